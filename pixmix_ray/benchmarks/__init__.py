@@ -1,0 +1,18 @@
+"""Benchmarks: one file a safety measure, each one pass of the network and metrics from its predictions."""
+
+from pixmix_ray.benchmarks.adversaries import Adversaries
+from pixmix_ray.benchmarks.anomalies import Anomalies
+from pixmix_ray.benchmarks.base import Benchmark, Measurement, Predictions, TestPictures
+from pixmix_ray.benchmarks.clean import Clean
+from pixmix_ray.benchmarks.corruptions import Corruptions
+
+__all__ = [
+    "Adversaries",
+    "Anomalies",
+    "Benchmark",
+    "Clean",
+    "Corruptions",
+    "Measurement",
+    "Predictions",
+    "TestPictures",
+]

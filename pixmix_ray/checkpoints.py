@@ -1,0 +1,163 @@
+"""Checkpoints that can be evaluated: those of our trials, and state_dict files of anybody's with a named model."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from pixmix_ray.datasets import Dataset
+from pixmix_ray.errors import CheckpointError, RequestError
+from pixmix_ray.models import Model, parse_weights, read_weights
+from pixmix_ray.plugins import BENCHMARKS, DATASETS, MODELS, Part
+from pixmix_ray.results.store import Store, trial_file
+from pixmix_ray.sweep import override
+from pixmix_ray.trial import BenchmarkRun, Trial
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """A trained network and what a results row says of it.
+
+    Attributes:
+        trial_id: names the folder of its cells.
+        checkpoint_id: hash of the file of its weights.
+        dataset: what it is evaluated on.
+        model: its architecture.
+        weights: its state_dict.
+        described: the columns dataset, model, method, mixing_set, k, beta, seed, settings of its rows.
+    """
+
+    trial_id: str
+    checkpoint_id: str
+    dataset: Part[Dataset]
+    model: Part[Model]
+    weights: Mapping[str, Tensor]
+    described: Mapping[str, Any]
+
+
+def content_id(content: bytes) -> str:
+    """Twelve hexadecimal digits of the SHA-256 of a file."""
+    return hashlib.sha256(content).hexdigest()[:12]
+
+
+def trained(trial: Trial, store: Store) -> Checkpoint:
+    """The checkpoint of a trial that is done.
+
+    Raises:
+        CheckpointError: it is missing, or its bytes are not those that were written.
+    """
+    done = store.read_json(trial_file(trial.id, "done.json"))
+    path = trial_file(trial.id, "model.safetensors")
+    content = store.read(path)
+    if done is None or content is None:
+        raise CheckpointError(f"{path} in {store.uri} is not complete: run the experiment again")
+    if content_id(content) != done["checkpoint_id"]:
+        raise CheckpointError(f"{path} in {store.uri} was damaged: delete the folder of the trial and run again")
+    return Checkpoint(
+        trial_id=trial.id,
+        checkpoint_id=done["checkpoint_id"],
+        dataset=trial.dataset,
+        model=trial.model,
+        weights=parse_weights(content, path),
+        described={
+            "dataset": trial.dataset.name,
+            "model": trial.model.settings.label(),
+            "method": trial.method.name,
+            "mixing_set": trial.mixing_set_label,
+            "k": trial.setting("k"),
+            "beta": trial.setting("beta"),
+            "seed": trial.seed,
+            "settings": json.dumps(trial.settings, sort_keys=True),
+        },
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What `pixmix-ray evaluate` was asked for.
+
+    Attributes:
+        checkpoint: the folder of one of our trials, or a file of weights.
+        benchmarks: names.
+        model: for a file: its architecture's name.
+        dataset: for a file: the data set's name.
+        overrides: `key.path=value` below dataset, model and benchmarks.
+    """
+
+    checkpoint: Path
+    benchmarks: tuple[str, ...]
+    model: str | None = None
+    dataset: str | None = None
+    overrides: tuple[str, ...] = ()
+
+    def open(self) -> tuple[Checkpoint, list[BenchmarkRun]]:
+        """The checkpoint and the benchmarks, validated.
+
+        Raises:
+            RequestError: something is unknown, missing or does not fit.
+        """
+        trial = self._trial()
+        raw: dict[str, Any] = {
+            "dataset": self.dataset if trial is None else trial.dataset.dump(),
+            "model": self.model if trial is None else trial.model.dump(),
+            "benchmarks": list(self.benchmarks),
+        }
+        for text in self.overrides:
+            raw = override(raw, text)
+        if unknown := set(raw) - {"dataset", "model", "benchmarks"}:
+            raise RequestError(f"--set {unknown.pop()}: evaluate takes keys below dataset, model and benchmarks")
+        runs = [_benchmark_run(spec) for spec in raw["benchmarks"]]
+        dataset, model = DATASETS.read(raw["dataset"]), MODELS.read(raw["model"])
+        if trial is None:
+            return _foreign(self.checkpoint, dataset, model), runs
+        store = Store(self.checkpoint.resolve().parent.parent)
+        return trained(trial, store), runs
+
+    def _trial(self) -> Trial | None:
+        """The trial, if the checkpoint is a folder of ours; none if it is a file with model and data set named."""
+        if self.checkpoint.is_dir():
+            described = self.checkpoint / "trial.json"
+            if not described.is_file():
+                raise CheckpointError(f"{self.checkpoint} is no trial of ours: give RESULTS/trials/TRIAL, or a file of weights")
+            return Trial.load(json.loads(described.read_text()))
+        if not self.checkpoint.is_file():
+            raise CheckpointError(f"no checkpoint {self.checkpoint}: give RESULTS/trials/TRIAL, or a file of weights")
+        if self.model is None or self.dataset is None:
+            raise RequestError(
+                f"{self.checkpoint} is a file of weights: say what it is with --model "
+                f"({', '.join(MODELS.known())}) and --dataset ({', '.join(DATASETS.known())})"
+            )
+        return None
+
+
+def _benchmark_run(spec: object) -> BenchmarkRun:
+    part = BENCHMARKS.read(spec)
+    return BenchmarkRun(benchmark=part, version=part.settings.version())
+
+
+def _foreign(file: Path, dataset: Part[Dataset], model: Part[Model]) -> Checkpoint:
+    weights = read_weights(file)
+    checkpoint_id = content_id(file.read_bytes())
+    settings = {"checkpoint": file.name, "dataset": dataset.identity(), "model": model.identity()}
+    return Checkpoint(
+        trial_id=f"external-{checkpoint_id}",
+        checkpoint_id=checkpoint_id,
+        dataset=dataset,
+        model=model,
+        weights=weights,
+        described={
+            "dataset": dataset.name,
+            "model": model.settings.label(),
+            "method": "external",
+            "mixing_set": None,
+            "k": None,
+            "beta": None,
+            "seed": 0,
+            "settings": json.dumps(settings, sort_keys=True),
+        },
+    )
+

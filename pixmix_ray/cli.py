@@ -1,0 +1,228 @@
+"""The commands: parse, build one object, call one function, print. Results go to stdout, progress to stderr.
+
+Exit codes: 0 all done, 1 some trial or cell failed (named with its reason), 2 the request is wrong and nothing started,
+130 interrupted.
+"""
+
+import sys
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn, Optional
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from pixmix_ray.errors import PixmixRayError, RequestError, UnknownNameError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from pixmix_ray.results import Plan
+
+app = typer.Typer(
+    help="Train and evaluate safe image classifiers on a Ray cluster.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+out = Console()
+log = Console(stderr=True)
+
+ExperimentFile = Annotated[Path, typer.Argument(metavar="FILE", help="An experiment file (YAML).", show_default=False)]
+Results = Annotated[str, typer.Argument(metavar="RESULTS", help="A results folder or URI.", show_default=False)]
+Overrides = Annotated[
+    Optional[list[str]],  # noqa: UP045  # typer reads this form on every Python that we support
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the file, such as training.epochs=1."),
+]
+Objectives = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(help="Comma-separated benchmark.metric; default: clean error and the paper's safety measures."),
+]
+
+
+def main() -> None:
+    """The entry point: turns our errors into one line and an exit code."""
+    warnings.showwarning = _show_warning
+    try:
+        app()
+    except RequestError as error:
+        _fail(str(error), 2)
+    except PixmixRayError as error:
+        _fail(str(error), 1)
+
+
+@app.command(epilog="Example: pixmix-ray run experiments/quickstart.yaml --set training.epochs=1")
+def run(
+    file: ExperimentFile,
+    overrides: Overrides = None,
+    address: Annotated[str | None, typer.Option(help="host:port of a running Ray cluster; default: a local one.")] = None,
+) -> None:
+    """Train and evaluate all that an experiment lacks, and show the table and the Pareto front."""
+    todo = _plan(file, overrides)
+    todo.store.check_writable()
+    failed: dict[str, str] = {}
+    if todo.cells_to_run():
+        failed = _run(todo, address)
+    _show_sweep(todo)
+    for label, reason in failed.items():
+        log.print(f"FAILED {label}: {reason}", style="red", markup=False, highlight=False, soft_wrap=True)
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command("plan", epilog="Example: pixmix-ray plan experiments/quickstart.yaml --set 'seeds=[0, 1, 2]'")
+def show_plan(file: ExperimentFile, overrides: Overrides = None) -> None:
+    """Show what would run and what it would cost; spends nothing."""
+    from pixmix_ray.report.overview import plan_table
+
+    made = _plan(file, overrides)
+    out.print(plan_table(made))
+    out.print(_counts(made), highlight=False, soft_wrap=True)
+
+
+@app.command(epilog="Example: pixmix-ray status results/quickstart")
+def status(results: Results) -> None:
+    """Show the trials and cells of a results folder: done, in progress, failed and why."""
+    from pixmix_ray.report.overview import status_table
+    from pixmix_ray.results.status import read_status
+
+    found = read_status(results)
+    out.print(status_table(found))
+    for line in found.failures:
+        out.print(line, style="red", markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command(
+    epilog="Example: pixmix-ray evaluate --checkpoint cifar10_resnet20.th --model cifar_resnet --dataset cifar10 "
+    "--set dataset.root=data --benchmarks clean,adversaries"
+)
+def evaluate(
+    checkpoint: Annotated[Path, typer.Option(help="A trial's folder, or a state_dict file of anybody's.")],
+    benchmarks: Annotated[str, typer.Option(help="Comma-separated names.")],
+    model: Annotated[str | None, typer.Option(help="For a foreign file: the model's name.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="For a foreign file: the data set's name.")] = None,
+    results: Annotated[str | None, typer.Option(help="Folder for the rows; default: not kept.")] = None,
+    overrides: Overrides = None,
+) -> None:
+    """Evaluate one checkpoint in this process, without Ray: one of ours, or a state_dict file."""
+    from pixmix_ray.checkpoints import Request
+    from pixmix_ray.report.overview import measurements_table
+    from pixmix_ray.work import evaluate_here
+
+    names = tuple(name.strip() for name in benchmarks.split(","))
+    asked = Request(checkpoint=checkpoint, benchmarks=names, model=model, dataset=dataset, overrides=tuple(overrides or ()))
+    opened, runs = asked.open()
+    for run_of, measurements in evaluate_here(opened, runs, results):
+        out.print(measurements_table(run_of.name, measurements))
+
+
+@app.command(epilog="Example: pixmix-ray pareto results/quickstart --objectives clean.error,corruptions.mce")
+def pareto(results: Results, objectives: Objectives = None) -> None:
+    """Show which methods are on the Pareto front and what dominates the others."""
+    from pixmix_ray.report.tables import front_lines, measures_table
+    from pixmix_ray.results import dominance
+
+    frame, names = _measurements(results, objectives)
+    judged = dominance(frame, names)
+    out.print(measures_table(judged[judged["on_front"]], names))
+    for line in front_lines(judged, names):
+        out.print(line, highlight=False, soft_wrap=True)
+
+
+@app.command("table", epilog="Example: pixmix-ray table results/quickstart --markdown")
+def show_table(
+    results: Results,
+    objectives: Objectives = None,
+    markdown: Annotated[bool, typer.Option(help="As Markdown, for a document.")] = False,
+) -> None:
+    """Show method by safety measure, the best of each column marked."""
+    from pixmix_ray.report.tables import markdown_table, measures_table
+    from pixmix_ray.results.pareto import by_configuration
+
+    frame, names = _measurements(results, objectives)
+    wide = by_configuration(frame, names)
+    if markdown:
+        print(markdown_table(wide, names))  # noqa: T201  # not wrapped to the width of the terminal
+    else:
+        out.print(measures_table(wide, names))
+
+
+@app.command("list", epilog="Example: pixmix-ray list methods")
+def show_list(kind: Annotated[str, typer.Argument(help="methods, mixing-sets, datasets, models or benchmarks.")]) -> None:
+    """List what can be named in an experiment file, with settings and defaults."""
+    from pixmix_ray.plugins import TABLES
+    from pixmix_ray.report.overview import parts_table
+
+    if kind not in TABLES:
+        raise UnknownNameError("list", kind, TABLES)
+    out.print(parts_table(TABLES[kind]))
+
+
+def _run(plan: "Plan", address: str | None) -> dict[str, str]:
+    """Run the plan on Ray; label and reason of each trial and cell that failed."""
+    from pixmix_ray.distributed import run_plan, session
+    from pixmix_ray.report.progress import ProgressView
+
+    log.print(_counts(plan), highlight=False)
+    try:
+        with session(address), ProgressView(plan, log) as view:
+            outcome = run_plan(plan, view)
+    except KeyboardInterrupt:
+        _fail("interrupted; what is done is kept: run the same command again to go on", 130)
+    return {**outcome.failed_trials, **outcome.failed_cells}
+
+
+def _plan(file: Path, overrides: list[str] | None) -> "Plan":
+    from pixmix_ray.results import make_plan
+    from pixmix_ray.sweep import read_sweep
+
+    return make_plan(read_sweep(file, overrides or ()))
+
+
+def _counts(plan: "Plan") -> str:
+    from pixmix_ray.report.overview import counts_line
+
+    return counts_line(plan)
+
+
+def _show_sweep(plan: "Plan") -> None:
+    """The table and front of the sweep's own cells, and where the files lie."""
+    from pixmix_ray.report.tables import front_lines, measures_table
+    from pixmix_ray.results import default_objectives, dominance
+
+    frame = plan.own_rows()
+    if frame.empty:
+        return
+    names = default_objectives(frame)
+    judged = dominance(frame, names)
+    out.print(measures_table(judged, names))
+    for line in front_lines(judged, names):
+        out.print(line, highlight=False, soft_wrap=True)
+    out.print(f"\nResults: {plan.store.uri}", highlight=False, soft_wrap=True)
+    out.print("  cells/        measurements (Parquet; pixmix_ray.results.read opens them as one DataFrame)", highlight=False)
+    out.print("  predictions/  what each network said of each picture", highlight=False)
+    out.print("  trials/       checkpoints", highlight=False)
+
+
+def _measurements(results: str, objectives: str | None) -> "tuple[pd.DataFrame, list[str]]":
+    """The rows of a results folder, one variant of each benchmark, and the objectives to show."""
+    from pixmix_ray.results import default_objectives, read
+    from pixmix_ray.results.pareto import one_variant
+
+    frame, left_out = one_variant(read(results))
+    for line in left_out:
+        log.print(line, highlight=False, soft_wrap=True)
+    if objectives is None:
+        return frame, default_objectives(frame)
+    return frame, [name.strip() for name in objectives.split(",")]
+
+
+def _show_warning(message: Warning | str, *_: object) -> None:
+    log.print(f"warning: {message}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    log.print(f"pixmix-ray: {message}", markup=False, highlight=False, soft_wrap=True)
+    sys.exit(code)

@@ -1,0 +1,91 @@
+"""Noise: Gaussian, shot and impulse noise, independent for every pixel and channel.
+
+Source: hendrycks/robustness@8190fe3, gaussian_noise, shot_noise, impulse_noise. For x in [0, 1] and constant c:
+    Gaussian: clip(x + N(0, c));  shot: clip(Poisson(x c) / c);  impulse: black or white with probability c/2 each.
+
+A value that goes in is one of 256 and so is the one that comes out. Each noise is therefore a table of
+P(out <= k | in = g), and one uniform number u a value picks the smallest k whose entry reaches u. This is exactly
+truncating x + c Φ⁻¹(u) or Poisson⁻¹(u; x c) / c, without computing a quantile function for every value. The original
+draws from unseeded generators, so its pictures can be met in distribution only.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtr, pdtr
+
+from pixmix_ray.corruptions.corruption import Constants, Draws, Images, floor8
+
+BINS = 2048  # divisions of [0, 1] in the guide; more of them cost memory and save little
+
+GREYS = np.arange(256)
+
+
+def gaussian_noise(images: Images, constants: Constants, draws: Draws) -> Images:
+    """Pictures with Gaussian noise of standard deviation `constants[0]` (white is 1)."""
+    return _sample(_gaussian(*constants), images, draws)
+
+
+def shot_noise(images: Images, constants: Constants, draws: Draws) -> Images:
+    """Pictures as if counted from photons, `constants[0]` of them from a white pixel."""
+    return _sample(_shot(*constants), images, draws)
+
+
+def impulse_noise(images: Images, constants: Constants, draws: Draws) -> Images:
+    """Pictures with the share `constants[0]` of the values replaced by 0 or 255, evenly."""
+    return _sample(_impulse(*constants), images, draws)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Noise:
+    """The distribution of the value that comes out, for each value that goes in, made ready for sampling.
+
+    Attributes:
+        steps: (65536,) float64, increasing: P(out <= k | in = g) + 2 g at 256 g + k. The 2 g keeps the rows apart.
+        low: (256 * BINS,) uint8, the value that comes out for u at the lower end of each bin.
+        high: the same at the upper end; where both agree, so does all between.
+    """
+
+    steps: NDArray[np.float64]
+    low: NDArray[np.uint8]
+    high: NDArray[np.uint8]
+
+
+def _noise(distribution: NDArray[np.float64]) -> _Noise:
+    """Made ready for sampling: (256, 256) float64, P(out <= k | in = g) in row g and column k."""
+    steps = distribution + 2.0 * GREYS[:, None]
+    steps[:, 255] = 2.0 * GREYS + 1  # all that would be brighter than white is clipped to white
+    edges = np.arange(BINS + 1) / BINS + 2.0 * GREYS[:, None]
+    values = np.searchsorted(steps.ravel(), edges).astype(np.uint8)  # the position modulo 256
+    return _Noise(steps=steps.ravel(), low=values[:, :-1].ravel(), high=values[:, 1:].ravel())
+
+
+@lru_cache(maxsize=5)
+def _gaussian(std: float) -> _Noise:
+    return _noise(ndtr((GREYS + 1 - GREYS[:, None]) / (255 * std)))  # out <= k means 255 (x + noise) < k + 1
+
+
+@lru_cache(maxsize=5)
+def _shot(photons: float) -> _Noise:
+    values = floor8(np.arange(photons + 1) / photons)
+    most_photons = np.searchsorted(values, GREYS, side="right") - 1  # that still truncate to k
+    return _noise(pdtr(most_photons, photons * (GREYS[:, None] / 255)))
+
+
+@lru_cache(maxsize=5)
+def _impulse(amount: float) -> _Noise:
+    return _noise(np.where(GREYS[:, None] > GREYS, amount / 2, 1 - amount / 2))
+
+
+def _sample(noise: _Noise, images: Images, draws: Draws) -> Images:
+    """Pictures whose every value is drawn from the row of `noise` that belongs to it."""
+    values = images.reshape(-1)
+    numbers = draws(images[0].size).reshape(-1)
+    cells = values.astype(np.intp) * BINS + (numbers * BINS).astype(np.intp)
+    noisy = noise.low.take(cells)
+    undecided = np.flatnonzero(noisy != noise.high.take(cells))
+    exact = np.searchsorted(noise.steps, numbers[undecided] + 2.0 * values[undecided])
+    noisy[undecided] = exact.astype(np.uint8)  # the position modulo 256
+    return noisy.reshape(images.shape)

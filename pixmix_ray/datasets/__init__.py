@@ -1,0 +1,19 @@
+"""Data sets with labels, and folders of pictures without: where pictures come from, decoded once a machine."""
+
+from pixmix_ray.datasets.base import Dataset, ImageData, evenly_spaced, load_cached
+from pixmix_ray.datasets.cifar import Cifar10, Cifar100, DataVersionWarning
+from pixmix_ray.datasets.digits import Digits
+from pixmix_ray.datasets.folders import folder_images, folder_version
+
+__all__ = [
+    "Cifar10",
+    "Cifar100",
+    "DataVersionWarning",
+    "Dataset",
+    "Digits",
+    "ImageData",
+    "evenly_spaced",
+    "folder_images",
+    "folder_version",
+    "load_cached",
+]

@@ -1,0 +1,63 @@
+"""Evaluation half: one Ray task evaluates one checkpoint on one benchmark."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+import torch
+
+from pixmix_ray.checkpoints import trained
+from pixmix_ray.plugins import BENCHMARKS
+from pixmix_ray.results.plan import Cell
+from pixmix_ray.results.store import Store, cell_failure_file
+from pixmix_ray.sweep import Share
+from pixmix_ray.trial import BenchmarkRun, Trial
+from pixmix_ray.work import evaluate_cell, reason, record_failure
+
+RETRIES = 3  # of a task whose worker or node died; one that fails by itself is not retried
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluated:
+    """How the evaluation of a cell ended.
+
+    Attributes:
+        seconds: wall time in the worker.
+        failure: why the cell could not be measured; none if it was.
+    """
+
+    seconds: float
+    failure: str | None = None
+
+
+def submit(cell: Cell, store: Store, share: Share, code_version: str) -> "ray.ObjectRef[Evaluated]":
+    """Start the evaluation of a cell."""
+    task = _evaluate.options(num_cpus=share.cpus, num_gpus=share.gpus, max_retries=RETRIES)
+    job = {
+        "trial": cell.trial.dump(),
+        "benchmark": cell.run.benchmark.dump(),
+        "version": cell.run.version,
+        "results": store.uri,
+        "code_version": code_version,
+        "cpus": share.cpus,
+        "gpus": share.gpus,
+    }
+    return task.remote(job)
+
+
+@ray.remote
+def _evaluate(job: Mapping[str, Any]) -> Evaluated:
+    started = time.perf_counter()
+    torch.set_num_threads(max(1, round(job["cpus"])))
+    store = Store(job["results"])
+    trial = Trial.load(job["trial"])
+    run = BenchmarkRun(benchmark=BENCHMARKS.read(job["benchmark"]), version=job["version"])
+    device = torch.device("cuda" if job["gpus"] > 0 else "cpu")
+    try:
+        evaluate_cell(trained(trial, store), run, store, device, job["code_version"])
+    except Exception as error:  # the task's outermost frame: recorded, and returned as the reason
+        record_failure(store, cell_failure_file(trial.id, run.key), error)
+        return Evaluated(seconds=time.perf_counter() - started, failure=reason(error))
+    return Evaluated(seconds=time.perf_counter() - started)

@@ -1,0 +1,168 @@
+"""The loop that joins the two halves: while Tune trains, each finished checkpoint is evaluated at once."""
+
+import threading
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
+from typing import Protocol
+
+import ray
+
+from pixmix_ray.distributed.evaluator import Evaluated, submit
+from pixmix_ray.distributed.session import cluster_resources, trials_at_once
+from pixmix_ray.distributed.trainer import TrialEvent, train_all
+from pixmix_ray.results.plan import Cell, Plan
+from pixmix_ray.results.provenance import code_version
+from pixmix_ray.results.store import cell_failure_file
+from pixmix_ray.trial import Trial
+from pixmix_ray.work import Progress, record_failure
+
+POLL_SECONDS = 0.2
+
+
+class Watcher(Protocol):
+    """Is told what happens, to show it. The names of the methods are the events."""
+
+    def epoch_done(self, trial: Trial, progress: Progress) -> None:
+        """One more epoch of a trial is safe."""
+
+    def trial_done(self, trial: Trial) -> None:
+        """A trial has its checkpoint."""
+
+    def trial_failed(self, trial: Trial, reason: str) -> None:
+        """A trial ended without one; its cells cannot be measured."""
+
+    def cell_started(self, cell: Cell) -> None:
+        """A cell was handed to Ray."""
+
+    def cell_done(self, cell: Cell, seconds: float) -> None:
+        """A cell's rows are in the store."""
+
+    def cell_failed(self, cell: Cell, reason: str) -> None:
+        """A cell could not be measured."""
+
+    def tick(self) -> None:
+        """Called several times a second."""
+
+
+@dataclass(kw_only=True)
+class Outcome:
+    """How a run ended.
+
+    Attributes:
+        failed_trials: label and reason of each trial that failed.
+        failed_cells: label and reason of each cell that failed by itself.
+    """
+
+    failed_trials: dict[str, str] = field(default_factory=dict)
+    failed_cells: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every trial and cell of the plan is done."""
+        return not self.failed_trials and not self.failed_cells
+
+
+def run_plan(plan: Plan, watcher: Watcher) -> Outcome:
+    """Train and evaluate all that the plan lacks, on the connected Ray cluster.
+
+    Raises:
+        ClusterError: the cluster cannot hold a trial or an evaluation.
+    """
+    at_once = trials_at_once(cluster_resources(), plan.sweep.resources)
+    return _Run(plan, watcher, at_once).to_the_end()
+
+
+class _Run:
+    """The state of one run: what waits, what is in flight, what failed."""
+
+    def __init__(self, plan: Plan, watcher: Watcher, at_once: int) -> None:
+        self.plan, self.watcher, self.at_once = plan, watcher, at_once
+        self.events: SimpleQueue[TrialEvent] = SimpleQueue()
+        self.trials = plan.trials_to_run()
+        training = {trial.id for trial in self.trials}
+        self.by_trial: dict[str, list[Cell]] = {}
+        for cell in plan.cells_to_run():
+            self.by_trial.setdefault(cell.trial.id, []).append(cell)
+        self.waiting = deque(cell for cell in plan.cells_to_run() if cell.trial.id not in training)
+        self.in_flight: dict[ray.ObjectRef[Evaluated], Cell] = {}
+        self.outcome = Outcome()
+
+    def to_the_end(self) -> Outcome:
+        training = self._start_training()
+        while training.is_alive() or not self.events.empty() or self.waiting or self.in_flight:
+            self._take_events()
+            self._submit()
+            self._collect()
+            self.watcher.tick()
+        training.join()
+        self._fail_lost_trials()
+        return self.outcome
+
+    def _start_training(self) -> threading.Thread:
+        share = self.plan.sweep.resources.trial
+        # Tune blocks until its last trial ends, so it has its own thread; the thread ends with the process
+        thread = threading.Thread(
+            target=train_all if self.trials else lambda *_: None,
+            args=(self.trials, self.plan.store, share, self.at_once, self.events),
+            daemon=True,
+        )
+        thread.start()
+        return thread
+
+    def _take_events(self) -> None:
+        trials = {trial.id: trial for trial in self.trials}
+        while True:
+            try:
+                event = self.events.get_nowait()
+            except Empty:
+                return
+            trial = trials[event.trial_id]
+            if event.progress is not None:
+                self.watcher.epoch_done(trial, event.progress)
+            elif event.failure is not None:
+                self._fail_trial(trial, event.failure)
+            elif event.is_done:
+                self.watcher.trial_done(trial)
+                self.waiting.extend(self.by_trial.pop(trial.id, []))
+
+    def _fail_trial(self, trial: Trial, reason: str) -> None:
+        self.outcome.failed_trials[trial.label] = reason
+        self.by_trial.pop(trial.id, None)
+        self.watcher.trial_failed(trial, reason)
+
+    def _fail_lost_trials(self) -> None:
+        """Trials that ended without an event: Tune itself broke down."""
+        done = {cell.trial.id for cell in self.plan.cells} - set(self.by_trial)
+        for trial in self.trials:
+            if trial.id not in done:
+                self._fail_trial(trial, "Ray Tune stopped before the trial ended; run the same command again")
+
+    def _submit(self) -> None:
+        # a few more than can run, so that a freed slot never waits for this loop
+        bound = 2 * max(2, round(cluster_resources()["cpus"]))
+        while self.waiting and len(self.in_flight) < bound:
+            cell = self.waiting.popleft()
+            reference = submit(cell, self.plan.store, self.plan.sweep.resources.evaluation, code_version())
+            self.in_flight[reference] = cell
+            self.watcher.cell_started(cell)
+
+    def _collect(self) -> None:
+        finished: Sequence[ray.ObjectRef[Evaluated]] = []
+        if self.in_flight:
+            finished, _ = ray.wait(list(self.in_flight), num_returns=len(self.in_flight), timeout=POLL_SECONDS)
+        else:
+            threading.Event().wait(POLL_SECONDS)
+        for reference in finished:
+            cell = self.in_flight.pop(reference)
+            try:
+                result = ray.get(reference)
+            except ray.exceptions.RayError as error:  # the worker or its node died, more often than we retry
+                record_failure(self.plan.store, cell_failure_file(cell.trial.id, cell.run.key), error)
+                result = Evaluated(seconds=0, failure=" ".join(str(error).split())[:500])
+            if result.failure is None:
+                self.watcher.cell_done(cell, result.seconds)
+            else:
+                self.outcome.failed_cells[cell.label] = result.failure
+                self.watcher.cell_failed(cell, result.failure)

@@ -1,0 +1,123 @@
+"""Training half: Ray Tune launches trainer actors, one trial each at a time, and reports what they do.
+
+Tune decides where and when a trial runs. What is done is in our own store: Tune is handed only the missing trials, a
+trainer goes on from its trial's last whole epoch, and nothing that Tune remembers is used again.
+"""
+
+import logging
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from queue import SimpleQueue
+from typing import Any
+
+import torch
+from ray import tune
+from ray.tune import Callback
+
+from pixmix_ray.results.store import Store, trial_file
+from pixmix_ray.sweep import Share
+from pixmix_ray.trial import Trial
+from pixmix_ray.work import Progress, record_failure, reason, train_trial
+
+RESTARTS = 3  # of a trial whose worker died; a trial that fails by itself is not restarted
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialEvent:
+    """Something that happened to a trial.
+
+    Attributes:
+        trial_id: which.
+        progress: one more epoch is safe.
+        is_done: the trial ended.
+        failure: why it ended without a checkpoint.
+    """
+
+    trial_id: str
+    progress: Progress | None = None
+    is_done: bool = False
+    failure: str | None = None
+
+
+class Trainer(tune.Trainable):  # type: ignore[misc]  # ray has no types
+    """One actor; it trains one trial after the other, one epoch a step."""
+
+    _epochs: Iterator[Progress]
+
+    def setup(self, config: dict[str, Any]) -> None:
+        """Take up the trial that `config` describes."""
+        job = config["job"]
+        self._store = Store(job["results"])
+        self._trial = Trial.load(job["trial"])
+        torch.set_num_threads(max(1, round(job["cpus"])))
+        device = torch.device("cuda" if job["gpus"] > 0 else "cpu")
+        self._epochs = train_trial(self._trial, self._store, device)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Take up the next trial in the same process."""
+        self.setup(new_config)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Train one epoch; the result is what `_Reporter` reads."""
+        try:
+            progress = next(self._epochs, None)
+        except Exception as error:  # the worker's outermost frame: recorded, and reported as this trial's end
+            record_failure(self._store, trial_file(self._trial.id, "failed.json"), error)
+            return {"failure": reason(error), "done": True}
+        if progress is None:
+            return {"done": True}
+        return {"progress": progress.__dict__, "done": False}
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Nothing: the trial's checkpoints are in our own store."""
+
+    def load_checkpoint(self, checkpoint: dict[str, Any] | None) -> None:
+        """Nothing, likewise."""
+
+
+class _Reporter(Callback):  # type: ignore[misc]  # ray has no types
+    """Passes on what Tune's trials do. It must never raise: Tune would call the trial failed."""
+
+    def __init__(self, events: "SimpleQueue[TrialEvent]") -> None:
+        self._events = events
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Tune pickles its callbacks for a restore that we never make
+
+    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any) -> None:
+        if "progress" in result:
+            progress = Progress(**result["progress"])
+            self._events.put(TrialEvent(trial_id=trial.config["job"]["id"], progress=progress))
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+        failure = (trial.last_result or {}).get("failure")
+        self._events.put(TrialEvent(trial_id=trial.config["job"]["id"], is_done=True, failure=failure))
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+        last = str(trial.get_error() or "").strip().splitlines()
+        failure = f"its worker died {RESTARTS + 1} times, at last with: {last[-1] if last else 'no message'}"
+        self._events.put(TrialEvent(trial_id=trial.config["job"]["id"], is_done=True, failure=failure))
+
+
+def train_all(trials: list[Trial], store: Store, share: Share, at_once: int, events: "SimpleQueue[TrialEvent]") -> None:
+    """Train the trials, `at_once` at a time, and put what happens on the queue `events`. Returns when all have ended."""
+    logging.getLogger("ray.tune").setLevel(logging.ERROR)
+    configs = [
+        {"id": trial.id, "trial": trial.dump(), "results": store.uri, "cpus": share.cpus, "gpus": share.gpus}
+        for trial in trials
+    ]
+    with tempfile.TemporaryDirectory(prefix="pixmix_ray_tune_") as scratch:
+        tune.Tuner(
+            tune.with_resources(Trainer, {"CPU": share.cpus, "GPU": share.gpus}),
+            param_space={"job": tune.grid_search(configs)},
+            tune_config=tune.TuneConfig(max_concurrent_trials=at_once, reuse_actors=True),
+            run_config=tune.RunConfig(
+                storage_path=scratch,
+                callbacks=[_Reporter(events)],
+                failure_config=tune.FailureConfig(max_failures=RESTARTS),
+                checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
+                verbose=0,
+            ),
+        ).fit()

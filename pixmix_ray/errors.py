@@ -1,0 +1,71 @@
+"""The exceptions of the package.
+
+    PixmixRayError
+    ├── RequestError (ValueError)      the request is wrong: nothing starts, exit code 2
+    │   ├── UnknownNameError           a method, benchmark, model, ... or key that does not exist
+    │   ├── DataError                  a data set, mixing set or outlier folder is missing or broken
+    │   ├── CheckpointError            a checkpoint is missing, broken or of another model
+    │   ├── ResultsError               the results folder cannot be read or written
+    │   └── ClusterError               no Ray cluster there, or one too small for the work
+    └── WorkError                      a trial or a cell failed while it ran: recorded, the others go on, exit code 1
+        └── TrainingDivergedError      the training loss became NaN or infinite
+
+Every message names the value, what is allowed and the way out, in one line.
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class PixmixRayError(Exception):
+    """The root of every error that this package raises on purpose."""
+
+
+class RequestError(PixmixRayError, ValueError):
+    """What was asked for cannot be done; nothing was started."""
+
+
+class UnknownNameError(RequestError):
+    """A name that is not in a table.
+
+    >>> raise UnknownNameError("method", "pixmx", ["baseline", "pixmix"])
+    Traceback (most recent call last):
+    pixmix_ray.errors.UnknownNameError: unknown method 'pixmx', did you mean 'pixmix'? Known: baseline, pixmix
+    """
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        names = sorted(known)
+        near = get_close_matches(str(name), names, n=1)
+        hint = f", did you mean {near[0]!r}?" if near else "."
+        super().__init__(f"unknown {kind} {name!r}{hint} Known: {', '.join(names)}")
+
+
+class DataError(RequestError):
+    """A data set, a mixing set or a folder of outliers is missing or broken."""
+
+
+class CheckpointError(RequestError):
+    """A checkpoint is missing, broken, or its weights do not fit the model."""
+
+
+class ResultsError(RequestError):
+    """The results folder cannot be read or written."""
+
+
+class ClusterError(RequestError):
+    """There is no Ray cluster at the address, or it is too small for the work."""
+
+
+class WorkError(PixmixRayError):
+    """One trial or one cell failed while it ran."""
+
+
+class TrainingDivergedError(WorkError):
+    """The training loss became NaN or infinite in `epoch` (counted from 1)."""
+
+    def __init__(self, epoch: int, loss: float) -> None:
+        self.epoch = epoch
+        super().__init__(f"the training loss became {loss} in epoch {epoch}: lower training.lr, or change the method")
+
+    def __reduce__(self) -> tuple[type, tuple[int, float]]:  # carried between processes
+        return type(self), (self.epoch, float("nan"))

@@ -1,0 +1,187 @@
+"""PixMix: pictures are mixed, round by round, with a complex picture and with augmented copies of themselves.
+
+Reference: Hendrycks et al., "PixMix: Dreamlike Pictures Comprehensively Improve Safety Measures", CVPR 2022,
+section 2.2 and figure 2, and its code of 2022-07-05. One picture goes like this:
+
+    mixed = augment(image) or image                             each with probability 1/2
+    repeat r times, r uniform on 0..k:
+        partner = augment(image) or the mixing picture          each with probability 1/2, the copy a fresh one
+        mixed = additive or multiplicative mix with partner     each with probability 1/2, clipped to [0, 1]
+
+`augment` is one operation, drawn uniformly, at a level from U(0.1, severity). Augmented copies are uint8, `mixed` stays
+float32. The clip and the levels are the code's; the figure leaves them out.
+
+Here a whole batch goes at once: `PixMix.draw` makes all random choices, `mix` carries them out. Copies of one operation
+are made together, and so are the mixes of one round and kind; the sizes of these groups are the one thing for which the
+host waits for the device.
+"""
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Annotated, ClassVar, Literal
+
+import torch
+from pydantic import BeforeValidator, Field
+from torch import Tensor
+
+from pixmix_ray.errors import RequestError
+from pixmix_ray.methods.base import Method
+from pixmix_ray.transforms import ALL, NINE, OPERATIONS, blending, operation_parameter
+
+_SETS = {"all": ALL, "nine": NINE}
+_NAMES_BY_SIZE: dict[object, str] = {13: "all", 9: "nine"}
+_COPY_SHARE = {"both": 0.5, "augmented": 1.0, "pictures": 0.0}
+
+
+def _name_of_set(value: object) -> object:
+    return _NAMES_BY_SIZE.get(value, value) if isinstance(value, int) else value
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draws:
+    """All random choices for N pictures and k rounds, as tensors on one device.
+
+    Column 0 of the copies (N, 1 + k) is what `mixed` starts from, column 1 + j the partner of round j. Choices are
+    drawn for every round, whether it takes place or not.
+    """
+
+    rounds: Tensor
+    """int64 (N,), 0 to k: how many rounds take place."""
+    is_copy: Tensor
+    """bool (N, 1 + k): an augmented copy instead of the image (column 0) or the mixing picture (the others)."""
+    operation: Tensor
+    """int64 (N, 1 + k): which operation makes the copy."""
+    level: Tensor
+    """float64 (N, 1 + k): the operation's level."""
+    is_negative: Tensor
+    """bool (N, 1 + k): whether a geometric operation goes the other way."""
+    is_product: Tensor
+    """bool (N, k): multiplicative instead of additive."""
+    a: Tensor
+    """float32 (N, k): the coefficient of `mixed`."""
+    b: Tensor
+    """float32 (N, k): the coefficient of the partner."""
+
+
+class PixMix(Method):
+    """Training on mixes with fractals, feature visualizations or other pictures.
+
+    Source: Hendrycks et al., CVPR 2022, section 2.2; the defaults are the paper's for CIFAR. For ImageNet its code uses
+    beta 4 and severity 1.
+
+    Attributes:
+        k: the largest number of rounds; it is drawn from 0 to k.
+        beta: β > 0; the larger, the closer to the image.
+        severity: levels are drawn up to this, at most 10.
+        operations: "all" thirteen (the paper's recipe), or the "nine" that CIFAR-C does not contain; also as numbers.
+        partners: "both", or one kind alone as in the paper's table 5: "augmented" copies of the image (Mix Input), or
+            "pictures" of the mixing set (Mix Aug).
+    """
+
+    summary: ClassVar[str] = "mixed in rounds with complex pictures and augmented copies"
+    source: ClassVar[str] = "Hendrycks et al., CVPR 2022, section 2.2"
+    needs_pictures: ClassVar[bool] = True
+
+    k: Annotated[int, Field(ge=0)] = 4
+    beta: Annotated[float, Field(gt=0)] = 3.0
+    severity: Annotated[float, Field(gt=0, le=10)] = 3.0
+    operations: Annotated[Literal["all", "nine"], BeforeValidator(_name_of_set)] = "all"
+    partners: Literal["both", "augmented", "pictures"] = "both"
+
+    def augment(self, images: Tensor, pictures: Tensor | None, generator: torch.Generator) -> Tensor:
+        """The mixed pictures: float32 (N, 3, H, W) in [0, 1]; see `Method.augment`.
+
+        Raises:
+            RequestError: `pictures` are missing or not of the same shape as `images`.
+        """
+        if pictures is None and self.partners != "augmented":
+            raise RequestError("pixmix needs pictures to mix with, got None: give a mixing set, or partners: augmented")
+        if pictures is not None and pictures.shape != images.shape:
+            shapes = f"{tuple(pictures.shape)} for images {tuple(images.shape)}"
+            raise RequestError(f"pixmix needs one picture of the same size for each image, got {shapes}: crop them so")
+        draws = self.draw(len(images), generator)
+        return mix(images, images if pictures is None else pictures, draws, _SETS[self.operations])
+
+    def draw(self, count: int, generator: torch.Generator) -> Draws:
+        """The random choices for `count` pictures, on the device of `generator`."""
+        copies = 1 + self.k
+        widths = [1, copies, copies, copies, copies, self.k, self.k, self.k, self.k]
+        uniforms = torch.rand(count, sum(widths), dtype=torch.float64, generator=generator, device=generator.device)
+        number, copy, operation, level, sign, product, beyond, for_a, for_b = torch.split(uniforms, widths, dim=1)
+        copy_share = torch.full((copies,), _COPY_SHARE[self.partners], device=generator.device)
+        copy_share[0] = 0.5
+        a, b = blending.coefficients(for_a, for_b, beyond < 0.5, self.beta)
+        return Draws(
+            rounds=(number.squeeze(1) * copies).long(),
+            is_copy=copy < copy_share,
+            operation=(operation * len(_SETS[self.operations])).long(),
+            level=0.1 + (self.severity - 0.1) * level,
+            is_negative=sign < 0.5,
+            is_product=product < 0.5,
+            a=a,
+            b=b,
+        )
+
+
+def mix(images: Tensor, pictures: Tensor, draws: Draws, operations: tuple[str, ...]) -> Tensor:
+    """The mixes that `draws` stand for: float32 (N, 3, H, W) in [0, 1].
+
+    Args:
+        images: uint8 (N, 3, H, W).
+        pictures: uint8 (N, 3, H, W), the mixing picture of each image.
+        draws: the random choices, on the same device.
+        operations: the names that `draws.operation` counts through.
+    """
+    count, k = draws.is_product.shape
+    takes_place = torch.arange(k, device=images.device) < draws.rounds.unsqueeze(1)
+    is_wanted = draws.is_copy.clone()
+    is_wanted[:, 1:] &= takes_place
+    copies, copy_ends = _grouped(torch.where(is_wanted, draws.operation, len(operations)), len(operations))
+    step = torch.arange(0, 2 * k, 2, device=images.device) + draws.is_product
+    steps, step_ends = _grouped(torch.where(takes_place, step, 2 * k), 2 * k)
+    ends = torch.cat([copy_ends, step_ends]).tolist()  # the one wait for the device
+    copy_parts, step_parts = _parts(ends[: len(operations)]), _parts(ends[len(operations) :])
+
+    # all that is ever mixed, one after the other: images, mixing pictures, augmented copies in the order of `copies`
+    num_copies = copy_parts[-1].stop
+    sources = images.new_empty((2 * count + num_copies, *images.shape[1:]))
+    sources[:count], sources[count : 2 * count] = images, pictures
+    _augment(sources, copies, draws, dict(zip(operations, copy_parts, strict=True)))
+    place = torch.arange(count, device=images.device).unsqueeze(1).repeat(1, 1 + k)
+    place[:, 1:] += count
+    place.view(-1)[copies[:num_copies]] = torch.arange(2 * count, len(sources), device=images.device)
+
+    mixed = sources.index_select(0, place[:, 0]).float().div_(255)
+    row, partner = steps // max(k, 1), place[:, 1:].flatten()[steps]
+    a, b = draws.a.flatten()[steps], draws.b.flatten()[steps]
+    for number, part in enumerate(step_parts):  # even: the sums of a round, odd: its products
+        blend_ = blending.multiply_ if number % 2 else blending.add_
+        chosen = mixed.index_select(0, row[part])
+        mixed.index_copy_(0, row[part], blend_(chosen, sources.index_select(0, partner[part]), a[part], b[part]))
+    return mixed
+
+
+def _augment(sources: Tensor, copies: Tensor, draws: Draws, parts: dict[str, slice]) -> None:
+    """Fill the end of `sources` with augmented copies of its first rows, those of one operation at a time."""
+    count, slots = draws.is_copy.shape
+    row, level, is_negative = copies // slots, draws.level.flatten()[copies], draws.is_negative.flatten()[copies]
+    made = sources[2 * count :]
+    for name, part in parts.items():
+        if part.start == part.stop:
+            continue
+        parameter = operation_parameter(name, level[part], is_negative[part], sources.shape[3])
+        made[part] = OPERATIONS[name](sources.index_select(0, row[part]), parameter)
+
+
+def _grouped(group: Tensor, num_groups: int) -> tuple[Tensor, Tensor]:
+    """The positions of `group`, int64 and flattened, sorted by group, and where each group ends, int64 (num_groups,).
+
+    Positions with the number `num_groups` belong to none and come last.
+    """
+    numbers, order = group.flatten().sort(stable=True)
+    return order, torch.searchsorted(numbers, torch.arange(num_groups, device=group.device), right=True)
+
+
+def _parts(ends: list[int]) -> list[slice]:
+    """The slices between the ends of consecutive groups."""
+    return [slice(start, end) for start, end in pairwise([0, *ends])]

@@ -1,0 +1,18 @@
+"""Networks: from pictures (N, 3, H, W) in [0, 1] to logits (N, K), normalisation included."""
+
+from pixmix_ray.models.base import Model, Normalise
+from pixmix_ray.models.cifar_resnet import CifarResNet
+from pixmix_ray.models.weights import Weights, fit_weights, parse_weights, read_weights
+from pixmix_ray.models.wide_resnet import WideResNet, wide_resnet
+
+__all__ = [
+    "CifarResNet",
+    "Model",
+    "Normalise",
+    "Weights",
+    "WideResNet",
+    "fit_weights",
+    "parse_weights",
+    "read_weights",
+    "wide_resnet",
+]

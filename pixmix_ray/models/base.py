@@ -1,0 +1,46 @@
+"""What every model is: settings that build a network, and a network that normalises its own input."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from pixmix_ray.settings import Settings
+
+
+class Model(Settings, ABC):
+    """Settings of one architecture.
+
+    Attributes:
+        summary: one line for `pixmix-ray list models`.
+        source: where the architecture comes from.
+    """
+
+    summary: ClassVar[str]
+    source: ClassVar[str]
+
+    @abstractmethod
+    def label(self) -> str:
+        """The network's name in results, such as wrn_40_4."""
+
+    @abstractmethod
+    def build(self, num_classes: int) -> nn.Module:
+        """A network from pictures (N, 3, H, W) in [0, 1] to logits (N, num_classes), with fresh weights."""
+
+
+class Normalise(nn.Module):
+    """(x - mean) / std per channel, from [0, 1]; it has no parameters and leaves no trace in a state_dict."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Normalised pictures, (N, 3, H, W)."""
+        return (images - self.mean) / self.std

@@ -1,0 +1,68 @@
+"""Weights on disk: our own as safetensors, other people's as torch files that are never unpickled unrestricted."""
+
+import pickle
+from pathlib import Path
+
+import safetensors
+import torch
+from safetensors.torch import load as load_safetensors
+from torch import Tensor, nn
+
+from pixmix_ray.errors import CheckpointError
+
+Weights = dict[str, Tensor]
+
+
+def read_weights(path: Path) -> Weights:
+    """The tensors of a checkpoint file by parameter name, on the CPU.
+
+    A torch file may hold the state_dict itself or under "state_dict", "model" or "net"; the "module." that
+    DataParallel puts before every name is taken off.
+
+    Raises:
+        CheckpointError: no such file, truncated, or holding more than tensors and plain values.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"no checkpoint file {path}: give a .safetensors, .pt, .pth or .th file")
+    if path.suffix == ".safetensors":
+        return parse_weights(path.read_bytes(), str(path))
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(f"{path} is not a file of plain tensors, and nothing else is loaded: {reason}") from None
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        raise CheckpointError(f"{path} cannot be read as a torch file: {str(error).splitlines()[0]}") from None
+    for key in ("state_dict", "model", "net"):
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
+        raise CheckpointError(f"{path} holds no state_dict: expected names with tensors, or the same under 'state_dict'")
+    return {str(name).removeprefix("module."): tensor for name, tensor in content.items()}
+
+
+def parse_weights(content: bytes, where: str) -> Weights:
+    """The tensors in the bytes of a safetensors file; `where` names it in errors."""
+    try:
+        return load_safetensors(content)
+    except (safetensors.SafetensorError, ValueError) as error:
+        raise CheckpointError(f"{where} is not a whole safetensors file: {error}") from None
+
+
+def fit_weights(network: nn.Module, weights: Weights, where: str) -> None:
+    """Copy `weights` into `network`.
+
+    Raises:
+        CheckpointError: a name is missing or unknown, or a shape differs; the message names the first.
+    """
+    # files older than torch 0.4.1 lack these step counters, which change no output
+    own = {k: v for k, v in network.state_dict().items() if k in weights or not k.endswith("num_batches_tracked")}
+    for name, tensor in own.items():
+        if name not in weights:
+            raise CheckpointError(f"{where} does not fit the model: it lacks {name!r} {tuple(tensor.shape)}; check model")
+        if weights[name].shape != tensor.shape:
+            found, wanted = tuple(weights[name].shape), tuple(tensor.shape)
+            raise CheckpointError(f"{where} does not fit the model: {name!r} is {found}, the model has {wanted}; check model")
+    if extra := sorted(set(weights) - set(own)):
+        raise CheckpointError(f"{where} does not fit the model: the model has no {extra[0]!r}; check model")
+    network.load_state_dict(weights, strict=False)  # the names were compared above

@@ -1,0 +1,122 @@
+"""The tables: name -> data set, mixing set, model, method, benchmark.
+
+Adding one of ours is its file and one line here. Other people's classes need no line: a package of theirs announces
+them as entry points (group `pixmix_ray.methods` and so on), or an experiment file names them as `module:Class`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from pixmix_ray.benchmarks import Adversaries, Anomalies, Benchmark, Clean, Corruptions
+from pixmix_ray.datasets import Cifar10, Cifar100, Dataset, Digits
+from pixmix_ray.errors import RequestError, UnknownNameError
+from pixmix_ray.methods import Baseline, CutMix, Cutout, Method, Mixup, PixMix
+from pixmix_ray.mixing_sets import Fractals, MixingSet, PictureFolder
+from pixmix_ray.models import CifarResNet, Model, WideResNet
+from pixmix_ray.settings import Settings
+
+T = TypeVar("T", bound=Settings)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part(Generic[T]):
+    """A named part of an experiment: the name in its table, and the object that holds its settings."""
+
+    name: str
+    settings: T
+
+    def identity(self) -> dict[str, Any]:
+        """Name and the settings that change an outcome, as JSON values."""
+        return {"name": self.name, **self.settings.identity()}
+
+    def dump(self) -> dict[str, Any]:
+        """Name and all settings, as JSON values that `Table.read` takes back."""
+        return {"name": self.name, **self.settings.model_dump(mode="json")}
+
+
+@dataclass(frozen=True)
+class Table(Generic[T]):
+    """The classes of one kind by name.
+
+    Attributes:
+        kind: what they are, for messages, such as "method".
+        base: the class that all are derived from.
+        ours: those of this package.
+    """
+
+    kind: str
+    base: type[T]
+    ours: Mapping[str, type[T]]
+
+    @property
+    def group(self) -> str:
+        """The group of entry points in which other packages announce theirs."""
+        return f"pixmix_ray.{self.kind.replace(' ', '_')}s"
+
+    def known(self) -> dict[str, type[T]]:
+        """Ours and those of installed packages."""
+        return {**{point.name: self._checked(point.load(), point.value) for point in entry_points(group=self.group)}, **self.ours}
+
+    def find(self, name: str) -> type[T]:
+        """The class called `name`, or named as `module:Class`.
+
+        Raises:
+            UnknownNameError: no such name.
+            RequestError: `module:Class` cannot be imported or is of another kind.
+        """
+        if name in self.ours:
+            return self.ours[name]
+        if ":" in name:
+            return self._checked(_imported(name), name)
+        if name in (known := self.known()):
+            return known[name]
+        raise UnknownNameError(self.kind, name, known)
+
+    def read(self, spec: object, base: Path | None = None) -> Part[T]:
+        """The part that an experiment file describes: a name alone, or a mapping of `name` and settings."""
+        if isinstance(spec, str):
+            spec = {"name": spec}
+        if not isinstance(spec, Mapping) or not isinstance(spec.get("name"), str):
+            raise RequestError(f"{self.kind} must be a name, or a mapping with the key 'name', got {spec!r}")
+        settings = {str(key): value for key, value in spec.items() if key != "name"}
+        found = self.find(spec["name"])
+        return Part(name=str(spec["name"]), settings=found.read(settings, f"{self.kind} {spec['name']}", base))
+
+    def _checked(self, found: object, name: str) -> type[T]:
+        if not (isinstance(found, type) and issubclass(found, self.base)):
+            raise RequestError(f"{name} is no {self.kind}: it must be a class derived from {self.base.__name__}")
+        return found
+
+
+def _imported(name: str) -> object:
+    module, _, attribute = name.partition(":")
+    try:
+        return getattr(import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise RequestError(f"cannot import {name!r}: {error}. Write it as module:Class, importable from here") from error
+
+
+DATASETS = Table("dataset", Dataset, {"digits": Digits, "cifar10": Cifar10, "cifar100": Cifar100})
+MIXING_SETS = Table("mixing set", MixingSet, {"fractals": Fractals, "folder": PictureFolder})
+MODELS = Table("model", Model, {"wide_resnet": WideResNet, "cifar_resnet": CifarResNet})
+METHODS = Table(
+    "method",
+    Method,
+    {"baseline": Baseline, "cutout": Cutout, "mixup": Mixup, "cutmix": CutMix, "pixmix": PixMix},
+)
+BENCHMARKS = Table(
+    "benchmark",
+    Benchmark,
+    {"clean": Clean, "corruptions": Corruptions, "adversaries": Adversaries, "anomalies": Anomalies},
+)
+TABLES: dict[str, Table[Any]] = {
+    "methods": METHODS,
+    "mixing-sets": MIXING_SETS,
+    "datasets": DATASETS,
+    "models": MODELS,
+    "benchmarks": BENCHMARKS,
+}

@@ -1,0 +1,93 @@
+"""What there is and what is to do: plans, results folders, tables of parts, and the rows of one evaluation."""
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+from rich.table import Table
+
+from pixmix_ray.benchmarks import Measurement
+from pixmix_ray.metrics import direction
+from pixmix_ray.plugins import Table as Parts
+from pixmix_ray.results import Plan, estimate
+from pixmix_ray.results.status import Status
+
+
+def plan_table(plan: Plan) -> Table:
+    """A row a trial: its state, and how many of its cells are done."""
+    table = Table(title=f"results: {plan.store.uri}", title_justify="left")
+    for header in ("trial", "id", "epochs", "training", "cells done"):
+        table.add_column(header, no_wrap=True)
+    for trial, state in plan.trials.items():
+        cells = [of for cell, of in plan.cells.items() if cell.trial is trial]
+        failed = f", {cells.count('failed')} failed" if "failed" in cells else ""
+        done = f"{cells.count('done')} of {len(cells)}{failed}"
+        table.add_row(trial.label, trial.id, str(trial.training.epochs), state, done)
+    return table
+
+
+def counts_line(plan: Plan) -> str:
+    """How many trials and cells are done, missing and failed, and what is left to pay."""
+    cost = estimate(plan)
+    price = (
+        "nothing to do"
+        if not plan.cells_to_run()
+        else f"estimated work left: training {_hours(cost.training)}, evaluation {_hours(cost.evaluation)}"
+    )
+    return f"trials: {_counted(plan.trials.values())}\ncells: {_counted(plan.cells.values())}\n{price}"
+
+
+def _counted(states: Iterable[str]) -> str:
+    counts = Counter(states)
+    return f"{sum(counts.values())} ({', '.join(f'{counts[state]} {state}' for state in ('done', 'missing', 'failed'))})"
+
+
+def _hours(seconds: float | None) -> str:
+    if seconds is None:
+        return "unknown (nothing like it was measured in this results folder yet)"
+    return f"{seconds:.0f} s" if seconds < 600 else f"{seconds / 3600:.2f} h"
+
+
+def status_table(status: Status) -> Table:
+    """A row a trial: how far it is and how many of its cells are measured."""
+    table = Table(title=f"results: {status.uri}", title_justify="left")
+    table.add_column("trial", no_wrap=True)
+    table.add_column("training")
+    table.add_column("cells done", justify="right")
+    table.add_column("cells failed", justify="right")
+    for trial in status.trials:
+        table.add_row(trial.trial_id, trial.state, str(trial.cells_done), str(trial.cells_failed))
+    return table
+
+
+def parts_table(parts: Parts[Any]) -> Table:
+    """A row a name: what it is, its settings with their defaults, where it comes from."""
+    table = Table(show_lines=True)
+    for header in ("name", "what it is", "settings (default)", "source"):
+        table.add_column(header, no_wrap=header == "name")
+    for name, part in sorted(parts.known().items()):
+        table.add_row(name, getattr(part, "summary", ""), _settings(part), getattr(part, "source", ""))
+    return table
+
+
+def _settings(part: Any) -> str:
+    fields = part.model_fields.items()
+    return "\n".join(f"{name} ({'required' if of.is_required() else _default(of)})" for name, of in fields)
+
+
+def _default(of: Any) -> str:
+    value = of.get_default(call_default_factory=True)
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def measurements_table(name: str, measurements: Iterable[Measurement]) -> Table:
+    """The aggregates of one benchmark and its conditions, without single severities."""
+    table = Table(title=name, title_justify="left", caption="percent")
+    for header, justify in (("metric", "left"), ("condition", "left"), ("value", "right"), ("±", "right"), ("n", "right")):
+        table.add_column(header, justify="right" if justify == "right" else "left")
+    for row in sorted(measurements, key=lambda row: row.condition != ""):
+        if row.severity is None:
+            arrow = "↓" if direction(row.metric) == "lower" else "↑"
+            spread = "" if row.standard_error is None else f"{100 * row.standard_error:.2f}"
+            table.add_row(f"{row.metric} {arrow}", row.condition, f"{100 * row.value:.2f}", spread, str(row.n))
+    return table

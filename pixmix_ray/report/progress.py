@@ -1,0 +1,130 @@
+"""Progress of a run: a live view on a terminal, plain lines elsewhere. All of it goes to stderr."""
+
+import time
+from collections import defaultdict
+from statistics import mean
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.text import Text
+
+from pixmix_ray.results import Cell, Plan
+from pixmix_ray.trial import Trial
+from pixmix_ray.work import Progress
+
+SECONDS_BETWEEN_LINES = 2.0
+
+
+class ProgressView:
+    """Shows what a run does; use it as a context manager."""
+
+    def __init__(self, plan: Plan, console: Console) -> None:
+        """Count what the plan still has to do; `console` is where it is shown."""
+        self._console = console
+        self._live = Live(console=console, refresh_per_second=4, transient=True) if console.is_terminal else None
+        self._started = time.monotonic()
+        self._last_line = 0.0
+        self._epochs_left = {trial.id: trial.training.epochs for trial in plan.trials_to_run()}
+        self._training: dict[str, str] = {}
+        self._cells_left: dict[str, int] = defaultdict(int)
+        for cell in plan.cells_to_run():
+            self._cells_left[cell.run.name] += 1
+        self._cells_done = len(plan.cells) - sum(self._cells_left.values())
+        self._cells_running = 0
+        self._failed = 0
+        self._epoch_seconds: list[float] = []
+        self._cell_seconds: dict[str, list[float]] = defaultdict(list)
+
+    def __enter__(self) -> "ProgressView":
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live:
+            self._live.stop()
+
+    def epoch_done(self, trial: Trial, progress: Progress) -> None:
+        """Show the epoch."""
+        self._epochs_left[trial.id] = progress.epochs - progress.epoch
+        self._epoch_seconds.append(progress.seconds)
+        state = f"epoch {progress.epoch}/{progress.epochs}, loss {progress.loss:.3f}, {progress.seconds:.1f} s"
+        self._training[trial.label] = state
+        if time.monotonic() - self._last_line > SECONDS_BETWEEN_LINES or progress.epoch == progress.epochs:
+            self._line(f"{trial.label}: {state}")
+
+    def trial_done(self, trial: Trial) -> None:
+        """Show that the trial has its checkpoint."""
+        self._training.pop(trial.label, None)
+        self._line(f"{trial.label}: trained", lasting=True)
+
+    def trial_failed(self, trial: Trial, reason: str) -> None:
+        """Show why."""
+        self._training.pop(trial.label, None)
+        self._epochs_left[trial.id] = 0
+        self._failed += 1
+        self._line(f"{trial.label}: FAILED: {reason}", lasting=True)
+
+    def cell_started(self, cell: Cell) -> None:
+        """Count it."""
+        self._cells_running += 1
+
+    def cell_done(self, cell: Cell, seconds: float) -> None:
+        """Show it."""
+        self._cell_ended(cell)
+        self._cells_done += 1
+        self._cell_seconds[cell.run.name].append(seconds)
+        self._line(f"{cell.label}: measured in {seconds:.1f} s", lasting=True)
+
+    def cell_failed(self, cell: Cell, reason: str) -> None:
+        """Show why."""
+        self._cell_ended(cell)
+        self._failed += 1
+        self._line(f"{cell.label}: FAILED: {reason}", lasting=True)
+
+    def tick(self) -> None:
+        """Redraw the live view."""
+        if self._live:
+            lines = [Text(f"  training {label}: {state}") for label, state in self._training.items()]
+            self._live.update(Group(*lines, Text(self._summary(), style="bold")))
+
+    def _cell_ended(self, cell: Cell) -> None:
+        self._cells_running -= 1
+        self._cells_left[cell.run.name] -= 1
+
+    def _line(self, text: str, *, lasting: bool = False) -> None:
+        """Print one line; on a terminal only what is worth keeping, the rest is in the live view."""
+        if self._live and not lasting:
+            return
+        self._last_line = time.monotonic()
+        tail = "" if self._live else f"  [{self._summary()}]"
+        self._console.print(
+            f"{_clock(time.monotonic() - self._started)}  {text}{tail}", markup=False, highlight=False, soft_wrap=True
+        )
+
+    def _summary(self) -> str:
+        left = sum(self._cells_left.values()) - self._cells_running
+        failed = f", {self._failed} failed" if self._failed else ""
+        return (
+            f"cells: {self._cells_done} done, {self._cells_running} running, {left} left{failed}; "
+            f"epochs left: {sum(self._epochs_left.values())}; {self._time_left()}"
+        )
+
+    def _time_left(self) -> str:
+        """Time left if the work goes on at the rate so far, work being seconds of epochs and of cells."""
+        done = sum(self._epoch_seconds) + sum(sum(seconds) for seconds in self._cell_seconds.values())
+        if not self._epoch_seconds and not self._cell_seconds:
+            return "time left: not known yet"
+        epoch = mean(self._epoch_seconds) if self._epoch_seconds else 0.0
+        any_cell = [s for seconds in self._cell_seconds.values() for s in seconds] or [5 * epoch]
+        left = epoch * sum(self._epochs_left.values())
+        for name, count in self._cells_left.items():
+            left += count * mean(self._cell_seconds.get(name) or any_cell)
+        rate = done / max(time.monotonic() - self._started, 1e-9)
+        return f"about {_clock(left / rate)} left"
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

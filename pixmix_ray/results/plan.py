@@ -1,0 +1,145 @@
+"""What a sweep still has to do, read from its results folder, and what that will cost. Spends nothing."""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from statistics import mean
+from typing import Literal
+
+import pandas as pd
+
+from pixmix_ray.results.read import read_cells
+from pixmix_ray.results.store import Store, cell_failure_file, cell_file, trial_file
+from pixmix_ray.sweep import Sweep
+from pixmix_ray.trial import BenchmarkRun, Trial
+
+State = Literal["done", "missing", "failed"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Cell:
+    """One trial's checkpoint on one benchmark."""
+
+    trial: Trial
+    run: BenchmarkRun
+
+    @property
+    def label(self) -> str:
+        """For people, such as "pixmix k=4 beta=3 seed 0 × corruptions"."""
+        return f"{self.trial.label} × {self.run.name}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The trials and cells of a sweep with their states.
+
+    Attributes:
+        store: the results folder.
+        sweep: what was asked for.
+        trials: each trial of the sweep and its state.
+        cells: each cell of the sweep and its state.
+    """
+
+    store: Store
+    sweep: Sweep
+    trials: dict[Trial, State]
+    cells: dict[Cell, State]
+
+    def trials_to_run(self) -> list[Trial]:
+        """The trials that are not done and that a cell still needs."""
+        needed = {cell.trial.id for cell in self.cells_to_run()}
+        return [trial for trial, state in self.trials.items() if state != "done" and trial.id in needed]
+
+    def cells_to_run(self) -> list[Cell]:
+        """The cells that are not done, in the order of the sweep."""
+        return [cell for cell, state in self.cells.items() if state != "done"]
+
+    def own_rows(self) -> pd.DataFrame:
+        """The measurements of this sweep's cells that are done so far, and of no other in the same folder.
+
+        Raises:
+            ResultsError: a cell cannot be read.
+        """
+        return read_cells(self.store, [cell_file(cell.trial.id, cell.run.key) for cell in self.cells])
+
+
+def make_plan(sweep: Sweep) -> Plan:
+    """The plan of a sweep.
+
+    Raises:
+        RequestError: the sweep names data that are missing or broken.
+    """
+    trials, runs = sweep.trials(), sweep.benchmark_runs()
+    store = Store(sweep.results)
+    files = store.files("trials") | store.files("cells")
+    return Plan(
+        store=store,
+        sweep=sweep,
+        trials={t: _state(files, trial_file(t.id, "done.json"), trial_file(t.id, "failed.json")) for t in trials},
+        cells={
+            Cell(trial=t, run=run): _state(files, cell_file(t.id, run.key), cell_failure_file(t.id, run.key))
+            for t in trials
+            for run in runs
+        },
+    )
+
+
+def _state(files: set[str], done: str, failed: str) -> State:
+    return "done" if done in files else "failed" if failed in files else "missing"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """Estimated seconds of work, of one trial or cell each at its share of the machine.
+
+    Attributes:
+        training: of all trials to run; none if nothing like them was ever measured here.
+        evaluation: of all cells to run, likewise.
+    """
+
+    training: float | None
+    evaluation: float | None
+
+
+def estimate(plan: Plan) -> Cost:
+    """The cost of what is left, from what trials and cells in the same results folder took.
+
+    An epoch is priced by the mean of the same method, data set and model, else by all of that data set and model; a
+    cell by the mean of the same benchmark with the same settings.
+    """
+    epochs, cells = _history(plan.store)
+    training = [_trial_seconds(trial, epochs) for trial in plan.trials_to_run()]
+    evaluation = [mean(cells[c.run.key]) if c.run.key in cells else None for c in plan.cells_to_run()]
+    return Cost(training=_total(training), evaluation=_total(evaluation))
+
+
+def _total(seconds: Iterable[float | None]) -> float | None:
+    known = list(seconds)
+    return None if None in known else sum(value for value in known if value is not None)
+
+
+def _trial_seconds(trial: Trial, epochs: dict[str, list[float]]) -> float | None:
+    for key in (_epoch_key(trial.settings, trial.method.name), _epoch_key(trial.settings, "")):
+        if key in epochs:
+            return mean(epochs[key]) * trial.training.epochs
+    return None
+
+
+def _epoch_key(settings: dict[str, object], method: str) -> str:
+    return json.dumps([settings["dataset"], settings["model"], method], sort_keys=True)
+
+
+def _history(store: Store) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+    """Seconds per epoch of the trials done here, and seconds of the cells by benchmark key."""
+    epochs: dict[str, list[float]] = defaultdict(list)
+    cells: dict[str, list[float]] = defaultdict(list)
+    for path in store.files("trials"):
+        done = store.read_json(path) if path.endswith("/done.json") else None
+        if done is not None:
+            epochs[_epoch_key(done["settings"], done["settings"]["method"]["name"])] += done["epoch_seconds"]
+            epochs[_epoch_key(done["settings"], "")] += done["epoch_seconds"]
+    for path in store.files("cells"):
+        if path.endswith(".parquet") and (table := store.read_table(path)) is not None and table.num_rows:
+            cells[path.rpartition("/")[2].removesuffix(".parquet")].append(table["seconds"][0].as_py())
+    return epochs, cells

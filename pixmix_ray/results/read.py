@@ -1,0 +1,47 @@
+"""Reading the measurements back."""
+
+import io
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pixmix_ray.errors import ResultsError
+from pixmix_ray.results.schema import MEASUREMENTS
+from pixmix_ray.results.store import Store
+
+
+def read(uri: str | Path) -> pd.DataFrame:
+    """All measurements of a results folder, a row a measurement, columns as in `pixmix_ray.results.schema`.
+
+    Args:
+        uri: a local path or a URI such as s3://bucket/folder.
+
+    Raises:
+        ResultsError: there are no results there, or a cell cannot be read (named).
+    """
+    store = Store(uri)
+    frame = read_cells(store, sorted(path for path in store.files("cells") if path.endswith(".parquet")))
+    if frame.empty:
+        raise ResultsError(f"no results in {store.uri}: give the folder that the experiment file calls 'results'")
+    return frame
+
+
+def read_cells(store: Store, paths: Iterable[str]) -> pd.DataFrame:
+    """The measurements of the cells at `paths` that exist, in that order.
+
+    Raises:
+        ResultsError: a cell cannot be read (named).
+    """
+    tables = [MEASUREMENTS.empty_table()]
+    for path in paths:
+        content = store.read(path)
+        if content is None:
+            continue
+        try:
+            tables.append(pq.read_table(io.BytesIO(content), schema=MEASUREMENTS))
+        except (pa.ArrowInvalid, OSError) as error:
+            raise ResultsError(f"cell {path} of {store.uri} cannot be read: {error}. Delete it and run again") from None
+    return pa.concat_tables(tables).to_pandas()

@@ -1,0 +1,96 @@
+"""What a results folder holds, whatever experiment files made it."""
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pixmix_ray.errors import ResultsError
+from pixmix_ray.models import parse_weights
+from pixmix_ray.results.store import Store, trial_file
+
+__all__ = ["Status", "TrialStatus", "read_status"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialStatus:
+    """One trial.
+
+    Attributes:
+        trial_id: which.
+        state: done, failed, epoch 3/10, or not begun.
+        cells_done: how many cells were measured.
+        cells_failed: how many failed.
+    """
+
+    trial_id: str
+    state: str
+    cells_done: int
+    cells_failed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Status:
+    """A results folder.
+
+    Attributes:
+        uri: where it lies.
+        trials: every trial that was begun.
+        failures: a line for each failed trial and cell: which, and why.
+    """
+
+    uri: str
+    trials: tuple[TrialStatus, ...]
+    failures: tuple[str, ...]
+
+
+def read_status(uri: str | Path) -> Status:
+    """The status of a results folder.
+
+    Raises:
+        ResultsError: there are no results there.
+    """
+    store = Store(uri)
+    files = store.files("trials") | store.files("cells")
+    ids = sorted({path.split("/")[1] for path in files})
+    if not ids:
+        raise ResultsError(f"no results in {store.uri}: give the folder that the experiment file calls 'results'")
+    done = Counter(path.split("/")[1] for path in files if path.startswith("cells/") and path.endswith(".parquet"))
+    failed = Counter(path.split("/")[1] for path in files if path.startswith("cells/") and path.endswith(".failed.json"))
+    return Status(
+        uri=store.uri,
+        trials=tuple(
+            TrialStatus(trial_id=i, state=_state(store, files, i), cells_done=done[i], cells_failed=failed[i]) for i in ids
+        ),
+        failures=tuple(_failure(store, path) for path in sorted(files) if path.endswith("failed.json")),
+    )
+
+
+def _state(store: Store, files: set[str], trial_id: str) -> str:
+    if trial_file(trial_id, "done.json") in files or trial_file(trial_id, "trial.json") not in files:
+        return "done"  # a checkpoint from elsewhere has cells and no files of a trial
+    if trial_file(trial_id, "failed.json") in files:
+        return "failed"
+    content = store.read(trial_file(trial_id, "progress.safetensors"))
+    if content is None:
+        return "begun"
+    epochs = (store.read_json(trial_file(trial_id, "trial.json")) or {})["training"]["epochs"]
+    return f"epoch {progress_header(content)['epoch']}/{epochs}"
+
+
+def progress_header(content: bytes) -> Mapping[str, str]:
+    """The metadata of a safetensors file: a trial's number of epochs and their history.
+
+    Raises:
+        CheckpointError: the file is not whole.
+    """
+    parse_weights(content, "progress.safetensors")
+    header: Mapping[str, str] = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])["__metadata__"]
+    return header
+
+
+def _failure(store: Store, path: str) -> str:
+    record = store.read_json(path) or {}
+    name = "/".join(path.removesuffix("failed.json").rstrip("./").split("/")[1:])
+    return f"{name}: {record.get('reason', 'no reason recorded')} ({record.get('failed_at', '')})"

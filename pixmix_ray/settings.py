@@ -1,0 +1,87 @@
+"""The base of every group of settings: validated, frozen, unknown keys are errors, one line a mistake."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, ValidationInfo
+
+from pixmix_ray.errors import PixmixRayError, RequestError, UnknownNameError
+
+
+class TypedPath(str):
+    """A path that was typed at the shell: relative to the current folder, not to the experiment file."""
+
+    __slots__ = ()
+
+
+def _absolute(value: Any, info: ValidationInfo) -> Any:
+    """The path made absolute; relative ones start at `base` of the validation context (the experiment file's folder)."""
+    if not isinstance(value, str | Path) or "://" in str(value):
+        return value
+    base = Path.cwd() if isinstance(value, TypedPath) else Path((info.context or {}).get("base", Path.cwd()))
+    return (base / Path(value).expanduser()).resolve()
+
+
+DataPath = Annotated[Path, BeforeValidator(_absolute)]
+"""A local path in an experiment file; relative ones start at the folder of that file."""
+
+ResultsUri = Annotated[str, BeforeValidator(lambda value, info: str(_absolute(value, info)))]
+"""A folder for results: a local path (relative ones as for `DataPath`) or a URI such as s3://bucket/folder."""
+
+
+class Settings(BaseModel):
+    """Settings of one part of the system, kept beside the code that they steer.
+
+    Attributes:
+        location: the fields that say where something lies or how it is fetched. They do not change an outcome, so
+            they are left out of `identity`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, ser_json_inf_nan="constants")
+    location: ClassVar[frozenset[str]] = frozenset()
+
+    def identity(self) -> dict[str, Any]:
+        """The settings that change an outcome, as JSON values, defaults filled in."""
+        return self.model_dump(mode="json", exclude=set(self.location))
+
+    @classmethod
+    def read(cls, values: Mapping[str, Any], where: str, base: Path | None = None) -> Self:
+        """The settings made of `values`.
+
+        Args:
+            values: keys and values as read from a file.
+            where: what the values are, for messages, such as "method pixmix".
+            base: the folder at which relative paths start; default: the current one.
+
+        Raises:
+            RequestError: one line that names the first wrong key or value and what is allowed.
+        """
+        try:
+            return cls.model_validate(dict(values), context={"base": base or Path.cwd()})
+        except ValidationError as error:
+            raise explain(error, where, cls) from None
+
+
+def explain(error: ValidationError, where: str, model: type[BaseModel]) -> RequestError:
+    """The first mistake that pydantic found, as one line in our words."""
+    first = error.errors()[0]
+    cause = first.get("ctx", {}).get("error")
+    if isinstance(cause, PixmixRayError):
+        return cause if isinstance(cause, RequestError) else RequestError(str(cause))
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return UnknownNameError(f"key in {where}", key, _known_keys(model, first["loc"][:-1]))
+    if first["type"] == "missing":
+        return RequestError(f"{where}: the key {key!r} is missing")
+    message = first["msg"].removeprefix("Value error, ")
+    return RequestError(f"{where}: {key} = {first['input']!r}: {message[:1].lower()}{message[1:]}")
+
+
+def _known_keys(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
+    """The keys of the model that lies at `path` below `model`."""
+    for part in path:
+        annotation = model.model_fields[str(part)].annotation if str(part) in model.model_fields else None
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            model = annotation
+    return list(model.model_fields)

@@ -1,0 +1,209 @@
+"""The experiment file: validated, and expanded to trials and benchmarks.
+
+Every key is documented in experiments/README.md. Relative paths in a file start at the folder of that file; those
+typed with --set start at the current folder.
+"""
+
+import itertools
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import yaml
+from pydantic import BeforeValidator, Field, PlainValidator, ValidationInfo, field_validator
+
+from pixmix_ray.benchmarks import Benchmark
+from pixmix_ray.datasets import Dataset
+from pixmix_ray.errors import RequestError
+from pixmix_ray.methods import Method
+from pixmix_ray.mixing_sets import MixingSet
+from pixmix_ray.models import Model
+from pixmix_ray.plugins import BENCHMARKS, DATASETS, METHODS, MIXING_SETS, MODELS, Part, Table
+from pixmix_ray.settings import ResultsUri, Settings, TypedPath
+from pixmix_ray.training import Recipe
+from pixmix_ray.trial import BenchmarkRun, Trial
+
+T = TypeVar("T", bound=Settings)
+
+
+def _as_list(value: object) -> list[object]:
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def _one(table: Table[T]) -> PlainValidator:
+    return PlainValidator(lambda value, info: table.read(value, _base(info)))
+
+
+def _many(table: Table[T]) -> PlainValidator:
+    return PlainValidator(lambda value, info: tuple(table.read(item, _base(info)) for item in _as_list(value)))
+
+
+def _base(info: ValidationInfo) -> Path | None:
+    return (info.context or {}).get("base")
+
+
+class Share(Settings):
+    """What one trial, or one evaluation, takes of the cluster; fractions are fine."""
+
+    cpus: float = Field(1, ge=0)
+    gpus: float = Field(0, ge=0)
+
+
+class Resources(Settings):
+    """The shares of a trial and of an evaluation. One evaluation's share is kept free while trials train."""
+
+    trial: Share = Share()
+    evaluation: Share = Share()
+
+
+class Sweep(Settings):
+    """An experiment: which trials to train and which benchmarks to evaluate each on.
+
+    Attributes:
+        results: folder or URI of the results.
+        dataset: what is learned.
+        model: the network.
+        methods: the methods to compare.
+        mixing_set: pictures for the methods that mix them in; several are a grid.
+        k: a grid over the setting k of the methods that have one.
+        beta: likewise.
+        seeds: each trial is run once per seed.
+        training: the recipe.
+        benchmarks: the safety measures.
+        resources: of a trial and of an evaluation.
+    """
+
+    results: ResultsUri
+    dataset: Annotated[Part[Dataset], _one(DATASETS)]
+    model: Annotated[Part[Model], _one(MODELS)] = Field("wide_resnet", validate_default=True)
+    methods: Annotated[tuple[Part[Method], ...], _many(METHODS)]
+    mixing_set: Annotated[tuple[Part[MixingSet], ...], _many(MIXING_SETS)] = Field("fractals", validate_default=True)
+    k: Annotated[tuple[int, ...], BeforeValidator(_as_list)] = ()
+    beta: Annotated[tuple[float, ...], BeforeValidator(_as_list)] = ()
+    seeds: Annotated[tuple[int, ...], BeforeValidator(_as_list)] = Field((0,), min_length=1)
+    training: Recipe = Recipe()
+    benchmarks: Annotated[tuple[Part[Benchmark], ...], _many(BENCHMARKS)] = Field(
+        tuple(BENCHMARKS.ours), validate_default=True
+    )
+    resources: Resources = Resources()
+
+    @field_validator("methods", "benchmarks")
+    @classmethod
+    def _is_not_empty(cls, parts: tuple[Part[Any], ...]) -> tuple[Part[Any], ...]:
+        if not parts:
+            raise ValueError("name at least one")
+        return parts
+
+    def trials(self) -> list[Trial]:
+        """All trials of the grid, each once, the seeds innermost. Reads the data files to know their content.
+
+        Raises:
+            DataError: the data set or mixing set is missing or broken.
+            RequestError: a grid value that a method does not take.
+        """
+        dataset_version = self.dataset.settings.version()
+        versions: dict[int, str] = {}
+        found: dict[str, Trial] = {}
+        for method in itertools.chain.from_iterable(self._grid(method) for method in self.methods):
+            for pictures in self.mixing_set if method.settings.needs_pictures else (None,):
+                if pictures is not None and id(pictures) not in versions:
+                    versions[id(pictures)] = pictures.settings.version()
+                for seed in self.seeds:
+                    trial = Trial(
+                        dataset=self.dataset,
+                        dataset_version=dataset_version,
+                        model=self.model,
+                        method=method,
+                        mixing_set=pictures,
+                        pictures_version="" if pictures is None else versions[id(pictures)],
+                        training=self._recipe(method.settings),
+                        seed=seed,
+                    )
+                    found.setdefault(trial.id, trial)
+        return list(found.values())
+
+    def benchmark_runs(self) -> list[BenchmarkRun]:
+        """The benchmarks, with the content of the files that they read."""
+        runs = [BenchmarkRun(benchmark=part, version=part.settings.version()) for part in self.benchmarks]
+        return list({run.key: run for run in runs}.values())
+
+    def _grid(self, method: Part[Method]) -> Iterable[Part[Method]]:
+        """The method once for each k and beta of the grid that it has and that its own settings do not pin."""
+        free = set(type(method.settings).model_fields) - method.settings.model_fields_set
+        axes = {name: values for name, values in (("k", self.k), ("beta", self.beta)) if values and name in free}
+        for values in itertools.product(*axes.values()):
+            spec = {**method.settings.model_dump(), **dict(zip(axes, values, strict=True))}
+            yield Part(name=method.name, settings=type(method.settings).read(spec, f"method {method.name}"))
+
+    def _recipe(self, method: Method) -> Recipe:
+        if self.training.weight_decay is not None:
+            return self.training
+        return self.training.model_copy(update={"weight_decay": method.weight_decay})
+
+
+def read_sweep(file: Path, overrides: Iterable[str] = ()) -> Sweep:
+    """The sweep of an experiment file, with `key.path=value` overrides.
+
+    Raises:
+        RequestError: the file or an override is wrong; one line that says what and what is allowed.
+    """
+    try:
+        raw = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RequestError(f"cannot read the experiment file {file}: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RequestError(f"{file} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(raw, dict):
+        raise RequestError(f"{file} must be a mapping of keys to values, such as 'dataset: digits'")
+    for text in overrides:
+        raw = override(raw, text)
+    return Sweep.read(raw, f"experiment {file.name}", file.resolve().parent)
+
+
+def override(raw: dict[str, Any], text: str) -> dict[str, Any]:
+    """The content of an experiment file with one `key.path=value` put in; `raw` is not changed.
+
+    A step of the path is a key, or in a list an index or the name of a part.
+
+    >>> override({"methods": ["baseline", "pixmix"]}, "methods.pixmix.severity=1")
+    {'methods': ['baseline', {'name': 'pixmix', 'severity': 1}]}
+    """
+    path, equals, value = text.partition("=")
+    if not equals or not all(path.split(".")):
+        raise RequestError(f"--set {text!r} must be key=value, such as training.epochs=1")
+    try:
+        parsed = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise RequestError(f"--set {text!r}: {value!r} is no YAML value; quote it") from None
+    changed = _put(raw, path.split("."), _typed(parsed), text)
+    assert isinstance(changed, dict)
+    return changed
+
+
+def _put(node: object, path: list[str], value: object, text: str) -> object:
+    if not path:
+        return value
+    step, rest = path[0], path[1:]
+    if isinstance(node, str):
+        node = {"name": node}
+    if node is None or isinstance(node, dict):
+        mapping = node or {}
+        return {**mapping, step: _put(mapping.get(step), rest, value, text)}
+    if isinstance(node, list):
+        names = [str(item.get("name")) if isinstance(item, dict) else str(item) for item in node]
+        if step not in names and not (step.isdigit() and int(step) < len(node)):
+            raise RequestError(f"--set {text!r}: no {step!r} in the list; it holds {', '.join(names)}")
+        place = names.index(step) if step in names else int(step)
+        return [*node[:place], _put(node[place], rest, value, text), *node[place + 1 :]]
+    raise RequestError(f"--set {text!r}: {step!r} lies below a plain value")
+
+
+def _typed(value: object) -> object:
+    """Strings marked as typed at the shell, so that relative paths in them start at the current folder."""
+    if isinstance(value, str):
+        return TypedPath(value)
+    if isinstance(value, list):
+        return [_typed(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _typed(item) for key, item in value.items()}
+    return value

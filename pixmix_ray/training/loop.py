@@ -1,0 +1,166 @@
+"""The training loop: a plain function that yields epochs and knows neither Ray nor files.
+
+The training pictures lie on the device as uint8 from the start. A batch is a draw of indices there; flip, crop and the
+method's augmentation run on several batches at once on that device; nothing waits for the device within an epoch but
+what a method itself needs. All randomness is a function of (seed, epoch), so a run that goes on from the checkpoint of
+an epoch ends in the same weights as one that was never interrupted.
+"""
+
+import math
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from pixmix_ray.errors import TrainingDivergedError
+from pixmix_ray.methods import Method
+from pixmix_ray.mixing_sets import PictureBank
+from pixmix_ray.seeding import rng, stream_key, torch_generator
+from pixmix_ray.training.recipe import Recipe, cosine
+from pixmix_ray.transforms import flip_and_crop
+
+PICTURES_AT_ONCE = {"cpu": 512, "cuda": 4096}  # augmented in one go: cache-sized on CPUs, launch-bound on GPUs
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingData:
+    """What a network learns from, on the device where it learns.
+
+    Attributes:
+        images: (N, 3, H, W) uint8.
+        labels: (N,) int64.
+        pictures: the mixing set, for the methods that need one.
+    """
+
+    images: Tensor
+    labels: Tensor
+    pictures: PictureBank | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Epoch:
+    """One finished epoch.
+
+    Attributes:
+        number: counted from 1.
+        loss: mean training loss.
+        seconds: wall time.
+        tensors: all that the next epoch starts from, by name; the living tensors, so save them before going on.
+    """
+
+    number: int
+    loss: float
+    seconds: float
+    tensors: Mapping[str, Tensor]
+
+
+def train(
+    network: nn.Module,
+    method: Method,
+    data: TrainingData,
+    recipe: Recipe,
+    *,
+    seed: int,
+    after: tuple[int, Mapping[str, Tensor]] | None = None,
+) -> Iterator[Epoch]:
+    """Train `network` in place and yield each epoch as it ends.
+
+    Args:
+        network: on the device of `data`.
+        method: augments the batches and computes the loss.
+        data: the training pictures.
+        recipe: epochs, learning rate and so on.
+        seed: names all random draws of the run.
+        after: number and `tensors` of an epoch to go on from.
+
+    Raises:
+        TrainingDivergedError: the loss of an epoch is not finite.
+    """
+    if recipe.channels_last:
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks this form
+    decay = method.weight_decay if recipe.weight_decay is None else recipe.weight_decay
+    optimizer = torch.optim.SGD(
+        network.parameters(), recipe.lr, recipe.momentum, weight_decay=decay, nesterov=True, fused=True
+    )
+    first = 1
+    if after is not None:
+        _restore(network, optimizer, after[1])
+        first = after[0] + 1
+    for number in range(first, recipe.epochs + 1):
+        yield _epoch(number, network, method, data, recipe, optimizer, seed)
+
+
+def _epoch(
+    number: int,
+    network: nn.Module,
+    method: Method,
+    data: TrainingData,
+    recipe: Recipe,
+    optimizer: torch.optim.SGD,
+    seed: int,
+) -> Epoch:
+    started = time.perf_counter()
+    device = data.images.device
+    steps = math.ceil(len(data.labels) / recipe.batch_size)
+    scalars = rng(seed, "loss", number)
+    loss_sum = torch.zeros((), device=device)
+    network.train()
+    # dropout can only draw from the global generator: seed it for this epoch alone and give it back as it was
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(stream_key(seed, "dropout", number) % 2**63)
+        for step, (images, labels) in enumerate(_batches(number, method, data, recipe, seed)):
+            for group in optimizer.param_groups:
+                group["lr"] = cosine((number - 1) * steps + step, recipe.epochs * steps, recipe.lr, recipe.final_lr)
+            with torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
+                loss = method.loss(network, images, labels, scalars)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            loss_sum += loss.detach() * len(labels)
+    mean_loss = loss_sum.item() / len(data.labels)
+    if not math.isfinite(mean_loss):
+        raise TrainingDivergedError(number, mean_loss)
+    return Epoch(
+        number=number,
+        loss=mean_loss,
+        seconds=time.perf_counter() - started,
+        tensors=_tensors(network, optimizer),
+    )
+
+
+def _batches(
+    number: int, method: Method, data: TrainingData, recipe: Recipe, seed: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Augmented pictures (B, 3, H, W) float32 and labels (B,) of one epoch, made for several batches at once."""
+    device = data.images.device
+    generator = torch_generator(seed, "augment", number, device=device)
+    order = torch.randperm(len(data.labels), generator=torch_generator(seed, "order", number)).to(device)
+    at_once = max(1, PICTURES_AT_ONCE[device.type] // recipe.batch_size) * recipe.batch_size
+    layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
+    for rows in order.split(at_once):
+        images = flip_and_crop(data.images[rows], generator, flip=recipe.flip, padding=recipe.crop_padding)
+        pictures = None
+        if method.needs_pictures and data.pictures is not None:
+            pictures = data.pictures.crops(len(rows), images.shape[-1], generator)
+        augmented = method.augment(images, pictures, generator).contiguous(memory_format=layout)
+        yield from zip(augmented.split(recipe.batch_size), data.labels[rows].split(recipe.batch_size), strict=True)
+
+
+def _tensors(network: nn.Module, optimizer: torch.optim.SGD) -> dict[str, Tensor]:
+    momentum = {
+        f"momentum.{name}": optimizer.state[parameter]["momentum_buffer"]
+        for name, parameter in network.named_parameters()
+        if "momentum_buffer" in optimizer.state[parameter]
+    }
+    return {f"network.{name}": tensor for name, tensor in network.state_dict().items()} | momentum
+
+
+def _restore(network: nn.Module, optimizer: torch.optim.SGD, tensors: Mapping[str, Tensor]) -> None:
+    weights = {name.removeprefix("network."): t for name, t in tensors.items() if name.startswith("network.")}
+    network.load_state_dict(weights)
+    for name, parameter in network.named_parameters():
+        if f"momentum.{name}" in tensors:
+            saved = tensors[f"momentum.{name}"].to(parameter)
+            optimizer.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(saved)

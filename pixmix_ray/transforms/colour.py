@@ -1,0 +1,106 @@
+"""Colour operations on a batch, each picture with its own parameter, bit for bit what Pillow gives.
+
+References: Pillow's ImageOps (autocontrast, equalize, posterize, solarize) and ImageEnhance (Color, Contrast,
+Brightness, Sharpness). Pillow truncates where one would round, in float64 for the look-up tables and in float32 for
+the enhancers; the order of the arithmetic below is Pillow's, because another order is off by one on some pixels.
+
+All functions take uint8 pictures (N, 3, H, W) and a parameter (N,), on any device, and return new uint8 pictures
+(N, 3, H, W). Nothing here waits for the device.
+"""
+
+import torch
+from torch import Tensor
+
+_GREY_WEIGHTS = (19595.0, 38470.0, 7471.0)  # ITU-R 601-2 luma times 65536
+
+
+def autocontrast(images: Tensor) -> Tensor:
+    """The pictures with each channel stretched to 0..255; a channel of one value stays as it is."""
+    low = images.amin((2, 3), keepdim=True).double()
+    span = images.amax((2, 3), keepdim=True).double() - low
+    full = torch.full((), 255.0, dtype=torch.float64, device=images.device)
+    # a tensor over a tensor: with a Python number torch multiplies by the reciprocal, and some values are off by one
+    scale = torch.where(span > 0, torch.div(full, span), 1.0)
+    offset = torch.where(span > 0, -low * scale, 0.0)
+    return _truncated(images.double().mul_(scale).add_(offset))
+
+
+def equalize(images: Tensor) -> Tensor:
+    """The pictures with each channel's histogram flattened; a channel with too few distinct pixels stays as it is."""
+    count, channels, height, width = images.shape
+    values = images.reshape(count * channels, height * width).long()
+    histogram = torch.zeros(count * channels, 256, dtype=torch.int64, device=images.device)
+    histogram.scatter_add_(1, values, torch.ones_like(values[:1, :1]).expand_as(values))
+    below = histogram.cumsum(1) - histogram
+    brightest = values.amax(1, keepdim=True)
+    step = below.gather(1, brightest) // 255  # all pixels but those of the brightest value
+    ramp = (step // 2 + below) // step.clamp_min(1)
+    identity = torch.arange(256, device=images.device)
+    table = torch.where(step > 0, ramp.clamp_(max=255), identity).to(torch.uint8)
+    return table.gather(1, values).view_as(images)
+
+
+def posterize(images: Tensor, bits: Tensor) -> Tensor:
+    """The pictures with the highest `bits` (1 to 8) bits of each value kept."""
+    mask = -(1 << (8 - bits.long())) & 255
+    return images & _per_picture(mask, torch.uint8)
+
+
+def solarize(images: Tensor, threshold: Tensor) -> Tensor:
+    """The pictures with values of `threshold` (0 to 256) or more inverted."""
+    whole = threshold.ceil() if threshold.is_floating_point() else threshold
+    is_bright = images >= _per_picture(whole.clamp(0, 255), torch.uint8)
+    is_bright &= _per_picture(whole <= 255, torch.bool)
+    return is_bright.view(torch.uint8).neg_() ^ images  # 1 becomes 255, and 255 - x is x with all bits flipped
+
+
+def color(images: Tensor, factor: Tensor) -> Tensor:
+    """The pictures between grey (factor 0) and themselves (1), or beyond."""
+    pixels = images.float()
+    return _blend(_grey(pixels), pixels, factor)
+
+
+def contrast(images: Tensor, factor: Tensor) -> Tensor:
+    """The pictures between their mean grey, one value a picture (factor 0), and themselves (1), or beyond."""
+    pixels = images.float()
+    grey = _grey(pixels).mean((1, 2, 3), keepdim=True, dtype=torch.float64)  # a sum of integers: exact
+    return _blend(grey.add_(0.5).floor_().float(), pixels, factor)
+
+
+def brightness(images: Tensor, factor: Tensor) -> Tensor:
+    """The pictures between black (factor 0) and themselves (1), or beyond."""
+    return _truncated(images.float().mul_(_per_picture(factor, torch.float32)))
+
+
+def sharpness(images: Tensor, factor: Tensor) -> Tensor:
+    """The pictures between smoothed (factor 0) and themselves (1), or beyond; the outermost pixels never change."""
+    pixels = images.float()
+    columns = pixels[:, :, :-2] + pixels[:, :, 1:-1] + pixels[:, :, 2:]
+    smooth = columns[..., :-2] + columns[..., 1:-1] + columns[..., 2:]
+    inner = pixels[:, :, 1:-1, 1:-1]
+    smooth.add_(inner, alpha=4).add_(6.5).div_(13).trunc_()  # weights 1 and 5 of 13; a thirteenth is never half-way
+    sharpened = images.clone()
+    sharpened[:, :, 1:-1, 1:-1] = _blend(smooth, inner, factor)
+    return sharpened
+
+
+def _grey(pixels: Tensor) -> Tensor:
+    """(N, 1, H, W) float32 whole numbers: Pillow's conversion to mode L. Sums stay below 2**24, so float32 is exact."""
+    red, green, blue = (pixels[:, i : i + 1] * weight for i, weight in enumerate(_GREY_WEIGHTS))
+    return red.add_(green).add_(blue).add_(32768.0).mul_(2.0**-16).floor_()
+
+
+def _blend(degenerate: Tensor, pixels: Tensor, factor: Tensor) -> Tensor:
+    """Pillow's Image.blend: in float32, cut to 0..255, truncated."""
+    difference = pixels - degenerate
+    return _truncated(difference.mul_(_per_picture(factor, torch.float32)).add_(degenerate))
+
+
+def _truncated(values: Tensor) -> Tensor:
+    """`values` cut to 0..255 and truncated to uint8; overwrites its argument. By way of int32, which is vectorised."""
+    return values.clamp_(0, 255).to(torch.int32).to(torch.uint8)
+
+
+def _per_picture(parameter: Tensor, dtype: torch.dtype) -> Tensor:
+    """A parameter (N,) so that it broadcasts over pictures (N, 3, H, W)."""
+    return parameter.to(dtype).view(-1, 1, 1, 1)

@@ -1,0 +1,228 @@
+"""The two pieces of work, as plain functions from settings and a store to files: train a trial, evaluate a checkpoint.
+
+They run in one process without Ray; Ray workers call the same two. Both are safe to run again: what is done is found
+in the store and not done twice, and a half-trained trial goes on from its last whole epoch.
+"""
+
+import json
+import tempfile
+import time
+import traceback
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from pixmix_ray.benchmarks import Measurement, Predictions
+from pixmix_ray.checkpoints import Checkpoint, content_id
+from pixmix_ray.datasets import ImageData
+from pixmix_ray.errors import WorkError
+from pixmix_ray.metrics import direction
+from pixmix_ray.mixing_sets import shorter_side_for
+from pixmix_ray.models import fit_weights, parse_weights
+from pixmix_ray.results.provenance import code_version, hardware, library_versions
+from pixmix_ray.results.schema import MEASUREMENTS, PREDICTIONS
+from pixmix_ray.results.status import progress_header
+from pixmix_ray.results.store import Store, cell_failure_file, cell_file, predictions_file, trial_file
+from pixmix_ray.seeding import stream_key
+from pixmix_ray.training import TrainingData, train
+from pixmix_ray.trial import BenchmarkRun, Trial
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """One more epoch of a trial is safe in the store.
+
+    Attributes:
+        epoch: counted from 1.
+        epochs: of the whole trial.
+        loss: mean training loss of the epoch.
+        seconds: wall time of the epoch.
+    """
+
+    epoch: int
+    epochs: int
+    loss: float
+    seconds: float
+
+
+def train_trial(trial: Trial, store: Store, device: torch.device) -> Iterator[Progress]:
+    """Train a trial to its end, yielding each epoch once it is safe in the store.
+
+    A trial that is done yields nothing. A half-trained one goes on after its last whole epoch.
+
+    Raises:
+        WorkError: the training diverged.
+        DataError: the data changed since the trial was planned.
+    """
+    if store.read(trial_file(trial.id, "done.json")) is not None:
+        return
+    store.write_json(trial_file(trial.id, "trial.json"), trial.dump())
+    dataset = trial.dataset.settings.load()
+    data = _training_data(trial, dataset, device)
+    network = fresh_network(trial, dataset.num_classes).to(device)
+    after, history = _read_progress(trial, store)
+    for epoch in train(network, trial.method.settings, data, trial.training, seed=trial.seed, after=after):
+        history.append({"epoch": epoch.number, "loss": epoch.loss, "seconds": epoch.seconds})
+        content = save(_on_cpu(epoch.tensors), {"epoch": str(epoch.number), "history": json.dumps(history)})
+        store.write(trial_file(trial.id, "progress.safetensors"), content)
+        yield Progress(epoch=epoch.number, epochs=trial.training.epochs, loss=epoch.loss, seconds=epoch.seconds)
+    _finish(trial, store, network, history, device)
+
+
+def fresh_network(trial: Trial, num_classes: int) -> nn.Module:
+    """The trial's network with the weights that its seed names, on the CPU."""
+    # the initialisers of torch draw from the global generator only: seed it for this call and give it back as it was
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(stream_key(trial.seed, "weights") % 2**63)
+        return trial.model.settings.build(num_classes)
+
+
+def _training_data(trial: Trial, dataset: ImageData, device: torch.device) -> TrainingData:
+    images = torch.from_numpy(np.array(dataset.train_images)).permute(0, 3, 1, 2).contiguous()
+    pictures = None
+    if trial.mixing_set is not None:
+        pictures = trial.mixing_set.settings.pictures(shorter_side_for(images.shape[2])).to(device)
+    return TrainingData(
+        images=images.to(device), labels=torch.from_numpy(np.array(dataset.train_labels)).to(device), pictures=pictures
+    )
+
+
+def _read_progress(trial: Trial, store: Store) -> tuple[tuple[int, Mapping[str, Tensor]] | None, list[dict[str, Any]]]:
+    """Number and tensors of the last whole epoch, if there is one, and the history up to it."""
+    path = trial_file(trial.id, "progress.safetensors")
+    content = store.read(path)
+    if content is None:
+        return None, []
+    tensors = parse_weights(content, f"{path} in {store.uri}")
+    header = progress_header(content)
+    return (int(header["epoch"]), tensors), json.loads(header["history"])
+
+
+def _finish(
+    trial: Trial, store: Store, network: nn.Module, history: list[dict[str, Any]], device: torch.device
+) -> None:
+    content = save(_on_cpu(network.state_dict()))
+    store.write(trial_file(trial.id, "model.safetensors"), content)
+    done = {
+        "checkpoint_id": content_id(content),
+        "finished_at": datetime.now(UTC).isoformat(),
+        "epoch_seconds": [epoch["seconds"] for epoch in history],
+        "losses": [epoch["loss"] for epoch in history],
+        "device": hardware(device),
+        "versions": library_versions(),
+        "settings": trial.settings,
+    }
+    store.write_json(trial_file(trial.id, "done.json"), done)  # written last: it marks the trial as complete
+    store.delete(trial_file(trial.id, "progress.safetensors"))
+    store.delete(trial_file(trial.id, "failed.json"))
+
+
+def record_failure(store: Store, path: str, error: BaseException) -> None:
+    """Write why a trial or a cell failed."""
+    store.write_json(
+        path,
+        {
+            "reason": reason(error),
+            "traceback": "".join(traceback.format_exception(error)),
+            "failed_at": datetime.now(UTC).isoformat(),
+        },
+    )
+
+
+def reason(error: BaseException) -> str:
+    """An error in one line."""
+    text = " ".join(str(error).split())
+    return text if isinstance(error, WorkError) else f"{type(error).__name__}: {text}"
+
+
+def evaluate_cell(
+    checkpoint: Checkpoint, run: BenchmarkRun, store: Store, device: torch.device, code: str
+) -> list[Measurement]:
+    """Evaluate a checkpoint on a benchmark and write predictions, then measurements.
+
+    Raises:
+        CheckpointError: the weights do not fit the model.
+        WorkError: the network's output is not finite.
+    """
+    started = time.perf_counter()
+    data = checkpoint.dataset.settings.load()
+    network = _frozen(checkpoint, data, device)
+    benchmark = run.benchmark.settings
+    predictions = benchmark.predict(network, benchmark.pictures(data.test_images, data.test_labels), device)
+    measurements = benchmark.measure(predictions)
+    common = {
+        "trial_id": checkpoint.trial_id,
+        "checkpoint_id": checkpoint.checkpoint_id,
+        **checkpoint.described,
+        "benchmark": run.name,
+        "benchmark_settings": json.dumps(run.benchmark.identity(), sort_keys=True),
+        "data_version": ";".join(filter(None, [data.version, run.version])),
+        "seconds": time.perf_counter() - started,
+        "device": hardware(device),
+        "code_version": code,
+        "versions": json.dumps(library_versions(), sort_keys=True),
+        "finished_at": datetime.now(UTC),
+    }
+    store.write_table(predictions_file(checkpoint.trial_id, run.key), _predictions_table(predictions))
+    rows = [{**common, **_columns(measurement)} for measurement in measurements]
+    # written last: it marks the cell as complete
+    store.write_table(cell_file(checkpoint.trial_id, run.key), pa.Table.from_pylist(rows, schema=MEASUREMENTS))
+    store.delete(cell_failure_file(checkpoint.trial_id, run.key))
+    return measurements
+
+
+def evaluate_here(
+    checkpoint: Checkpoint, runs: Iterable[BenchmarkRun], results: str | None
+) -> Iterator[tuple[BenchmarkRun, list[Measurement]]]:
+    """Evaluate a checkpoint in this process, on the GPU if there is one, and yield each benchmark as it is done.
+
+    Args:
+        checkpoint: what to evaluate.
+        runs: on what.
+        results: folder or URI for the rows; none keeps nothing.
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    with tempfile.TemporaryDirectory(prefix="pixmix_ray_") as scratch:
+        store = Store(results or scratch)
+        store.check_writable()
+        for run in runs:
+            yield run, evaluate_cell(checkpoint, run, store, device, code_version())
+
+
+def _frozen(checkpoint: Checkpoint, data: ImageData, device: torch.device) -> nn.Module:
+    network = checkpoint.model.settings.build(data.num_classes)
+    fit_weights(network, dict(checkpoint.weights), f"checkpoint {checkpoint.trial_id}")
+    network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in the stub
+    return network.eval().requires_grad_(requires_grad=False)
+
+
+def _columns(measurement: Measurement) -> dict[str, Any]:
+    return {
+        "metric": measurement.metric,
+        "condition": measurement.condition,
+        "severity": measurement.severity,
+        "value": measurement.value,
+        "direction": direction(measurement.metric),
+        "n": measurement.n,
+        "standard_error": measurement.standard_error,
+    }
+
+
+def _predictions_table(predictions: Predictions) -> pa.Table:
+    arrays = {
+        field.name: pa.array(getattr(predictions, field.name).tolist() if field.name == "condition" else getattr(predictions, field.name))
+        for field in PREDICTIONS
+    }
+    return pa.table(arrays).cast(PREDICTIONS)
+
+
+def _on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+

@@ -1,0 +1,213 @@
+"""Tables for people: rendered to text of a fixed width, compared with lines written by hand."""
+
+import io
+import json
+import math
+
+import pandas as pd
+import pytest
+from rich.console import Console
+from rich.table import Table
+
+from pixmix_ray.errors import UnknownNameError
+from pixmix_ray.report import (
+    configuration_labels,
+    front_lines,
+    markdown_table,
+    measurements_table,
+    measures_table,
+)
+from pixmix_ray.results.pareto import dominance
+
+ERROR, AUROC, T5D = "clean.error", "anomalies.auroc", "consistency.mt5d"
+
+
+def rendered(table: Table, *, ansi: bool = False) -> list[str]:
+    """The lines of a table as text 100 wide, frame signs taken for |, inner spaces kept."""
+    file = io.StringIO()
+    Console(file=file, width=100, force_terminal=ansi, color_system="standard" if ansi else None).print(table)
+    return [line.strip().strip("│┃").strip() for line in file.getvalue().splitlines()]
+
+
+def cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.replace("┃", "│").split("│")]
+
+
+def frame() -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "method": ["baseline", "cutout", "pixmix"],
+            "seeds": [1, 3, 3],
+            ERROR: [0.0512, 0.0448, 0.0423],
+            AUROC: [0.9189, math.nan, 0.97],
+            f"{ERROR}.standard_error": [0.002, 0.0012, 0.0006],
+            f"{AUROC}.standard_error": [math.nan, math.nan, math.nan],
+        }
+    )
+
+
+def test_a_table_shows_percent_marks_arrows_and_errors_over_seeds() -> None:
+    lines = rendered(measures_table(frame(), [ERROR, AUROC]))
+    rows = [cells(line) for line in lines]
+    assert ["configuration", "seeds", "clean", "anomalies"] in rows
+    assert ["", "error ↓", "auroc ↑"] in [row[1:] for row in rows]
+    assert ["baseline", "1", "5.1", "91.9"] in rows  # one seed: its error over pictures is not shown
+    assert ["cutout", "3", "4.5 ± 0.1", "–"] in rows
+    assert ["pixmix", "3", "*4.2 ± 0.1", "*97.0"] in rows
+    assert "percent; * best, underlined: second best" in lines
+
+
+def test_the_best_is_bold_and_the_second_best_underlined() -> None:
+    text = "\n".join(rendered(measures_table(frame(), [ERROR, AUROC]), ansi=True))
+    assert "\x1b[1m*4.2 ± 0.1\x1b[0m" in text
+    assert "\x1b[4m4.5 ± 0.1\x1b[0m" in text
+    assert "\x1b[1m*97.0\x1b[0m" in text
+    assert "\x1b[4m91.9\x1b[0m" in text
+
+
+def test_equal_values_share_a_mark() -> None:
+    wide = pd.DataFrame({"method": ["a", "b", "c", "d"], ERROR: [0.1, 0.1, 0.2, 0.3]})
+    assert markdown_table(wide, [ERROR]).splitlines()[2:] == [
+        "| a | **10.0** |",
+        "| b | **10.0** |",
+        "| c | *20.0* |",
+        "| d | 30.0 |",
+    ]
+
+
+def test_data_sets_are_marked_apart_and_named() -> None:
+    wide = pd.DataFrame({"method": ["a", "a", "b", "b"], "dataset": ["c10", "c100"] * 2, ERROR: [0.1, 0.3, 0.2, 0.2]})
+    assert markdown_table(wide, [ERROR]).splitlines()[2:] == [
+        "| a (c10) | **10.0** |",
+        "| a (c100) | *30.0* |",
+        "| b (c10) | *20.0* |",
+        "| b (c100) | **20.0** |",
+    ]
+
+
+def test_a_distance_is_no_percentage() -> None:
+    wide = pd.DataFrame({"method": ["a", "b"], T5D: [2.345, 1.5]})
+    lines = rendered(measures_table(wide, [T5D]))
+    assert ["a", "2.35"] in [cells(line) for line in lines] or ["a", "2.34"] in [cells(line) for line in lines]
+    assert ["b", "*1.50"] in [cells(line) for line in lines]
+    assert "mt5d as a distance" in " ".join(lines)
+
+
+def test_names_that_look_like_markup_are_shown_as_they_are() -> None:
+    wide = pd.DataFrame({"method": ["[red]mine[/red]", "a|b"], ERROR: [0.1, 0.2]})
+    assert ["[red]mine[/red]", "*10.0"] in [cells(line) for line in rendered(measures_table(wide, [ERROR]))]
+    assert r"| a\|b | *20.0* |" in markdown_table(wide, [ERROR])
+
+
+def test_the_markdown_table_is_a_github_table() -> None:
+    assert markdown_table(frame(), [ERROR, AUROC]).splitlines() == [
+        "| configuration | clean error ↓ | anomalies auroc ↑ |",
+        "| :--- | ---: | ---: |",
+        "| baseline | 5.1 | *91.9* |",
+        "| cutout | *4.5 ± 0.1* | – |",
+        "| pixmix | **4.2 ± 0.1** | **97.0** |",
+    ]
+
+
+def settings(epochs: int, **more: object) -> str:
+    return json.dumps({"training": {"epochs": epochs, "lr": 0.1}, **more})
+
+
+@pytest.mark.parametrize(
+    ("columns", "labels"),
+    [
+        ({"method": ["pixmix", "cutout"], "k": [4, None]}, ["pixmix", "cutout"]),
+        (
+            {"method": ["pixmix", "pixmix", "cutout"], "k": [3.0, 4.0, None], "beta": [3.0, 3.0, None]},
+            ["pixmix (k=3)", "pixmix (k=4)", "cutout"],
+        ),
+        (
+            {"method": ["pixmix"] * 2, "mixing_set": ["fractals", None], "k": [4, 4], "beta": [3.5, 4.0]},
+            ["pixmix (fractals, beta=3.5)", "pixmix (no mixing set, beta=4)"],
+        ),
+        (
+            {"method": ["mixup", "mixup", "cutout"], "settings": [settings(5), settings(10), settings(5)]},
+            ["mixup (training.epochs=5)", "mixup (training.epochs=10)", "cutout"],
+        ),
+        (
+            {"method": ["mixup"] * 2, "settings": [settings(5, method={"alpha": 0.5}), settings(5)]},
+            ["mixup (method.alpha=0.5)", "mixup (method.alpha=unset)"],
+        ),
+        (
+            # k tells two apart; the settings are asked only where it does not
+            {"method": ["pixmix"] * 3, "k": [3, 4, 4], "settings": [settings(1), settings(5), settings(9)]},
+            ["pixmix (k=3)", "pixmix (k=4, training.epochs=5)", "pixmix (k=4, training.epochs=9)"],
+        ),
+        (
+            {"method": ["a", "b"], "dataset": ["cifar10", "cifar10"], "model": ["wrn_40_4", "resnet50"]},
+            ["a (wrn_40_4)", "b (resnet50)"],
+        ),
+        ({"method": ["a", "a", "b"]}, ["a #1", "a #2", "b"]),
+        ({"method": ["a", "a"], "settings": ["not JSON", None]}, ["a (settings=not JSON)", "a (settings=unset)"]),
+        ({ERROR: [0.1, 0.2]}, ["configuration #1", "configuration #2"]),
+        ({"method": ["a", "a"], "label": ["mine", "yours"]}, ["mine", "yours"]),
+    ],
+)
+def test_labels_say_what_tells_configurations_apart(columns: dict[str, list[object]], labels: list[str]) -> None:
+    assert configuration_labels(pd.DataFrame(columns)) == labels
+
+
+def test_front_lines_say_who_is_on_the_front_and_by_how_much_the_others_lose() -> None:
+    wide = pd.DataFrame(
+        {
+            "method": ["pixmix", "cutout", "baseline", "mixup", "augmix"],
+            ERROR: [0.042, 0.057, 0.05, 0.03, 0.042],
+            AUROC: [0.97, 0.914, 0.92, math.nan, 0.9699],
+        }
+    )
+    assert front_lines(dominance(wide, [ERROR, AUROC]), [ERROR, AUROC]) == [
+        "pixmix is on the Pareto front",
+        "cutout is dominated by pixmix, baseline, augmix "
+        "(pixmix is better in clean.error by 1.5 points, in anomalies.auroc by 5.6 points)",
+        "baseline is dominated by pixmix, augmix "
+        "(pixmix is better in clean.error by 0.8 points, in anomalies.auroc by 5.0 points)",
+        "mixup is not compared: it lacks anomalies.auroc",
+        "augmix is dominated by pixmix (which is better in anomalies.auroc by 0.01 points, equal in clean.error)",
+    ]
+
+
+def test_front_lines_give_a_distance_without_points() -> None:
+    wide = pd.DataFrame({"method": ["a", "b"], T5D: [1.5, 2.25]}, index=[10, 20])
+    assert front_lines(dominance(wide, [T5D]), [T5D])[1] == (
+        "b is dominated by a (which is better in consistency.mt5d by 0.75)"
+    )
+
+
+def test_measurements_are_shown_as_they_are_but_for_single_severities() -> None:
+    long = pd.DataFrame(
+        {
+            "benchmark": "corruptions",
+            "metric": ["mce", "ce", "error"],
+            "condition": ["", "fog", "fog"],
+            "severity": [None, None, 3],
+            "value": [0.123, 0.2, 0.3],
+            "standard_error": [0.01, None, None],
+            "n": [750, 50, 10],
+        }
+    )
+    lines = rendered(measurements_table(long))
+    assert ["corruptions", "mce ↓", "all", "12.3 ± 1.0", "750"] in [cells(line) for line in lines]
+    assert ["corruptions", "ce ↓", "fog", "20.0", "50"] in [cells(line) for line in lines]
+    assert "percent; 1 rows for single severities are not shown" in lines
+
+
+@pytest.mark.parametrize("function", [measures_table, markdown_table])
+def test_an_objective_that_is_not_there_is_named(function: object) -> None:
+    assert callable(function)
+    with pytest.raises(UnknownNameError, match="unknown objective 'clean.auroc'"):
+        function(frame(), ["clean.auroc"])
+    with pytest.raises(UnknownNameError, match="unknown metric 'errror', did you mean 'error'"):
+        function(frame(), ["clean.errror"])
+
+
+def test_inputs_are_not_changed() -> None:
+    wide = frame()
+    measures_table(wide, [ERROR, AUROC])
+    markdown_table(wide, [ERROR, AUROC])
+    front_lines(dominance(wide, [ERROR]), [ERROR])
+    pd.testing.assert_frame_equal(wide, frame())
