@@ -43,7 +43,9 @@ def cached_arrays(entry: str, make: Callable[[], Arrays]) -> dict[str, NDArray[n
                 if not folder.is_dir():  # another process may have made it while we waited
                     _write(folder, make())
         except OSError as error:
-            raise DataError(f"cannot write the cache {folder}: {error}. Set PIXMIX_RAY_CACHE to a writable folder") from error
+            raise DataError(
+                f"cannot write the cache {folder}: {error}. Set PIXMIX_RAY_CACHE to a writable folder"
+            ) from error
     return {file.stem: np.load(file, mmap_mode="r", allow_pickle=False) for file in sorted(folder.glob("*.npy"))}
 
 

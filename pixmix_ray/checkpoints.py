@@ -122,7 +122,9 @@ class Request:
         if self.checkpoint.is_dir():
             described = self.checkpoint / "trial.json"
             if not described.is_file():
-                raise CheckpointError(f"{self.checkpoint} is no trial of ours: give RESULTS/trials/TRIAL, or a file of weights")
+                raise CheckpointError(
+                    f"{self.checkpoint} is no trial of ours: give RESULTS/trials/TRIAL, or a file of weights"
+                )
             return Trial.load(json.loads(described.read_text()))
         if not self.checkpoint.is_file():
             raise CheckpointError(f"no checkpoint {self.checkpoint}: give RESULTS/trials/TRIAL, or a file of weights")
@@ -160,4 +162,3 @@ def _foreign(file: Path, dataset: Part[Dataset], model: Part[Model]) -> Checkpoi
             "settings": json.dumps(settings, sort_keys=True),
         },
     )
-

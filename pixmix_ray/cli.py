@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, NoReturn, Optional
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from pixmix_ray.errors import PixmixRayError, RequestError, UnknownNameError
 
@@ -44,7 +43,7 @@ Objectives = Annotated[
 
 def main() -> None:
     """The entry point: turns our errors into one line and an exit code."""
-    warnings.showwarning = _show_warning
+    warnings.showwarning = lambda message, *_: _show_warning(message)
     try:
         app()
     except RequestError as error:
@@ -57,7 +56,9 @@ def main() -> None:
 def run(
     file: ExperimentFile,
     overrides: Overrides = None,
-    address: Annotated[str | None, typer.Option(help="host:port of a running Ray cluster; default: a local one.")] = None,
+    address: Annotated[
+        str | None, typer.Option(help="host:port of a running Ray cluster; default: a local one.")
+    ] = None,
 ) -> None:
     """Train and evaluate all that an experiment lacks, and show the table and the Pareto front."""
     todo = _plan(file, overrides)
@@ -112,7 +113,9 @@ def evaluate(
     from pixmix_ray.work import evaluate_here
 
     names = tuple(name.strip() for name in benchmarks.split(","))
-    asked = Request(checkpoint=checkpoint, benchmarks=names, model=model, dataset=dataset, overrides=tuple(overrides or ()))
+    asked = Request(
+        checkpoint=checkpoint, benchmarks=names, model=model, dataset=dataset, overrides=tuple(overrides or ())
+    )
     opened, runs = asked.open()
     for run_of, measurements in evaluate_here(opened, runs, results):
         out.print(measurements_table(run_of.name, measurements))
@@ -150,7 +153,9 @@ def show_table(
 
 
 @app.command("list", epilog="Example: pixmix-ray list methods")
-def show_list(kind: Annotated[str, typer.Argument(help="methods, mixing-sets, datasets, models or benchmarks.")]) -> None:
+def show_list(
+    kind: Annotated[str, typer.Argument(help="methods, mixing-sets, datasets, models or benchmarks.")],
+) -> None:
     """List what can be named in an experiment file, with settings and defaults."""
     from pixmix_ray.plugins import TABLES
     from pixmix_ray.report.overview import parts_table
@@ -201,7 +206,9 @@ def _show_sweep(plan: "Plan") -> None:
     for line in front_lines(judged, names):
         out.print(line, highlight=False, soft_wrap=True)
     out.print(f"\nResults: {plan.store.uri}", highlight=False, soft_wrap=True)
-    out.print("  cells/        measurements (Parquet; pixmix_ray.results.read opens them as one DataFrame)", highlight=False)
+    out.print(
+        "  cells/        measurements (Parquet; pixmix_ray.results.read opens them as one DataFrame)", highlight=False
+    )
     out.print("  predictions/  what each network said of each picture", highlight=False)
     out.print("  trials/       checkpoints", highlight=False)
 
@@ -219,7 +226,7 @@ def _measurements(results: str, objectives: str | None) -> "tuple[pd.DataFrame, 
     return frame, [name.strip() for name in objectives.split(",")]
 
 
-def _show_warning(message: Warning | str, *_: object) -> None:
+def _show_warning(message: Warning | str) -> None:
     log.print(f"warning: {message}", style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 

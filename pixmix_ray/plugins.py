@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from pixmix_ray.benchmarks import Adversaries, Anomalies, Benchmark, Clean, Corruptions
 from pixmix_ray.datasets import Cifar10, Cifar100, Dataset, Digits
@@ -49,7 +49,7 @@ class Table(Generic[T]):
     """
 
     kind: str
-    base: type[T]
+    base: type[Settings]
     ours: Mapping[str, type[T]]
 
     @property
@@ -59,7 +59,10 @@ class Table(Generic[T]):
 
     def known(self) -> dict[str, type[T]]:
         """Ours and those of installed packages."""
-        return {**{point.name: self._checked(point.load(), point.value) for point in entry_points(group=self.group)}, **self.ours}
+        return {
+            **{point.name: self._checked(point.load(), point.value) for point in entry_points(group=self.group)},
+            **self.ours,
+        }
 
     def find(self, name: str) -> type[T]:
         """The class called `name`, or named as `module:Class`.
@@ -89,7 +92,7 @@ class Table(Generic[T]):
     def _checked(self, found: object, name: str) -> type[T]:
         if not (isinstance(found, type) and issubclass(found, self.base)):
             raise RequestError(f"{name} is no {self.kind}: it must be a class derived from {self.base.__name__}")
-        return found
+        return cast(type[T], found)
 
 
 def _imported(name: str) -> object:
@@ -97,18 +100,20 @@ def _imported(name: str) -> object:
     try:
         return getattr(import_module(module), attribute)
     except (ImportError, AttributeError) as error:
-        raise RequestError(f"cannot import {name!r}: {error}. Write it as module:Class, importable from here") from error
+        raise RequestError(
+            f"cannot import {name!r}: {error}. Write it as module:Class, importable from here"
+        ) from error
 
 
-DATASETS = Table("dataset", Dataset, {"digits": Digits, "cifar10": Cifar10, "cifar100": Cifar100})
-MIXING_SETS = Table("mixing set", MixingSet, {"fractals": Fractals, "folder": PictureFolder})
-MODELS = Table("model", Model, {"wide_resnet": WideResNet, "cifar_resnet": CifarResNet})
-METHODS = Table(
+DATASETS: Table[Dataset] = Table("dataset", Dataset, {"digits": Digits, "cifar10": Cifar10, "cifar100": Cifar100})
+MIXING_SETS: Table[MixingSet] = Table("mixing set", MixingSet, {"fractals": Fractals, "folder": PictureFolder})
+MODELS: Table[Model] = Table("model", Model, {"wide_resnet": WideResNet, "cifar_resnet": CifarResNet})
+METHODS: Table[Method] = Table(
     "method",
     Method,
     {"baseline": Baseline, "cutout": Cutout, "mixup": Mixup, "cutmix": CutMix, "pixmix": PixMix},
 )
-BENCHMARKS = Table(
+BENCHMARKS: Table[Benchmark] = Table(
     "benchmark",
     Benchmark,
     {"clean": Clean, "corruptions": Corruptions, "adversaries": Adversaries, "anomalies": Anomalies},

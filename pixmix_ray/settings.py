@@ -16,7 +16,7 @@ class TypedPath(str):
 
 
 def _absolute(value: Any, info: ValidationInfo) -> Any:
-    """The path made absolute; relative ones start at `base` of the validation context (the experiment file's folder)."""
+    """The path made absolute; relative ones start at `base` of the context, the experiment file's folder."""
     if not isinstance(value, str | Path) or "://" in str(value):
         return value
     base = Path.cwd() if isinstance(value, TypedPath) else Path((info.context or {}).get("base", Path.cwd()))

@@ -66,7 +66,7 @@ class Trial:
     @property
     def mixing_set_label(self) -> str | None:
         """The name of the mixing set in results, such as fractals+fvis."""
-        return self.mixing_set and self.mixing_set.settings.label(self.mixing_set.name)
+        return None if self.mixing_set is None else self.mixing_set.settings.label(self.mixing_set.name)
 
     def setting(self, name: str) -> int | float | None:
         """The method's setting `name` (k, beta) or none if it has no such setting."""

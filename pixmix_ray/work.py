@@ -217,7 +217,9 @@ def _columns(measurement: Measurement) -> dict[str, Any]:
 
 def _predictions_table(predictions: Predictions) -> pa.Table:
     arrays = {
-        field.name: pa.array(getattr(predictions, field.name).tolist() if field.name == "condition" else getattr(predictions, field.name))
+        field.name: pa.array(
+            getattr(predictions, field.name).tolist() if field.name == "condition" else getattr(predictions, field.name)
+        )
         for field in PREDICTIONS
     }
     return pa.table(arrays).cast(PREDICTIONS)
@@ -225,4 +227,3 @@ def _predictions_table(predictions: Predictions) -> pa.Table:
 
 def _on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-

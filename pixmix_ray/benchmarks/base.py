@@ -65,7 +65,8 @@ class Predictions:
     @property
     def correct(self) -> NDArray[np.bool_]:
         """(N,) whether the prediction is the label."""
-        return self.predicted == self.label
+        equal: NDArray[np.bool_] = self.predicted == self.label
+        return equal
 
     def select(self, rows: NDArray[np.bool_]) -> "Predictions":
         """The rows where the mask (N,) is true."""
@@ -154,7 +155,7 @@ def probabilities(network: nn.Module, images: Tensor) -> Tensor:
         WorkError: the network returns something that is not finite.
     """
     with torch.no_grad():
-        result = network(images).float().softmax(dim=1)
+        result: Tensor = network(images).float().softmax(dim=1)
     if not torch.isfinite(result).all():
         raise WorkError("the network returns NaN or infinite logits: the checkpoint is broken")
     return result

@@ -25,7 +25,9 @@ class Clean(Benchmark):
         return [error_of(predictions), *calibration_of(predictions)]
 
 
-def error_of(predictions: Predictions, metric: str = "error", condition: str = "", severity: int | None = None) -> Measurement:
+def error_of(
+    predictions: Predictions, metric: str = "error", condition: str = "", severity: int | None = None
+) -> Measurement:
     """The share of wrong predictions, with its standard error over pictures.
 
     A picture may appear several times (under several severities, say): its appearances are averaged before the

@@ -93,4 +93,3 @@ def _means_over_corruptions(per_corruption: list[Measurement], n: int) -> list[M
         Measurement(metric=name, value=float(np.mean([row.value for row in per_corruption if row.metric == name])), n=n)
         for name in names
     ]
-

@@ -3,7 +3,7 @@
 Source: hendrycks/robustness@8190fe3, defocus_blur and disk, which call OpenCV's GaussianBlur and filter2D; neither is
 needed here. Weights are float32 and pixels float64 as there: the tiny error of a float32 weight decides which way sums
 fall that lie on a whole grey level, and an exact 1/5 or 1/9 would change 5 to 10 % of the values by one. Beside OpenCV
-4.12 and 5.0 the result is the same in every value, but for "imagenet" severity 4: two in a million differ by one.
+4.12 and 5.0 the result is the same in every value, but for "imagenet" severity 4: three in a million differ by one.
 """
 
 from functools import lru_cache

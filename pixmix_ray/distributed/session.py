@@ -1,5 +1,6 @@
 """A Ray session: join a running cluster, after making sure that there is one, or start a local one."""
 
+import logging
 import os
 import socket
 import subprocess
@@ -37,9 +38,9 @@ def session(address: str | None = None, cpus: int | None = None) -> Iterator[Non
     import ray  # takes a while to import, so a wrong address is reported before
 
     if address is None:
-        ray.init(num_cpus=cpus, include_dashboard=False, log_to_driver=False, logging_level="error")
+        ray.init(num_cpus=cpus, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     else:
-        ray.init(address=address, log_to_driver=False, logging_level="error")
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     try:
         yield
     finally:
@@ -64,7 +65,15 @@ def probe(address: str) -> None:
         raise ClusterError(
             f"no Ray cluster at {address}: {reason}. Start one with 'ray start --head', or leave --address out"
         ) from None
-    command = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--skip-version-check", "--address", address]
+    command = [
+        sys.executable,
+        "-m",
+        "ray.scripts.scripts",
+        "health-check",
+        "--skip-version-check",
+        "--address",
+        address,
+    ]
     try:
         answered = subprocess.run(command, capture_output=True, timeout=PROBE_SECONDS, check=False).returncode == 0
     except subprocess.TimeoutExpired:
@@ -79,7 +88,7 @@ def cluster_resources() -> dict[str, float]:
     """CPUs and GPUs of the connected cluster."""
     import ray
 
-    found = ray.cluster_resources()
+    found = ray.cluster_resources()  # type: ignore[no-untyped-call]
     return {"cpus": float(found.get("CPU", 0)), "gpus": float(found.get("GPU", 0))}
 
 

@@ -18,7 +18,7 @@ from ray.tune import Callback
 from pixmix_ray.results.store import Store, trial_file
 from pixmix_ray.sweep import Share
 from pixmix_ray.trial import Trial
-from pixmix_ray.work import Progress, record_failure, reason, train_trial
+from pixmix_ray.work import Progress, reason, record_failure, train_trial
 
 RESTARTS = 3  # of a trial whose worker died; a trial that fails by itself is not restarted
 
@@ -40,7 +40,7 @@ class TrialEvent:
     failure: str | None = None
 
 
-class Trainer(tune.Trainable):  # type: ignore[misc]  # ray has no types
+class Trainer(tune.Trainable):
     """One actor; it trains one trial after the other, one epoch a step."""
 
     _epochs: Iterator[Progress]
@@ -77,7 +77,7 @@ class Trainer(tune.Trainable):  # type: ignore[misc]  # ray has no types
         """Nothing, likewise."""
 
 
-class _Reporter(Callback):  # type: ignore[misc]  # ray has no types
+class _Reporter(Callback):
     """Passes on what Tune's trials do. It must never raise: Tune would call the trial failed."""
 
     def __init__(self, events: "SimpleQueue[TrialEvent]") -> None:
@@ -102,7 +102,7 @@ class _Reporter(Callback):  # type: ignore[misc]  # ray has no types
 
 
 def train_all(trials: list[Trial], store: Store, share: Share, at_once: int, events: "SimpleQueue[TrialEvent]") -> None:
-    """Train the trials, `at_once` at a time, and put what happens on the queue `events`. Returns when all have ended."""
+    """Train the trials, `at_once` at a time, putting what happens on the queue `events`, until all have ended."""
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
     configs = [
         {"id": trial.id, "trial": trial.dump(), "results": store.uri, "cpus": share.cpus, "gpus": share.gpus}

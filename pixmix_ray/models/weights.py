@@ -37,7 +37,9 @@ def read_weights(path: Path) -> Weights:
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
     if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise CheckpointError(f"{path} holds no state_dict: expected names with tensors, or the same under 'state_dict'")
+        raise CheckpointError(
+            f"{path} holds no state_dict: expected names with tensors, or the same under 'state_dict'"
+        )
     return {str(name).removeprefix("module."): tensor for name, tensor in content.items()}
 
 
@@ -59,10 +61,14 @@ def fit_weights(network: nn.Module, weights: Weights, where: str) -> None:
     own = {k: v for k, v in network.state_dict().items() if k in weights or not k.endswith("num_batches_tracked")}
     for name, tensor in own.items():
         if name not in weights:
-            raise CheckpointError(f"{where} does not fit the model: it lacks {name!r} {tuple(tensor.shape)}; check model")
+            raise CheckpointError(
+                f"{where} does not fit the model: it lacks {name!r} {tuple(tensor.shape)}; check model"
+            )
         if weights[name].shape != tensor.shape:
             found, wanted = tuple(weights[name].shape), tuple(tensor.shape)
-            raise CheckpointError(f"{where} does not fit the model: {name!r} is {found}, the model has {wanted}; check model")
+            raise CheckpointError(
+                f"{where} does not fit the model: {name!r} is {found}, the model has {wanted}; check model"
+            )
     if extra := sorted(set(weights) - set(own)):
         raise CheckpointError(f"{where} does not fit the model: the model has no {extra[0]!r}; check model")
     network.load_state_dict(weights, strict=False)  # the names were compared above

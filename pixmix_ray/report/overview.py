@@ -39,7 +39,9 @@ def counts_line(plan: Plan) -> str:
 
 def _counted(states: Iterable[str]) -> str:
     counts = Counter(states)
-    return f"{sum(counts.values())} ({', '.join(f'{counts[state]} {state}' for state in ('done', 'missing', 'failed'))})"
+    return (
+        f"{sum(counts.values())} ({', '.join(f'{counts[state]} {state}' for state in ('done', 'missing', 'failed'))})"
+    )
 
 
 def _hours(seconds: float | None) -> str:
@@ -83,7 +85,13 @@ def _default(of: Any) -> str:
 def measurements_table(name: str, measurements: Iterable[Measurement]) -> Table:
     """The aggregates of one benchmark and its conditions, without single severities."""
     table = Table(title=name, title_justify="left", caption="percent")
-    for header, justify in (("metric", "left"), ("condition", "left"), ("value", "right"), ("±", "right"), ("n", "right")):
+    for header, justify in (
+        ("metric", "left"),
+        ("condition", "left"),
+        ("value", "right"),
+        ("±", "right"),
+        ("n", "right"),
+    ):
         table.add_column(header, justify="right" if justify == "right" else "left")
     for row in sorted(measurements, key=lambda row: row.condition != ""):
         if row.severity is None:

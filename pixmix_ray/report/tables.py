@@ -8,6 +8,7 @@ different data sets are marked apart.
 
 import json
 import math
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -36,7 +37,8 @@ def measures_table(wide: pd.DataFrame, objectives: Sequence[str]) -> Table:
     """A table of one row a configuration and one column an objective, for a terminal.
 
     Percent with one decimal (mt5d, a distance, with two and as it is); ± its standard error where the row has more than
-    one seed; "–" where the objective was not measured. A column of seeds is there if any row has more than one.
+    one seed; "–" where the objective was not measured. The number of seeds is in the caption if it is that of all
+    rows, else in a column.
 
     Args:
         wide: a row for each configuration, with a column for each objective; unchanged.
@@ -45,17 +47,18 @@ def measures_table(wide: pd.DataFrame, objectives: Sequence[str]) -> Table:
     Raises:
         UnknownNameError: an objective that is no column of the frame, or whose metric has no direction.
     """
-    table = Table(caption=_caption(objectives))
-    table.add_column("configuration", no_wrap=True)
     seeds = _seeds(wide)
-    has_seeds = bool((seeds > 1).any())
-    if has_seeds:
+    differ = len(set(seeds.tolist())) > 1
+    # no box: six measures with their errors, and short labels, fit 80 columns
+    table = Table(caption=_caption(objectives, None if differ else seeds), box=None, padding=(0, 1, 0, 0))
+    table.add_column("method", overflow="fold")
+    if differ:
         table.add_column("seeds", justify="right", no_wrap=True)
     for name in objectives:
-        table.add_column(Text(_header(name, "\n")), justify="right", no_wrap=True)
+        table.add_column(_narrow_header(name), justify="right", no_wrap=True)
     columns = [_cells(wide, name) for name in objectives]
     for i, label in enumerate(configuration_labels(wide)):
-        count = [str(seeds[i])] if has_seeds else []
+        count = [str(seeds[i])] if differ else []
         table.add_row(Text(label), *count, *(_styled(column[i]) for column in columns))
     return table
 
@@ -74,7 +77,8 @@ def measurements_table(frame: pd.DataFrame) -> Table:
     """
     shown = frame[frame["severity"].isna()]
     hidden = len(frame) - len(shown)
-    table = Table(caption=f"percent{f'; {hidden} rows for single severities are not shown' if hidden else ''}")
+    caption = f"percent{f'; {hidden} rows for single severities are not shown' if hidden else ''}"
+    table = Table(caption=caption, box=None, padding=(0, 1, 0, 0))
     for name in ("benchmark", "metric", "condition"):
         table.add_column(name, no_wrap=True)
     for name in ("value", "n"):
@@ -102,7 +106,7 @@ def markdown_table(wide: pd.DataFrame, objectives: Sequence[str]) -> str:
     columns = [[_MARKDOWN[cell.mark].format(cell.text) for cell in _cells(wide, name)] for name in objectives]
     labels = [label.replace("|", "\\|") for label in configuration_labels(wide)]
     lines = [
-        ["configuration", *(_header(name, " ") for name in objectives)],
+        ["method", *(_header(name, " ") for name in objectives)],
         [":---", *("---:" for _ in objectives)],
         *([label, *(column[i] for column in columns)] for i, label in enumerate(labels)),
     ]
@@ -199,7 +203,7 @@ def _cells(wide: pd.DataFrame, objective: str) -> list[_Cell]:
     values = _numbers(wide, objective)
     spread = f"{objective}.standard_error"
     errors = _numbers(wide, spread) if spread in wide.columns else np.full(len(wide), math.nan)
-    errors[_seeds(wide) < 2] = math.nan
+    errors = np.where(_seeds(wide) > 1, errors, math.nan)
     marks = _marks(values if direction(_metric(objective)) == "lower" else -values, peers(wide))
     shown = [_shown(_metric(objective), value, error) for value, error in zip(values, errors, strict=True)]
     return [_Cell(text=text, mark=mark) for text, mark in zip(shown, marks, strict=True)]
@@ -226,20 +230,28 @@ def _shown(metric: str, value: float, error: float) -> str:
 
 
 def _styled(cell: _Cell) -> Text:
+    # assembled, so that the style is on the figures alone and not on the padding before them
     if cell.mark == "best":
-        return Text(f"*{cell.text}", style="bold")
-    return Text(cell.text, style="underline" if cell.mark == "second" else "")
+        return Text.assemble((f"*{cell.text}", "bold"))
+    return Text.assemble((cell.text, "underline" if cell.mark == "second" else ""))
 
 
-def _caption(objectives: Sequence[str]) -> str:
+def _caption(objectives: Sequence[str], seeds: NDArray[np.int64] | None) -> str:
     distances = sorted({_metric(name) for name in objectives} & _DISTANCES)
     unit = f"percent, {', '.join(distances)} as a distance" if distances else "percent"
-    return f"{unit}; * best, underlined: second best"
+    count = f"; {seeds[0]} seeds, ± standard error" if seeds is not None and len(seeds) and seeds[0] > 1 else ""
+    return f"{unit}; * best, underlined: second best{count}"
 
 
 def _header(objective: str, separator: str) -> str:
     name = objective.replace(".", separator, 1)
     return f"{name} {_ARROWS[direction(_metric(objective))]}"
+
+
+def _narrow_header(objective: str) -> Text:
+    """The header in short lines, so that the six safety measures fit beside each other in 80 columns."""
+    benchmark, _, metric = _header(objective, " ").partition(" ")
+    return Text("\n".join([benchmark, *textwrap.wrap(metric.replace("_", " "), width=11)]))
 
 
 def _margins(better: "pd.Series[float]", worse: "pd.Series[float]", objectives: Sequence[str]) -> str:
@@ -263,7 +275,7 @@ def _metric(objective: str) -> str:
 
 
 def _numbers(wide: pd.DataFrame, column: str) -> NDArray[np.float64]:
-    return wide[column].to_numpy(dtype=np.float64, na_value=math.nan, copy=True)
+    return wide[column].to_numpy(dtype=np.float64, na_value=math.nan)
 
 
 def _seeds(wide: pd.DataFrame) -> NDArray[np.int64]:

@@ -44,4 +44,5 @@ def read_cells(store: Store, paths: Iterable[str]) -> pd.DataFrame:
             tables.append(pq.read_table(io.BytesIO(content), schema=MEASUREMENTS))
         except (pa.ArrowInvalid, OSError) as error:
             raise ResultsError(f"cell {path} of {store.uri} cannot be read: {error}. Delete it and run again") from None
-    return pa.concat_tables(tables).to_pandas()
+    frame: pd.DataFrame = pa.concat_tables(tables).to_pandas()
+    return frame

@@ -57,11 +57,14 @@ def read_status(uri: str | Path) -> Status:
     if not ids:
         raise ResultsError(f"no results in {store.uri}: give the folder that the experiment file calls 'results'")
     done = Counter(path.split("/")[1] for path in files if path.startswith("cells/") and path.endswith(".parquet"))
-    failed = Counter(path.split("/")[1] for path in files if path.startswith("cells/") and path.endswith(".failed.json"))
+    failed = Counter(
+        path.split("/")[1] for path in files if path.startswith("cells/") and path.endswith(".failed.json")
+    )
     return Status(
         uri=store.uri,
         trials=tuple(
-            TrialStatus(trial_id=i, state=_state(store, files, i), cells_done=done[i], cells_failed=failed[i]) for i in ids
+            TrialStatus(trial_id=i, state=_state(store, files, i), cells_done=done[i], cells_failed=failed[i])
+            for i in ids
         ),
         failures=tuple(_failure(store, path) for path in sorted(files) if path.endswith("failed.json")),
     )

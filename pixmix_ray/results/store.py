@@ -115,7 +115,9 @@ class Store:
             self.delete(probe)
         except OSError as error:
             reason = error.strerror or str(error)
-            raise ResultsError(f"cannot write to results {self.uri}: {reason}. Give another folder: --set results=PATH") from None
+            raise ResultsError(
+                f"cannot write to results {self.uri}: {reason}. Give another folder: --set results=PATH"
+            ) from None
 
 
 def _write_beside_and_rename(target: Path, content: bytes) -> None:
@@ -132,7 +134,7 @@ def _write_beside_and_rename(target: Path, content: bytes) -> None:
 
 
 def trial_file(trial_id: str, name: str) -> str:
-    """The path of one of a trial's files: trial.json, progress.safetensors, model.safetensors, done.json, failed.json."""
+    """The path of one of a trial's files, named as at the top of this module."""
     return f"trials/{trial_id}/{name}"
 
 

@@ -79,7 +79,7 @@ def train(
         TrainingDivergedError: the loss of an epoch is not finite.
     """
     if recipe.channels_last:
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks this form
+        network.to(memory_format=torch.channels_last)
     decay = method.weight_decay if recipe.weight_decay is None else recipe.weight_decay
     optimizer = torch.optim.SGD(
         network.parameters(), recipe.lr, recipe.momentum, weight_decay=decay, nesterov=True, fused=True
@@ -116,7 +116,7 @@ def _epoch(
             with torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
                 loss = method.loss(network, images, labels, scalars)
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
             optimizer.step()
             loss_sum += loss.detach() * len(labels)
     mean_loss = loss_sum.item() / len(data.labels)
@@ -139,13 +139,14 @@ def _batches(
     order = torch.randperm(len(data.labels), generator=torch_generator(seed, "order", number)).to(device)
     at_once = max(1, PICTURES_AT_ONCE[device.type] // recipe.batch_size) * recipe.batch_size
     layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
-    for rows in order.split(at_once):
+    for rows in torch.split(order, at_once):
         images = flip_and_crop(data.images[rows], generator, flip=recipe.flip, padding=recipe.crop_padding)
         pictures = None
         if method.needs_pictures and data.pictures is not None:
             pictures = data.pictures.crops(len(rows), images.shape[-1], generator)
         augmented = method.augment(images, pictures, generator).contiguous(memory_format=layout)
-        yield from zip(augmented.split(recipe.batch_size), data.labels[rows].split(recipe.batch_size), strict=True)
+        labels = data.labels[rows]
+        yield from zip(torch.split(augmented, recipe.batch_size), torch.split(labels, recipe.batch_size), strict=True)
 
 
 def _tensors(network: nn.Module, optimizer: torch.optim.SGD) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""The training recipe; the defaults are the paper's for CIFAR (§3.2) with the official code's learning rate schedule."""
+"""The training recipe; the defaults are the paper's for CIFAR (§3.2) with the official code's schedule."""
 
 import math
 from typing import Literal
@@ -37,7 +37,7 @@ class Recipe(Settings):
 
 
 def cosine(step: int, steps: int, first: float, last: float) -> float:
-    """The learning rate of `step` (0 <= step < steps) on a half cosine from `first` to `last` (Loshchilov and Hutter, 2017).
+    """The learning rate of a step, on a half cosine from `first` to `last` (Loshchilov and Hutter, ICLR 2017).
 
     >>> [round(cosine(step, 4, 0.1, 0.0), 4) for step in range(4)]
     [0.1, 0.0854, 0.05, 0.0146]

@@ -17,20 +17,21 @@ from pixmix_ray.report import (
     measurements_table,
     measures_table,
 )
-from pixmix_ray.results.pareto import dominance
+from pixmix_ray.results.pareto import SAFETY_OBJECTIVES, dominance
 
 ERROR, AUROC, T5D = "clean.error", "anomalies.auroc", "consistency.mt5d"
 
 
 def rendered(table: Table, *, ansi: bool = False) -> list[str]:
-    """The lines of a table as text 100 wide, frame signs taken for |, inner spaces kept."""
+    """The lines of a table as text 80 wide."""
     file = io.StringIO()
-    Console(file=file, width=100, force_terminal=ansi, color_system="standard" if ansi else None).print(table)
-    return [line.strip().strip("│┃").strip() for line in file.getvalue().splitlines()]
+    Console(file=file, width=80, force_terminal=ansi, color_system="standard" if ansi else None).print(table)
+    return [line.rstrip() for line in file.getvalue().splitlines()]
 
 
-def cells(line: str) -> list[str]:
-    return [cell.strip() for cell in line.replace("┃", "│").split("│")]
+def caption(lines: list[str]) -> str:
+    """The caption without its line breaks."""
+    return " ".join(" ".join(lines).split())
 
 
 def frame() -> pd.DataFrame:
@@ -47,14 +48,35 @@ def frame() -> pd.DataFrame:
 
 
 def test_a_table_shows_percent_marks_arrows_and_errors_over_seeds() -> None:
+    # the baseline has one seed: its error, which is over pictures, is not shown
     lines = rendered(measures_table(frame(), [ERROR, AUROC]))
-    rows = [cells(line) for line in lines]
-    assert ["configuration", "seeds", "clean", "anomalies"] in rows
-    assert ["", "error ↓", "auroc ↑"] in [row[1:] for row in rows]
-    assert ["baseline", "1", "5.1", "91.9"] in rows  # one seed: its error over pictures is not shown
-    assert ["cutout", "3", "4.5 ± 0.1", "–"] in rows
-    assert ["pixmix", "3", "*4.2 ± 0.1", "*97.0"] in rows
-    assert "percent; * best, underlined: second best" in lines
+    assert lines[:5] == [
+        "                    clean anomalies",
+        "method   seeds    error ↓   auroc ↑",
+        "baseline     1        5.1      91.9",
+        "cutout       3  4.5 ± 0.1         –",
+        "pixmix       3 *4.2 ± 0.1     *97.0",
+    ]
+    assert caption(lines[5:]) == "percent; * best, underlined: second best"
+
+
+def test_one_number_of_seeds_is_in_the_caption() -> None:
+    lines = rendered(measures_table(frame().iloc[1:], [ERROR]))
+    assert lines[:4] == [
+        "            clean",
+        "method    error ↓",
+        "cutout  4.5 ± 0.1",
+        "pixmix *4.2 ± 0.1",
+    ]
+    assert caption(lines[4:]) == "percent; * best, underlined: second best; 3 seeds, ± standard error"
+
+
+def test_the_six_safety_measures_with_errors_fit_80_columns() -> None:
+    wide = pd.DataFrame(0.123, index=range(2), columns=list(SAFETY_OBJECTIVES))
+    wide = wide.assign(method="pixmix", k=[3, 4], seeds=3, **{f"{name}.standard_error": 0.01 for name in wide.columns})
+    lines = rendered(measures_table(wide, SAFETY_OBJECTIVES))
+    assert sum(line.count("*12.3 ± 1.0") for line in lines) == 12
+    assert [line.split()[0] for line in lines[-5:-1]] == ["pixmix", "(k=3)", "pixmix", "(k=4)"]
 
 
 def test_the_best_is_bold_and_the_second_best_underlined() -> None:
@@ -86,22 +108,21 @@ def test_data_sets_are_marked_apart_and_named() -> None:
 
 
 def test_a_distance_is_no_percentage() -> None:
-    wide = pd.DataFrame({"method": ["a", "b"], T5D: [2.345, 1.5]})
+    wide = pd.DataFrame({"method": ["a", "b"], T5D: [2.344, 1.5]})
     lines = rendered(measures_table(wide, [T5D]))
-    assert ["a", "2.35"] in [cells(line) for line in lines] or ["a", "2.34"] in [cells(line) for line in lines]
-    assert ["b", "*1.50"] in [cells(line) for line in lines]
-    assert "mt5d as a distance" in " ".join(lines)
+    assert [line.split() for line in lines[2:4]] == [["a", "2.34"], ["b", "*1.50"]]
+    assert caption(lines[4:]) == "percent, mt5d as a distance; * best, underlined: second best"
 
 
 def test_names_that_look_like_markup_are_shown_as_they_are() -> None:
     wide = pd.DataFrame({"method": ["[red]mine[/red]", "a|b"], ERROR: [0.1, 0.2]})
-    assert ["[red]mine[/red]", "*10.0"] in [cells(line) for line in rendered(measures_table(wide, [ERROR]))]
+    assert ["[red]mine[/red]", "*10.0"] in [line.split() for line in rendered(measures_table(wide, [ERROR]))]
     assert r"| a\|b | *20.0* |" in markdown_table(wide, [ERROR])
 
 
 def test_the_markdown_table_is_a_github_table() -> None:
     assert markdown_table(frame(), [ERROR, AUROC]).splitlines() == [
-        "| configuration | clean error ↓ | anomalies auroc ↑ |",
+        "| method | clean error ↓ | anomalies auroc ↑ |",
         "| :--- | ---: | ---: |",
         "| baseline | 5.1 | *91.9* |",
         "| cutout | *4.5 ± 0.1* | – |",
@@ -191,15 +212,18 @@ def test_measurements_are_shown_as_they_are_but_for_single_severities() -> None:
         }
     )
     lines = rendered(measurements_table(long))
-    assert ["corruptions", "mce ↓", "all", "12.3 ± 1.0", "750"] in [cells(line) for line in lines]
-    assert ["corruptions", "ce ↓", "fog", "20.0", "50"] in [cells(line) for line in lines]
-    assert "percent; 1 rows for single severities are not shown" in lines
+    assert lines[:3] == [
+        "benchmark   metric condition      value   n",
+        "corruptions mce ↓  all       12.3 ± 1.0 750",
+        "corruptions ce ↓   fog             20.0  50",
+    ]
+    assert caption(lines[3:]) == "percent; 1 rows for single severities are not shown"
 
 
 @pytest.mark.parametrize("function", [measures_table, markdown_table])
 def test_an_objective_that_is_not_there_is_named(function: object) -> None:
     assert callable(function)
-    with pytest.raises(UnknownNameError, match="unknown objective 'clean.auroc'"):
+    with pytest.raises(UnknownNameError, match=r"unknown objective 'clean\.auroc'"):
         function(frame(), ["clean.auroc"])
     with pytest.raises(UnknownNameError, match="unknown metric 'errror', did you mean 'error'"):
         function(frame(), ["clean.errror"])

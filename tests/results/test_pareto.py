@@ -35,13 +35,15 @@ def random_wide(rows: int, objectives: int, seed: int, levels: int) -> tuple[pd.
 
 def brute_force(wide: pd.DataFrame, names: list[str]) -> dict[int, list[int]]:
     """Who dominates whom by the definition, pair by pair."""
+    signs = [-1 if name.endswith("auroc") else 1 for name in names]
+    rows = wide[names].to_numpy().tolist()
     points = {
-        label: [-value if name.endswith("auroc") else value for name, value in row.items()]
-        for label, row in wide[names].to_dict(orient="index").items()
+        label: [sign * value for sign, value in zip(signs, row, strict=True)]
+        for label, row in zip(wide.index.tolist(), rows, strict=True)
     }
     return {
-        int(str(b)): [
-            int(str(a))
+        b: [
+            a
             for a, p in points.items()
             if not any(math.isnan(x) for x in p + q)
             and all(x <= y for x, y in zip(p, q, strict=True))
@@ -165,13 +167,13 @@ def test_seeds_are_averaged_with_their_standard_error_by_hand() -> None:
 
 
 def test_everything_but_the_seed_tells_configurations_apart() -> None:
-    grid = [
+    grid: list[dict[str, object]] = [
         {"k": k, "beta": beta, "mixing_set": mixing_set, "settings": settings, "seed": seed}
         for k, beta, mixing_set, settings, seed in product(
             [3, None], [3.0, 4.0], ["fractals", None], ["{}", '{"lr": 1}'], [0, 1]
         )
     ]
-    wide = by_configuration(long_frame(list(grid)), [ERROR])
+    wide = by_configuration(long_frame(grid), [ERROR])
     assert len(wide) == len(grid) // 2
     assert wide["seeds"].tolist() == [2] * len(wide)
 
@@ -219,7 +221,7 @@ def test_variants_of_a_benchmark_are_never_averaged(column: str) -> None:
     with pytest.raises(ResultsError, match="clean on cifar10 was measured in 2 variants") as caught:
         by_configuration(frame, [ERROR])
     message = str(caught.value)
-    assert f"{column} {other}" in message
+    assert other in message
     assert "filter the frame on benchmark_settings or data_version" in message
     assert "\n" not in message
     assert len(by_configuration(frame[frame[column] == other], [ERROR])) == 1
@@ -245,13 +247,10 @@ def test_one_variant_keeps_what_most_trials_have_and_tells_the_rest() -> None:
             {"seed": 2, "data_version": "new"},
             anomalies(data_version="only"),
         ]
-    ).assign(trial_id=["a", "b", "c", "a"])
+    ).assign(trial_id=["a", "b", "c", "a"], finished_at=pd.Timestamp("2024-01-01", tz="UTC"))
     kept, lines = one_variant(frame)
     assert kept.index.tolist() == [1, 2, 3]
-    assert lines == [
-        "clean on cifar10: left out benchmark_settings {} and data_version old; "
-        "kept benchmark_settings {} and data_version new"
-    ]
+    assert lines == ["left out: clean on cifar10 with settings {} and data old, measured on 1 trials"]
     assert by_configuration(kept, BOTH)["seeds"].tolist() == [3]
 
 
@@ -262,19 +261,19 @@ def test_one_variant_keeps_the_latest_of_equals() -> None:
 
 
 def test_one_trial_measured_twice_is_refused() -> None:
-    with pytest.raises(ResultsError, match="clean.error of pixmix, seed 0, is there more than once"):
+    with pytest.raises(ResultsError, match=r"clean\.error of pixmix, seed 0, is there more than once"):
         by_configuration(long_frame([{"value": 0.1}, {"value": 0.2}]), [ERROR])
 
 
 def test_wrong_requests_are_named() -> None:
     wide = pd.DataFrame({ERROR: [0.1]})
-    with pytest.raises(UnknownNameError, match="unknown objective 'renditions.error', did you mean"):
+    with pytest.raises(UnknownNameError, match=r"unknown objective 'renditions\.error'"):
         pareto_front(wide, ["renditions.error"])
     with pytest.raises(UnknownNameError, match="unknown metric 'accuracy'"):
         pareto_front(wide, ["clean.accuracy"])
     with pytest.raises(ResultsError, match="at least one, got none"):
         pareto_front(wide, [])
-    with pytest.raises(ResultsError, match="benchmark, metric, value are needed, got clean.error"):
+    with pytest.raises(ResultsError, match=r"benchmark, metric, value are needed, got clean\.error"):
         by_configuration(wide, [ERROR])
     with pytest.raises(ResultsError, match="row labels repeat"):
         dominance(pd.concat([wide, wide]), [ERROR])
@@ -298,7 +297,7 @@ def test_inputs_are_not_changed() -> None:
     dominance(wide, names)
     dominance(long, [ERROR])
     by_configuration(long, [ERROR])
-    one_variant(long)
+    one_variant(long.assign(trial_id="a", finished_at=pd.Timestamp("2024-01-01", tz="UTC")))
     default_objectives(long)
     pd.testing.assert_frame_equal(wide, before[0])
     pd.testing.assert_frame_equal(long, before[1])

@@ -1,0 +1,40 @@
+"""What all tests share: a cache folder of their own, one local Ray cluster, and small parts that train in seconds."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Caches go to a folder of this run, also in the worker processes of Ray."""
+    before = os.environ.get("PIXMIX_RAY_CACHE")
+    os.environ["PIXMIX_RAY_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    torch.set_num_threads(1)  # the machine's cores are shared with Ray workers
+    yield
+    if before is None:
+        del os.environ["PIXMIX_RAY_CACHE"]
+    else:
+        os.environ["PIXMIX_RAY_CACHE"] = before
+
+
+@pytest.fixture
+def experiment(tmp_path: Path) -> Path:
+    """An experiment file that trains one small network for one epoch and measures it on a few pictures."""
+    file = tmp_path / "experiment.yaml"
+    content = {
+        "results": "results",
+        "dataset": {"name": "digits", "train_limit": 200},
+        "model": {"name": "wide_resnet", "depth": 10, "width": 1, "dropout": 0.0},
+        "methods": ["baseline"],
+        "mixing_set": {"name": "fractals", "count": 4},
+        "training": {"epochs": 1, "flip": False},
+        "benchmarks": [{"name": "clean", "limit": 50}],
+        "resources": {"trial": {"cpus": 0.75}, "evaluation": {"cpus": 0.5}},
+    }
+    file.write_text(yaml.safe_dump(content))
+    return file
