@@ -6,7 +6,8 @@ folder of .npy files, written beside under a lock and renamed, so a half-made on
 
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -37,21 +38,34 @@ def cached_arrays(entry: str, make: Callable[[], Arrays]) -> dict[str, NDArray[n
     """
     folder = cache_folder() / entry
     if not folder.is_dir():
-        try:
+        with _reported(folder):
             folder.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(f"{folder}.lock"):
-                if not folder.is_dir():  # another process may have made it while we waited
-                    _write(folder, make())
-        except OSError as error:
-            raise DataError(
-                f"cannot write the cache {folder}: {error}. Set PIXMIX_RAY_CACHE to a writable folder"
-            ) from error
+            lock = FileLock(f"{folder}.lock")
+            lock.acquire()
+        try:
+            if not folder.is_dir():  # another process may have made it while we waited
+                arrays = make()
+                with _reported(folder):
+                    _write(folder, arrays)
+        finally:
+            lock.release()
     return {file.stem: np.load(file, mmap_mode="r", allow_pickle=False) for file in sorted(folder.glob("*.npy"))}
 
 
+@contextmanager
+def _reported(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise DataError(
+            f"cannot write the cache {folder}: {error}. Set PIXMIX_RAY_CACHE to a writable folder"
+        ) from error
+
+
 def _write(folder: Path, arrays: Arrays) -> None:
+    for leftover in folder.parent.glob(f"{folder.name}.*.part"):  # of a process that was killed: we hold the lock
+        shutil.rmtree(leftover)
     beside = folder.with_name(f"{folder.name}.{os.getpid()}.part")
-    shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir()
     for name, array in arrays.items():
         np.save(beside / f"{name}.npy", array, allow_pickle=False)

@@ -26,7 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-out = Console()
+out = Console(width=None if sys.stdout.isatty() else 160)  # a file or a pipe has no width: don't cut tables to 80
 log = Console(stderr=True)
 
 ExperimentFile = Annotated[Path, typer.Argument(metavar="FILE", help="An experiment file (YAML).", show_default=False)]
@@ -124,11 +124,12 @@ def evaluate(
 @app.command(epilog="Example: pixmix-ray pareto results/quickstart --objectives clean.error,corruptions.mce")
 def pareto(results: Results, objectives: Objectives = None) -> None:
     """Show which methods are on the Pareto front and what dominates the others."""
-    from pixmix_ray.report.tables import front_lines, measures_table
+    from pixmix_ray.report.tables import configuration_labels, front_lines, measures_table
     from pixmix_ray.results import dominance
 
     frame, names = _measurements(results, objectives)
     judged = dominance(frame, names)
+    judged = judged.assign(label=configuration_labels(judged))  # the same names in the table and in the lines
     out.print(measures_table(judged[judged["on_front"]], names))
     for line in front_lines(judged, names):
         out.print(line, highlight=False, soft_wrap=True)

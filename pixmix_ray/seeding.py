@@ -47,8 +47,9 @@ def uniforms(seed: int, *purpose: Purpose, indices: ArrayLike, count: int) -> ND
     key = stream_key(seed, *purpose, count)
     blocks = -(-count // 4)  # Philox 4x64 makes four numbers a counter step
     numbers = np.empty((len(wanted), blocks * 4))
-    starts = np.flatnonzero(np.diff(wanted, prepend=-2) != 1)  # each run of consecutive pictures is one call
-    for start, stop in zip(starts, [*starts[1:], len(wanted)], strict=True):
-        generator = np.random.Generator(np.random.Philox(key=key, counter=int(wanted[start]) * blocks))
-        numbers[start:stop] = generator.random((stop - start, blocks * 4))
+    # each run of consecutive pictures is one call
+    for run in np.split(np.arange(len(wanted)), np.flatnonzero(np.diff(wanted) != 1) + 1):
+        first = int(wanted[run[0]]) if len(run) else 0
+        generator = np.random.Generator(np.random.Philox(key=key, counter=first * blocks))
+        numbers[run] = generator.random((len(run), blocks * 4))
     return np.maximum(numbers[:, :count], 2.0**-54)  # numpy draws from [0, 1): keep 0 out, for logarithms and quantiles

@@ -65,7 +65,8 @@ class Settings(BaseModel):
 
 def explain(error: ValidationError, where: str, model: type[BaseModel]) -> RequestError:
     """The first mistake that pydantic found, as one line in our words."""
-    first = error.errors()[0]
+    # a misspelt key is also a missing one: the spelling is the mistake to name
+    first = min(error.errors(), key=lambda mistake: mistake["type"] != "extra_forbidden")
     cause = first.get("ctx", {}).get("error")
     if isinstance(cause, PixmixRayError):
         return cause if isinstance(cause, RequestError) else RequestError(str(cause))

@@ -30,6 +30,7 @@ from pixmix_ray.transforms import ALL, NINE, OPERATIONS, blending, operation_par
 
 _SETS = {"all": ALL, "nine": NINE}
 _NAMES_BY_SIZE: dict[object, str] = {13: "all", 9: "nine"}
+_PIECE = 2**19  # on a processor, larger intermediate results are mapped afresh each time: twice as slow at 224 pixels
 _COPY_SHARE = {"both": 0.5, "augmented": 1.0, "pictures": 0.0}
 
 
@@ -154,10 +155,11 @@ def mix(images: Tensor, pictures: Tensor, draws: Draws, operations: tuple[str, .
     mixed = sources.index_select(0, place[:, 0]).float().div_(255)
     row, partner = steps // max(k, 1), place[:, 1:].flatten()[steps]
     a, b = draws.a.flatten()[steps], draws.b.flatten()[steps]
-    for number, part in enumerate(step_parts):  # even: the sums of a round, odd: its products
+    for number, whole in enumerate(step_parts):  # even: the sums of a round, odd: its products
         blend_ = blending.multiply_ if number % 2 else blending.add_
-        chosen = mixed.index_select(0, row[part])
-        mixed.index_copy_(0, row[part], blend_(chosen, sources.index_select(0, partner[part]), a[part], b[part]))
+        for part in _pieces(whole, images):
+            chosen = mixed.index_select(0, row[part])
+            mixed.index_copy_(0, row[part], blend_(chosen, sources.index_select(0, partner[part]), a[part], b[part]))
     return mixed
 
 
@@ -166,11 +168,10 @@ def _augment(sources: Tensor, copies: Tensor, draws: Draws, parts: dict[str, sli
     count, slots = draws.is_copy.shape
     row, level, is_negative = copies // slots, draws.level.flatten()[copies], draws.is_negative.flatten()[copies]
     made = sources[2 * count :]
-    for name, part in parts.items():
-        if part.start == part.stop:
-            continue
-        parameter = operation_parameter(name, level[part], is_negative[part], sources.shape[3])
-        made[part] = OPERATIONS[name](sources.index_select(0, row[part]), parameter)
+    for name, whole in parts.items():
+        for part in _pieces(whole, sources):
+            parameter = operation_parameter(name, level[part], is_negative[part], sources.shape[3])
+            made[part] = OPERATIONS[name](sources.index_select(0, row[part]), parameter)
 
 
 def _grouped(group: Tensor, num_groups: int) -> tuple[Tensor, Tensor]:
@@ -180,6 +181,14 @@ def _grouped(group: Tensor, num_groups: int) -> tuple[Tensor, Tensor]:
     """
     numbers, order = group.flatten().sort(stable=True)
     return order, torch.searchsorted(numbers, torch.arange(num_groups, device=group.device), right=True)
+
+
+def _pieces(part: slice, images: Tensor) -> list[slice]:
+    """`part` cut into pieces of at most `_PIECE` values of `images`; in one piece on a GPU; none if it is empty."""
+    size = max(1, part.stop - part.start)
+    if images.device.type == "cpu":
+        size = min(size, max(1, _PIECE // images.shape[1:].numel()))
+    return [slice(start, min(start + size, part.stop)) for start in range(part.start, part.stop, size)]
 
 
 def _parts(ends: list[int]) -> list[slice]:

@@ -28,25 +28,28 @@ def plan_table(plan: Plan) -> Table:
 
 def counts_line(plan: Plan) -> str:
     """How many trials and cells are done, missing and failed, and what is left to pay."""
-    cost = estimate(plan)
-    price = (
-        "nothing to do"
-        if not plan.cells_to_run()
-        else f"estimated work left: training {_hours(cost.training)}, evaluation {_hours(cost.evaluation)}"
+    return (
+        f"trials: {_counted(plan.trials.values())}\ncells: {_counted(plan.cells.values())}\n"
+        + ("nothing left to do" if not plan.cells_to_run() else f"work left: {_price(plan)}")
     )
-    return f"trials: {_counted(plan.trials.values())}\ncells: {_counted(plan.cells.values())}\n{price}"
 
 
 def _counted(states: Iterable[str]) -> str:
     counts = Counter(states)
-    return (
-        f"{sum(counts.values())} ({', '.join(f'{counts[state]} {state}' for state in ('done', 'missing', 'failed'))})"
-    )
+    return f"{sum(counts.values())} ({', '.join(f'{counts[state]} {state}' for state in ('done', 'missing', 'failed'))})"
 
 
-def _hours(seconds: float | None) -> str:
-    if seconds is None:
-        return "unknown (nothing like it was measured in this results folder yet)"
+def _price(plan: Plan) -> str:
+    cost = estimate(plan)
+    prices = {"training": cost.training, "evaluation": cost.evaluation}
+    known = [f"{what} {_duration(seconds)}" for what, seconds in prices.items() if seconds is not None]
+    unknown = [what for what, seconds in prices.items() if seconds is None]
+    if unknown:
+        known.append(f"{' and '.join(unknown)} unknown, nothing like it was measured in this results folder yet")
+    return ", ".join(known)
+
+
+def _duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 600 else f"{seconds / 3600:.2f} h"
 
 

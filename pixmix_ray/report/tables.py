@@ -63,36 +63,6 @@ def measures_table(wide: pd.DataFrame, objectives: Sequence[str]) -> Table:
     return table
 
 
-def measurements_table(frame: pd.DataFrame) -> Table:
-    """A table of measurements as they are, for a terminal: aggregates and single conditions, not single severities.
-
-    Percent with one decimal ± the standard error of the row, where it has one; the caption says how many rows by
-    severity are not shown.
-
-    Args:
-        frame: measurements (long), columns as in `pixmix_ray.results.schema`; unchanged.
-
-    Raises:
-        UnknownNameError: a metric that has no direction.
-    """
-    shown = frame[frame["severity"].isna()]
-    hidden = len(frame) - len(shown)
-    caption = f"percent{f'; {hidden} rows for single severities are not shown' if hidden else ''}"
-    table = Table(caption=caption, box=None, padding=(0, 1, 0, 0))
-    for name in ("benchmark", "metric", "condition"):
-        table.add_column(name, no_wrap=True)
-    for name in ("value", "n"):
-        table.add_column(name, justify="right", no_wrap=True)
-    values, errors = _numbers(shown, "value"), _numbers(shown, "standard_error")
-    for i, (benchmark, metric, condition, n) in enumerate(
-        shown[["benchmark", "metric", "condition", "n"]].itertuples(index=False, name=None)
-    ):
-        arrow = _ARROWS[direction(str(metric))]
-        texts = (benchmark, f"{metric} {arrow}", condition or "all", _shown(metric, values[i], errors[i]), n)
-        table.add_row(*(Text(str(text)) for text in texts))
-    return table
-
-
 def markdown_table(wide: pd.DataFrame, objectives: Sequence[str]) -> str:
     """The same table as Markdown, for a README: the best is bold, the second best in italics; no column of seeds.
 
@@ -180,15 +150,9 @@ def configuration_labels(wide: pd.DataFrame) -> list[str]:
     if "settings" in wide.columns:
         settings = [_settings(text) for text in wide["settings"]]
         for group in _groups(_joined(methods, parts)):
-            for key in _differing_keys([settings[i] for i in group]):
-                for i in group:
-                    parts[i].append(f"{key}={settings[i].get(key, 'unset')}")
-    labels = _joined(methods, parts)
-    for group in _groups(labels):
-        if len(group) > 1:
-            for number, i in enumerate(group, start=1):
-                labels[i] += f" #{number}"
-    return labels
+            for i, differences in zip(group, _differences([settings[i] for i in group]), strict=True):
+                parts[i] += differences
+    return _numbered(_joined(methods, parts))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -336,7 +300,18 @@ def _flat(settings: object, path: str = "") -> dict[str, str]:
     return {key: value for part in parts for key, value in part.items()}
 
 
-def _differing_keys(settings: Sequence[dict[str, str]]) -> list[str]:
-    """The paths whose values are not the same in all settings, in order of first appearance."""
+def _differences(settings: Sequence[dict[str, str]]) -> list[list[str]]:
+    """For each of some settings, path=value for every path whose value is not the same in all of them."""
     keys = dict.fromkeys(key for one in settings for key in one)
-    return [key for key in keys if len({one.get(key) for one in settings}) > 1]
+    differing = [key for key in keys if len({one.get(key) for one in settings}) > 1]
+    return [[f"{key}={one.get(key, 'unset')}" for key in differing] for one in settings]
+
+
+def _numbered(labels: Sequence[str]) -> list[str]:
+    """The labels, those that repeat with a number."""
+    numbered = list(labels)
+    for group in _groups(labels):
+        if len(group) > 1:
+            for number, i in enumerate(group, start=1):
+                numbered[i] += f" #{number}"
+    return numbered

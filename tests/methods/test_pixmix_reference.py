@@ -133,6 +133,14 @@ def test_a_batch_equals_the_reference_given_the_same_draws(
         np.testing.assert_allclose(ours[row], reference, rtol=0, atol=1e-5)
 
 
+def test_the_batch_may_be_worked_on_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(4)
+    images, pictures = (_channels_first(_smooth_pictures(rng, 60)) for _ in range(2))
+    whole = PixMix().augment(images, pictures, torch.Generator().manual_seed(1))
+    monkeypatch.setattr("pixmix_ray.methods.pixmix._PIECE", 3 * 32 * 32 * 3)  # three pictures
+    assert torch.equal(PixMix().augment(images, pictures, torch.Generator().manual_seed(1)), whole)
+
+
 def _statistics(mixed: Float, images: Picture) -> NDArray[np.float64]:
     """For each picture (N, 10): unchanged, blacks, whites, distance to the image, means, mean squares; float64."""
     clean = _as_float(images)
@@ -171,8 +179,9 @@ def _cats_and_ships() -> Picture:
         for name in sorted(n for n in archive.namelist() if n.endswith(".webp")):
             sheet = np.asarray(Image.open(io.BytesIO(archive.read(name))).convert("RGB"))
             sheets.append(sheet.reshape(-1, 32, 50, 32, 3).swapaxes(1, 2).reshape(-1, 32, 32, 3))
-    images = np.concatenate(sheets)
-    return images[np.concatenate([np.flatnonzero(labels == 3)[:512], np.flatnonzero(labels == 8)[:512]])]
+    images: Picture = np.concatenate(sheets)
+    chosen: Picture = images[np.concatenate([np.flatnonzero(labels == 3)[:512], np.flatnonzero(labels == 8)[:512]])]
+    return chosen
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="needs the CIFAR-10 test pictures")

@@ -94,7 +94,11 @@ def test_crops_that_do_not_fit_are_an_error_with_the_way_out() -> None:
 
 def test_pictures_from_the_cache_are_the_pictures() -> None:
     pictures, images = ragged(SHAPES)
-    arrays = {"pixels": pictures.pixels, "heights": pictures.heights, "widths": pictures.widths}
+    arrays: dict[str, NDArray[np.generic]] = {
+        "pixels": pictures.pixels,
+        "heights": pictures.heights,
+        "widths": pictures.widths,
+    }
     cached = cached_pictures("toy-bank", 6, lambda: arrays)
     assert len(cached) == 4 and cached.version == "toy-bank"
     assert cached.offsets.tolist() == pictures.offsets.tolist()

@@ -14,7 +14,6 @@ from pixmix_ray.report import (
     configuration_labels,
     front_lines,
     markdown_table,
-    measurements_table,
     measures_table,
 )
 from pixmix_ray.results.pareto import SAFETY_OBJECTIVES, dominance
@@ -197,27 +196,6 @@ def test_front_lines_give_a_distance_without_points() -> None:
     assert front_lines(dominance(wide, [T5D]), [T5D])[1] == (
         "b is dominated by a (which is better in consistency.mt5d by 0.75)"
     )
-
-
-def test_measurements_are_shown_as_they_are_but_for_single_severities() -> None:
-    long = pd.DataFrame(
-        {
-            "benchmark": "corruptions",
-            "metric": ["mce", "ce", "error"],
-            "condition": ["", "fog", "fog"],
-            "severity": [None, None, 3],
-            "value": [0.123, 0.2, 0.3],
-            "standard_error": [0.01, None, None],
-            "n": [750, 50, 10],
-        }
-    )
-    lines = rendered(measurements_table(long))
-    assert lines[:3] == [
-        "benchmark   metric condition      value   n",
-        "corruptions mce ↓  all       12.3 ± 1.0 750",
-        "corruptions ce ↓   fog             20.0  50",
-    ]
-    assert caption(lines[3:]) == "percent; 1 rows for single severities are not shown"
 
 
 @pytest.mark.parametrize("function", [measures_table, markdown_table])
