@@ -38,3 +38,14 @@ def experiment(tmp_path: Path) -> Path:
     }
     file.write_text(yaml.safe_dump(content))
     return file
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[str]:
+    """The address of the one local Ray cluster that the tests share, of two CPUs."""
+    import ray
+
+    from pixmix_ray.distributed import session
+
+    with session(cpus=2):
+        yield ray.get_runtime_context().gcs_address

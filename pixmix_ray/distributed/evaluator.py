@@ -47,6 +47,16 @@ def submit(cell: Cell, store: Store, share: Share, code_version: str) -> "ray.Ob
     return task.remote(job)
 
 
+def warm_up(share: Share) -> None:
+    """Start a worker for evaluations, so that the first checkpoint does not wait for its imports (seconds)."""
+    _import_all.options(num_cpus=share.cpus, num_gpus=share.gpus).remote()
+
+
+@ray.remote
+def _import_all() -> None:
+    """Nothing: unpickling this function has imported this module, and with it torch and all benchmarks."""
+
+
 @ray.remote
 def _evaluate(job: Mapping[str, Any]) -> Evaluated:
     started = time.perf_counter()

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import ray
 
-from pixmix_ray.distributed.evaluator import Evaluated, submit
+from pixmix_ray.distributed.evaluator import Evaluated, submit, warm_up
 from pixmix_ray.distributed.session import cluster_resources, trials_at_once
 from pixmix_ray.distributed.trainer import TrialEvent, train_all
 from pixmix_ray.results.plan import Cell, Plan
@@ -90,6 +90,8 @@ class _Run:
         self.outcome = Outcome()
 
     def to_the_end(self) -> Outcome:
+        """Run until nothing is left."""
+        warm_up(self.plan.sweep.resources.evaluation)
         training = self._start_training()
         while training.is_alive() or not self.events.empty() or self.waiting or self.in_flight:
             self._take_events()

@@ -28,15 +28,16 @@ def plan_table(plan: Plan) -> Table:
 
 def counts_line(plan: Plan) -> str:
     """How many trials and cells are done, missing and failed, and what is left to pay."""
-    return (
-        f"trials: {_counted(plan.trials.values())}\ncells: {_counted(plan.cells.values())}\n"
-        + ("nothing left to do" if not plan.cells_to_run() else f"work left: {_price(plan)}")
+    return f"trials: {_counted(plan.trials.values())}\ncells: {_counted(plan.cells.values())}\n" + (
+        "nothing left to do" if not plan.cells_to_run() else f"work left: {_price(plan)}"
     )
 
 
 def _counted(states: Iterable[str]) -> str:
     counts = Counter(states)
-    return f"{sum(counts.values())} ({', '.join(f'{counts[state]} {state}' for state in ('done', 'missing', 'failed'))})"
+    return (
+        f"{sum(counts.values())} ({', '.join(f'{counts[state]} {state}' for state in ('done', 'missing', 'failed'))})"
+    )
 
 
 def _price(plan: Plan) -> str:

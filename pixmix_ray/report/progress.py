@@ -116,7 +116,7 @@ class ProgressView:
         if not self._epoch_seconds and not self._cell_seconds:
             return "time left: not known yet"
         epoch = mean(self._epoch_seconds) if self._epoch_seconds else 0.0
-        any_cell = [s for seconds in self._cell_seconds.values() for s in seconds] or [5 * epoch]
+        any_cell = [s for seconds in self._cell_seconds.values() for s in seconds] or [epoch]
         left = epoch * sum(self._epochs_left.values())
         for name, count in self._cells_left.items():
             left += count * mean(self._cell_seconds.get(name) or any_cell)

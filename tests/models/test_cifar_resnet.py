@@ -103,7 +103,7 @@ def test_names_are_those_of_the_widely_shared_weights_and_nothing_more() -> None
     assert not [name for name in names if "normalise" in name or "shortcut" in name]
 
 
-@pytest.mark.parametrize("depth", [18, 21, 50])
+@pytest.mark.parametrize("depth", [18, 21, 40])
 def test_a_depth_that_is_no_whole_number_of_blocks_is_refused(depth: int) -> None:
     with pytest.raises(RequestError, match=rf"6n \+ 2 .*{depth}"):
         CifarResNet.read({"depth": depth}, "model cifar_resnet")
@@ -114,7 +114,9 @@ def _first_test_pictures(count: int) -> tuple[NDArray[np.uint8], NDArray[np.int6
     with zipfile.ZipFile(DATA / "cifar10" / "cifar10_test_webp_sheets.zip") as archive:
         names = sorted(archive.namelist())
         labels = np.load(io.BytesIO(archive.read(next(n for n in names if n.endswith(".npy")))), allow_pickle=False)
-        sheet = np.asarray(Image.open(io.BytesIO(archive.read(next(n for n in names if n.endswith(".webp"))))).convert("RGB"))
+        sheet = np.asarray(
+            Image.open(io.BytesIO(archive.read(next(n for n in names if n.endswith(".webp"))))).convert("RGB")
+        )
     rows, columns = sheet.shape[0] // 32, sheet.shape[1] // 32
     images = sheet.reshape(rows, 32, columns, 32, 3).swapaxes(1, 2).reshape(-1, 32, 32, 3)
     return images[:count], labels[:count].astype(np.int64)
@@ -137,6 +139,6 @@ def test_a_trained_file_of_other_people_loads_and_errs_as_published(monkeypatch:
     images, labels = _first_test_pictures(500)
     shown = torch.from_numpy(images.copy()).permute(0, 3, 1, 2).float() / 255
     with torch.no_grad():
-        predicted = torch.cat([network.eval()(part).argmax(dim=1) for part in shown.split(100)])
+        predicted = torch.cat([network.eval()(part).argmax(dim=1) for part in torch.split(shown, 100)])
     error = float((predicted != torch.from_numpy(labels)).float().mean())
     assert 0.05 < error < 0.12  # published 8.27 % of 10,000; 500 pictures have a standard error of 1.2 %

@@ -1,0 +1,175 @@
+"""A sweep on the shared local cluster: what runs, what is not run again, and what happens when something fails."""
+
+import json
+import os
+import shutil
+import signal
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from pixmix_ray.distributed import Outcome, run_plan
+from pixmix_ray.results import Cell, Plan, make_plan, read
+from pixmix_ray.sweep import read_sweep
+from pixmix_ray.trial import Trial
+from pixmix_ray.work import Progress, train_trial
+
+pytestmark = [
+    pytest.mark.ray,
+    pytest.mark.usefixtures("ray_cluster"),
+    # Ray Tune closes some of its own sockets and files late
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+]
+
+
+class Notes:
+    """A watcher that writes down the events."""
+
+    def __init__(self) -> None:
+        self.epochs: list[tuple[str, int]] = []
+        self.ended: list[str] = []
+
+    def epoch_done(self, trial: Trial, progress: Progress) -> None:
+        self.epochs.append((trial.label, progress.epoch))
+
+    def trial_done(self, trial: Trial) -> None:
+        self.ended.append(f"trained {trial.label}")
+
+    def trial_failed(self, trial: Trial, reason: str) -> None:
+        self.ended.append(f"failed {trial.label}")
+
+    def cell_started(self, cell: Cell) -> None:
+        pass
+
+    def cell_done(self, cell: Cell, seconds: float) -> None:
+        self.ended.append(f"measured {cell.label}")
+
+    def cell_failed(self, cell: Cell, reason: str) -> None:
+        self.ended.append(f"failed {cell.label}")
+
+    def tick(self) -> None:
+        pass
+
+
+def plan_of(experiment: Path, *overrides: str) -> Plan:
+    return make_plan(read_sweep(experiment, overrides))
+
+
+def run(experiment: Path, *overrides: str) -> tuple[Outcome, Notes]:
+    notes = Notes()
+    return run_plan(plan_of(experiment, *overrides), notes), notes
+
+
+def modified(folder: Path) -> dict[str, int]:
+    return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+
+def test_running_again_does_only_what_is_missing(experiment: Path) -> None:
+    outcome, notes = run(experiment)
+    assert outcome.is_complete
+    assert notes.ended == ["trained baseline seed 0", "measured baseline seed 0 × clean"]
+    results = experiment.parent / "results"
+    before = modified(results)
+
+    for overrides, new in {  # the same file; one more method, one more seed, one more benchmark
+        (): [],
+        ("methods=[baseline, cutout]",): ["trained cutout seed 0", "measured cutout seed 0 × clean"],
+        ("seeds=[0, 1]",): ["trained baseline seed 1", "measured baseline seed 1 × clean"],
+        ("benchmarks=[{name: clean, limit: 50}, {name: adversaries, limit: 20, steps: 2}]",): [
+            "measured baseline seed 0 × adversaries"
+        ],
+    }.items():
+        outcome, notes = run(experiment, *overrides)
+        assert outcome.is_complete
+        assert notes.ended == new
+        after = modified(results)
+        assert {path: after[path] for path in before} == before  # nothing that was done was touched
+
+
+def test_a_trial_on_ray_ends_in_the_same_bytes_as_one_in_this_process(experiment: Path, tmp_path: Path) -> None:
+    from pixmix_ray.results import Store
+
+    run(experiment)
+    plan = plan_of(experiment)
+    (trial,) = plan.trials
+    here = Store(tmp_path / "here")
+    list(train_trial(trial, here, torch.device("cpu")))
+    path = f"trials/{trial.id}/model.safetensors"
+    assert plan.store.read(path) == here.read(path) is not None
+
+
+def test_a_checkpoint_is_evaluated_while_others_train(experiment: Path) -> None:
+    outcome, _ = run(experiment, "seeds=[0, 1, 2, 3]", "training.epochs=12")
+    assert outcome.is_complete
+    results = experiment.parent / "results"
+    trained = [json.loads(file.read_text())["finished_at"] for file in results.glob("trials/*/done.json")]
+    assert read(results)["finished_at"].min() < max(datetime.fromisoformat(moment) for moment in trained)
+
+
+def test_a_loss_that_becomes_nan_fails_its_trial_with_the_epoch_and_the_others_go_on(experiment: Path) -> None:
+    text = experiment.read_text().replace("epochs: 1", "epochs: 2\n  lr: 1.0e+30")
+    experiment.write_text(text)
+    outcome, notes = run(experiment)
+    assert outcome.failed_trials.keys() == {"baseline seed 0"}
+    assert "in epoch 1" in outcome.failed_trials["baseline seed 0"]
+    assert notes.ended == ["failed baseline seed 0"]
+    (record,) = (experiment.parent / "results").glob("trials/*/failed.json")
+    assert "TrainingDivergedError" in json.loads(record.read_text())["traceback"]
+
+
+def test_a_cell_that_fails_is_recorded_and_the_others_are_measured(experiment: Path, tmp_path: Path) -> None:
+    """The fault: the folder of an outlier set disappears between planning and evaluation."""
+    folder = tmp_path / "outliers"
+    folder.mkdir()
+    for index in range(3):
+        Image.fromarray(np.full((32, 32, 3), 80 * index, dtype=np.uint8)).save(folder / f"{index}.png")
+    overrides = [f"benchmarks=[{{name: clean, limit: 50}}, {{name: anomalies, limit: 50, folders: {{x: {folder}}}}}]"]
+    plan = plan_of(experiment, *overrides)
+    shutil.rmtree(folder)
+    notes = Notes()
+    outcome = run_plan(plan, notes)
+    assert outcome.failed_cells.keys() == {"baseline seed 0 × anomalies"}
+    assert str(folder) in outcome.failed_cells["baseline seed 0 × anomalies"]
+    assert "measured baseline seed 0 × clean" in notes.ended
+
+
+class _Killer(Notes):
+    """The fault: SIGKILL of the trainer's worker process after its second epoch."""
+
+    killed = False
+
+    def epoch_done(self, trial: Trial, progress: Progress) -> None:
+        super().epoch_done(trial, progress)
+        if progress.epoch == 2 and not self.killed:
+            self.killed = True
+            for pid in _trainers():
+                os.kill(pid, signal.SIGKILL)
+
+
+def _trainers() -> list[int]:
+    """The processes of trainer actors on this machine, which are all of this cluster's."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and (entry / "cmdline").read_text().startswith("ray::Trainer"):
+                found.append(int(entry.name))
+        except OSError:  # it ended while we looked
+            continue
+    return found
+
+
+def test_a_trial_whose_worker_is_killed_goes_on_from_its_last_epoch(experiment: Path, tmp_path: Path) -> None:
+    long = ["training.epochs=12"]
+    undisturbed, _ = run(experiment, *long, f"results={tmp_path / 'undisturbed'}")
+    killer = _Killer()
+    outcome = run_plan(plan_of(experiment, *long), killer)
+    assert undisturbed.is_complete and outcome.is_complete and killer.killed
+    epochs = [epoch for _, epoch in killer.epochs]
+    assert sorted(set(epochs)) == epochs, "no epoch is reported twice"
+    columns = ["checkpoint_id", "metric", "value"]
+    results = [read(folder)[columns] for folder in (tmp_path / "undisturbed", experiment.parent / "results")]
+    assert results[0].equals(results[1])

@@ -1,0 +1,71 @@
+"""Joining a cluster: a wrong address is reported at once, and the work must fit."""
+
+import socket
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from pixmix_ray.distributed.session import probe, trials_at_once
+from pixmix_ray.errors import ClusterError
+from pixmix_ray.sweep import Resources, Share
+
+
+@pytest.fixture
+def silent_listener() -> Iterator[str]:
+    """The address of a socket that accepts connections and never answers: no Ray cluster."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+
+
+def test_an_address_with_nothing_behind_is_reported_within_ten_seconds() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        free = server.getsockname()[1]
+    started = time.monotonic()
+    with pytest.raises(ClusterError, match=f"no Ray cluster at 127.0.0.1:{free}: Connection refused"):
+        probe(f"127.0.0.1:{free}")
+    assert time.monotonic() - started < 10
+
+
+@pytest.mark.ray
+def test_a_listener_that_is_no_ray_cluster_is_reported_within_ten_seconds(silent_listener: str) -> None:
+    started = time.monotonic()
+    with pytest.raises(ClusterError, match="is no Ray cluster"):
+        probe(silent_listener)
+    assert time.monotonic() - started < 10
+
+
+@pytest.mark.ray
+def test_a_running_cluster_passes_the_probe(ray_cluster: str) -> None:
+    probe(ray_cluster)
+
+
+@pytest.mark.parametrize("address", ["localhost", "localhost:", "localhost:http", "ray://localhost:10001", ":6379"])
+def test_a_malformed_address_names_the_form_that_is_allowed(address: str) -> None:
+    with pytest.raises(ClusterError, match="must be host:port"):
+        probe(address)
+
+
+@pytest.mark.parametrize(
+    ("total", "trial", "evaluation", "expected"),
+    [  # by hand: the largest t with t * trial + evaluation <= total in every kind, but at least 1
+        ((2, 0), (1, 0), (1, 0), 1),
+        ((2, 0), (0.75, 0), (0.5, 0), 2),
+        ((1, 0), (1, 0), (1, 0), 1),
+        ((64, 8), (4, 1), (2, 0.5), 7),
+        ((64, 8), (4, 0.5), (2, 1), 14),
+        ((8, 8), (4, 1), (0, 0), 2),
+    ],
+)
+def test_one_evaluation_share_stays_free(
+    total: tuple[float, float], trial: tuple[float, float], evaluation: tuple[float, float], expected: int
+) -> None:
+    resources = Resources(
+        trial=Share(cpus=trial[0], gpus=trial[1]), evaluation=Share(cpus=evaluation[0], gpus=evaluation[1])
+    )
+    assert trials_at_once({"cpus": total[0], "gpus": total[1]}, resources) == expected
+
+
+def test_a_share_larger_than_the_cluster_is_an_error_that_says_what_to_set() -> None:
+    with pytest.raises(ClusterError, match=r"a trial asks for 1 gpus, the cluster has 0: .*resources.trial.gpus=0"):
+        trials_at_once({"cpus": 2, "gpus": 0}, Resources(trial=Share(gpus=1)))

@@ -1,0 +1,75 @@
+"""The exception tree: what is whose child, messages in one line, and the way between processes."""
+
+import pickle
+
+import pytest
+
+from pixmix_ray.errors import (
+    CheckpointError,
+    ClusterError,
+    DataError,
+    PixmixRayError,
+    RequestError,
+    ResultsError,
+    TrainingDivergedError,
+    UnknownNameError,
+    WorkError,
+)
+
+EXAMPLES: list[PixmixRayError] = [
+    RequestError("epochs must be at least 1, got 0"),
+    UnknownNameError("method", "pixmx", ["baseline", "pixmix"]),
+    DataError("no folder"),
+    CheckpointError("no checkpoint"),
+    ResultsError("no results"),
+    ClusterError("no cluster"),
+    WorkError("the network returns NaN"),
+    TrainingDivergedError(3, float("nan")),
+    TrainingDivergedError(3, float("inf")),
+]
+REQUESTS = (UnknownNameError, DataError, CheckpointError, ResultsError, ClusterError)
+
+
+@pytest.mark.parametrize("kind", REQUESTS)
+def test_every_mistake_of_the_user_is_a_request_error_and_a_value_error(kind: type[PixmixRayError]) -> None:
+    assert issubclass(kind, RequestError)
+    assert issubclass(kind, ValueError)
+    assert not issubclass(kind, WorkError)
+
+
+def test_a_failure_during_the_work_is_no_mistake_of_the_user() -> None:
+    assert issubclass(TrainingDivergedError, WorkError)
+    assert issubclass(WorkError, PixmixRayError)
+    assert not issubclass(WorkError, ValueError)
+
+
+@pytest.mark.parametrize("error", EXAMPLES, ids=lambda error: type(error).__name__)
+def test_an_error_keeps_class_and_message_on_its_way_between_processes(error: PixmixRayError) -> None:
+    arrived = pickle.loads(pickle.dumps(error))
+    assert type(arrived) is type(error)
+    assert str(arrived) == str(error)
+
+
+def test_a_diverged_training_says_in_which_epoch_and_what_to_do() -> None:
+    error = TrainingDivergedError(7, float("inf"))
+    assert error.epoch == 7
+    assert pickle.loads(pickle.dumps(error)).epoch == 7
+    for part in ("inf", "epoch 7", "training.lr"):
+        assert part in str(error)
+
+
+def test_an_unknown_name_is_told_with_the_nearest_and_all_known_ones_sorted() -> None:
+    message = str(UnknownNameError("method", "pixmx", ["pixmix", "cutmix", "baseline"]))
+    assert "unknown method 'pixmx'" in message
+    assert "did you mean 'pixmix'?" in message
+    assert message.endswith("Known: baseline, cutmix, pixmix")
+
+
+def test_a_name_that_is_near_to_none_gets_no_suggestion() -> None:
+    message = str(UnknownNameError("model", "zzz", ["wide_resnet"]))
+    assert "did you mean" not in message
+    assert "wide_resnet" in message
+
+
+def test_a_name_with_a_line_break_still_makes_one_line() -> None:
+    assert "\n" not in str(UnknownNameError("method", "pix\nmix", ["pixmix"]))

@@ -1,0 +1,133 @@
+"""The base of all settings: frozen, strict about keys, paths relative to the right folder, mistakes in one line."""
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+from pydantic import Field, ValidationError, field_validator
+
+from pixmix_ray.errors import RequestError, UnknownNameError
+from pixmix_ray.settings import DataPath, ResultsUri, Settings, TypedPath
+
+
+class Inner(Settings):
+    momentum: float = Field(0.9, ge=0, lt=1)
+
+
+class Sample(Settings):
+    location: ClassVar[frozenset[str]] = frozenset({"root"})
+    rate: float = Field(0.5, gt=0, le=1)
+    count: int = 3
+    kind: str = "warm"
+    root: DataPath | None = None
+    inner: Inner = Inner()
+
+    @field_validator("kind")
+    @classmethod
+    def _is_known(cls, kind: str) -> str:
+        if kind not in ("warm", "cold"):
+            raise UnknownNameError("kind", kind, ("warm", "cold"))
+        return kind
+
+
+class Place(Settings):
+    results: ResultsUri
+
+
+class Needy(Settings):
+    root: DataPath
+
+
+def message(values: dict[str, Any], kind: type[Settings] = Sample) -> str:
+    with pytest.raises(RequestError) as caught:
+        kind.read(values, "method sample")
+    text = str(caught.value)
+    assert "\n" not in text
+    return text
+
+
+def test_settings_cannot_be_changed_after_they_were_read() -> None:
+    sample = Sample.read({"rate": 0.25}, "method sample")
+    with pytest.raises(ValidationError):
+        sample.rate = 0.5  # type: ignore[misc]  # the assignment is what must fail
+    assert sample.rate == 0.25
+
+
+def test_reading_does_not_change_the_values_given() -> None:
+    values = {"inner": {"momentum": 0.5}, "root": "data"}
+    Sample.read(values, "method sample")
+    assert values == {"inner": {"momentum": 0.5}, "root": "data"}
+
+
+def test_identity_holds_all_defaults_and_no_location() -> None:
+    identity = Sample.read({"root": "somewhere"}, "method sample").identity()
+    assert identity == {"rate": 0.5, "count": 3, "kind": "warm", "inner": {"momentum": 0.9}}
+
+
+@pytest.mark.parametrize(
+    ("values", "parts"),
+    [
+        ({"rat": 0.1}, ["method sample", "'rat'", "did you mean 'rate'?"]),
+        ({"inner": {"momentun": 0.1}}, ["method sample", "momentun", "did you mean 'momentum'?"]),
+        ({"inner": {"mom": 0.1}}, ["inner.mom", "Known: momentum"]),
+        ({"rate": 0}, ["method sample", "rate = 0", "greater than 0"]),
+        ({"rate": 2}, ["rate = 2", "less than or equal to 1"]),
+        ({"rate": "fast"}, ["rate = 'fast'", "number"]),
+        ({"rate": float("nan")}, ["rate = nan"]),
+        ({"rate": float("inf")}, ["rate = inf"]),
+        ({"count": 1.5}, ["count = 1.5", "integer"]),
+        ({"count": None}, ["count = None", "integer"]),
+        ({"inner": {"momentum": 1}}, ["inner.momentum = 1", "less than 1"]),
+        ({"kind": "wram"}, ["unknown kind 'wram'", "did you mean 'warm'?"]),
+        ({"kind": "wa\nrm"}, ["unknown kind"]),
+    ],
+)
+def test_a_mistake_is_told_in_one_line_with_key_value_and_what_is_allowed(
+    values: dict[str, Any], parts: list[str]
+) -> None:
+    text = message(values)
+    for part in parts:
+        assert part in text
+
+
+def test_a_missing_key_is_named() -> None:
+    assert message({}, Needy) == "method sample: the key 'root' is missing"
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [("data", "{base}/data"), ("../data", "{parent}/data"), ("/data", "/data"), ("a/../b", "{base}/b")],
+)
+def test_a_path_in_a_file_starts_at_the_folder_of_that_file(tmp_path: Path, written: str, expected: str) -> None:
+    base = tmp_path / "experiments"
+    base.mkdir()
+    path = Needy.read({"root": written}, "dataset", base).root
+    assert path == Path(expected.format(base=base, parent=tmp_path))
+
+
+def test_a_path_typed_at_the_shell_starts_at_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert Needy.read({"root": TypedPath("data")}, "dataset", Path("/elsewhere")).root == tmp_path / "data"
+    assert Place.read({"results": TypedPath("out")}, "experiment", Path("/elsewhere")).results == f"{tmp_path}/out"
+
+
+def test_without_a_base_a_path_starts_at_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert Needy.read({"root": "data"}, "dataset").root == tmp_path / "data"
+
+
+def test_a_tilde_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert Needy.read({"root": "~/data"}, "dataset", Path("/elsewhere")).root == tmp_path / "data"
+
+
+@pytest.mark.parametrize("uri", ["s3://bucket/folder", "gs://bucket/folder/", "file:///results"])
+def test_a_uri_for_results_stays_as_it_is(uri: str) -> None:
+    assert Place.read({"results": uri}, "experiment", Path("/elsewhere")).results == uri
+
+
+@pytest.mark.parametrize("value", [None, {"folder": "a"}, ["a", "b"], True])
+def test_what_is_no_path_is_no_place_for_results(value: object) -> None:
+    assert "results" in message({"results": value}, Place)

@@ -1,0 +1,78 @@
+"""The recipe's defaults against the paper, and the schedule against the formula worked by hand and by torch."""
+
+import math
+from itertools import pairwise
+
+import pytest
+import torch
+
+from pixmix_ray.errors import RequestError
+from pixmix_ray.training import Recipe, cosine
+
+
+def test_the_default_recipe_is_the_papers() -> None:
+    # section 3.2: 100 epochs, learning rate .1, cosine; official code: batch 128, Nesterov .9, end 1e-6, flip, pad 4
+    assert Recipe().model_dump(exclude={"precision", "channels_last"}) == {
+        "epochs": 100,
+        "batch_size": 128,
+        "lr": 0.1,
+        "final_lr": 1e-6,
+        "momentum": 0.9,
+        "weight_decay": None,  # the method's own: 5e-4, for Mixup 1e-4
+        "flip": True,
+        "crop_padding": 4,
+    }
+    assert Recipe().precision == "float32"
+
+
+def test_the_schedule_by_hand() -> None:
+    # cos 0 = 1, cos 60 degrees = 1/2, cos 90 degrees = 0, cos 120 degrees = -1/2, cos 180 degrees = -1
+    assert cosine(0, 6, 0.1, 0.0) == pytest.approx(0.1)
+    assert cosine(2, 6, 0.1, 0.0) == pytest.approx(0.075)
+    assert cosine(3, 6, 0.1, 0.0) == pytest.approx(0.05)
+    assert cosine(4, 6, 0.1, 0.02) == pytest.approx(0.02 + 0.08 / 4)
+    assert cosine(6, 6, 0.1, 0.02) == pytest.approx(0.02)
+
+
+def test_the_schedule_starts_at_the_first_rate_and_ends_next_to_the_last() -> None:
+    steps = 39_100  # 100 epochs of 391 batches
+    assert cosine(0, steps, 0.1, 1e-6) == 0.1
+    assert cosine(steps, steps, 0.1, 1e-6) == pytest.approx(1e-6)
+    # one step before the end the cosine is 1 - (pi / steps)^2 / 2 from its end
+    assert cosine(steps - 1, steps, 0.1, 1e-6) - 1e-6 == pytest.approx(0.1 * (math.pi / steps) ** 2 / 4, rel=1e-3)
+
+
+def test_the_schedule_falls_at_every_step() -> None:
+    rates = [cosine(step, 100, 0.1, 1e-6) for step in range(101)]
+    assert all(later < earlier for earlier, later in pairwise(rates))
+
+
+def test_the_schedule_is_that_of_torch() -> None:
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=37, eta_min=1e-6)
+    for step in range(37):
+        assert optimizer.param_groups[0]["lr"] == pytest.approx(cosine(step, 37, 0.1, 1e-6), rel=1e-9)
+        optimizer.step()
+        scheduler.step()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("epochs", 0),
+        ("batch_size", 0),
+        ("lr", 0.0),
+        ("lr", -0.1),
+        ("lr", float("nan")),
+        ("final_lr", -1e-6),
+        ("momentum", 1.0),
+        ("weight_decay", -1e-4),
+        ("crop_padding", -1),
+        ("precision", "float16"),
+        ("learning_rate", 0.1),
+    ],
+)
+def test_a_wrong_key_or_value_is_refused_by_name_in_one_line(key: str, value: object) -> None:
+    with pytest.raises(RequestError, match=key) as caught:
+        Recipe.read({key: value}, "training")
+    assert "\n" not in str(caught.value)
