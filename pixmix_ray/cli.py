@@ -168,10 +168,13 @@ def show_list(
 
 def _run(plan: "Plan", address: str | None) -> dict[str, str]:
     """Run the plan on Ray; label and reason of each trial and cell that failed."""
-    from pixmix_ray.distributed import run_plan, session
+    from pixmix_ray.distributed import probe, run_plan, session
     from pixmix_ray.report.progress import ProgressView
 
     log.print(_counts(plan), highlight=False)
+    if address is not None:
+        probe(address)
+    plan.sweep.prepare()
     try:
         with session(address), ProgressView(plan, log) as view:
             outcome = run_plan(plan, view)

@@ -72,7 +72,8 @@ def explain(error: ValidationError, where: str, model: type[BaseModel]) -> Reque
         return cause if isinstance(cause, RequestError) else RequestError(str(cause))
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
-        return UnknownNameError(f"key in {where}", key, _known_keys(model, first["loc"][:-1]))
+        inside = ", ".join([where, *map(str, first["loc"][:-1])])
+        return UnknownNameError(f"key in {inside}:", str(first["loc"][-1]), _known_keys(model, first["loc"][:-1]))
     if first["type"] == "missing":
         return RequestError(f"{where}: the key {key!r} is missing")
     message = first["msg"].removeprefix("Value error, ")

@@ -16,7 +16,7 @@ from pixmix_ray.benchmarks import Benchmark
 from pixmix_ray.datasets import Dataset
 from pixmix_ray.errors import RequestError
 from pixmix_ray.methods import Method
-from pixmix_ray.mixing_sets import MixingSet
+from pixmix_ray.mixing_sets import MixingSet, shorter_side_for
 from pixmix_ray.models import Model
 from pixmix_ray.plugins import BENCHMARKS, DATASETS, METHODS, MIXING_SETS, MODELS, Part, Table
 from pixmix_ray.settings import ResultsUri, Settings, TypedPath
@@ -126,6 +126,19 @@ class Sweep(Settings):
         """The benchmarks, with the content of the files that they read."""
         runs = [BenchmarkRun(benchmark=part, version=part.settings.version()) for part in self.benchmarks]
         return list({run.key: run for run in runs}.values())
+
+    def prepare(self) -> None:
+        """Decode all data of the sweep into this machine's cache, so that broken files are found before any work.
+
+        Raises:
+            DataError: something is missing or cannot be decoded (named).
+        """
+        data = self.dataset.settings.load()
+        if any(method.settings.needs_pictures for method in self.methods):
+            for mixing_set in self.mixing_set:
+                mixing_set.settings.pictures(shorter_side_for(data.test_images.shape[1]))
+        for part in self.benchmarks:
+            part.settings.prepare(part.settings.pictures(data.test_images, data.test_labels))
 
     def _grid(self, method: Part[Method]) -> Iterable[Part[Method]]:
         """The method once for each k and beta of the grid that it has and that its own settings do not pin."""

@@ -69,7 +69,7 @@ def test_identity_holds_all_defaults_and_no_location() -> None:
     [
         ({"rat": 0.1}, ["method sample", "'rat'", "did you mean 'rate'?"]),
         ({"inner": {"momentun": 0.1}}, ["method sample", "momentun", "did you mean 'momentum'?"]),
-        ({"inner": {"mom": 0.1}}, ["inner.mom", "Known: momentum"]),
+        ({"inner": {"mom": 0.1}}, ["inner", "'mom'", "Known: momentum"]),
         ({"rate": 0}, ["method sample", "rate = 0", "greater than 0"]),
         ({"rate": 2}, ["rate = 2", "less than or equal to 1"]),
         ({"rate": "fast"}, ["rate = 'fast'", "number"]),
@@ -92,6 +92,10 @@ def test_a_mistake_is_told_in_one_line_with_key_value_and_what_is_allowed(
 
 def test_a_missing_key_is_named() -> None:
     assert message({}, Needy) == "method sample: the key 'root' is missing"
+
+
+def test_a_misspelt_key_is_told_as_such_and_not_as_a_missing_one() -> None:
+    assert "did you mean 'root'?" in message({"rot": "data"}, Needy)
 
 
 @pytest.mark.parametrize(

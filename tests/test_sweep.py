@@ -1,4 +1,4 @@
-"""The experiment file: the grid counted by hand, every kind of mistake in one line, overrides, and where paths start."""
+"""The experiment file: the grid counted by hand, each kind of mistake in one line, overrides, and where paths start."""
 
 import copy
 from collections.abc import Callable
@@ -85,18 +85,14 @@ def test_without_a_grid_pixmix_runs_with_the_settings_of_the_paper(read: Read) -
 def test_a_method_that_pins_k_takes_part_in_the_grid_of_beta_alone(read: Read) -> None:
     sweep = read(methods=[{"name": "pixmix", "k": 1}], k=[2, 4], beta=[3, 5])
     assert labels(sweep) == ["pixmix k=1 beta=3 seed 0", "pixmix k=1 beta=5 seed 0"]
-
-
-def test_a_pinned_setting_counts_as_pinned_when_it_is_the_default_too(read: Read) -> None:
-    assert labels(read(methods=[{"name": "pixmix", "k": 4, "beta": 3}], k=[2], beta=[5])) == [
-        "pixmix k=4 beta=3 seed 0"
-    ]
+    both = read(methods=[{"name": "pixmix", "k": 4, "beta": 3}], k=[2], beta=[5])  # pinned to what is the default
+    assert labels(both) == ["pixmix k=4 beta=3 seed 0"]
 
 
 def test_the_other_settings_of_a_method_stay_in_the_grid(read: Read) -> None:
     sweep = read(methods=[{"name": "pixmix", "severity": 1, "operations": "nine"}], k=[2, 3])
     for trial, k in zip(sweep.trials(), (2, 3), strict=True):
-        assert trial.method.identity() | {"partners": "both"} == {
+        assert trial.method.identity() == {
             "name": "pixmix",
             "k": k,
             "beta": 3.0,
@@ -130,37 +126,6 @@ def test_without_benchmarks_all_of_ours_are_meant(folder: Path) -> None:
     file.write_text("{results: results, dataset: digits, methods: baseline}")
     names = {part.name for part in read_sweep(file).benchmarks}
     assert {"clean", "corruptions", "adversaries", "anomalies"} <= names
-
-
-def test_the_shortest_experiment_is_the_recipe_of_the_paper(folder: Path) -> None:
-    # PixMix paper, section 3.2 and appendix: WRN-40-4, drop rate 0.3, 100 epochs, batches of 128, Nesterov 0.9
-    file = folder / "short.yaml"
-    file.write_text("{results: results, dataset: digits, methods: pixmix}")
-    (trial,) = read_sweep(file).trials()
-    assert trial.model.identity() == {"name": "wide_resnet", "depth": 40, "width": 4, "dropout": 0.3}
-    assert trial.method.identity() | {"partners": "both"} == {
-        "name": "pixmix",
-        "k": 4,
-        "beta": 3.0,
-        "severity": 3.0,
-        "operations": "all",
-        "partners": "both",
-    }
-    recipe = trial.training
-    assert (recipe.epochs, recipe.batch_size, recipe.lr, recipe.final_lr) == (100, 128, 0.1, 1e-6)
-    assert (recipe.momentum, recipe.flip, recipe.crop_padding, recipe.precision) == (0.9, True, 4, "float32")
-    assert trial.seed == 0
-
-
-@pytest.mark.parametrize(
-    ("method", "decay"), [("baseline", 5e-4), ("cutout", 5e-4), ("cutmix", 5e-4), ("pixmix", 5e-4), ("mixup", 1e-4)]
-)
-def test_weight_decay_is_the_one_of_the_paper_for_that_method(read: Read, method: str, decay: float) -> None:
-    # PixMix paper, section 3.2: 0.0001 for Mixup and 0.0005 otherwise
-    (trial,) = read(methods=[method]).trials()
-    assert trial.training.weight_decay == decay
-    (trial,) = read(methods=[method], training={"weight_decay": 0}).trials()
-    assert trial.training.weight_decay == 0
 
 
 def test_resources_are_what_the_file_says(read: Read) -> None:
@@ -417,9 +382,7 @@ def test_paths_typed_at_the_shell_start_at_the_current_folder(
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)
-    sweep = read(
-        "results=out", "mixing_set={name: folder, folders: [a, ../b]}", "dataset={name: cifar10, root: data}"
-    )
+    sweep = read("results=out", "mixing_set={name: folder, folders: [a, ../b]}", "dataset={name: cifar10, root: data}")
     assert sweep.results == str(elsewhere / "out")
     assert sweep.mixing_set[0].dump()["folders"] == [str(elsewhere / "a"), str(tmp_path / "b")]
     assert sweep.dataset.dump()["root"] == str(elsewhere / "data")
@@ -435,8 +398,3 @@ def test_a_file_given_by_a_relative_path_is_the_same_experiment(
     relative = read_sweep(Path("experiments/sweep.yaml"))
     assert relative.results == absolute.results == str(folder / "results")
     assert relative.mixing_set == absolute.mixing_set
-
-
-def test_results_may_be_a_uri(read: Read) -> None:
-    assert read(results="s3://bucket/folder").results == "s3://bucket/folder"
-    assert read("results=gs://bucket/folder").results == "gs://bucket/folder"

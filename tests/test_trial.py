@@ -70,6 +70,35 @@ def turned_round(values: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def test_the_shortest_experiment_is_the_recipe_of_the_paper(trials: Trials) -> None:
+    # PixMix paper, section 3.2 and appendix: WRN-40-4, drop rate 0.3, 100 epochs, batches of 128, Nesterov 0.9
+    (trial,) = trials()
+    assert trial.model.identity() == {"name": "wide_resnet", "depth": 40, "width": 4, "dropout": 0.3}
+    assert trial.method.identity() == {
+        "name": "pixmix",
+        "k": 4,
+        "beta": 3.0,
+        "severity": 3.0,
+        "operations": "all",
+        "partners": "both",
+    }
+    recipe = trial.training
+    assert (recipe.epochs, recipe.batch_size, recipe.lr, recipe.final_lr) == (100, 128, 0.1, 1e-6)
+    assert (recipe.momentum, recipe.flip, recipe.crop_padding, recipe.precision) == (0.9, True, 4, "float32")
+    assert trial.seed == 0
+
+
+@pytest.mark.parametrize(
+    ("method", "decay"), [("baseline", 5e-4), ("cutout", 5e-4), ("cutmix", 5e-4), ("pixmix", 5e-4), ("mixup", 1e-4)]
+)
+def test_weight_decay_is_the_one_of_the_paper_for_that_method(trials: Trials, method: str, decay: float) -> None:
+    # PixMix paper, section 3.2: 0.0001 for Mixup and 0.0005 otherwise
+    (trial,) = trials(methods=[method])
+    assert trial.training.weight_decay == decay
+    (trial,) = trials(methods=[method], training={"weight_decay": 0})
+    assert trial.training.weight_decay == 0
+
+
 SAME: list[dict[str, Any]] = [
     SPELLED_OUT,
     turned_round(SPELLED_OUT),

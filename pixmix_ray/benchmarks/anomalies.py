@@ -7,6 +7,7 @@ folders of pictures are resized (shorter side) and cropped to the size of the te
 """
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import ClassVar, Self
 
 import numpy as np
@@ -106,10 +107,15 @@ class Anomalies(Benchmark):
         """Names and content of the folders."""
         return ",".join(f"{name}:{folder_version([folder])}" for name, folder in sorted(self.folders.items()))
 
+    def prepare(self, test: TestPictures) -> None:
+        """Decode the folders; raises DataError as the base class says."""
+        for folder in self.folders.values():
+            _shown(folder, test)
+
     def predict(self, network: nn.Module, test: TestPictures, device: torch.device) -> Predictions:
         """One forward pass over the test pictures and each out-of-distribution set."""
         height, width = test.images.shape[1:3]
-        count = max(1, len(test.labels) // SHARE)
+        count = _count(test)
         parts = [classify(network, test, device, condition="in_distribution")]
         for name in self.generated:
             for rows in batches(count):
@@ -119,7 +125,7 @@ class Anomalies(Benchmark):
                 shown = torch.from_numpy(noise).to(device).permute(0, 3, 1, 2)
                 parts.append(_strange(probabilities(network, shown), name, indices))
         for name, folder in sorted(self.folders.items()):
-            images = folder_images(folder, height, limit=count)
+            images = _shown(folder, test)
             found = TestPictures(
                 images=images, labels=np.full(len(images), -1, dtype=np.int64), indices=np.arange(len(images))
             )
@@ -143,6 +149,15 @@ class Anomalies(Benchmark):
                 Measurement(metric="fpr95", value=metrics.fpr_at_recall(scores, strange), n=n, condition=name),
             ]
         return rows + [_mean([row for row in rows if row.metric == metric]) for metric in self.headline]
+
+
+def _count(test: TestPictures) -> int:
+    """How many pictures of an out-of-distribution set there are at most."""
+    return max(1, len(test.labels) // SHARE)
+
+
+def _shown(folder: Path, test: TestPictures) -> NDArray[np.uint8]:
+    return folder_images(folder, test.images.shape[1], limit=_count(test))
 
 
 def _mean(rows: list[Measurement]) -> Measurement:

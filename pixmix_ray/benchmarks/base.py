@@ -128,6 +128,13 @@ class Benchmark(Settings, ABC):
         chosen = evenly_spaced(len(labels), self.limit)
         return TestPictures(images=images[chosen], labels=labels[chosen], indices=chosen)
 
+    def prepare(self, test: TestPictures) -> None:
+        """Decode, into this machine's cache, what the benchmark reads beside the test pictures.
+
+        Raises:
+            DataError: something is missing or cannot be decoded (named).
+        """
+
     @abstractmethod
     def predict(self, network: nn.Module, test: TestPictures, device: torch.device) -> Predictions:
         """One pass of `network`, which is on `device` in evaluation mode with frozen parameters."""

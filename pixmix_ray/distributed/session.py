@@ -8,6 +8,8 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
+import ray
+
 from pixmix_ray.errors import ClusterError
 from pixmix_ray.sweep import Resources, Share
 
@@ -25,18 +27,12 @@ def session(address: str | None = None, cpus: int | None = None) -> Iterator[Non
     """A connection to Ray for the time of a `with` block.
 
     Args:
-        address: host:port of a running cluster; none starts one on this machine, which ends with the block.
+        address: host:port of a running cluster, that passed `probe`; none starts one on this machine, which ends with
+            the block.
         cpus: of the local cluster; default: the cores of this machine.
-
-    Raises:
-        ClusterError: there is no Ray cluster at the address.
     """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
-    if address is not None:
-        probe(address)
-    import ray  # takes a while to import, so a wrong address is reported before
-
     if address is None:
         ray.init(num_cpus=cpus, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     else:
@@ -86,8 +82,6 @@ def probe(address: str) -> None:
 
 def cluster_resources() -> dict[str, float]:
     """CPUs and GPUs of the connected cluster."""
-    import ray
-
     found = ray.cluster_resources()  # type: ignore[no-untyped-call]
     return {"cpus": float(found.get("CPU", 0)), "gpus": float(found.get("GPU", 0))}
 

@@ -35,9 +35,8 @@ def counts_line(plan: Plan) -> str:
 
 def _counted(states: Iterable[str]) -> str:
     counts = Counter(states)
-    return (
-        f"{sum(counts.values())} ({', '.join(f'{counts[state]} {state}' for state in ('done', 'missing', 'failed'))})"
-    )
+    listed = ", ".join(f"{counts[state]} {state}" for state in ("done", "missing", "failed"))
+    return f"{sum(counts.values())} ({listed})"
 
 
 def _price(plan: Plan) -> str:

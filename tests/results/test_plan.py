@@ -206,7 +206,8 @@ def test_the_estimate_is_made_of_the_means_of_what_was_measured(plan: MakePlan) 
 
 def test_other_epochs_cost_in_proportion(plan: MakePlan) -> None:
     before = plan()
-    finish_trial(before.store, *before.trials, [3.0])
+    (trial,) = before.trials
+    finish_trial(before.store, trial, [3.0])
     assert estimate(plan("training.epochs=7")).training == pytest.approx(21)
 
 

@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from pixmix_ray.checkpoints import trained
-from pixmix_ray.errors import RequestError, ResultsError
+from pixmix_ray.errors import RequestError, ResultsError, TrainingDivergedError
 from pixmix_ray.results.read import read
 from pixmix_ray.results.status import Status, TrialStatus, read_status
 from pixmix_ray.results.store import Store, cell_failure_file, cell_file, trial_file
 from pixmix_ray.sweep import Sweep, read_sweep
 from pixmix_ray.trial import Trial
-from pixmix_ray.work import evaluate_cell, record_failure, train_trial
+from pixmix_ray.work import evaluate_cell, reason, record_failure, train_trial
 
 CPU = torch.device("cpu")
 
@@ -32,9 +32,7 @@ def open_experiment(file: Path, *overrides: str) -> tuple[Sweep, Trial, Store]:
 def test_a_trial_is_followed_from_its_first_epoch_to_its_cells(experiment: Path, tmp_path: Path) -> None:
     sweep, trial, store = open_experiment(experiment, "training.epochs=3")
     (run,) = sweep.benchmark_runs()
-    seen = []
-    for _ in train_trial(trial, store, CPU):
-        seen.append(only_trial(read_status(store.uri)).state)
+    seen = [only_trial(read_status(store.uri)).state for _ in train_trial(trial, store, CPU)]
     assert seen == ["epoch 1/3", "epoch 2/3", "epoch 3/3"]
     assert only_trial(read_status(store.uri)) == TrialStatus(
         trial_id=trial.id, state="done", cells_done=0, cells_failed=0
@@ -136,14 +134,25 @@ def test_a_cell_that_cannot_be_read_is_refused_by_name(experiment: Path) -> None
 @pytest.mark.parametrize("name", ["progress.safetensors", "trial.json", "failed.json"])
 def test_a_file_of_a_trial_that_cannot_be_read_is_refused_by_name(experiment: Path, name: str) -> None:
     _, trial, store = open_experiment(experiment, "training.epochs=2")
-    training = train_trial(trial, store, CPU)
-    next(training)
-    training.close()
+    next(iter(train_trial(trial, store, CPU)))  # stopped after an epoch
     store.write(trial_file(trial.id, name), b"{ damaged")
     with pytest.raises(RequestError) as caught:
         read_status(store.uri)
     assert trial_file(trial.id, name) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (TrainingDivergedError(2, float("nan")), "the training loss became nan in epoch 2: lower training.lr"),
+        (RuntimeError("out of\n  memory"), "RuntimeError: out of memory"),
+        (KeyError("weights"), "KeyError: 'weights'"),
+    ],
+)
+def test_a_reason_is_one_line(error: Exception, text: str) -> None:
+    assert reason(error).startswith(text)
+    assert "\n" not in reason(error)
 
 
 def test_a_record_of_failure_keeps_the_traceback_for_people(tmp_path: Path) -> None:

@@ -20,16 +20,15 @@ def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
     """The same folder, which does not exist yet, in every way to write it."""
     folder = tmp_path / "my results #1 50%20" / "sweep"
     monkeypatch.chdir(tmp_path)
-    return Store(
-        {
-            "path": folder,
-            "text": str(folder),
-            "relative": "my results #1 50%20/sweep",
-            "trailing_slash": f"{folder}/",
-            "uri": folder.as_uri(),
-            "uri_trailing_slash": f"{folder.as_uri()}/",
-        }[request.param]
-    )
+    ways: dict[str, str | Path] = {
+        "path": folder,
+        "text": str(folder),
+        "relative": "my results #1 50%20/sweep",
+        "trailing_slash": f"{folder}/",
+        "uri": folder.as_uri(),
+        "uri_trailing_slash": f"{folder.as_uri()}/",
+    }
+    return Store(ways[request.param])
 
 
 @pytest.fixture

@@ -1,0 +1,188 @@
+"""Plans, results folders, parts and single evaluations as a person reads them."""
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+from rich.table import Table
+
+from pixmix_ray.benchmarks import Measurement
+from pixmix_ray.plugins import TABLES
+from pixmix_ray.report.overview import counts_line, measurements_table, parts_table, plan_table, status_table
+from pixmix_ray.results.plan import Plan, make_plan
+from pixmix_ray.results.schema import MEASUREMENTS
+from pixmix_ray.results.status import Status, TrialStatus
+from pixmix_ray.results.store import cell_failure_file, cell_file, trial_file
+from pixmix_ray.sweep import read_sweep
+
+MakePlan = Callable[..., Plan]
+
+
+@pytest.fixture
+def plan(experiment: Path) -> MakePlan:
+    """The plan of the tiny experiment with --set overrides."""
+    return lambda *overrides: make_plan(read_sweep(experiment, overrides))
+
+
+def shown(table: Table) -> str:
+    """What a wide console without colour shows."""
+    console = Console(file=io.StringIO(), width=250, force_terminal=False)
+    console.print(table)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def row_with(text: str, *parts: str) -> str:
+    """The one line of `text` that holds all `parts`."""
+    (line,) = [line for line in text.splitlines() if all(part in line for part in parts)]
+    return line
+
+
+def half_done(plan: MakePlan) -> Plan:
+    """Baseline is trained, one of its two cells done, the other failed; cutout failed; pixmix is missing."""
+    overrides = ("methods=[baseline, cutout, pixmix]", "benchmarks=[clean, adversaries]")
+    made = plan(*overrides)
+    baseline, cutout, _ = made.trials
+    first, second = (cell for cell in made.cells if cell.trial is baseline)
+    made.store.write_json(trial_file(baseline.id, "done.json"), {"settings": baseline.settings, "epoch_seconds": [2.0]})
+    made.store.write_json(trial_file(cutout.id, "failed.json"), {})
+    made.store.write_table(cell_file(baseline.id, first.run.key), MEASUREMENTS.empty_table())
+    made.store.write_json(cell_failure_file(baseline.id, second.run.key), {})
+    return plan(*overrides)
+
+
+def test_a_plan_shows_each_trial_with_its_state_and_its_cells(plan: MakePlan, tmp_path: Path) -> None:
+    made = half_done(plan)
+    text = shown(plan_table(made))
+    assert str(tmp_path / "results") in text
+    for trial, state, cells in zip(
+        made.trials, ("done", "failed", "missing"), ("1 of 2, 1 failed", "0 of 2", "0 of 2"), strict=True
+    ):
+        line = row_with(text, trial.id)
+        for part in (trial.label, state, cells):
+            assert part in line
+    assert "failed" not in row_with(text, "pixmix k=4 beta=3 seed 0")
+
+
+def test_the_counts_add_up(plan: MakePlan) -> None:
+    made = plan("methods=[baseline, cutout]", "seeds=[0, 1, 2]", "benchmarks=[clean, adversaries]")
+    lines = counts_line(made).splitlines()
+    assert lines[0] == "trials: 6 (0 done, 6 missing, 0 failed)"
+    assert lines[1] == "cells: 12 (0 done, 12 missing, 0 failed)"
+    assert "unknown" in lines[2]
+
+
+def test_failed_trials_and_cells_are_counted_apart(plan: MakePlan) -> None:
+    made = half_done(plan)
+    lines = counts_line(made).splitlines()
+    assert lines[0] == "trials: 3 (1 done, 1 missing, 1 failed)"
+    assert lines[1] == "cells: 6 (1 done, 4 missing, 1 failed)"
+
+
+def test_the_estimate_is_shown_in_seconds_or_hours(plan: MakePlan) -> None:
+    first = plan()
+    (trial,) = first.trials
+    first.store.write_json(trial_file(trial.id, "done.json"), {"settings": trial.settings, "epoch_seconds": [3.0]})
+    assert "training 21 s" in counts_line(plan("training.epochs=7"))  # 7 epochs of 3 s
+    assert "training 2.50 h" in counts_line(plan("training.epochs=3000"))  # 9000 s
+    assert "evaluation unknown" in counts_line(plan("training.epochs=7"))
+
+
+def test_when_all_is_done_there_is_nothing_to_do(plan: MakePlan) -> None:
+    made = plan()
+    ((trial, _),), ((cell, _),) = made.trials.items(), made.cells.items()
+    done: Plan = Plan(store=made.store, sweep=made.sweep, trials={trial: "done"}, cells={cell: "done"})
+    last = counts_line(done).splitlines()[2]
+    assert last.startswith("nothing")
+    assert not any(character.isdigit() for character in last)
+
+
+STATUS = Status(
+    uri="/data/results",
+    trials=(
+        TrialStatus(trial_id="baseline-0123456789ab", state="done", cells_done=3, cells_failed=1),
+        TrialStatus(trial_id="pixmix-0123456789ab", state="epoch 3/10", cells_done=0, cells_failed=0),
+    ),
+    failures=(),
+)
+
+
+def test_a_status_shows_how_far_each_trial_is() -> None:
+    text = shown(status_table(STATUS))
+    assert "/data/results" in text
+    for part in ("done", "3", "1"):
+        assert part in row_with(text, "baseline-0123456789ab")
+    assert "epoch 3/10" in row_with(text, "pixmix-0123456789ab")
+
+
+@pytest.mark.parametrize("name", ["[old] results", "runs [/bold]", "a [red]b"])
+def test_a_folder_with_brackets_in_its_name_is_shown_as_it_is(plan: MakePlan, tmp_path: Path, name: str) -> None:
+    status = Status(uri=f"/data/{name}", trials=STATUS.trials, failures=())
+    assert f"/data/{name}" in shown(status_table(status))
+    assert name.strip() in shown(plan_table(plan(f"results='{tmp_path / name}'")))
+
+
+@pytest.mark.parametrize("kind", sorted(TABLES))
+def test_every_part_is_shown_with_what_it_is_and_its_settings(kind: str) -> None:
+    text = shown(parts_table(TABLES[kind]))
+    words = set(text.replace("│", " ").split())
+    for name, part in TABLES[kind].known().items():
+        assert name in words
+        assert str(part.summary).split()[0] in words
+        for setting in part.model_fields:
+            assert setting in words
+
+
+@pytest.mark.parametrize(
+    ("kind", "setting"),
+    [
+        ("methods", "k (4)"),
+        ("methods", "beta (3.0)"),
+        ("models", "depth (40)"),
+        ("models", "dropout (0.3)"),
+        ("mixing-sets", "count (1000)"),
+        ("mixing-sets", "folders (required)"),
+        ("datasets", "train_limit (None)"),
+    ],
+)
+def test_settings_are_shown_with_their_defaults(kind: str, setting: str) -> None:
+    assert setting in shown(parts_table(TABLES[kind]))
+
+
+ROWS = [
+    Measurement(metric="error", value=0.5, n=10, condition="fog", severity=5),
+    Measurement(metric="error", value=0.25, n=50, condition="fog"),
+    Measurement(metric="mce", value=0.0425, n=100, standard_error=0.0128),
+    Measurement(metric="auroc", value=0.9, n=20),
+]
+
+
+def test_an_evaluation_is_shown_in_percent_aggregates_first() -> None:
+    text = shown(measurements_table("corruptions", ROWS))
+    assert "corruptions" in text
+    mce, auroc, fog = row_with(text, "mce"), row_with(text, "auroc"), row_with(text, "fog")
+    for part in ("↓", "4.25", "1.28", "100"):
+        assert part in mce
+    for part in ("↑", "90.00"):
+        assert part in auroc
+    assert "25.00" in fog
+    lines = text.splitlines()
+    assert lines.index(mce) < lines.index(fog)
+    assert lines.index(auroc) < lines.index(fog)
+    assert "percent" in text
+
+
+def test_single_severities_are_not_shown() -> None:
+    assert "50.00" not in shown(measurements_table("corruptions", ROWS))
+
+
+def test_showing_changes_nothing(plan: MakePlan) -> None:
+    made = half_done(plan)
+    before: tuple[Any, Any] = (dict(made.trials), dict(made.cells))
+    files = {path: made.store.read(path) for path in made.store.files("trials") | made.store.files("cells")}
+    shown(plan_table(made))
+    assert (made.trials, made.cells) == before
+    assert {path: made.store.read(path) for path in files} == files

@@ -1,0 +1,317 @@
+"""The commands as a user types them: output, exit codes, and one line for each mistake, before Ray starts."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from pixmix_ray.cli import main
+from pixmix_ray.results import read
+
+PROGRAM = [str(Path(sys.executable).parent / "pixmix-ray")]
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(autouse=True)
+def _wide_and_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # main puts its own there
+
+
+def call(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
+    """The exit code of the command in this process."""
+    monkeypatch.setattr(sys, "argv", ["pixmix-ray", *map(str, arguments)])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    return int(stop.value.code or 0)
+
+
+def edited(experiment: Path, old: str, new: str) -> Path:
+    text = experiment.read_text()
+    assert old in text
+    experiment.write_text(text.replace(old, new))
+    return experiment
+
+
+# (what is replaced in the experiment file, by what, what the one line must say)
+MISTAKES = {
+    "unknown key": ("results: results", "results: results\nepochs: 3", "unknown key in experiment .*'epochs'"),
+    "misspelt key": ("seeds", "sedes", "'sedes', did you mean 'seeds'"),
+    "unknown method": ("- baseline", "- basline", "unknown method 'basline', did you mean 'baseline'"),
+    "unknown benchmark": ("name: clean", "name: claen", "unknown benchmark 'claen', did you mean 'clean'"),
+    "unknown model": (
+        "name: wide_resnet",
+        "name: wideresnet",
+        "unknown model 'wideresnet', did you mean 'wide_resnet'",
+    ),
+    "unknown dataset": ("name: digits", "name: digit", "unknown dataset 'digit', did you mean 'digits'"),
+    "unknown setting": ("- baseline", "- {name: pixmix, kk: 3}", "'kk', did you mean 'k'"),
+    "unknown recipe key": ("flip: false", "flop: false", "'flop', did you mean 'flip'"),
+    "negative k": ("- baseline", "- {name: pixmix, k: -1}", r"k = -1: .*greater than or equal to 0"),
+    "negative k in the grid": ("- baseline", "- pixmix\nk: [-1]", r"k = -1: .*greater than or equal to 0"),
+    "beta of zero": ("- baseline", "- {name: pixmix, beta: 0}", r"beta = 0: .*greater than 0"),
+    "no epochs": ("epochs: 1", "epochs: 0", r"epochs = 0: .*greater than or equal to 1"),
+    "no methods": ("- baseline", "[]", "methods.*at least one"),
+    "missing folder": ("name: fractals\n", "name: folder\n  folders: nowhere\n", "nowhere"),
+    "bad depth": ("depth: 10", "depth: 11", r"depth = 11: depth must be 6n \+ 4"),
+    "no number": ("epochs: 1", "epochs: many", r"epochs = 'many': .*integer"),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_in_the_file_is_one_line_and_exit_code_2(
+    name: str, experiment: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old, new, expected = MISTAKES[name]
+    text = experiment.read_text() + "seeds: [0]\n"
+    text = re.sub(r"- baseline|epochs: 1", lambda found: found.group(), text)
+    assert old in text or name == "missing folder"
+    if name == "no methods":
+        text = text.replace("methods:\n- baseline", "methods: []")
+    elif name == "missing folder":
+        text = text.replace("- baseline", "- pixmix")
+        text = re.sub(r"mixing_set:\n(  .*\n)+", "mixing_set:\n  name: folder\n  folders: nowhere\n", text)
+    else:
+        text = text.replace(old, new)
+    experiment.write_text(text)
+    started = time.monotonic()
+    assert call(monkeypatch, "run", experiment) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.startswith("pixmix-ray: ") and shown.err.count("\n") == 1, shown.err
+    assert re.search(expected, shown.err), shown.err
+    assert time.monotonic() - started < 5
+    assert not (experiment.parent / "results").exists()
+
+
+def test_an_undecodable_picture_is_named_before_anything_starts(
+    experiment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    Image.fromarray(np.zeros((40, 40, 3), dtype=np.uint8)).save(folder / "fine.png")
+    (folder / "broken.png").write_bytes(b"no picture")
+    overrides = ["--set", "methods=[pixmix]", "--set", f"mixing_set={{name: folder, folders: {folder}}}"]
+    assert call(monkeypatch, "run", experiment, *overrides) == 2
+    assert re.search(r"pixmix-ray: .*broken\.png.*\n$", capsys.readouterr().err)
+
+
+@pytest.mark.filterwarnings("ignore::pixmix_ray.datasets.DataVersionWarning")
+def test_a_truncated_cifar_batch_is_named_before_anything_starts(
+    experiment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "cifar-10-batches-py"
+    folder.mkdir()
+    for name in [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches.meta"]:
+        (folder / name).write_bytes(b"\x80\x02}q\x00(X\x04")  # a pickle that ends in its middle
+    assert call(monkeypatch, "run", experiment, "--set", f"dataset={{name: cifar10, root: {tmp_path}}}") == 2
+    shown = capsys.readouterr().err.splitlines()
+    assert shown[-1].startswith("pixmix-ray: ") and "batch" in shown[-1]
+
+
+def test_results_that_cannot_be_written_are_reported(
+    experiment: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The fault: the results folder lies below a plain file."""
+    assert call(monkeypatch, "run", experiment, "--set", f"results={experiment}/below") == 2
+    assert re.search(r"pixmix-ray: cannot write to results .*\n$", capsys.readouterr().err)
+
+
+def test_an_address_with_nothing_behind_is_reported_within_ten_seconds(
+    experiment: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    started = time.monotonic()
+    assert call(monkeypatch, "run", experiment, "--address", f"127.0.0.1:{port}") == 2
+    assert time.monotonic() - started < 10
+    assert f"no Ray cluster at 127.0.0.1:{port}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["status", "nowhere"], "no results in"),
+        (["table", "nowhere"], "no results in"),
+        (["pareto", "nowhere"], "no results in"),
+        (["list", "metods"], "did you mean 'methods'"),
+        (["plan", "nowhere.yaml"], "cannot read the experiment file nowhere.yaml"),
+        (["evaluate", "--checkpoint", "nowhere.pt", "--benchmarks", "clean"], "no checkpoint nowhere.pt"),
+    ],
+)
+def test_a_mistake_on_the_command_line_is_one_line_and_exit_code_2(
+    arguments: list[str], expected: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(monkeypatch, *arguments) == 2
+    shown = capsys.readouterr().err
+    assert shown.count("\n") == 1 and expected in shown
+
+
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [
+        ("methods", ["baseline", "cutout", "mixup", "cutmix", "pixmix", "beta (3.0)"]),
+        ("mixing-sets", ["fractals", "folder"]),
+        ("datasets", ["digits", "cifar10", "cifar100"]),
+        ("models", ["wide_resnet", "cifar_resnet", "depth (40)"]),
+        ("benchmarks", ["clean", "corruptions", "adversaries", "anomalies"]),
+    ],
+)
+def test_list_shows_names_settings_and_defaults(
+    kind: str, names: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(monkeypatch, "list", kind) == 0
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in names)
+
+
+def test_plan_counts_and_writes_nothing(
+    experiment: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(monkeypatch, "plan", experiment, "--set", "seeds=[0, 1, 2]") == 0
+    shown = capsys.readouterr().out
+    assert "trials: 3 (0 done, 3 missing, 0 failed)" in shown and "cells: 3 (0 done, 3 missing, 0 failed)" in shown
+    assert not (experiment.parent / "results").exists()
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_the_whole_line_from_file_to_front(experiment: Path) -> None:
+    """As a user: run, again with nothing to do, plan, status, table, pareto, evaluate; a Ray of its own."""
+    methods = [
+        "--set",
+        "methods=[baseline, pixmix]",
+        "--set",
+        "benchmarks=[{name: clean, limit: 50}, {name: adversaries, limit: 20, steps: 2}]",
+    ]
+
+    def shell(*arguments: object) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([*PROGRAM, *map(str, arguments)], capture_output=True, text=True, check=False)
+
+    first = shell("run", experiment, *methods)
+    assert first.returncode == 0, first.stderr
+    assert "epoch 1/1" in first.stderr and "cells: 4 done, 0 running, 0 left" in first.stderr
+    results = experiment.parent / "results"
+    assert f"Results: {results}" in first.stdout and "on the Pareto front" in first.stdout and "*" in first.stdout
+
+    again = shell("run", experiment, *methods)
+    assert (again.returncode, again.stdout) == (0, first.stdout)
+    assert "measured" not in again.stderr and "epoch" not in again.stderr
+
+    assert "cells: 4 (4 done, 0 missing, 0 failed)\nnothing left to do" in shell("plan", experiment, *methods).stdout
+    priced = shell("plan", experiment, *methods, "--set", "seeds=[0, 1]").stdout
+    assert re.search(r"work left: training \d+ s, evaluation \d+ s", priced)
+    status = shell("status", results).stdout
+    assert len(re.findall(r"done +│ +2 │ +0 │", status)) == 2
+    assert "| baseline |" in shell("table", results, "--markdown").stdout
+    assert "Pareto front" in shell("pareto", results, "--objectives", "clean.error,adversaries.error").stdout
+    unknown = shell("pareto", results, "--objectives", "clean.eror")
+    assert unknown.returncode == 2 and "did you mean 'clean.error'" in unknown.stderr
+
+    frame = read(results)
+    (trial,) = results.glob("trials/baseline-*")
+    evaluated = shell("evaluate", "--checkpoint", trial, "--benchmarks", "clean", "--set", "benchmarks.clean.limit=50")
+    assert evaluated.returncode == 0, evaluated.stderr
+    row = frame[(frame.method == "baseline") & (frame.benchmark == "clean") & (frame.metric == "error")]
+    assert f"{100 * row.value.item():.2f}" in evaluated.stdout
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_driver_that_is_killed_leaves_what_is_done_and_the_same_command_goes_on(
+    experiment: Path, tmp_path: Path
+) -> None:
+    """The fault: SIGKILL of the driver after its first trial, in the middle of the second."""
+    settings = ["--set", "seeds=[0, 1]", "--set", "training.epochs=8", "--set", "resources.trial.cpus=1.5"]
+    killed = subprocess.Popen([*PROGRAM, "run", str(experiment), *settings], stderr=subprocess.PIPE, text=True)
+    assert killed.stderr is not None
+    for line in killed.stderr:
+        if "seed 1: epoch" in line:
+            break
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.wait()
+    killed.stderr.close()
+    time.sleep(5)  # Ray's own processes notice that their driver is gone
+    results = experiment.parent / "results"
+    (first,) = results.glob("trials/*/done.json")
+    before = first.stat().st_mtime_ns
+
+    finished = subprocess.run(
+        [*PROGRAM, "run", str(experiment), *settings], capture_output=True, text=True, check=False
+    )
+    assert finished.returncode == 0, finished.stderr
+    assert first.stat().st_mtime_ns == before and "seed 0: epoch" not in finished.stderr
+    fresh = subprocess.run(
+        [*PROGRAM, "run", str(experiment), *settings, "--set", f"results={tmp_path / 'fresh'}"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert fresh.returncode == 0
+    columns = ["trial_id", "checkpoint_id", "metric", "value"]
+    pd.testing.assert_frame_equal(read(results)[columns], read(tmp_path / "fresh")[columns])
+
+
+@pytest.mark.ray
+def test_run_joins_a_running_cluster(experiment: Path, ray_cluster: str) -> None:
+    done = subprocess.run(
+        [*PROGRAM, "run", str(experiment), "--address", ray_cluster], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(read(experiment.parent / "results")) > 0
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_failed_trial_is_named_and_the_exit_code_is_1(experiment: Path, ray_cluster: str) -> None:
+    edited(experiment, "epochs: 1", "epochs: 1\n  lr: 1.0e+30")
+    failed = subprocess.run(
+        [*PROGRAM, "run", str(experiment), "--address", ray_cluster], capture_output=True, text=True, check=False
+    )
+    assert failed.returncode == 1
+    assert re.search(r"FAILED baseline seed 0: the training loss became .* in epoch 1", failed.stderr)
+    status = subprocess.run(
+        [*PROGRAM, "status", str(experiment.parent / "results")], capture_output=True, text=True, check=False
+    )
+    assert "failed" in status.stdout and "in epoch 1" in status.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not SHARED.is_dir(), reason="no shared data beside the repository")
+def test_the_published_error_of_a_foreign_resnet20_comes_out(tmp_path: Path) -> None:
+    """Its published clean error on CIFAR-10 is 8.27 %."""
+    prepare = SHARED.parent / "tools" / "prepare_data.py"
+    subprocess.run([sys.executable, str(prepare), str(tmp_path)], capture_output=True, check=True)
+    command = [
+        "evaluate",
+        "--checkpoint",
+        "checkpoints/cifar10_resnet20.th",
+        "--model",
+        "cifar_resnet",
+        "--dataset",
+        "cifar10",
+    ]
+    shown = subprocess.run(
+        [*PROGRAM, *command, "--set", "dataset.root=.", "--benchmarks", "clean", "--results", "out"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert shown.returncode == 0, shown.stderr
+    frame = read(tmp_path / "out")
+    assert abs(frame[frame.metric == "error"].value.item() - 0.0827) <= 0.0005
+    assert json.loads(frame.settings[0])["checkpoint"] == "cifar10_resnet20.th"
+    shutil.rmtree(tmp_path / "cifar-10-batches-py")

@@ -1,0 +1,68 @@
+"""What the documents show works: YAML blocks are valid files, Python blocks run, commands and files exist."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pixmix_ray.sweep import read_sweep
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCUMENTS = [
+    ROOT / "README.md",
+    ROOT / "experiments" / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "cluster" / "README.md",
+]
+TEST_COMMAND = "python3 -m venv .venv && . .venv/bin/activate && pip install -e '.[test]' && pytest"
+
+
+def blocks(language: str) -> list[tuple[str, str]]:
+    pattern = re.compile(rf"^```{language}\n(.*?)^```", re.M | re.S)
+    return [(document.name, text) for document in DOCUMENTS for text in pattern.findall(document.read_text())]
+
+
+@pytest.mark.parametrize(("document", "text"), blocks("yaml"))
+def test_yaml_blocks_are_valid_experiments(document: str, text: str, tmp_path: Path) -> None:
+    file = tmp_path / "experiment.yaml"
+    file.write_text(text)
+    assert read_sweep(file).trials()
+
+
+@pytest.mark.parametrize(("document", "text"), blocks("python"))
+def test_python_blocks_run(document: str, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    exec(compile(text, document, "exec"), {})
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "experiments").glob("*.yaml")), ids=lambda file: file.name)
+def test_every_experiment_file_is_valid_and_listed(file: Path) -> None:
+    assert read_sweep(file).methods
+    assert f"({file.name})" in (ROOT / "experiments" / "README.md").read_text()
+
+
+def test_commands_in_the_documents_exist() -> None:
+    text = "\n".join(document.read_text() for document in DOCUMENTS)
+    commands = set(re.findall(r"pixmix-ray ([a-z]+)", text))
+    assert commands >= {"run", "plan", "status", "evaluate", "pareto", "table", "list"}
+    for command in sorted(commands):
+        shown = subprocess.run(
+            [Path(sys.executable).parent / "pixmix-ray", command, "--help"], capture_output=True, text=True, check=False
+        )
+        assert shown.returncode == 0 and "Example:" in shown.stdout, command
+
+
+def test_files_that_the_readme_links_to_exist() -> None:
+    for document in DOCUMENTS:
+        for link in re.findall(r"\]\(([^)#:]+)\)", document.read_text()):
+            assert (document.parent / link).exists(), f"{document.name} links to {link}"
+
+
+def test_the_readme_starts_with_the_two_commands_and_stays_short() -> None:
+    lines = (ROOT / "README.md").read_text().splitlines()
+    assert len(lines) <= 150
+    assert any(line.startswith("python3 -m venv") for line in lines[:25])
+    assert TEST_COMMAND in lines
+    assert "grep -m1" in (ROOT / ".ci" / "run").read_text()  # the gate takes the same line from the README
