@@ -315,3 +315,20 @@ def test_the_published_error_of_a_foreign_resnet20_comes_out(tmp_path: Path) -> 
     assert abs(frame[frame.metric == "error"].value.item() - 0.0827) <= 0.0005
     assert json.loads(frame.settings[0])["checkpoint"] == "cifar10_resnet20.th"
     shutil.rmtree(tmp_path / "cifar-10-batches-py")
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_an_interrupt_stops_cleanly_and_says_how_to_go_on(experiment: Path) -> None:
+    """The fault: Ctrl-C after the second epoch."""
+    command = [*PROGRAM, "run", str(experiment), "--set", "training.epochs=50"]
+    interrupted = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert interrupted.stderr is not None
+    for line in interrupted.stderr:
+        if "epoch" in line and "epoch 1/" not in line and "[cells" in line:
+            break
+    interrupted.send_signal(signal.SIGINT)
+    rest = interrupted.stderr.read()
+    assert interrupted.wait() == 130
+    assert rest.splitlines()[-1].endswith("run the same command again to go on")
+    assert list((experiment.parent / "results").glob("trials/*/progress.safetensors"))

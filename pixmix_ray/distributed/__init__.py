@@ -1,6 +1,18 @@
 """Running a sweep on Ray: the only room that imports ray."""
 
-from pixmix_ray.distributed.run import Outcome, Watcher, run_plan
-from pixmix_ray.distributed.session import probe, session
+import os
+
+ENVIRONMENT = {
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # results go to our own store; the loggers cost 5 files a trial
+    "RAY_ENABLE_AUTO_CONNECT": "0",  # else Tune starts another cluster when an interrupt has closed ours
+    "RAY_AIR_NEW_OUTPUT": "0",  # Tune's own progress tables
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # else Ray warns of a coming change for tasks without a GPU
+}
+for _name, _value in ENVIRONMENT.items():  # Ray reads some of them when it is imported
+    os.environ.setdefault(_name, _value)
+
+from pixmix_ray.distributed.run import Outcome, Watcher, run_plan  # noqa: E402
+from pixmix_ray.distributed.session import probe, session  # noqa: E402
 
 __all__ = ["Outcome", "Watcher", "probe", "run_plan", "session"]

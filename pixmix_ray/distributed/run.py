@@ -16,9 +16,10 @@ from pixmix_ray.results.plan import Cell, Plan
 from pixmix_ray.results.provenance import code_version
 from pixmix_ray.results.store import cell_failure_file
 from pixmix_ray.trial import Trial
-from pixmix_ray.work import Progress, record_failure
+from pixmix_ray.work import Progress, reason, record_failure
 
 POLL_SECONDS = 0.2
+STOP_SECONDS = 9.0  # Tune waits up to 5 for its actors, then kills them
 
 
 class Watcher(Protocol):
@@ -87,31 +88,39 @@ class _Run:
             self.by_trial.setdefault(cell.trial.id, []).append(cell)
         self.waiting = deque(cell for cell in plan.cells_to_run() if cell.trial.id not in training)
         self.in_flight: dict[ray.ObjectRef[Evaluated], Cell] = {}
+        self.stop = threading.Event()
         self.outcome = Outcome()
+        self.breakdown = "Ray Tune stopped before the trial ended"
 
     def to_the_end(self) -> Outcome:
         """Run until nothing is left."""
         warm_up(self.plan.sweep.resources.evaluation)
         training = self._start_training()
-        while training.is_alive() or not self.events.empty() or self.waiting or self.in_flight:
-            self._take_events()
-            self._submit()
-            self._collect()
-            self.watcher.tick()
-        training.join()
+        try:
+            while training.is_alive() or not self.events.empty() or self.waiting or self.in_flight:
+                self._take_events()
+                self._submit()
+                self._collect()
+                self.watcher.tick()
+        finally:  # also when interrupted: Tune must be done with Ray before the session ends
+            self.stop.set()
+            training.join(STOP_SECONDS)
         self._fail_lost_trials()
         return self.outcome
 
     def _start_training(self) -> threading.Thread:
-        share = self.plan.sweep.resources.trial
         # Tune blocks until its last trial ends, so it has its own thread; the thread ends with the process
-        thread = threading.Thread(
-            target=train_all if self.trials else lambda *_: None,
-            args=(self.trials, self.plan.store, share, self.at_once, self.events),
-            daemon=True,
-        )
+        thread = threading.Thread(target=self._train, daemon=True)
         thread.start()
         return thread
+
+    def _train(self) -> None:
+        if not self.trials:
+            return
+        try:
+            train_all(self.trials, self.plan.store, self.plan.sweep.resources.trial, self.at_once, self.events, self.stop)
+        except Exception as error:  # the thread's outermost frame: told to the trials that it leaves behind
+            self.breakdown = reason(error)
 
     def _take_events(self) -> None:
         trials = {trial.id: trial for trial in self.trials}
@@ -129,17 +138,16 @@ class _Run:
                 self.watcher.trial_done(trial)
                 self.waiting.extend(self.by_trial.pop(trial.id, []))
 
-    def _fail_trial(self, trial: Trial, reason: str) -> None:
-        self.outcome.failed_trials[trial.label] = reason
+    def _fail_trial(self, trial: Trial, why: str) -> None:
+        self.outcome.failed_trials[trial.label] = why
         self.by_trial.pop(trial.id, None)
-        self.watcher.trial_failed(trial, reason)
+        self.watcher.trial_failed(trial, why)
 
     def _fail_lost_trials(self) -> None:
         """Trials that ended without an event: Tune itself broke down."""
-        done = {cell.trial.id for cell in self.plan.cells} - set(self.by_trial)
         for trial in self.trials:
-            if trial.id not in done:
-                self._fail_trial(trial, "Ray Tune stopped before the trial ended; run the same command again")
+            if trial.id in self.by_trial:
+                self._fail_trial(trial, f"{self.breakdown}; run the same command again")
 
     def _submit(self) -> None:
         # a few more than can run, so that a freed slot never waits for this loop

@@ -1,7 +1,6 @@
 """A Ray session: join a running cluster, after making sure that there is one, or start a local one."""
 
 import logging
-import os
 import socket
 import subprocess
 import sys
@@ -14,12 +13,6 @@ from pixmix_ray.errors import ClusterError
 from pixmix_ray.sweep import Resources, Share
 
 PROBE_SECONDS = 8.0
-QUIET = {
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # results go to our own store; the loggers cost 5 files a trial
-    "RAY_AIR_NEW_OUTPUT": "0",  # Tune's own progress tables
-    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-}
 
 
 @contextmanager
@@ -31,8 +24,6 @@ def session(address: str | None = None, cpus: int | None = None) -> Iterator[Non
             the block.
         cpus: of the local cluster; default: the cores of this machine.
     """
-    for name, value in QUIET.items():
-        os.environ.setdefault(name, value)
     if address is None:
         ray.init(num_cpus=cpus, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     else:

@@ -6,6 +6,7 @@ trainer goes on from its trial's last whole epoch, and nothing that Tune remembe
 
 import logging
 import tempfile
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from queue import SimpleQueue
@@ -101,8 +102,40 @@ class _Reporter(Callback):
         self._events.put(TrialEvent(trial_id=trial.config["job"]["id"], is_done=True, failure=failure))
 
 
-def train_all(trials: list[Trial], store: Store, share: Share, at_once: int, events: "SimpleQueue[TrialEvent]") -> None:
-    """Train the trials, `at_once` at a time, putting what happens on the queue `events`, until all have ended."""
+class _Stop(tune.Stopper):
+    """Ends all trials once an event of the driver is set."""
+
+    def __init__(self, stop: threading.Event) -> None:
+        self._stop = stop
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # as for `_Reporter`
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        return self._stop.is_set()
+
+
+def train_all(
+    trials: list[Trial],
+    store: Store,
+    share: Share,
+    at_once: int,
+    events: "SimpleQueue[TrialEvent]",
+    stop: threading.Event,
+) -> None:
+    """Train the trials, `at_once` at a time, until all have ended or `stop` is set.
+
+    Args:
+        trials: what to train.
+        store: where the checkpoints go.
+        share: of the cluster, for each trial.
+        at_once: how many train at the same time.
+        events: where what happens is put.
+        stop: set it to end within seconds; the epochs that are safe stay so.
+    """
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
     configs = [
         {"id": trial.id, "trial": trial.dump(), "results": store.uri, "cpus": share.cpus, "gpus": share.gpus}
@@ -116,6 +149,7 @@ def train_all(trials: list[Trial], store: Store, share: Share, at_once: int, eve
             run_config=tune.RunConfig(
                 storage_path=scratch,
                 callbacks=[_Reporter(events)],
+                stop=_Stop(stop),
                 failure_config=tune.FailureConfig(max_failures=RESTARTS),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
                 verbose=0,

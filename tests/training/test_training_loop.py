@@ -220,6 +220,30 @@ def test_the_order_changes_with_the_epoch_and_with_the_seed(recorder: _Recorder)
     assert len({tuple(order) for order in (first, second, other, tuple(range(40)))}) == 4
 
 
+class _Draws(Method):
+    """Remembers one draw of each kind a step: from the host's generator, of dropout, and of the augmentation."""
+
+    host: ClassVar[list[float]] = []
+    dropout: ClassVar[list[bytes]] = []
+    pictures: ClassVar[list[bytes]] = []
+
+    def loss(self, network: nn.Module, images: Tensor, labels: Tensor, rng: np.random.Generator) -> Tensor:
+        self.host.append(rng.random())
+        self.dropout.append(F.dropout(torch.ones(64), 0.5).numpy().tobytes())
+        self.pictures.append(images.contiguous().numpy().tobytes())
+        return super().loss(network, images, labels, rng)
+
+
+def test_every_step_of_every_epoch_and_seed_draws_anew() -> None:
+    for draws in (_Draws.host, _Draws.dropout, _Draws.pictures):
+        draws.clear()
+    for seed in (0, 1):  # pictures that are all alike, so that their order makes no difference
+        _run(_small_network(), _Draws(), _alike(8), Recipe(epochs=3, batch_size=4), seed=seed)
+    assert len(set(_Draws.host)) == len(_Draws.host) == 12
+    assert len(set(_Draws.dropout)) == 12
+    assert len(set(_Draws.pictures)) == 12
+
+
 def test_flip_mirrors_about_half_of_the_pictures_and_only_where_asked_for(recorder: _Recorder) -> None:
     ramp = torch.arange(8, dtype=torch.uint8).view(1, 1, 1, 8).expand(400, 3, 8, 8).contiguous()
     data = TrainingData(images=ramp, labels=torch.zeros(400, dtype=torch.int64))
