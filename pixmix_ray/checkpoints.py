@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -114,8 +114,10 @@ class Request:
         dataset, model = DATASETS.read(raw["dataset"]), MODELS.read(raw["model"])
         if trial is None:
             return _foreign(self.checkpoint, dataset, model), runs
+        if model.dump() != trial.model.dump() or dataset.name != trial.dataset.name:
+            raise RequestError("--set: model and data set of a trial of ours are those that it was trained with")
         store = Store(self.checkpoint.resolve().parent.parent)
-        return trained(trial, store), runs
+        return replace(trained(trial, store), dataset=dataset), runs
 
     def _trial(self) -> Trial | None:
         """The trial, if the checkpoint is a folder of ours; none if it is a file with model and data set named."""
@@ -125,7 +127,12 @@ class Request:
                 raise CheckpointError(
                     f"{self.checkpoint} is no trial of ours: give RESULTS/trials/TRIAL, or a file of weights"
                 )
-            return Trial.load(json.loads(described.read_text()))
+            if self.model is not None or self.dataset is not None:
+                raise RequestError(f"{self.checkpoint} is a trial of ours: leave --model and --dataset out")
+            try:
+                return Trial.load(json.loads(described.read_text()))
+            except (ValueError, KeyError, TypeError) as error:
+                raise CheckpointError(f"{described} is damaged: {' '.join(str(error).split())}") from None
         if not self.checkpoint.is_file():
             raise CheckpointError(f"no checkpoint {self.checkpoint}: give RESULTS/trials/TRIAL, or a file of weights")
         if self.model is None or self.dataset is None:

@@ -17,6 +17,7 @@ from pixmix_ray.errors import PixmixRayError, RequestError, UnknownNameError
 if TYPE_CHECKING:
     import pandas as pd
 
+    from pixmix_ray.distributed import Failure
     from pixmix_ray.results import Plan
 
 app = typer.Typer(
@@ -43,7 +44,7 @@ Objectives = Annotated[
 
 def main() -> None:
     """The entry point: turns our errors into one line and an exit code."""
-    warnings.showwarning = lambda message, *_: _show_warning(message)
+    warnings.showwarning = lambda message, *_: _tell(f"warning: {message}", "yellow")
     try:
         app()
     except RequestError as error:
@@ -63,13 +64,11 @@ def run(
     """Train and evaluate all that an experiment lacks, and show the table and the Pareto front."""
     todo = _plan(file, overrides)
     todo.store.check_writable()
-    failed: dict[str, str] = {}
-    if todo.cells_to_run():
-        failed = _run(todo, address)
+    failures = _run(todo, address) if todo.cells_to_run() else []
     _show_sweep(todo)
-    for label, reason in failed.items():
-        log.print(f"FAILED {label}: {reason}", style="red", markup=False, highlight=False, soft_wrap=True)
-    if failed:
+    for failure in failures:
+        _tell(f"FAILED {failure.label}: {failure.reason}", "red")
+    if failures:
         raise typer.Exit(1)
 
 
@@ -79,8 +78,9 @@ def show_plan(file: ExperimentFile, overrides: Overrides = None) -> None:
     from pixmix_ray.report.overview import plan_table
 
     made = _plan(file, overrides)
+    _say(f"results: {made.store.uri}")
     out.print(plan_table(made))
-    out.print(_counts(made), highlight=False, soft_wrap=True)
+    _say(_counts(made))
 
 
 @app.command(epilog="Example: pixmix-ray status results/quickstart")
@@ -90,9 +90,10 @@ def status(results: Results) -> None:
     from pixmix_ray.results.status import read_status
 
     found = read_status(results)
+    _say(f"results: {found.uri}")
     out.print(status_table(found))
     for line in found.failures:
-        out.print(line, style="red", markup=False, highlight=False, soft_wrap=True)
+        _say(line, "red")
 
 
 @app.command(
@@ -132,7 +133,7 @@ def pareto(results: Results, objectives: Objectives = None) -> None:
     judged = judged.assign(label=configuration_labels(judged))  # the same names in the table and in the lines
     out.print(measures_table(judged[judged["on_front"]], names))
     for line in front_lines(judged, names):
-        out.print(line, highlight=False, soft_wrap=True)
+        _say(line)
 
 
 @app.command("table", epilog="Example: pixmix-ray table results/quickstart --markdown")
@@ -166,21 +167,20 @@ def show_list(
     out.print(parts_table(TABLES[kind]))
 
 
-def _run(plan: "Plan", address: str | None) -> dict[str, str]:
-    """Run the plan on Ray; label and reason of each trial and cell that failed."""
+def _run(plan: "Plan", address: str | None) -> "list[Failure]":
+    """Run the plan on Ray; the trials and cells that failed."""
     from pixmix_ray.distributed import probe, run_plan, session
     from pixmix_ray.report.progress import ProgressView
 
-    log.print(_counts(plan), highlight=False)
+    _tell(_counts(plan))
     if address is not None:
         probe(address)
     plan.sweep.prepare()
     try:
         with session(address), ProgressView(plan, log) as view:
-            outcome = run_plan(plan, view)
+            return run_plan(plan, view)
     except KeyboardInterrupt:
         _fail("interrupted; what is done is kept: run the same command again to go on", 130)
-    return {**outcome.failed_trials, **outcome.failed_cells}
 
 
 def _plan(file: Path, overrides: list[str] | None) -> "Plan":
@@ -208,13 +208,11 @@ def _show_sweep(plan: "Plan") -> None:
     judged = dominance(frame, names)
     out.print(measures_table(judged, names))
     for line in front_lines(judged, names):
-        out.print(line, highlight=False, soft_wrap=True)
-    out.print(f"\nResults: {plan.store.uri}", highlight=False, soft_wrap=True)
-    out.print(
-        "  cells/        measurements (Parquet; pixmix_ray.results.read opens them as one DataFrame)", highlight=False
-    )
-    out.print("  predictions/  what each network said of each picture", highlight=False)
-    out.print("  trials/       checkpoints", highlight=False)
+        _say(line)
+    _say(f"\nResults: {plan.store.uri}")
+    _say("  cells/        measurements (Parquet; pixmix_ray.results.read opens them as one DataFrame)")
+    _say("  predictions/  what each network said of each picture")
+    _say("  trials/       checkpoints")
 
 
 def _measurements(results: str, objectives: str | None) -> "tuple[pd.DataFrame, list[str]]":
@@ -224,16 +222,22 @@ def _measurements(results: str, objectives: str | None) -> "tuple[pd.DataFrame, 
 
     frame, left_out = one_variant(read(results))
     for line in left_out:
-        log.print(line, highlight=False, soft_wrap=True)
+        _tell(line)
     if objectives is None:
         return frame, default_objectives(frame)
     return frame, [name.strip() for name in objectives.split(",")]
 
 
-def _show_warning(message: Warning | str) -> None:
-    log.print(f"warning: {message}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+def _say(text: str, style: str = "") -> None:
+    """A line of the result, as it is: brackets are no markup, and a long line is not broken."""
+    out.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+def _tell(text: str, style: str = "") -> None:
+    """A line about what happens, likewise, to stderr."""
+    log.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    log.print(f"pixmix-ray: {message}", markup=False, highlight=False, soft_wrap=True)
+    _tell(f"pixmix-ray: {message}")
     sys.exit(code)

@@ -34,10 +34,13 @@ class UnknownNameError(RequestError):
     """
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
-        names = sorted(known)
+        self._arguments = (kind, name, names := sorted(known))
         near = get_close_matches(str(name), names, n=1)
         hint = f", did you mean {near[0]!r}?" if near else "."
         super().__init__(f"unknown {kind} {name!r}{hint} Known: {', '.join(names)}")
+
+    def __reduce__(self) -> tuple[type, tuple[str, str, list[str]]]:  # carried between processes
+        return type(self), self._arguments
 
 
 class DataError(RequestError):
@@ -64,8 +67,8 @@ class TrainingDivergedError(WorkError):
     """The training loss became NaN or infinite in `epoch` (counted from 1)."""
 
     def __init__(self, epoch: int, loss: float) -> None:
-        self.epoch = epoch
+        self.epoch, self.loss = epoch, loss
         super().__init__(f"the training loss became {loss} in epoch {epoch}: lower training.lr, or change the method")
 
     def __reduce__(self) -> tuple[type, tuple[int, float]]:  # carried between processes
-        return type(self), (self.epoch, float("nan"))
+        return type(self), (self.epoch, self.loss)

@@ -7,7 +7,7 @@ them as entry points (group `pixmix_ray.methods` and so on), or an experiment fi
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
@@ -59,10 +59,16 @@ class Table(Generic[T]):
 
     def known(self) -> dict[str, type[T]]:
         """Ours and those of installed packages."""
-        return {
-            **{point.name: self._checked(point.load(), point.value) for point in entry_points(group=self.group)},
-            **self.ours,
-        }
+        return {**{point.name: self._announced(point) for point in entry_points(group=self.group)}, **self.ours}
+
+    def _announced(self, point: EntryPoint) -> type[T]:
+        try:
+            return self._checked(point.load(), point.value)
+        except (ImportError, AttributeError) as error:
+            raise RequestError(
+                f"the entry point {point.name} = {point.value} of {self.group} cannot be imported: {error}. "
+                "Mend or uninstall the package that announces it"
+            ) from error
 
     def find(self, name: str) -> type[T]:
         """The class called `name`, or named as `module:Class`.

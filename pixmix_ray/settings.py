@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, ValidationInfo
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo
 
 from pixmix_ray.errors import PixmixRayError, RequestError, UnknownNameError
 
@@ -23,10 +23,14 @@ def _absolute(value: Any, info: ValidationInfo) -> Any:
     return (base / Path(value).expanduser()).resolve()
 
 
+def _absolute_text(value: Any, info: ValidationInfo) -> Any:
+    return str(_absolute(value, info)) if isinstance(value, str | Path) and str(value) else value
+
+
 DataPath = Annotated[Path, BeforeValidator(_absolute)]
 """A local path in an experiment file; relative ones start at the folder of that file."""
 
-ResultsUri = Annotated[str, BeforeValidator(lambda value, info: str(_absolute(value, info)))]
+ResultsUri = Annotated[str, Field(min_length=1), BeforeValidator(_absolute_text)]
 """A folder for results: a local path (relative ones as for `DataPath`) or a URI such as s3://bucket/folder."""
 
 

@@ -24,6 +24,7 @@ from pixmix_ray.training import Recipe
 from pixmix_ray.trial import BenchmarkRun, Trial
 
 T = TypeVar("T", bound=Settings)
+Seed = Annotated[int, Field(ge=0, lt=2**63)]  # a column of int64 in the results
 
 
 def _as_list(value: object) -> list[object]:
@@ -80,14 +81,14 @@ class Sweep(Settings):
     mixing_set: Annotated[tuple[Part[MixingSet], ...], _many(MIXING_SETS)] = Field("fractals", validate_default=True)
     k: Annotated[tuple[int, ...], BeforeValidator(_as_list)] = ()
     beta: Annotated[tuple[float, ...], BeforeValidator(_as_list)] = ()
-    seeds: Annotated[tuple[int, ...], BeforeValidator(_as_list)] = Field((0,), min_length=1)
+    seeds: Annotated[tuple[Seed, ...], BeforeValidator(_as_list)] = Field((0,), min_length=1)
     training: Recipe = Recipe()
     benchmarks: Annotated[tuple[Part[Benchmark], ...], _many(BENCHMARKS)] = Field(
         tuple(BENCHMARKS.ours), validate_default=True
     )
     resources: Resources = Resources()
 
-    @field_validator("methods", "benchmarks")
+    @field_validator("methods", "benchmarks", "mixing_set")
     @classmethod
     def _is_not_empty(cls, parts: tuple[Part[Any], ...]) -> tuple[Part[Any], ...]:
         if not parts:
@@ -164,7 +165,7 @@ def read_sweep(file: Path, overrides: Iterable[str] = ()) -> Sweep:
         raw = yaml.safe_load(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise RequestError(f"cannot read the experiment file {file}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: bytes that are no UTF-8, or a date that does not exist
         raise RequestError(f"{file} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(raw, dict):
         raise RequestError(f"{file} must be a mapping of keys to values, such as 'dataset: digits'")
@@ -186,7 +187,7 @@ def override(raw: dict[str, Any], text: str) -> dict[str, Any]:
         raise RequestError(f"--set {text!r} must be key=value, such as training.epochs=1")
     try:
         parsed = yaml.safe_load(value)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):
         raise RequestError(f"--set {text!r}: {value!r} is no YAML value; quote it") from None
     changed = _put(raw, path.split("."), _typed(parsed), text)
     assert isinstance(changed, dict)

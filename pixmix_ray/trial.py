@@ -75,9 +75,10 @@ class Trial:
 
     @property
     def label(self) -> str:
-        """A short name for people, such as "pixmix k=4 beta=3 seed 0"."""
+        """A short name for people, such as "pixmix k=4 beta=3 fractals seed 0"."""
         grid = [f"{name}={self.setting(name):g}" for name in ("k", "beta") if self.setting(name) is not None]
-        return " ".join([self.method.name, *grid, f"seed {self.seed}"])
+        pictures = [] if self.mixing_set_label is None else [self.mixing_set_label]
+        return " ".join([self.method.name, *grid, *pictures, f"seed {self.seed}"])
 
     def dump(self) -> dict[str, Any]:
         """The whole trial as JSON values that `Trial.load` takes back."""

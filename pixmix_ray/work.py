@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from pixmix_ray.benchmarks import Measurement, Predictions
 from pixmix_ray.checkpoints import Checkpoint, content_id
 from pixmix_ray.datasets import ImageData
-from pixmix_ray.errors import WorkError
+from pixmix_ray.errors import DataError, WorkError
 from pixmix_ray.metrics import direction
 from pixmix_ray.mixing_sets import shorter_side_for
 from pixmix_ray.models import fit_weights, parse_weights
@@ -85,13 +85,21 @@ def fresh_network(trial: Trial, num_classes: int) -> nn.Module:
 
 
 def _training_data(trial: Trial, dataset: ImageData, device: torch.device) -> TrainingData:
+    _check_unchanged("data set", trial.dataset_version, dataset.version)
     images = torch.from_numpy(np.array(dataset.train_images)).permute(0, 3, 1, 2).contiguous()
     pictures = None
     if trial.mixing_set is not None:
-        pictures = trial.mixing_set.settings.pictures(shorter_side_for(images.shape[2])).to(device)
+        found = trial.mixing_set.settings.pictures(shorter_side_for(images.shape[2]))
+        _check_unchanged("mixing set", trial.pictures_version, found.version)
+        pictures = found.to(device)
     return TrainingData(
         images=images.to(device), labels=torch.from_numpy(np.array(dataset.train_labels)).to(device), pictures=pictures
     )
+
+
+def _check_unchanged(what: str, planned: str, found: str) -> None:
+    if planned != found:
+        raise DataError(f"the {what} changed from {planned} to {found} since the trial was planned: run again")
 
 
 def _read_progress(trial: Trial, store: Store) -> tuple[tuple[int, Mapping[str, Tensor]] | None, list[dict[str, Any]]]:
@@ -101,7 +109,7 @@ def _read_progress(trial: Trial, store: Store) -> tuple[tuple[int, Mapping[str, 
     if content is None:
         return None, []
     tensors = parse_weights(content, f"{path} in {store.uri}")
-    header = progress_header(content)
+    header = progress_header(content, path)
     return (int(header["epoch"]), tensors), json.loads(header["history"])
 
 

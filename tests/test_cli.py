@@ -144,6 +144,7 @@ def test_an_address_with_nothing_behind_is_reported_within_ten_seconds(
     ("arguments", "expected"),
     [
         (["status", "nowhere"], "no results in"),
+        (["status", "[bold] folder [/red]"], "/[bold] folder [/red]: "),  # shown as it is, not as markup
         (["table", "nowhere"], "no results in"),
         (["pareto", "nowhere"], "no results in"),
         (["list", "metods"], "did you mean 'methods'"),

@@ -67,26 +67,26 @@ def test_the_grid_is_every_k_with_every_beta_for_the_methods_that_have_them(read
     assert labels(sweep) == [
         "baseline seed 0",
         "baseline seed 1",
-        "pixmix k=2 beta=3 seed 0",
-        "pixmix k=2 beta=3 seed 1",
-        "pixmix k=2 beta=5 seed 0",
-        "pixmix k=2 beta=5 seed 1",
-        "pixmix k=4 beta=3 seed 0",
-        "pixmix k=4 beta=3 seed 1",
-        "pixmix k=4 beta=5 seed 0",
-        "pixmix k=4 beta=5 seed 1",
+        "pixmix k=2 beta=3 fractals seed 0",
+        "pixmix k=2 beta=3 fractals seed 1",
+        "pixmix k=2 beta=5 fractals seed 0",
+        "pixmix k=2 beta=5 fractals seed 1",
+        "pixmix k=4 beta=3 fractals seed 0",
+        "pixmix k=4 beta=3 fractals seed 1",
+        "pixmix k=4 beta=5 fractals seed 0",
+        "pixmix k=4 beta=5 fractals seed 1",
     ]
 
 
 def test_without_a_grid_pixmix_runs_with_the_settings_of_the_paper(read: Read) -> None:
-    assert labels(read(methods="pixmix")) == ["pixmix k=4 beta=3 seed 0"]
+    assert labels(read(methods="pixmix")) == ["pixmix k=4 beta=3 fractals seed 0"]
 
 
 def test_a_method_that_pins_k_takes_part_in_the_grid_of_beta_alone(read: Read) -> None:
     sweep = read(methods=[{"name": "pixmix", "k": 1}], k=[2, 4], beta=[3, 5])
-    assert labels(sweep) == ["pixmix k=1 beta=3 seed 0", "pixmix k=1 beta=5 seed 0"]
+    assert labels(sweep) == ["pixmix k=1 beta=3 fractals seed 0", "pixmix k=1 beta=5 fractals seed 0"]
     both = read(methods=[{"name": "pixmix", "k": 4, "beta": 3}], k=[2], beta=[5])  # pinned to what is the default
-    assert labels(both) == ["pixmix k=4 beta=3 seed 0"]
+    assert labels(both) == ["pixmix k=4 beta=3 fractals seed 0"]
 
 
 def test_the_other_settings_of_a_method_stay_in_the_grid(read: Read) -> None:
@@ -104,7 +104,7 @@ def test_the_other_settings_of_a_method_stay_in_the_grid(read: Read) -> None:
 
 def test_what_is_named_twice_is_one_trial(read: Read) -> None:
     sweep = read(methods=["pixmix", {"name": "pixmix", "k": 4}, "pixmix"], k=[4, 4], seeds=[0, 0])
-    assert labels(sweep) == ["pixmix k=4 beta=3 seed 0"]
+    assert labels(sweep) == ["pixmix k=4 beta=3 fractals seed 0"]
 
 
 def test_mixing_sets_are_a_grid_for_the_methods_that_use_pictures_alone(read: Read) -> None:
@@ -322,7 +322,7 @@ def test_overrides_are_put_in_one_after_the_other() -> None:
 
 def test_overrides_steer_the_trials(read: Read) -> None:
     sweep = read("methods=[pixmix]", "k=[2, 3]", "training.epochs=2", "training.precision=bfloat16", "seeds=[5]")
-    assert labels(sweep) == ["pixmix k=2 beta=3 seed 5", "pixmix k=3 beta=3 seed 5"]
+    assert labels(sweep) == ["pixmix k=2 beta=3 fractals seed 5", "pixmix k=3 beta=3 fractals seed 5"]
     assert {(t.training.epochs, t.training.precision) for t in sweep.trials()} == {(2, "bfloat16")}
 
 

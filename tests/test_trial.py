@@ -308,8 +308,8 @@ def test_loading_does_not_change_the_values_given(trials: Trials) -> None:
 @pytest.mark.parametrize(
     ("changes", "label", "k", "beta"),
     [
-        ({"seeds": 2}, "pixmix k=4 beta=3 seed 2", 4, 3.0),
-        ({"k": 0, "beta": 2.5}, "pixmix k=0 beta=2.5 seed 0", 0, 2.5),
+        ({"seeds": 2}, "pixmix k=4 beta=3 fractals seed 2", 4, 3.0),
+        ({"k": 0, "beta": 2.5}, "pixmix k=0 beta=2.5 fractals seed 0", 0, 2.5),
         ({"methods": "baseline"}, "baseline seed 0", None, None),
     ],
 )

@@ -12,7 +12,7 @@ ENVIRONMENT = {
 for _name, _value in ENVIRONMENT.items():  # Ray reads some of them when it is imported
     os.environ.setdefault(_name, _value)
 
-from pixmix_ray.distributed.run import Outcome, Watcher, run_plan  # noqa: E402
+from pixmix_ray.distributed.run import Failure, Watcher, run_plan  # noqa: E402
 from pixmix_ray.distributed.session import probe, session  # noqa: E402
 
-__all__ = ["Outcome", "Watcher", "probe", "run_plan", "session"]
+__all__ = ["Failure", "Watcher", "probe", "run_plan", "session"]

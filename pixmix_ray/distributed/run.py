@@ -3,7 +3,7 @@
 import threading
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Protocol
 
@@ -47,26 +47,16 @@ class Watcher(Protocol):
         """Called several times a second."""
 
 
-@dataclass(kw_only=True)
-class Outcome:
-    """How a run ended.
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """A trial or cell that failed by itself, and why."""
 
-    Attributes:
-        failed_trials: label and reason of each trial that failed.
-        failed_cells: label and reason of each cell that failed by itself.
-    """
-
-    failed_trials: dict[str, str] = field(default_factory=dict)
-    failed_cells: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether every trial and cell of the plan is done."""
-        return not self.failed_trials and not self.failed_cells
+    label: str
+    reason: str
 
 
-def run_plan(plan: Plan, watcher: Watcher) -> Outcome:
-    """Train and evaluate all that the plan lacks, on the connected Ray cluster.
+def run_plan(plan: Plan, watcher: Watcher) -> list[Failure]:
+    """Train and evaluate all that the plan lacks, on the connected Ray cluster; what failed, empty if all is done.
 
     Raises:
         ClusterError: the cluster cannot hold a trial or an evaluation.
@@ -89,10 +79,10 @@ class _Run:
         self.waiting = deque(cell for cell in plan.cells_to_run() if cell.trial.id not in training)
         self.in_flight: dict[ray.ObjectRef[Evaluated], Cell] = {}
         self.stop = threading.Event()
-        self.outcome = Outcome()
+        self.failures: list[Failure] = []
         self.breakdown = "Ray Tune stopped before the trial ended"
 
-    def to_the_end(self) -> Outcome:
+    def to_the_end(self) -> list[Failure]:
         """Run until nothing is left."""
         warm_up(self.plan.sweep.resources.evaluation)
         training = self._start_training()
@@ -106,7 +96,7 @@ class _Run:
             self.stop.set()
             training.join(STOP_SECONDS)
         self._fail_lost_trials()
-        return self.outcome
+        return self.failures
 
     def _start_training(self) -> threading.Thread:
         # Tune blocks until its last trial ends, so it has its own thread; the thread ends with the process
@@ -118,7 +108,8 @@ class _Run:
         if not self.trials:
             return
         try:
-            train_all(self.trials, self.plan.store, self.plan.sweep.resources.trial, self.at_once, self.events, self.stop)
+            share = self.plan.sweep.resources.trial
+            train_all(self.trials, self.plan.store, share, self.at_once, self.events, self.stop)
         except Exception as error:  # the thread's outermost frame: told to the trials that it leaves behind
             self.breakdown = reason(error)
 
@@ -139,7 +130,7 @@ class _Run:
                 self.waiting.extend(self.by_trial.pop(trial.id, []))
 
     def _fail_trial(self, trial: Trial, why: str) -> None:
-        self.outcome.failed_trials[trial.label] = why
+        self.failures.append(Failure(label=trial.label, reason=why))
         self.by_trial.pop(trial.id, None)
         self.watcher.trial_failed(trial, why)
 
@@ -174,5 +165,5 @@ class _Run:
             if result.failure is None:
                 self.watcher.cell_done(cell, result.seconds)
             else:
-                self.outcome.failed_cells[cell.label] = result.failure
+                self.failures.append(Failure(label=cell.label, reason=result.failure))
                 self.watcher.cell_failed(cell, result.failure)

@@ -29,10 +29,11 @@ def read_weights(path: Path) -> Weights:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        reason = str(error).splitlines()[0]
-        raise CheckpointError(f"{path} is not a file of plain tensors, and nothing else is loaded: {reason}") from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{path} cannot be read as a torch file: {str(error).splitlines()[0]}") from None
+        raise CheckpointError(
+            f"{path} is not a file of plain tensors, and nothing else is loaded: {_first_sentence(error)}"
+        ) from None
+    except (RuntimeError, EOFError, OSError, ValueError, LookupError) as error:
+        raise CheckpointError(f"{path} cannot be read as a torch file: {_first_sentence(error)}") from None
     for key in ("state_dict", "model", "net"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
@@ -41,6 +42,11 @@ def read_weights(path: Path) -> Weights:
             f"{path} holds no state_dict: expected names with tensors, or the same under 'state_dict'"
         )
     return {str(name).removeprefix("module."): tensor for name, tensor in content.items()}
+
+
+def _first_sentence(error: Exception) -> str:
+    """The start of torch's own words, which run over many lines."""
+    return " ".join(str(error).split()).partition(". ")[0] or type(error).__name__
 
 
 def parse_weights(content: bytes, where: str) -> Weights:

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
 from pixmix_ray.benchmarks import Measurement
 from pixmix_ray.metrics import direction
@@ -15,14 +16,14 @@ from pixmix_ray.results.status import Status
 
 def plan_table(plan: Plan) -> Table:
     """A row a trial: its state, and how many of its cells are done."""
-    table = Table(title=f"results: {plan.store.uri}", title_justify="left")
+    table = Table()
     for header in ("trial", "id", "epochs", "training", "cells done"):
         table.add_column(header, no_wrap=True)
     for trial, state in plan.trials.items():
         cells = [of for cell, of in plan.cells.items() if cell.trial is trial]
         failed = f", {cells.count('failed')} failed" if "failed" in cells else ""
         done = f"{cells.count('done')} of {len(cells)}{failed}"
-        table.add_row(trial.label, trial.id, str(trial.training.epochs), state, done)
+        table.add_row(Text(trial.label), Text(trial.id), str(trial.training.epochs), state, done)
     return table
 
 
@@ -55,7 +56,7 @@ def _duration(seconds: float) -> str:
 
 def status_table(status: Status) -> Table:
     """A row a trial: how far it is and how many of its cells are measured."""
-    table = Table(title=f"results: {status.uri}", title_justify="left")
+    table = Table()
     table.add_column("trial", no_wrap=True)
     table.add_column("training")
     table.add_column("cells done", justify="right")
@@ -71,7 +72,8 @@ def parts_table(parts: Parts[Any]) -> Table:
     for header in ("name", "what it is", "settings (default)", "source"):
         table.add_column(header, no_wrap=header == "name")
     for name, part in sorted(parts.known().items()):
-        table.add_row(name, getattr(part, "summary", ""), _settings(part), getattr(part, "source", ""))
+        described = (name, getattr(part, "summary", ""), _settings(part), getattr(part, "source", ""))
+        table.add_row(*map(Text, described))
     return table
 
 
@@ -87,7 +89,7 @@ def _default(of: Any) -> str:
 
 def measurements_table(name: str, measurements: Iterable[Measurement]) -> Table:
     """The aggregates of one benchmark and its conditions, without single severities."""
-    table = Table(title=name, title_justify="left", caption="percent")
+    table = Table(title=Text(name), title_justify="left", caption="percent")
     for header, justify in (
         ("metric", "left"),
         ("condition", "left"),

@@ -27,8 +27,10 @@ class ProgressView:
         self._epochs_left = {trial.id: trial.training.epochs for trial in plan.trials_to_run()}
         self._training: dict[str, str] = {}
         self._cells_left: dict[str, int] = defaultdict(int)
+        self._cells_of: dict[str, list[str]] = defaultdict(list)
         for cell in plan.cells_to_run():
             self._cells_left[cell.run.name] += 1
+            self._cells_of[cell.trial.id].append(cell.run.name)
         self._cells_done = len(plan.cells) - sum(self._cells_left.values())
         self._cells_running = 0
         self._failed = 0
@@ -49,20 +51,22 @@ class ProgressView:
         self._epochs_left[trial.id] = progress.epochs - progress.epoch
         self._epoch_seconds.append(progress.seconds)
         state = f"epoch {progress.epoch}/{progress.epochs}, loss {progress.loss:.3f}, {progress.seconds:.1f} s"
-        self._training[trial.label] = state
+        self._training[trial.id] = f"{trial.label}: {state}"
         if time.monotonic() - self._last_line > SECONDS_BETWEEN_LINES or progress.epoch == progress.epochs:
             self._line(f"{trial.label}: {state}")
 
     def trial_done(self, trial: Trial) -> None:
         """Show that the trial has its checkpoint."""
-        self._training.pop(trial.label, None)
+        self._training.pop(trial.id, None)
         self._line(f"{trial.label}: trained", lasting=True)
 
     def trial_failed(self, trial: Trial, reason: str) -> None:
         """Show why."""
-        self._training.pop(trial.label, None)
+        self._training.pop(trial.id, None)
         self._epochs_left[trial.id] = 0
-        self._failed += 1
+        for name in self._cells_of.get(trial.id, ()):  # they cannot be measured
+            self._cells_left[name] -= 1
+            self._failed += 1
         self._line(f"{trial.label}: FAILED: {reason}", lasting=True)
 
     def cell_started(self, cell: Cell) -> None:
@@ -85,7 +89,7 @@ class ProgressView:
     def tick(self) -> None:
         """Redraw the live view."""
         if self._live:
-            lines = [Text(f"  training {label}: {state}") for label, state in self._training.items()]
+            lines = [Text(f"  training {state}") for state in self._training.values()]
             self._live.update(Group(*lines, Text(self._summary(), style="bold")))
 
     def _cell_ended(self, cell: Cell) -> None:
@@ -113,7 +117,7 @@ class ProgressView:
     def _time_left(self) -> str:
         """Time left if the work goes on at the rate so far, work being seconds of epochs and of cells."""
         done = sum(self._epoch_seconds) + sum(sum(seconds) for seconds in self._cell_seconds.values())
-        if not self._epoch_seconds and not self._cell_seconds:
+        if done == 0:
             return "time left: not known yet"
         epoch = mean(self._epoch_seconds) if self._epoch_seconds else 0.0
         any_cell = [s for seconds in self._cell_seconds.values() for s in seconds] or [epoch]

@@ -26,7 +26,7 @@ class Cell:
 
     @property
     def label(self) -> str:
-        """For people, such as "pixmix k=4 beta=3 seed 0 × corruptions"."""
+        """For people, such as "pixmix k=4 beta=3 fractals seed 0 × corruptions"."""
         return f"{self.trial.label} × {self.run.name}"
 
 

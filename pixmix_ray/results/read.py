@@ -1,12 +1,10 @@
 """Reading the measurements back."""
 
-import io
 from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pixmix_ray.errors import ResultsError
 from pixmix_ray.results.schema import MEASUREMENTS
@@ -35,14 +33,8 @@ def read_cells(store: Store, paths: Iterable[str]) -> pd.DataFrame:
     Raises:
         ResultsError: a cell cannot be read (named).
     """
-    tables = [MEASUREMENTS.empty_table()]
-    for path in paths:
-        content = store.read(path)
-        if content is None:
-            continue
-        try:
-            tables.append(pq.read_table(io.BytesIO(content), schema=MEASUREMENTS))
-        except (pa.ArrowInvalid, OSError) as error:
-            raise ResultsError(f"cell {path} of {store.uri} cannot be read: {error}. Delete it and run again") from None
-    frame: pd.DataFrame = pa.concat_tables(tables).to_pandas()
+    found = (store.read_table(path, MEASUREMENTS) for path in paths)
+    frame: pd.DataFrame = pa.concat_tables(
+        [MEASUREMENTS.empty_table(), *(table for table in found if table is not None)]
+    ).to_pandas()
     return frame

@@ -19,7 +19,7 @@ class TrialStatus:
 
     Attributes:
         trial_id: which.
-        state: done, failed, epoch 3/10, or not begun.
+        state: done, failed, epoch 3/10, begun, or from elsewhere.
         cells_done: how many cells were measured.
         cells_failed: how many failed.
     """
@@ -71,24 +71,27 @@ def read_status(uri: str | Path) -> Status:
 
 
 def _state(store: Store, files: set[str], trial_id: str) -> str:
-    if trial_file(trial_id, "done.json") in files or trial_file(trial_id, "trial.json") not in files:
-        return "done"  # a checkpoint from elsewhere has cells and no files of a trial
+    if trial_file(trial_id, "done.json") in files:
+        return "done"
     if trial_file(trial_id, "failed.json") in files:
         return "failed"
-    content = store.read(trial_file(trial_id, "progress.safetensors"))
+    if trial_file(trial_id, "trial.json") not in files:
+        return "from elsewhere"  # an evaluated checkpoint that no trial of ours made
+    path = trial_file(trial_id, "progress.safetensors")
+    content = store.read(path)
     if content is None:
         return "begun"
     epochs = (store.read_json(trial_file(trial_id, "trial.json")) or {})["training"]["epochs"]
-    return f"epoch {progress_header(content)['epoch']}/{epochs}"
+    return f"epoch {progress_header(content, path)['epoch']}/{epochs}"
 
 
-def progress_header(content: bytes) -> Mapping[str, str]:
-    """The metadata of a safetensors file: a trial's number of epochs and their history.
+def progress_header(content: bytes, where: str) -> Mapping[str, str]:
+    """The metadata of a safetensors file: a trial's number of epochs and their history; `where` names it in errors.
 
     Raises:
         CheckpointError: the file is not whole.
     """
-    parse_weights(content, "progress.safetensors")
+    parse_weights(content, where)
     header: Mapping[str, str] = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])["__metadata__"]
     return header
 

@@ -41,8 +41,9 @@ class Store:
         try:
             self._files, self._root = fs.FileSystem.from_uri(self.uri)
         except (pa.ArrowInvalid, OSError) as error:
+            reason = " ".join(str(error).split())[:200]
             raise ResultsError(
-                f"cannot open results {self.uri!r}: {error}. Give a folder, or a URI such as s3://bucket/folder"
+                f"cannot open results {self.uri!r}: {reason}. Give a folder, or a URI such as s3://bucket/folder"
             ) from None
         self._is_local = isinstance(self._files, fs.LocalFileSystem)
 
@@ -64,7 +65,7 @@ class Store:
             with self._files.open_input_stream(f"{self._root}/{path}") as stream:
                 content: bytes = stream.read()
                 return content
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
 
     def delete(self, path: str) -> None:
@@ -84,18 +85,44 @@ class Store:
         }
 
     def read_json(self, path: str) -> dict[str, Any] | None:
-        """The content of a JSON file, or none if there is no such file."""
+        """The content of a JSON file, or none if there is no such file.
+
+        Raises:
+            ResultsError: it is damaged.
+        """
         content = self.read(path)
-        return None if content is None else json.loads(content)
+        try:
+            found = None if content is None else json.loads(content)
+        except ValueError as error:
+            raise self.damaged(path, error) from None
+        if found is not None and not isinstance(found, dict):
+            raise self.damaged(path, TypeError("not a JSON object"))
+        return found
 
     def write_json(self, path: str, values: Mapping[str, Any]) -> None:
         """Write a JSON file whole."""
         self.write(path, json.dumps(values, indent=1).encode())
 
-    def read_table(self, path: str) -> pa.Table | None:
-        """The content of a Parquet file, or none if there is no such file."""
+    def read_table(self, path: str, schema: pa.Schema | None = None) -> pa.Table | None:
+        """The content of a Parquet file, or none if there is no such file.
+
+        Args:
+            path: of the file.
+            schema: the columns that it must have; none takes them as they are.
+
+        Raises:
+            ResultsError: it is damaged, or lacks a column.
+        """
         content = self.read(path)
-        return None if content is None else pq.read_table(io.BytesIO(content))
+        try:
+            return None if content is None else pq.read_table(io.BytesIO(content), schema=schema)
+        except (pa.ArrowException, OSError) as error:
+            raise self.damaged(path, error) from None
+
+    def damaged(self, path: str, error: Exception) -> ResultsError:
+        """The error for a file that cannot be read."""
+        reason = " ".join(str(error).split())[:200]
+        return ResultsError(f"{path} in {self.uri} is damaged: {reason}. Delete it and run again")
 
     def write_table(self, path: str, table: pa.Table) -> None:
         """Write a Parquet file whole."""

@@ -282,6 +282,17 @@ def test_a_missing_or_empty_folder_is_found_by_the_version(tmp_path: Path) -> No
         Anomalies(folders={"textures": tmp_path / "empty"}).version()
 
 
+def test_a_picture_that_cannot_be_decoded_is_found_by_name_before_the_network_runs(tmp_path: Path) -> None:
+    folder = _folder(tmp_path / "noise", 3)
+    settings = Anomalies(folders={"noise": folder})
+    settings.prepare(_digits())
+    (folder / "001.png").write_bytes(b"no picture")
+    with pytest.raises(DataError, match=r"001\.png"):
+        settings.prepare(_digits())
+    with pytest.raises(DataError, match="gone"):
+        Anomalies(folders={"noise": tmp_path / "gone"}).prepare(_digits())
+
+
 def test_folders_start_at_the_experiment_file(tmp_path: Path) -> None:
     _folder(tmp_path / "noise", 2)
     settings = Anomalies.read({"folders": {"noise": "noise"}}, "benchmark anomalies", tmp_path)

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pixmix_ray.distributed import Outcome, run_plan
+from pixmix_ray.distributed import Failure, run_plan
 from pixmix_ray.results import Cell, Plan, make_plan, read
 from pixmix_ray.sweep import read_sweep
 from pixmix_ray.trial import Trial
@@ -59,7 +59,7 @@ def plan_of(experiment: Path, *overrides: str) -> Plan:
     return make_plan(read_sweep(experiment, overrides))
 
 
-def run(experiment: Path, *overrides: str) -> tuple[Outcome, Notes]:
+def run(experiment: Path, *overrides: str) -> tuple[list[Failure], Notes]:
     notes = Notes()
     return run_plan(plan_of(experiment, *overrides), notes), notes
 
@@ -69,8 +69,8 @@ def modified(folder: Path) -> dict[str, int]:
 
 
 def test_running_again_does_only_what_is_missing(experiment: Path) -> None:
-    outcome, notes = run(experiment)
-    assert outcome.is_complete
+    failures, notes = run(experiment)
+    assert failures == []
     assert notes.ended == ["trained baseline seed 0", "measured baseline seed 0 × clean"]
     results = experiment.parent / "results"
     before = modified(results)
@@ -83,8 +83,8 @@ def test_running_again_does_only_what_is_missing(experiment: Path) -> None:
             "measured baseline seed 0 × adversaries"
         ],
     }.items():
-        outcome, notes = run(experiment, *overrides)
-        assert outcome.is_complete
+        failures, notes = run(experiment, *overrides)
+        assert failures == []
         assert notes.ended == new
         after = modified(results)
         assert {path: after[path] for path in before} == before  # nothing that was done was touched
@@ -103,8 +103,8 @@ def test_a_trial_on_ray_ends_in_the_same_bytes_as_one_in_this_process(experiment
 
 
 def test_a_checkpoint_is_evaluated_while_others_train(experiment: Path) -> None:
-    outcome, _ = run(experiment, "seeds=[0, 1, 2, 3]", "training.epochs=12")
-    assert outcome.is_complete
+    failures, _ = run(experiment, "seeds=[0, 1, 2, 3]", "training.epochs=12")
+    assert failures == []
     results = experiment.parent / "results"
     trained = [json.loads(file.read_text())["finished_at"] for file in results.glob("trials/*/done.json")]
     assert read(results)["finished_at"].min() < max(datetime.fromisoformat(moment) for moment in trained)
@@ -113,9 +113,9 @@ def test_a_checkpoint_is_evaluated_while_others_train(experiment: Path) -> None:
 def test_a_loss_that_becomes_nan_fails_its_trial_with_the_epoch_and_the_others_go_on(experiment: Path) -> None:
     text = experiment.read_text().replace("epochs: 1", "epochs: 2\n  lr: 1.0e+30")
     experiment.write_text(text)
-    outcome, notes = run(experiment)
-    assert outcome.failed_trials.keys() == {"baseline seed 0"}
-    assert "in epoch 1" in outcome.failed_trials["baseline seed 0"]
+    failures, notes = run(experiment)
+    assert [failure.label for failure in failures] == ["baseline seed 0"]
+    assert "in epoch 1" in failures[0].reason
     assert notes.ended == ["failed baseline seed 0"]
     (record,) = (experiment.parent / "results").glob("trials/*/failed.json")
     assert "TrainingDivergedError" in json.loads(record.read_text())["traceback"]
@@ -131,43 +131,50 @@ def test_a_cell_that_fails_is_recorded_and_the_others_are_measured(experiment: P
     plan = plan_of(experiment, *overrides)
     shutil.rmtree(folder)
     notes = Notes()
-    outcome = run_plan(plan, notes)
-    assert outcome.failed_cells.keys() == {"baseline seed 0 × anomalies"}
-    assert str(folder) in outcome.failed_cells["baseline seed 0 × anomalies"]
+    failures = run_plan(plan, notes)
+    assert [failure.label for failure in failures] == ["baseline seed 0 × anomalies"]
+    assert str(folder) in failures[0].reason
     assert "measured baseline seed 0 × clean" in notes.ended
 
 
 class _Killer(Notes):
     """The fault: SIGKILL of the trainer's worker process after its second epoch."""
 
-    killed = False
+    def __init__(self) -> None:
+        super().__init__()
+        self.killed: list[int] = []
 
     def epoch_done(self, trial: Trial, progress: Progress) -> None:
         super().epoch_done(trial, progress)
         if progress.epoch == 2 and not self.killed:
-            self.killed = True
-            for pid in _trainers():
+            self.killed = _trainers()
+            for pid in self.killed:
                 os.kill(pid, signal.SIGKILL)
 
 
 def _trainers() -> list[int]:
-    """The processes of trainer actors on this machine, which are all of this cluster's."""
+    """The processes of Tune's trainer actors that descend from this one, and no others on the machine."""
     found = []
-    for entry in Path("/proc").iterdir():
+    for entry in Path("/proc").glob("[0-9]*"):
         try:
-            if entry.name.isdigit() and (entry / "cmdline").read_text().startswith("ray::Trainer"):
+            if b"Trainable" in (entry / "cmdline").read_bytes() and os.getpid() in _ancestors(int(entry.name)):
                 found.append(int(entry.name))
         except OSError:  # it ended while we looked
             continue
     return found
 
 
+def _ancestors(pid: int) -> list[int]:
+    parent = int((Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()[1])
+    return [parent, *_ancestors(parent)] if parent > 1 else []
+
+
 def test_a_trial_whose_worker_is_killed_goes_on_from_its_last_epoch(experiment: Path, tmp_path: Path) -> None:
     long = ["training.epochs=12"]
     undisturbed, _ = run(experiment, *long, f"results={tmp_path / 'undisturbed'}")
     killer = _Killer()
-    outcome = run_plan(plan_of(experiment, *long), killer)
-    assert undisturbed.is_complete and outcome.is_complete and killer.killed
+    failures = run_plan(plan_of(experiment, *long), killer)
+    assert undisturbed == failures == [] and killer.killed
     epochs = [epoch for _, epoch in killer.epochs]
     assert sorted(set(epochs)) == epochs, "no epoch is reported twice"
     columns = ["checkpoint_id", "metric", "value"]

@@ -79,7 +79,7 @@ def test_an_epoch_is_one_plain_line_that_says_which_trial_and_how_far(plan: Call
         view.epoch_done(trial, epoch(1, 3))
         view.tick()
     (line,) = shown.lines
-    for part in ("0:02", "pixmix k=4 beta=3 seed 0", "epoch 1/3", "loss 1.500", "2.0 s", "epochs left: 2"):
+    for part in ("0:02", "pixmix k=4 beta=3 fractals seed 0", "epoch 1/3", "loss 1.500", "2.0 s", "epochs left: 2"):
         assert part in line
     assert shown.counts == [(0, 0, 2, 0)]
     assert LEFT.search(line)

@@ -99,7 +99,7 @@ def test_several_trials_are_counted_apart_and_sorted_by_id(tmp_path: Path) -> No
 def test_a_checkpoint_from_elsewhere_counts_with_its_cells(tmp_path: Path) -> None:
     Store(tmp_path).write(cell_file("external-1", "clean-1"), b"")
     assert only_trial(read_status(tmp_path)) == TrialStatus(
-        trial_id="external-1", state="done", cells_done=1, cells_failed=0
+        trial_id="external-1", state="from elsewhere", cells_done=1, cells_failed=0
     )
 
 

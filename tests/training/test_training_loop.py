@@ -361,13 +361,8 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_names_the_epoch(first: int, 
     state = torch.get_rng_state()
     finished = []
     with pytest.raises(TrainingDivergedError, match=f"epoch {epoch}:") as caught:
-        for done in train(
-            _small_network(dropout=0.5),
-            _NanAfter(first=first, value=value),
-            _alike(8),
-            Recipe(epochs=5, batch_size=4),
-            seed=0,
-        ):
+        method, recipe = _NanAfter(first=first, value=value), Recipe(epochs=5, batch_size=4)
+        for done in train(_small_network(dropout=0.5), method, _alike(8), recipe, seed=0):
             finished.append(done.number)  # noqa: PERF401  # they count even where the run ends early
     assert caught.value.epoch == epoch
     assert finished == list(range(1, epoch))
