@@ -25,6 +25,7 @@ from pixmix_ray.trial import BenchmarkRun, Trial
 
 T = TypeVar("T", bound=Settings)
 Seed = Annotated[int, Field(ge=0, lt=2**63)]  # a column of int64 in the results
+LISTS = {"methods": [], "benchmarks": list(BENCHMARKS.ours)}  # keys that hold lists of parts, and their defaults
 
 
 def _as_list(value: object) -> list[object]:
@@ -189,7 +190,10 @@ def override(raw: dict[str, Any], text: str) -> dict[str, Any]:
         parsed = yaml.safe_load(value)
     except (yaml.YAMLError, ValueError):
         raise RequestError(f"--set {text!r}: {value!r} is no YAML value; quote it") from None
-    changed = _put(raw, path.split("."), _typed(parsed), text)
+    steps = path.split(".")
+    if len(steps) > 1 and steps[0] in LISTS:
+        raw = {**raw, steps[0]: _as_list(raw.get(steps[0], LISTS[steps[0]]))}
+    changed = _put(raw, steps, _typed(parsed), text)
     assert isinstance(changed, dict)
     return changed
 

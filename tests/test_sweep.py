@@ -398,3 +398,9 @@ def test_a_file_given_by_a_relative_path_is_the_same_experiment(
     relative = read_sweep(Path("experiments/sweep.yaml"))
     assert relative.results == absolute.results == str(folder / "results")
     assert relative.mixing_set == absolute.mixing_set
+
+
+def test_an_override_reaches_into_one_method_and_into_the_default_benchmarks() -> None:
+    raw = {"methods": "pixmix"}
+    assert override(raw, "methods.pixmix.k=2") == {"methods": [{"name": "pixmix", "k": 2}]}
+    assert override(raw, "benchmarks.clean.limit=5")["benchmarks"][0] == {"name": "clean", "limit": 5}
