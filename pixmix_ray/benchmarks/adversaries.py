@@ -51,7 +51,7 @@ class Adversaries(Benchmark):
         parts = []
         for rows in batches(len(test.labels)):
             images = to_device(test.images[rows], device)
-            labels = torch.from_numpy(test.labels[rows]).to(device)
+            labels = torch.from_numpy(np.require(test.labels[rows], requirements="W")).to(device)
             draws = uniforms(self.seed, "adversaries", indices=test.indices[rows], count=images[0].numel())
             noise = torch.from_numpy(draws.astype(np.float32)).to(device).view_as(images)
             attacked = pgd(network, images, labels, (2 * noise - 1) * self.eps, self)

@@ -35,6 +35,7 @@ from pixmix_ray.seeding import uniforms
 from pixmix_ray.settings import DataPath
 
 Noise = NDArray[np.float32]
+INSIDE = "in_distribution"  # the condition of the test pictures
 SHARE = 5  # test pictures for one out-of-distribution picture
 
 
@@ -93,8 +94,8 @@ class Anomalies(Benchmark):
     @field_validator("folders")
     @classmethod
     def _are_other_names(cls, folders: dict[str, DataPath]) -> dict[str, DataPath]:
-        if bad := [name for name in folders if name in GENERATED]:
-            raise ValueError(f"{bad[0]!r} is the name of a generated set, call the folder something else")
+        if bad := [name for name in folders if name in (*GENERATED, INSIDE, "")]:
+            raise ValueError(f"{bad[0]!r} has a meaning of its own, call the folder something else")
         return folders
 
     @model_validator(mode="after")
@@ -116,7 +117,7 @@ class Anomalies(Benchmark):
         """One forward pass over the test pictures and each out-of-distribution set."""
         height, width = test.images.shape[1:3]
         count = _count(test)
-        parts = [classify(network, test, device, condition="in_distribution")]
+        parts = [classify(network, test, device, condition=INSIDE)]
         for name in self.generated:
             for rows in batches(count):
                 indices = np.arange(rows.start, rows.stop)
@@ -134,7 +135,7 @@ class Anomalies(Benchmark):
 
     def measure(self, predictions: Predictions) -> list[Measurement]:
         """AUROC, AUPR and FPR95 for each set and averaged over the sets."""
-        inside = 1 - predictions.confidence[predictions.condition == "in_distribution"]
+        inside = 1 - predictions.confidence[predictions.condition == INSIDE]
         rows = []
         for name in [*self.generated, *sorted(self.folders)]:
             outside = 1 - predictions.confidence[predictions.condition == name]

@@ -146,7 +146,8 @@ class Benchmark(Settings, ABC):
 
 def to_device(images: NDArray[np.uint8], device: torch.device) -> Tensor:
     """Pictures (N, H, W, 3) uint8 as float32 (N, 3, H, W) in [0, 1] on `device`."""
-    moved = torch.from_numpy(np.ascontiguousarray(images)).to(device)
+    # a memory map is read-only, of which torch warns: copied where it is one
+    moved = torch.from_numpy(np.require(images, requirements=["C", "W"])).to(device)
     return moved.permute(0, 3, 1, 2).to(torch.float32).div_(255)
 
 
@@ -162,10 +163,10 @@ def probabilities(network: nn.Module, images: Tensor) -> Tensor:
         WorkError: the network returns something that is not finite.
     """
     with torch.no_grad():
-        result: Tensor = network(images).float().softmax(dim=1)
-    if not torch.isfinite(result).all():
+        logits: Tensor = network(images).float()
+    if not torch.isfinite(logits).all():
         raise WorkError("the network returns NaN or infinite logits: the checkpoint is broken")
-    return result
+    return logits.softmax(dim=1)
 
 
 def predictions(

@@ -1,6 +1,8 @@
 """Weights on disk: our own as safetensors, other people's as torch files that are never unpickled unrestricted."""
 
 import pickle
+import struct
+import warnings
 from pathlib import Path
 
 import safetensors
@@ -11,6 +13,17 @@ from torch import Tensor, nn
 from pixmix_ray.errors import CheckpointError
 
 Weights = dict[str, Tensor]
+DAMAGED = (  # what torch's reader raises on files that were cut off or changed, seen in tests
+    RuntimeError,
+    EOFError,
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+    struct.error,
+)
 
 
 def read_weights(path: Path) -> Weights:
@@ -27,12 +40,14 @@ def read_weights(path: Path) -> Weights:
     if path.suffix == ".safetensors":
         return parse_weights(path.read_bytes(), str(path))
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # torch asks the reader of a foreign pickle to file an issue
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
-            f"{path} is not a file of plain tensors, and nothing else is loaded: {_first_sentence(error)}"
+            f"{path} is not a file of plain tensors, and nothing else is loaded: {_first_sentence(error)}. "
+            "Save network.state_dict() alone"
         ) from None
-    except (RuntimeError, EOFError, OSError, ValueError, LookupError) as error:
+    except DAMAGED as error:
         raise CheckpointError(f"{path} cannot be read as a torch file: {_first_sentence(error)}") from None
     for key in ("state_dict", "model", "net"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from pydantic import Field, field_validator
 from torch import Tensor, nn
 
+from pixmix_ray.errors import RequestError
 from pixmix_ray.models.base import Model, Normalise
 
 
@@ -49,9 +50,12 @@ def wide_resnet(depth: int = 40, width: int = 4, dropout: float = 0.3, num_class
         width: the factor on the 16, 32 and 64 channels of the three stages.
         dropout: drop rate between the two convolutions of a block, in [0, 1).
         num_classes: number of classes, at least 1.
+
+    Raises:
+        RequestError: a depth that is not 6n + 4.
     """
     if depth < 10 or (depth - 4) % 6:
-        raise ValueError(f"depth must be 6n + 4 (10, 16, 22, 28, 34, 40, ...), got {depth}")
+        raise RequestError(f"depth must be 6n + 4 (10, 16, 22, 28, 34, 40, ...), got {depth}")
     return _Network((depth - 4) // 6, width, dropout, num_classes)
 
 
