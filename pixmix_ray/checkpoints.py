@@ -15,7 +15,7 @@ from pixmix_ray.models import Model, parse_weights, read_weights
 from pixmix_ray.plugins import BENCHMARKS, DATASETS, MODELS, Part
 from pixmix_ray.results.store import Store, trial_file
 from pixmix_ray.sweep import override
-from pixmix_ray.trial import BenchmarkRun, Trial
+from pixmix_ray.trial import BenchmarkRun, Trial, short_hash
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +55,7 @@ def trained(trial: Trial, store: Store) -> Checkpoint:
     content = store.read(path)
     if done is None or content is None:
         raise CheckpointError(f"{path} in {store.uri} is not complete: run the experiment again")
-    if content_id(content) != done["checkpoint_id"]:
+    if content_id(content) != done.get("checkpoint_id"):
         raise CheckpointError(f"{path} in {store.uri} was damaged: delete the folder of the trial and run again")
     return Checkpoint(
         trial_id=trial.id,
@@ -72,6 +72,7 @@ def trained(trial: Trial, store: Store) -> Checkpoint:
             "beta": trial.setting("beta"),
             "seed": trial.seed,
             "settings": json.dumps(trial.settings, sort_keys=True),
+            "training_code_version": done.get("code_version"),
         },
     )
 
@@ -81,14 +82,14 @@ class Request:
     """What `pixmix-ray evaluate` was asked for.
 
     Attributes:
-        checkpoint: the folder of one of our trials, or a file of weights.
+        checkpoint: the folder or URI of one of our trials, or a file of weights.
         benchmarks: names.
         model: for a file: its architecture's name.
         dataset: for a file: the data set's name.
         overrides: `key.path=value` below dataset, model and benchmarks.
     """
 
-    checkpoint: Path
+    checkpoint: str
     benchmarks: tuple[str, ...]
     model: str | None = None
     dataset: str | None = None
@@ -100,10 +101,10 @@ class Request:
         Raises:
             RequestError: something is unknown, missing or does not fit.
         """
-        trial = self._trial()
+        found = self._trial()
         raw: dict[str, Any] = {
-            "dataset": self.dataset if trial is None else trial.dataset.dump(),
-            "model": self.model if trial is None else trial.model.dump(),
+            "dataset": self.dataset if found is None else found.trial.dataset.dump(),
+            "model": self.model if found is None else found.trial.model.dump(),
             "benchmarks": list(self.benchmarks),
         }
         for text in self.overrides:
@@ -112,35 +113,49 @@ class Request:
             raise RequestError(f"--set {unknown.pop()}: evaluate takes keys below dataset, model and benchmarks")
         runs = [_benchmark_run(spec) for spec in raw["benchmarks"]]
         dataset, model = DATASETS.read(raw["dataset"]), MODELS.read(raw["model"])
-        if trial is None:
-            return _foreign(self.checkpoint, dataset, model), runs
-        if model.dump() != trial.model.dump() or dataset.name != trial.dataset.name:
+        if found is None:
+            return _foreign(Path(self.checkpoint), dataset, model), runs
+        if model.dump() != found.trial.model.dump() or dataset.name != found.trial.dataset.name:
             raise RequestError("--set: model and data set of a trial of ours are those that it was trained with")
-        store = Store(self.checkpoint.resolve().parent.parent)
-        return replace(trained(trial, store), dataset=dataset), runs
+        return replace(trained(found.trial, found.store), dataset=dataset), runs
 
-    def _trial(self) -> Trial | None:
+    def _trial(self) -> "_Stored | None":
         """The trial, if the checkpoint is a folder of ours; none if it is a file with model and data set named."""
-        if self.checkpoint.is_dir():
-            described = self.checkpoint / "trial.json"
-            if not described.is_file():
-                raise CheckpointError(
-                    f"{self.checkpoint} is no trial of ours: give RESULTS/trials/TRIAL, or a file of weights"
-                )
+        where = self.checkpoint.rstrip("/")
+        if "://" in where or Path(where).is_dir():
             if self.model is not None or self.dataset is not None:
-                raise RequestError(f"{self.checkpoint} is a trial of ours: leave --model and --dataset out")
-            try:
-                return Trial.load(json.loads(described.read_text()))
-            except (ValueError, KeyError, TypeError) as error:
-                raise CheckpointError(f"{described} is damaged: {' '.join(str(error).split())}") from None
-        if not self.checkpoint.is_file():
-            raise CheckpointError(f"no checkpoint {self.checkpoint}: give RESULTS/trials/TRIAL, or a file of weights")
+                raise RequestError(f"{where} is a trial of ours: leave --model and --dataset out")
+            return _stored(where if "://" in where else str(Path(where).resolve()))
+        if not Path(where).is_file():
+            raise CheckpointError(f"no checkpoint {where}: give RESULTS/trials/TRIAL, or a file of weights")
         if self.model is None or self.dataset is None:
             raise RequestError(
-                f"{self.checkpoint} is a file of weights: say what it is with --model "
+                f"{where} is a file of weights: say what it is with --model "
                 f"({', '.join(MODELS.known())}) and --dataset ({', '.join(DATASETS.known())})"
             )
         return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Stored:
+    """A trial and the results folder in which it lies."""
+
+    trial: Trial
+    store: Store
+
+
+def _stored(where: str) -> _Stored:
+    """The trial whose folder is RESULTS/trials/TRIAL."""
+    results, _, trial_id = where.rpartition("/trials/")
+    store = Store(results or where)
+    path = trial_file(trial_id, "trial.json")
+    values = store.read_json(path) if results else None
+    if values is None:
+        raise CheckpointError(f"{where} is no trial of ours: give RESULTS/trials/TRIAL, or a file of weights")
+    try:
+        return _Stored(trial=Trial.load(values), store=store)
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path} in {store.uri} is damaged: {' '.join(str(error).split())}") from None
 
 
 def _benchmark_run(spec: object) -> BenchmarkRun:
@@ -151,9 +166,14 @@ def _benchmark_run(spec: object) -> BenchmarkRun:
 def _foreign(file: Path, dataset: Part[Dataset], model: Part[Model]) -> Checkpoint:
     weights = read_weights(file)
     checkpoint_id = content_id(file.read_bytes())
-    settings = {"checkpoint": file.name, "dataset": dataset.identity(), "model": model.identity()}
+    settings = {
+        "checkpoint": file.name,
+        "checkpoint_id": checkpoint_id,
+        "dataset": dataset.identity(),
+        "model": model.identity(),
+    }
     return Checkpoint(
-        trial_id=f"external-{checkpoint_id}",
+        trial_id=f"external-{short_hash(settings)}",
         checkpoint_id=checkpoint_id,
         dataset=dataset,
         model=model,
@@ -167,5 +187,6 @@ def _foreign(file: Path, dataset: Part[Dataset], model: Part[Model]) -> Checkpoi
             "beta": None,
             "seed": 0,
             "settings": json.dumps(settings, sort_keys=True),
+            "training_code_version": None,
         },
     )

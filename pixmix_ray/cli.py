@@ -4,6 +4,7 @@ Exit codes: 0 all done, 1 some trial or cell failed (named with its reason), 2 t
 130 interrupted.
 """
 
+import os
 import sys
 import warnings
 from pathlib import Path
@@ -44,6 +45,7 @@ Objectives = Annotated[
 
 def main() -> None:
     """The entry point: turns our errors into one line and an exit code."""
+    _look_for_modules_here()
     warnings.showwarning = lambda message, *_: _tell(f"warning: {message}", "yellow")
     try:
         app()
@@ -51,6 +53,13 @@ def main() -> None:
         _fail(str(error), 2)
     except PixmixRayError as error:
         _fail(str(error), 1)
+
+
+def _look_for_modules_here() -> None:
+    """Let `module:Class` name a file in the current folder, here and in the workers of a local Ray."""
+    here = str(Path.cwd())
+    sys.path.insert(0, here)
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")]))
 
 
 @app.command(epilog="Example: pixmix-ray run experiments/quickstart.yaml --set training.epochs=1")
@@ -65,9 +74,9 @@ def run(
     todo = _plan(file, overrides)
     todo.store.check_writable()
     failures = _run(todo, address) if todo.cells_to_run() else []
-    _show_sweep(todo)
     for failure in failures:
         _tell(f"FAILED {failure.label}: {failure.reason}", "red")
+    _show_sweep(todo)
     if failures:
         raise typer.Exit(1)
 
@@ -101,7 +110,7 @@ def status(results: Results) -> None:
     "--set dataset.root=data --benchmarks clean,adversaries"
 )
 def evaluate(
-    checkpoint: Annotated[Path, typer.Option(help="A trial's folder, or a state_dict file of anybody's.")],
+    checkpoint: Annotated[str, typer.Option(help="A trial's folder or URI, or a state_dict file of anybody's.")],
     benchmarks: Annotated[str, typer.Option(help="Comma-separated names.")],
     model: Annotated[str | None, typer.Option(help="For a foreign file: the model's name.")] = None,
     dataset: Annotated[str | None, typer.Option(help="For a foreign file: the data set's name.")] = None,
@@ -163,7 +172,7 @@ def show_list(
     from pixmix_ray.report.overview import parts_table
 
     if kind not in TABLES:
-        raise UnknownNameError("list", kind, TABLES)
+        raise UnknownNameError("kind of part", kind, TABLES)
     out.print(parts_table(TABLES[kind]))
 
 
@@ -184,10 +193,12 @@ def _run(plan: "Plan", address: str | None) -> "list[Failure]":
 
 
 def _plan(file: Path, overrides: list[str] | None) -> "Plan":
-    from pixmix_ray.results import make_plan
     from pixmix_ray.sweep import read_sweep
 
-    return make_plan(read_sweep(file, overrides or ()))
+    sweep = read_sweep(file, overrides or ())
+    from pixmix_ray.results import make_plan  # after the file was read: its imports take a second
+
+    return make_plan(sweep)
 
 
 def _counts(plan: "Plan") -> str:
@@ -200,10 +211,14 @@ def _show_sweep(plan: "Plan") -> None:
     """The table and front of the sweep's own cells, and where the files lie."""
     from pixmix_ray.report.tables import front_lines, measures_table
     from pixmix_ray.results import default_objectives, dominance
+    from pixmix_ray.results.pareto import one_variant
 
     frame = plan.own_rows()
     if frame.empty:
         return
+    frame, left_out = one_variant(frame)
+    for line in left_out:
+        _tell(line)
     names = default_objectives(frame)
     judged = dominance(frame, names)
     out.print(measures_table(judged, names))

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
+from inspect import isabstract
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
@@ -64,7 +65,7 @@ class Table(Generic[T]):
     def _announced(self, point: EntryPoint) -> type[T]:
         try:
             return self._checked(point.load(), point.value)
-        except (ImportError, AttributeError) as error:
+        except Exception as error:  # as in `_imported`
             raise RequestError(
                 f"the entry point {point.name} = {point.value} of {self.group} cannot be imported: {error}. "
                 "Mend or uninstall the package that announces it"
@@ -93,11 +94,14 @@ class Table(Generic[T]):
             raise RequestError(f"{self.kind} must be a name, or a mapping with the key 'name', got {spec!r}")
         settings = {str(key): value for key, value in spec.items() if key != "name"}
         found = self.find(spec["name"])
-        return Part(name=str(spec["name"]), settings=found.read(settings, f"{self.kind} {spec['name']}", base))
+        ours = {part: name for name, part in self.ours.items()}
+        name = ours.get(found, str(spec["name"]))  # one of ours named as module:Class means the same
+        return Part(name=name, settings=found.read(settings, f"{self.kind} {name}", base))
 
     def _checked(self, found: object, name: str) -> type[T]:
-        if not (isinstance(found, type) and issubclass(found, self.base)):
-            raise RequestError(f"{name} is no {self.kind}: it must be a class derived from {self.base.__name__}")
+        is_one = isinstance(found, type) and issubclass(found, self.base) and found is not self.base
+        if not is_one or isabstract(found):
+            raise RequestError(f"{name} is no {self.kind}: it must be a whole class derived from {self.base.__name__}")
         return cast(type[T], found)
 
 
@@ -105,9 +109,10 @@ def _imported(name: str) -> object:
     module, _, attribute = name.partition(":")
     try:
         return getattr(import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
+    except Exception as error:  # importing runs other people's code, which may raise anything
         raise RequestError(
-            f"cannot import {name!r}: {error}. Write it as module:Class, importable from here"
+            f"cannot import {name!r}: {type(error).__name__}: {' '.join(str(error).split())}. "
+            "Write it as module:Class, importable from here"
         ) from error
 
 

@@ -74,14 +74,15 @@ def explain(error: ValidationError, where: str, model: type[BaseModel]) -> Reque
     cause = first.get("ctx", {}).get("error")
     if isinstance(cause, PixmixRayError):
         return cause if isinstance(cause, RequestError) else RequestError(str(cause))
-    key = ".".join(str(part) for part in first["loc"])
+    key = ".".join(part for part in first["loc"] if isinstance(part, str))
     if first["type"] == "extra_forbidden":
         inside = ", ".join([where, *map(str, first["loc"][:-1])])
         return UnknownNameError(f"key in {inside}:", str(first["loc"][-1]), _known_keys(model, first["loc"][:-1]))
     if first["type"] == "missing":
         return RequestError(f"{where}: the key {key!r} is missing")
     message = first["msg"].removeprefix("Value error, ")
-    return RequestError(f"{where}: {key} = {first['input']!r}: {message[:1].lower()}{message[1:]}")
+    value = f"{key} = {first['input']!r}: " if key else ""  # a rule about several keys has none of its own
+    return RequestError(f"{where}: {value}{message[:1].lower()}{message[1:]}")
 
 
 def _known_keys(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:

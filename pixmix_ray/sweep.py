@@ -5,7 +5,7 @@ typed with --set start at the current folder.
 """
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -25,7 +25,7 @@ from pixmix_ray.trial import BenchmarkRun, Trial
 
 T = TypeVar("T", bound=Settings)
 Seed = Annotated[int, Field(ge=0, lt=2**63)]  # a column of int64 in the results
-LISTS = {"methods": [], "benchmarks": list(BENCHMARKS.ours)}  # keys that hold lists of parts, and their defaults
+DEFAULTS = {"model": "wide_resnet", "mixing_set": "fractals", "benchmarks": tuple(BENCHMARKS.ours)}
 
 
 def _as_list(value: object) -> list[object]:
@@ -49,6 +49,13 @@ class Share(Settings):
 
     cpus: float = Field(1, ge=0)
     gpus: float = Field(0, ge=0)
+
+    @field_validator("cpus", "gpus")
+    @classmethod
+    def _is_whole_above_one(cls, share: float) -> float:
+        if share > 1 and share != int(share):
+            raise ValueError("a share above 1 must be a whole number, as Ray has it")
+        return share
 
 
 class Resources(Settings):
@@ -77,15 +84,17 @@ class Sweep(Settings):
 
     results: ResultsUri
     dataset: Annotated[Part[Dataset], _one(DATASETS)]
-    model: Annotated[Part[Model], _one(MODELS)] = Field("wide_resnet", validate_default=True)
+    model: Annotated[Part[Model], _one(MODELS)] = Field(DEFAULTS["model"], validate_default=True)
     methods: Annotated[tuple[Part[Method], ...], _many(METHODS)]
-    mixing_set: Annotated[tuple[Part[MixingSet], ...], _many(MIXING_SETS)] = Field("fractals", validate_default=True)
-    k: Annotated[tuple[int, ...], BeforeValidator(_as_list)] = ()
-    beta: Annotated[tuple[float, ...], BeforeValidator(_as_list)] = ()
+    mixing_set: Annotated[tuple[Part[MixingSet], ...], _many(MIXING_SETS)] = Field(
+        DEFAULTS["mixing_set"], validate_default=True
+    )
+    k: Annotated[tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(_as_list)] = ()
+    beta: Annotated[tuple[Annotated[float, Field(gt=0)], ...], BeforeValidator(_as_list)] = ()
     seeds: Annotated[tuple[Seed, ...], BeforeValidator(_as_list)] = Field((0,), min_length=1)
     training: Recipe = Recipe()
     benchmarks: Annotated[tuple[Part[Benchmark], ...], _many(BENCHMARKS)] = Field(
-        tuple(BENCHMARKS.ours), validate_default=True
+        DEFAULTS["benchmarks"], validate_default=True
     )
     resources: Resources = Resources()
 
@@ -163,7 +172,7 @@ def read_sweep(file: Path, overrides: Iterable[str] = ()) -> Sweep:
         RequestError: the file or an override is wrong; one line that says what and what is allowed.
     """
     try:
-        raw = yaml.safe_load(file.read_text(encoding="utf-8"))
+        raw = yaml.load(file.read_text(encoding="utf-8"), _Loader)  # a SafeLoader
     except OSError as error:
         raise RequestError(f"cannot read the experiment file {file}: {error.strerror}") from None
     except (yaml.YAMLError, ValueError) as error:  # ValueError: bytes that are no UTF-8, or a date that does not exist
@@ -173,6 +182,17 @@ def read_sweep(file: Path, overrides: Iterable[str] = ()) -> Sweep:
     for text in overrides:
         raw = override(raw, text)
     return Sweep.read(raw, f"experiment {file.name}", file.resolve().parent)
+
+
+class _Loader(yaml.SafeLoader):
+    """The safe loader, which takes a key that is there twice for the mistake that it is."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        keys = [key.value for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} is there twice", node.start_mark)
+        return super().construct_mapping(node, deep)
 
 
 def override(raw: dict[str, Any], text: str) -> dict[str, Any]:
@@ -191,8 +211,9 @@ def override(raw: dict[str, Any], text: str) -> dict[str, Any]:
     except (yaml.YAMLError, ValueError):
         raise RequestError(f"--set {text!r}: {value!r} is no YAML value; quote it") from None
     steps = path.split(".")
-    if len(steps) > 1 and steps[0] in LISTS:
-        raw = {**raw, steps[0]: _as_list(raw.get(steps[0], LISTS[steps[0]]))}
+    if len(steps) > 1 and steps[0] in (*DEFAULTS, "methods"):
+        part = raw.get(steps[0], DEFAULTS.get(steps[0]))
+        raw = {**raw, steps[0]: _as_list(part) if steps[0] in ("methods", "benchmarks") else part}
     changed = _put(raw, steps, _typed(parsed), text)
     assert isinstance(changed, dict)
     return changed

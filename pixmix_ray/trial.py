@@ -124,7 +124,8 @@ class BenchmarkRun:
     @cached_property
     def key(self) -> str:
         """Name and a hash of settings and content; the same key means the same measurement."""
-        return f"{self.name}-{short_hash({**self.benchmark.identity(), 'version': self.version})}"
+        content = {"version": self.version, "revision": self.benchmark.settings.revision}
+        return f"{self.name}-{short_hash({**self.benchmark.identity(), **content})}"
 
 
 def short_hash(values: Mapping[str, Any]) -> str:

@@ -25,10 +25,9 @@ from pixmix_ray.datasets import ImageData
 from pixmix_ray.errors import DataError, WorkError
 from pixmix_ray.metrics import direction
 from pixmix_ray.mixing_sets import shorter_side_for
-from pixmix_ray.models import fit_weights, parse_weights
+from pixmix_ray.models import fit_weights, parse_weights, read_header
 from pixmix_ray.results.provenance import code_version, hardware, library_versions
 from pixmix_ray.results.schema import MEASUREMENTS, PREDICTIONS
-from pixmix_ray.results.status import progress_header
 from pixmix_ray.results.store import Store, cell_failure_file, cell_file, predictions_file, trial_file
 from pixmix_ray.seeding import stream_key
 from pixmix_ray.training import TrainingData, train
@@ -64,6 +63,7 @@ def train_trial(trial: Trial, store: Store, device: torch.device) -> Iterator[Pr
     if store.read(trial_file(trial.id, "done.json")) is not None:
         return
     store.write_json(trial_file(trial.id, "trial.json"), trial.dump())
+    store.delete(trial_file(trial.id, "failed.json"))
     dataset = trial.dataset.settings.load()
     data = _training_data(trial, dataset, device)
     network = fresh_network(trial, dataset.num_classes).to(device)
@@ -109,7 +109,7 @@ def _read_progress(trial: Trial, store: Store) -> tuple[tuple[int, Mapping[str, 
     if content is None:
         return None, []
     tensors = parse_weights(content, f"{path} in {store.uri}")
-    header = progress_header(content, path)
+    header = read_header(content, path)
     return (int(header["epoch"]), tensors), json.loads(header["history"])
 
 
@@ -124,12 +124,12 @@ def _finish(
         "epoch_seconds": [epoch["seconds"] for epoch in history],
         "losses": [epoch["loss"] for epoch in history],
         "device": hardware(device),
+        "code_version": code_version(),
         "versions": library_versions(),
         "settings": trial.settings,
     }
     store.write_json(trial_file(trial.id, "done.json"), done)  # written last: it marks the trial as complete
     store.delete(trial_file(trial.id, "progress.safetensors"))
-    store.delete(trial_file(trial.id, "failed.json"))
 
 
 def record_failure(store: Store, path: str, error: BaseException) -> None:
@@ -224,13 +224,7 @@ def _columns(measurement: Measurement) -> dict[str, Any]:
 
 
 def _predictions_table(predictions: Predictions) -> pa.Table:
-    arrays = {
-        field.name: pa.array(
-            getattr(predictions, field.name).tolist() if field.name == "condition" else getattr(predictions, field.name)
-        )
-        for field in PREDICTIONS
-    }
-    return pa.table(arrays).cast(PREDICTIONS)
+    return pa.table({name: pa.array(getattr(predictions, name)) for name in PREDICTIONS.names}).cast(PREDICTIONS)
 
 
 def _on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

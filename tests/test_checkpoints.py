@@ -57,7 +57,7 @@ def refusal(action: Callable[[], object], kind: type[RequestError] = RequestErro
 
 
 def test_a_trial_of_ours_is_opened_with_all_that_its_rows_say(trial: Trial, folder: Path) -> None:
-    checkpoint, (run,) = Request(checkpoint=folder, benchmarks=("clean",)).open()
+    checkpoint, (run,) = Request(checkpoint=str(folder), benchmarks=("clean",)).open()
     assert checkpoint.trial_id == trial.id
     assert checkpoint.checkpoint_id == content_id((folder / "model.safetensors").read_bytes())
     assert (checkpoint.dataset, checkpoint.model) == (trial.dataset, trial.model)
@@ -67,7 +67,7 @@ def test_a_trial_of_ours_is_opened_with_all_that_its_rows_say(trial: Trial, fold
 
 @pytest.mark.parametrize("wrapping", ["plain", "state_dict", "model", "net", "safetensors"])
 def test_the_same_weights_in_a_foreign_file_give_the_same_numbers(folder: Path, wrapping: str) -> None:
-    ours = measured(Request(checkpoint=folder, benchmarks=CLEAN, overrides=("benchmarks.clean.limit=50",)))
+    ours = measured(Request(checkpoint=str(folder), benchmarks=CLEAN, overrides=("benchmarks.clean.limit=50",)))
     weights = load((folder / "model.safetensors").read_bytes())
     named = {f"module.{name}": tensor for name, tensor in weights.items()}
     if wrapping == "safetensors":
@@ -76,7 +76,7 @@ def test_the_same_weights_in_a_foreign_file_give_the_same_numbers(folder: Path, 
     else:
         file = foreign_file(folder, "foreign.pth", named if wrapping == "plain" else {wrapping: named})
     theirs = measured(
-        Request(checkpoint=file, benchmarks=CLEAN, model="wide_resnet", dataset="digits", overrides=SMALL)
+        Request(checkpoint=str(file), benchmarks=CLEAN, model="wide_resnet", dataset="digits", overrides=SMALL)
     )
     assert theirs == ours
     assert theirs["error"].n == 50
@@ -85,7 +85,7 @@ def test_the_same_weights_in_a_foreign_file_give_the_same_numbers(folder: Path, 
 def test_rows_of_a_foreign_file_say_what_is_known_of_it(folder: Path, tmp_path: Path) -> None:
     weights = load((folder / "model.safetensors").read_bytes())
     file = foreign_file(folder, "theirs.pt", weights)
-    request = Request(checkpoint=file, benchmarks=CLEAN, model="wide_resnet", dataset="digits", overrides=SMALL)
+    request = Request(checkpoint=str(file), benchmarks=CLEAN, model="wide_resnet", dataset="digits", overrides=SMALL)
     checkpoint, runs = request.open()
     list(evaluate_here(checkpoint, runs, str(tmp_path / "rows")))
     frame = read(tmp_path / "rows")
@@ -99,7 +99,7 @@ def test_rows_of_a_foreign_file_say_what_is_known_of_it(folder: Path, tmp_path: 
 
 def test_settings_of_benchmarks_are_overridden(folder: Path) -> None:
     _, (clean, adversaries) = Request(
-        checkpoint=folder, benchmarks=("clean", "adversaries"), overrides=("benchmarks.clean.limit=7",)
+        checkpoint=str(folder), benchmarks=("clean", "adversaries"), overrides=("benchmarks.clean.limit=7",)
     ).open()
     assert (clean.benchmark.settings.limit, adversaries.benchmark.settings.limit) == (7, None)
 
@@ -113,13 +113,13 @@ def opened_or_refused(request: Request) -> Checkpoint | RequestError:
 
 def test_an_override_of_the_data_of_our_own_trial_is_never_silently_dropped(folder: Path) -> None:
     # such as dataset.root, when the data moved since the training
-    request = Request(checkpoint=folder, benchmarks=CLEAN, overrides=("dataset.train_limit=17",))
+    request = Request(checkpoint=str(folder), benchmarks=CLEAN, overrides=("dataset.train_limit=17",))
     found = opened_or_refused(request)
     assert isinstance(found, RequestError) or found.dataset.identity()["train_limit"] == 17
 
 
 def test_an_override_of_the_model_of_our_own_trial_is_never_silently_dropped(folder: Path) -> None:
-    request = Request(checkpoint=folder, benchmarks=CLEAN, overrides=("model.dropout=0.5",))
+    request = Request(checkpoint=str(folder), benchmarks=CLEAN, overrides=("model.dropout=0.5",))
     found = opened_or_refused(request)
     assert isinstance(found, RequestError) or found.model.identity()["dropout"] == 0.5
 
@@ -128,25 +128,27 @@ def test_an_override_of_the_model_of_our_own_trial_is_never_silently_dropped(fol
 def test_another_model_or_data_set_for_our_own_trial_is_never_silently_dropped(
     folder: Path, given: dict[str, str]
 ) -> None:
-    found = opened_or_refused(Request(checkpoint=folder, benchmarks=CLEAN, **given))  # type: ignore[arg-type]  # names
+    found = opened_or_refused(Request(checkpoint=str(folder), benchmarks=CLEAN, **given))  # type: ignore[arg-type]  # names
     assert isinstance(found, RequestError) or next(iter(given.values())) in (found.model.name, found.dataset.name)
 
 
 def test_a_folder_that_is_no_trial_is_refused(tmp_path: Path) -> None:
-    text = refusal(Request(checkpoint=tmp_path, benchmarks=CLEAN).open, CheckpointError)
+    text = refusal(Request(checkpoint=str(tmp_path), benchmarks=CLEAN).open, CheckpointError)
     assert str(tmp_path) in text
     assert "RESULTS/trials/TRIAL" in text
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
-    text = refusal(Request(checkpoint=tmp_path / "no.pth", benchmarks=CLEAN, model="wide_resnet").open, CheckpointError)
+    text = refusal(
+        Request(checkpoint=str(tmp_path / "no.pth"), benchmarks=CLEAN, model="wide_resnet").open, CheckpointError
+    )
     assert str(tmp_path / "no.pth") in text
 
 
 @pytest.mark.parametrize("given", [{}, {"model": "wide_resnet"}, {"dataset": "digits"}])
 def test_a_file_without_a_named_model_and_data_set_is_refused(folder: Path, given: dict[str, str]) -> None:
     file = folder / "model.safetensors"
-    text = refusal(Request(checkpoint=file, benchmarks=CLEAN, **given).open)  # type: ignore[arg-type]  # names alone
+    text = refusal(Request(checkpoint=str(file), benchmarks=CLEAN, **given).open)  # type: ignore[arg-type]  # names alone
     for part in (str(file), "--model", "wide_resnet", "--dataset", "digits"):
         assert part in text
 
@@ -169,7 +171,7 @@ def test_a_wrong_request_is_told_in_one_line(tmp_path: Path, changes: dict[str, 
     file = tmp_path / "weights.pth"
     torch.save({}, file)
     values: dict[str, object] = {"benchmarks": CLEAN, "model": "wide_resnet", "dataset": "digits", **changes}
-    text = refusal(Request(checkpoint=file, **values).open)  # type: ignore[arg-type]  # as above
+    text = refusal(Request(checkpoint=str(file), **values).open)  # type: ignore[arg-type]  # as above
     for part in parts:
         assert part in text
 
@@ -178,7 +180,7 @@ def test_a_wrong_request_is_told_in_one_line(tmp_path: Path, changes: dict[str, 
 def test_a_file_that_holds_no_weights_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "weights.pth"
     file.write_bytes(content)
-    request = Request(checkpoint=file, benchmarks=CLEAN, model="wide_resnet", dataset="digits")
+    request = Request(checkpoint=str(file), benchmarks=CLEAN, model="wide_resnet", dataset="digits")
     assert str(file) in refusal(request.open, CheckpointError)
 
 
@@ -187,7 +189,7 @@ def test_a_file_that_was_cut_off_is_refused_by_name(folder: Path, tmp_path: Path
     file = tmp_path / name
     torch.save(load((folder / "model.safetensors").read_bytes()), tmp_path / "whole.pth")
     whole = folder / "model.safetensors" if file.suffix == ".safetensors" else tmp_path / "whole.pth"
-    request = Request(checkpoint=file, benchmarks=CLEAN, model="wide_resnet", dataset="digits")
+    request = Request(checkpoint=str(file), benchmarks=CLEAN, model="wide_resnet", dataset="digits")
     for length in (0, 1, 10, 1000, len(whole.read_bytes()) - 1):
         file.write_bytes(whole.read_bytes()[:length])
         assert str(file) in refusal(request.open, CheckpointError)
@@ -203,21 +205,23 @@ class Sneaky:
 def test_a_file_with_more_than_tensors_is_refused_and_not_run(tmp_path: Path) -> None:
     file = tmp_path / "weights.pth"
     torch.save({"state_dict": {"weight": torch.zeros(1)}, "extra": Sneaky()}, file)
-    request = Request(checkpoint=file, benchmarks=CLEAN, model="wide_resnet", dataset="digits")
+    request = Request(checkpoint=str(file), benchmarks=CLEAN, model="wide_resnet", dataset="digits")
     assert str(file) in refusal(request.open, CheckpointError)
 
 
 def test_weights_of_another_model_are_refused_at_the_evaluation(folder: Path) -> None:
     file = folder / "model.safetensors"
     for overrides in (("model.depth=16", "model.width=1"), ("model.depth=10", "model.width=2")):
-        request = Request(checkpoint=file, benchmarks=CLEAN, model="wide_resnet", dataset="digits", overrides=overrides)
+        request = Request(
+            checkpoint=str(file), benchmarks=CLEAN, model="wide_resnet", dataset="digits", overrides=overrides
+        )
         assert "does not fit the model" in refusal(partial(measured, request), CheckpointError)
 
 
 @pytest.mark.parametrize("name", ["done.json", "model.safetensors"])
 def test_a_trial_that_is_not_complete_is_refused(folder: Path, trial: Trial, name: str) -> None:
     (folder / name).unlink()
-    text = refusal(Request(checkpoint=folder, benchmarks=CLEAN).open, CheckpointError)
+    text = refusal(Request(checkpoint=str(folder), benchmarks=CLEAN).open, CheckpointError)
     assert trial_file(trial.id, "model.safetensors") in text
     assert "run" in text
 
@@ -226,11 +230,11 @@ def test_a_trial_that_is_not_complete_is_refused(folder: Path, trial: Trial, nam
 @pytest.mark.parametrize("content", ["", "{"])
 def test_a_trial_whose_description_is_damaged_is_refused_by_name(folder: Path, name: str, content: str) -> None:
     (folder / name).write_text(content)
-    assert folder.name in refusal(Request(checkpoint=folder, benchmarks=CLEAN).open)
+    assert folder.name in refusal(Request(checkpoint=str(folder), benchmarks=CLEAN).open)
 
 
 def test_a_relative_path_to_a_trial_works(folder: Path, trial: Trial, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
-    assert Request(checkpoint=Path(), benchmarks=CLEAN).open()[0].trial_id == trial.id
+    assert Request(checkpoint=".", benchmarks=CLEAN).open()[0].trial_id == trial.id
     monkeypatch.chdir(folder.parent)
-    assert Request(checkpoint=Path(trial.id), benchmarks=CLEAN).open()[0].trial_id == trial.id
+    assert Request(checkpoint=trial.id, benchmarks=CLEAN).open()[0].trial_id == trial.id

@@ -282,7 +282,7 @@ def test_a_failed_trial_is_named_and_the_exit_code_is_1(experiment: Path, ray_cl
         [*PROGRAM, "run", str(experiment), "--address", ray_cluster], capture_output=True, text=True, check=False
     )
     assert failed.returncode == 1
-    assert re.search(r"FAILED baseline seed 0: the training loss became .* in epoch 1", failed.stderr)
+    assert re.search(r"FAILED baseline seed 0 .*: the training loss became .* in epoch 1", failed.stderr)
     status = subprocess.run(
         [*PROGRAM, "status", str(experiment.parent / "results")], capture_output=True, text=True, check=False
     )

@@ -173,7 +173,7 @@ def test_an_unknown_key_or_name_is_told_with_the_nearest_known_one(
 @pytest.mark.parametrize(
     ("changes", "parts"),
     [
-        ({"k": -1}, ["pixmix", "k = -1", "greater than or equal to 0"]),
+        ({"k": -1}, ["k = -1", "greater than or equal to 0"]),
         ({"k": [2, -3]}, ["k = -3", "greater than or equal to 0"]),
         ({"k": 1.5}, ["k", "1.5", "integer"]),
         ({"k": "many"}, ["k", "'many'", "integer"]),

@@ -29,7 +29,7 @@ from pixmix_ray.benchmarks.base import (
     predictions,
     probabilities,
 )
-from pixmix_ray.datasets import folder_images, folder_version
+from pixmix_ray.datasets import evenly_spaced, folder_images, folder_version
 from pixmix_ray.errors import UnknownNameError
 from pixmix_ray.seeding import uniforms
 from pixmix_ray.settings import DataPath
@@ -139,10 +139,13 @@ class Anomalies(Benchmark):
         rows = []
         for name in [*self.generated, *sorted(self.folders)]:
             outside = 1 - predictions.confidence[predictions.condition == name]
-            scores = np.concatenate([inside, outside])
-            strange = np.arange(len(scores)) >= len(inside)
+            # a folder may hold too few: fewer test pictures then keep the share, on which AUPR depends
+            is_short = len(outside) < len(inside) // SHARE
+            among = inside[evenly_spaced(len(inside), SHARE * len(outside) if is_short else None)]
+            scores = np.concatenate([among, outside])
+            strange = np.arange(len(scores)) >= len(among)
             area = metrics.auroc(scores, strange)
-            error = metrics.auroc_standard_error(area, len(outside), len(inside))
+            error = metrics.auroc_standard_error(area, len(outside), len(among))
             n = len(scores)
             rows += [
                 Measurement(metric="auroc", value=area, n=n, condition=name, standard_error=error),

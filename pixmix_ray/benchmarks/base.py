@@ -106,12 +106,14 @@ class Benchmark(Settings, ABC):
         limit: use that many test pictures, spread evenly over the test set; none means all.
         summary: one line for `pixmix-ray list benchmarks`.
         source: paper and section.
-        headline: the aggregated metrics that a table shows.
+        headline: its aggregated metrics.
+        revision: raised when the same settings come to mean other pictures or metrics, so that cells are made again.
     """
 
     summary: ClassVar[str]
     source: ClassVar[str]
     headline: ClassVar[tuple[str, ...]]
+    revision: ClassVar[int] = 1
 
     limit: int | None = Field(None, ge=1)
 

@@ -51,7 +51,7 @@ class Cifar10(Dataset):
 
     def version(self) -> str:
         """`cifar10-official`; for other files, with a warning, `cifar10-` and 12 hexadecimal digits of them."""
-        return _version(CIFAR10, _folder(CIFAR10, self.root, self.download))
+        return _planned_version(CIFAR10, self.root, self.download)
 
     def load(self) -> ImageData:
         """The pictures; raises DataError if a file is missing or broken."""
@@ -74,7 +74,7 @@ class Cifar100(Dataset):
 
     def version(self) -> str:
         """`cifar100-official`; for other files, with a warning, `cifar100-` and 12 hexadecimal digits of them."""
-        return _version(CIFAR100, _folder(CIFAR100, self.root, self.download))
+        return _planned_version(CIFAR100, self.root, self.download)
 
     def load(self) -> ImageData:
         """The pictures; raises DataError if a file is missing or broken."""
@@ -108,6 +108,16 @@ def _download(layout: Layout, base: Path) -> Path:
             f"cannot download {layout.name} to {base} ({reason}): fetch it by hand and give its root"
         ) from error
     return base / layout.folder
+
+
+def _planned_version(layout: Layout, root: Path | None, download: bool) -> str:
+    """The version of the files that are there, or of those that a download would bring; fetches nothing."""
+    try:
+        return _version(layout, _folder(layout, root, download=False))
+    except DataError:
+        if download:
+            return f"{layout.name}-official"
+        raise
 
 
 def _version(layout: Layout, folder: Path) -> str:

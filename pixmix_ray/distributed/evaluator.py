@@ -36,6 +36,7 @@ def submit(cell: Cell, store: Store, share: Share, code_version: str) -> "ray.Ob
     """Start the evaluation of a cell."""
     task = _evaluate.options(num_cpus=share.cpus, num_gpus=share.gpus, max_retries=RETRIES)
     job = {
+        "failure_file": cell_failure_file(cell.trial.id, cell.run.key),
         "trial": cell.trial.dump(),
         "benchmark": cell.run.benchmark.dump(),
         "version": cell.run.version,
@@ -62,12 +63,12 @@ def _evaluate(job: Mapping[str, Any]) -> Evaluated:
     started = time.perf_counter()
     torch.set_num_threads(max(1, round(job["cpus"])))
     store = Store(job["results"])
-    trial = Trial.load(job["trial"])
-    run = BenchmarkRun(benchmark=BENCHMARKS.read(job["benchmark"]), version=job["version"])
     device = torch.device("cuda" if job["gpus"] > 0 else "cpu")
     try:
+        trial = Trial.load(job["trial"])
+        run = BenchmarkRun(benchmark=BENCHMARKS.read(job["benchmark"]), version=job["version"])
         evaluate_cell(trained(trial, store), run, store, device, job["code_version"])
     except Exception as error:  # the task's outermost frame: recorded, and returned as the reason
-        record_failure(store, cell_failure_file(trial.id, run.key), error)
+        record_failure(store, job["failure_file"], error)
         return Evaluated(seconds=time.perf_counter() - started, failure=reason(error))
     return Evaluated(seconds=time.perf_counter() - started)

@@ -10,11 +10,12 @@ from typing import Protocol
 import ray
 
 from pixmix_ray.distributed.evaluator import Evaluated, submit, warm_up
-from pixmix_ray.distributed.session import cluster_resources, trials_at_once
+from pixmix_ray.distributed.session import node_resources, trials_at_once
 from pixmix_ray.distributed.trainer import TrialEvent, train_all
+from pixmix_ray.errors import WorkError
 from pixmix_ray.results.plan import Cell, Plan
 from pixmix_ray.results.provenance import code_version
-from pixmix_ray.results.store import cell_failure_file
+from pixmix_ray.results.store import cell_failure_file, trial_file
 from pixmix_ray.trial import Trial
 from pixmix_ray.work import Progress, reason, record_failure
 
@@ -61,7 +62,7 @@ def run_plan(plan: Plan, watcher: Watcher) -> list[Failure]:
     Raises:
         ClusterError: the cluster cannot hold a trial or an evaluation.
     """
-    at_once = trials_at_once(cluster_resources(), plan.sweep.resources)
+    at_once = trials_at_once(node_resources(), plan.sweep.resources)
     return _Run(plan, watcher, at_once).to_the_end()
 
 
@@ -130,7 +131,10 @@ class _Run:
                 self.waiting.extend(self.by_trial.pop(trial.id, []))
 
     def _fail_trial(self, trial: Trial, why: str) -> None:
-        self.failures.append(Failure(label=trial.label, reason=why))
+        self.failures.append(Failure(label=f"{trial.label} ({trial.id})", reason=why))
+        path = trial_file(trial.id, "failed.json")
+        if self.plan.store.read(path) is None:  # its worker died before it could say why
+            record_failure(self.plan.store, path, WorkError(why))
         self.by_trial.pop(trial.id, None)
         self.watcher.trial_failed(trial, why)
 
@@ -142,7 +146,7 @@ class _Run:
 
     def _submit(self) -> None:
         # a few more than can run, so that a freed slot never waits for this loop
-        bound = 2 * max(2, round(cluster_resources()["cpus"]))
+        bound = 2 * max(2, round(sum(node.cpus for node in node_resources())))
         while self.waiting and len(self.in_flight) < bound:
             cell = self.waiting.popleft()
             reference = submit(cell, self.plan.store, self.plan.sweep.resources.evaluation, code_version())
@@ -165,5 +169,5 @@ class _Run:
             if result.failure is None:
                 self.watcher.cell_done(cell, result.seconds)
             else:
-                self.failures.append(Failure(label=cell.label, reason=result.failure))
+                self.failures.append(Failure(label=f"{cell.label} ({cell.trial.id})", reason=result.failure))
                 self.watcher.cell_failed(cell, result.failure)

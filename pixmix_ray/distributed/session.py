@@ -4,7 +4,7 @@ import logging
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import ray
@@ -12,7 +12,8 @@ import ray
 from pixmix_ray.errors import ClusterError
 from pixmix_ray.sweep import Resources, Share
 
-PROBE_SECONDS = 8.0
+CONNECT_SECONDS = 2.0
+ANSWER_SECONDS = 7.0  # a healthy cluster takes about one
 
 
 @contextmanager
@@ -46,57 +47,59 @@ def probe(address: str) -> None:
     if not host or not port.isdigit() or "/" in address:
         raise ClusterError(f"--address {address!r} must be host:port, such as 10.0.0.1:6379")
     try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=PROBE_SECONDS / 2).close()
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise ClusterError(
             f"no Ray cluster at {address}: {reason}. Start one with 'ray start --head', or leave --address out"
         ) from None
-    command = [
-        sys.executable,
-        "-m",
-        "ray.scripts.scripts",
-        "health-check",
-        "--skip-version-check",
-        "--address",
-        address,
-    ]
+    check = ["-m", "ray.scripts.scripts", "health-check", "--skip-version-check", "--address", address]
     try:
-        answered = subprocess.run(command, capture_output=True, timeout=PROBE_SECONDS, check=False).returncode == 0
+        ended = subprocess.run([sys.executable, *check], capture_output=True, timeout=ANSWER_SECONDS, check=False)
     except subprocess.TimeoutExpired:
-        answered = False
-    if not answered:
         raise ClusterError(
-            f"what listens at {address} is no Ray cluster, or one with another token: check the port and RAY_AUTH_TOKEN"
-        )
+            f"no Ray cluster answered at {address} within {ANSWER_SECONDS:g} s: something else listens there, or it is "
+            "overloaded; check the port"
+        ) from None
+    if ended.returncode != 0:
+        raise ClusterError(f"the Ray cluster at {address} does not let us in: check RAY_AUTH_TOKEN and Ray's versions")
 
 
-def cluster_resources() -> dict[str, float]:
-    """CPUs and GPUs of the connected cluster."""
-    found = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    return {"cpus": float(found.get("CPU", 0)), "gpus": float(found.get("GPU", 0))}
+def node_resources() -> list[Share]:
+    """The CPUs and GPUs of each node of the connected cluster."""
+    nodes = ray.nodes()  # type: ignore[no-untyped-call]
+    alive = [node["Resources"] for node in nodes if node["Alive"]]
+    return [Share(cpus=int(found.get("CPU", 0)), gpus=int(found.get("GPU", 0))) for found in alive]
 
 
-def trials_at_once(total: Mapping[str, float], resources: Resources) -> int:
-    """How many trials may train at once so that one evaluation's share stays free, but at least one.
+def trials_at_once(nodes: Sequence[Share], resources: Resources) -> int:
+    """How many trials may train at once so that one evaluation's share stays free somewhere, but at least one.
 
-    >>> trials_at_once({"cpus": 2, "gpus": 0}, Resources(trial=Share(cpus=0.75), evaluation=Share(cpus=0.5)))
+    >>> trials_at_once([Share(cpus=2)], Resources(trial=Share(cpus=0.75), evaluation=Share(cpus=0.5)))
     2
 
     Raises:
-        ClusterError: the cluster cannot hold even one trial, or one evaluation.
+        ClusterError: no node can hold even one trial, or one evaluation.
     """
     for what, share in (("trial", resources.trial), ("evaluation", resources.evaluation)):
-        for kind, wanted in share.model_dump().items():
-            if wanted > total[kind]:
-                raise ClusterError(
-                    f"a {what} asks for {wanted:g} {kind}, the cluster has {total[kind]:g}: "
-                    f"lower it with --set resources.{what}.{kind}={total[kind]:g}"
-                )
-    return max(1, _fitting(total, resources.trial, resources.evaluation))
+        if not any(_fitting(node, share) for node in nodes):
+            largest = max(nodes, key=lambda node: (node.gpus, node.cpus))
+            raise ClusterError(
+                f"a {what} asks for {share.cpus:g} CPUs and {share.gpus:g} GPUs, the largest node has {largest.cpus:g} "
+                f"and {largest.gpus:g}: lower resources.{what}, such as --set resources.{what}.gpus={largest.gpus:g}"
+            )
+    counts = [_fitting(node, resources.trial) for node in nodes]
+    beside = [
+        count - _fitting(node, resources.trial, resources.evaluation)
+        for node, count in zip(nodes, counts, strict=True)
+        if _fitting(node, resources.evaluation)
+    ]
+    return max(1, sum(counts) - min(beside))
 
 
-def _fitting(total: Mapping[str, float], share: Share, reserved: Share) -> int:
-    free = {kind: total[kind] - kept for kind, kept in reserved.model_dump().items()}
-    counts = [int(free[kind] / wanted + 1e-9) for kind, wanted in share.model_dump().items() if wanted > 0]
+def _fitting(node: Share, share: Share, reserved: Share | None = None) -> int:
+    """How many shares fit on a node, beside what is reserved."""
+    kept = reserved or Share(cpus=0)
+    pairs = [(node.cpus - kept.cpus, share.cpus), (node.gpus - kept.gpus, share.gpus)]
+    counts = [max(0, int(free / wanted + 1e-9)) for free, wanted in pairs if wanted > 0]
     return min(counts, default=1)

@@ -44,16 +44,10 @@ class TrialEvent:
 class Trainer(tune.Trainable):
     """One actor; it trains one trial after the other, one epoch a step."""
 
-    _epochs: Iterator[Progress]
-
     def setup(self, config: dict[str, Any]) -> None:
         """Take up the trial that `config` describes."""
-        job = config["job"]
-        self._store = Store(job["results"])
-        self._trial = Trial.load(job["trial"])
-        torch.set_num_threads(max(1, round(job["cpus"])))
-        device = torch.device("cuda" if job["gpus"] > 0 else "cpu")
-        self._epochs = train_trial(self._trial, self._store, device)
+        self._job = config["job"]
+        self._epochs = _epochs(self._job)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take up the next trial in the same process."""
@@ -65,7 +59,7 @@ class Trainer(tune.Trainable):
         try:
             progress = next(self._epochs, None)
         except Exception as error:  # the worker's outermost frame: recorded, and reported as this trial's end
-            record_failure(self._store, trial_file(self._trial.id, "failed.json"), error)
+            record_failure(Store(self._job["results"]), trial_file(self._job["id"], "failed.json"), error)
             return {"failure": reason(error), "done": True}
         if progress is None:
             return {"done": True}
@@ -76,6 +70,12 @@ class Trainer(tune.Trainable):
 
     def load_checkpoint(self, checkpoint: dict[str, Any] | None) -> None:
         """Nothing, likewise."""
+
+
+def _epochs(job: dict[str, Any]) -> Iterator[Progress]:
+    torch.set_num_threads(max(1, round(job["cpus"])))
+    device = torch.device("cuda" if job["gpus"] > 0 else "cpu")
+    yield from train_trial(Trial.load(job["trial"]), Store(job["results"]), device)
 
 
 class _Reporter(Callback):

@@ -20,14 +20,17 @@ class Method(Settings):
     Attributes:
         summary: one line for people.
         source: where the method is published.
-        needs_pictures: whether `augment` wants pictures of a mixing set.
         weight_decay: the paper's weight decay for this method.
     """
 
     summary: ClassVar[str]
     source: ClassVar[str]
-    needs_pictures: ClassVar[bool] = False
     weight_decay: ClassVar[float] = 5e-4
+
+    @property
+    def needs_pictures(self) -> bool:
+        """Whether `augment` wants pictures of a mixing set."""
+        return False
 
     def augment(self, images: Tensor, pictures: Tensor | None, generator: torch.Generator) -> Tensor:
         """The pictures to train on: float32 (N, 3, H, W) in [0, 1], on the device of `images`.

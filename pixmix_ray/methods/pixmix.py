@@ -81,13 +81,17 @@ class PixMix(Method):
 
     summary: ClassVar[str] = "mixed in rounds with complex pictures and augmented copies"
     source: ClassVar[str] = "Hendrycks et al., CVPR 2022, section 2.2"
-    needs_pictures: ClassVar[bool] = True
 
     k: Annotated[int, Field(ge=0)] = 4
     beta: Annotated[float, Field(gt=0)] = 3.0
     severity: Annotated[float, Field(gt=0, le=10)] = 3.0
     operations: Annotated[Literal["all", "nine"], BeforeValidator(_name_of_set)] = "all"
     partners: Literal["both", "augmented", "pictures"] = "both"
+
+    @property
+    def needs_pictures(self) -> bool:
+        """All but the variant that mixes with augmented copies alone."""
+        return self.partners != "augmented"
 
     def augment(self, images: Tensor, pictures: Tensor | None, generator: torch.Generator) -> Tensor:
         """The mixed pictures: float32 (N, 3, H, W) in [0, 1]; see `Method.augment`.

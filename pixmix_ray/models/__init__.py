@@ -2,7 +2,7 @@
 
 from pixmix_ray.models.base import Model, Normalise
 from pixmix_ray.models.cifar_resnet import CifarResNet
-from pixmix_ray.models.weights import Weights, fit_weights, parse_weights, read_weights
+from pixmix_ray.models.weights import Weights, fit_weights, parse_weights, read_header, read_weights
 from pixmix_ray.models.wide_resnet import WideResNet, wide_resnet
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "WideResNet",
     "fit_weights",
     "parse_weights",
+    "read_header",
     "read_weights",
     "wide_resnet",
 ]

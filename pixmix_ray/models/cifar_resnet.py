@@ -4,13 +4,15 @@ Shortcuts are parameter-free (option A: every second pixel, missing channels zer
 normalisation are those of the widely shared trained weights, so that their state_dict files load as they are.
 """
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch.nn.functional as F
 from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from pixmix_ray.models.base import Model, Normalise
+
+Positive = Annotated[float, Field(gt=0)]
 
 
 class CifarResNet(Model):
@@ -21,7 +23,7 @@ class CifarResNet(Model):
 
     depth: int = Field(20, ge=8)
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    std: tuple[Positive, Positive, Positive] = (0.229, 0.224, 0.225)
 
     @field_validator("depth")
     @classmethod

@@ -1,5 +1,6 @@
 """Weights on disk: our own as safetensors, other people's as torch files that are never unpickled unrestricted."""
 
+import json
 import pickle
 import struct
 import warnings
@@ -48,7 +49,7 @@ def read_weights(path: Path) -> Weights:
             "Save network.state_dict() alone"
         ) from None
     except DAMAGED as error:
-        raise CheckpointError(f"{path} cannot be read as a torch file: {_first_sentence(error)}") from None
+        raise CheckpointError(f"{path} cannot be read as a torch file, is it whole? {_first_sentence(error)}") from None
     for key in ("state_dict", "model", "net"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
@@ -72,6 +73,15 @@ def parse_weights(content: bytes, where: str) -> Weights:
         raise CheckpointError(f"{where} is not a whole safetensors file: {error}") from None
 
 
+def read_header(content: bytes, where: str) -> dict[str, str]:
+    """The metadata in the bytes of a safetensors file, without its tensors; `where` names it in errors."""
+    try:
+        header: dict[str, str] = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])["__metadata__"]
+    except (ValueError, KeyError, TypeError):
+        raise CheckpointError(f"{where} is not a whole safetensors file with metadata") from None
+    return header
+
+
 def fit_weights(network: nn.Module, weights: Weights, where: str) -> None:
     """Copy `weights` into `network`.
 
@@ -85,6 +95,8 @@ def fit_weights(network: nn.Module, weights: Weights, where: str) -> None:
             raise CheckpointError(
                 f"{where} does not fit the model: it lacks {name!r} {tuple(tensor.shape)}; check model"
             )
+        if weights[name].layout != tensor.layout:
+            raise CheckpointError(f"{where} does not fit the model: {name!r} is {weights[name].layout}; save it dense")
         if weights[name].shape != tensor.shape:
             found, wanted = tuple(weights[name].shape), tuple(tensor.shape)
             raise CheckpointError(

@@ -52,10 +52,12 @@ def wide_resnet(depth: int = 40, width: int = 4, dropout: float = 0.3, num_class
         num_classes: number of classes, at least 1.
 
     Raises:
-        RequestError: a depth that is not 6n + 4.
+        RequestError: a depth that is not 6n + 4, or a width or number of classes below 1.
     """
     if depth < 10 or (depth - 4) % 6:
         raise RequestError(f"depth must be 6n + 4 (10, 16, 22, 28, 34, 40, ...), got {depth}")
+    if width < 1 or num_classes < 1:
+        raise RequestError(f"width and num_classes must be 1 or more, got {width} and {num_classes}")
     return _Network((depth - 4) // 6, width, dropout, num_classes)
 
 

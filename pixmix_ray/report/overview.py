@@ -90,14 +90,8 @@ def _default(of: Any) -> str:
 def measurements_table(name: str, measurements: Iterable[Measurement]) -> Table:
     """The aggregates of one benchmark and its conditions, without single severities."""
     table = Table(title=Text(name), title_justify="left", caption="percent")
-    for header, justify in (
-        ("metric", "left"),
-        ("condition", "left"),
-        ("value", "right"),
-        ("±", "right"),
-        ("n", "right"),
-    ):
-        table.add_column(header, justify="right" if justify == "right" else "left")
+    for header in ("metric", "condition", "value", "±", "n"):
+        table.add_column(header, justify="left" if header in ("metric", "condition") else "right")
     for row in sorted(measurements, key=lambda row: row.condition != ""):
         if row.severity is None:
             arrow = "↓" if direction(row.metric) == "lower" else "↑"

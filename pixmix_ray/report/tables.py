@@ -139,20 +139,26 @@ def configuration_labels(wide: pd.DataFrame) -> list[str]:
     if "label" in wide.columns:
         return [str(label) for label in wide["label"]]
     texts = {name: [_plain(value) for value in wide[name]] for name in _LABEL_COLUMNS if name in wide.columns}
-    methods = texts.get("method", ["configuration"] * len(wide))
-    parts: list[list[str]] = [[] for _ in methods]
-    for group in _groups(methods):
-        for column, values in texts.items():
-            scope = group if column in _DISTINGUISHING else range(len(wide))
-            if column != "method" and len({values[i] for i in scope}) > 1:
-                for i in group:
-                    parts[i] += _part(column, values[i])
+    methods = texts.pop("method", ["configuration"] * len(wide))
+    parts = _column_parts(methods, texts)
     if "settings" in wide.columns:
         settings = [_settings(text) for text in wide["settings"]]
         for group in _groups(_joined(methods, parts)):
             for i, differences in zip(group, _differences([settings[i] for i in group]), strict=True):
                 parts[i] += differences
     return _numbered(_joined(methods, parts))
+
+
+def _column_parts(methods: Sequence[str], texts: dict[str, list[str]]) -> list[list[str]]:
+    """What the columns that tell rows apart add to each label."""
+    parts: list[list[str]] = [[] for _ in methods]
+    for group in _groups(methods):
+        for column, values in texts.items():
+            scope = group if column in _DISTINGUISHING else range(len(methods))
+            if len({values[i] for i in scope}) > 1:
+                for i in group:
+                    parts[i] += _part(column, values[i])
+    return parts
 
 
 @dataclass(frozen=True, kw_only=True)

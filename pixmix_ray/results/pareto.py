@@ -167,13 +167,14 @@ def one_variant(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
 
 
 def default_objectives(frame: pd.DataFrame) -> list[str]:
-    """Those of `SAFETY_OBJECTIVES` that the frame (long or wide) has, in their order.
+    """Those of `SAFETY_OBJECTIVES` that the frame (long or wide) has, in their order; if none, all its aggregates.
 
     >>> default_objectives(pd.DataFrame({"anomalies.auroc": [0.9], "clean.error": [0.1], "clean.aupr": [0.2]}))
     ['clean.error', 'anomalies.auroc']
     """
     present = set(_aggregates(frame)["objective"]) if _is_long(frame) else set(frame.columns)
-    return [name for name in SAFETY_OBJECTIVES if name in present]
+    known = [name for name in SAFETY_OBJECTIVES if name in present]
+    return known or (sorted(present) if _is_long(frame) else [])
 
 
 def peers(wide: pd.DataFrame) -> NDArray[np.int64]:

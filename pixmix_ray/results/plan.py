@@ -3,13 +3,16 @@
 import json
 from collections import defaultdict
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from statistics import mean
 from typing import Literal
 
 import pandas as pd
 
+from pixmix_ray.errors import ResultsError
 from pixmix_ray.results.read import read_cells
+from pixmix_ray.results.schema import MEASUREMENTS
 from pixmix_ray.results.store import Store, cell_failure_file, cell_file, trial_file
 from pixmix_ray.sweep import Sweep
 from pixmix_ray.trial import BenchmarkRun, Trial
@@ -135,11 +138,15 @@ def _history(store: Store) -> tuple[dict[str, list[float]], dict[str, list[float
     epochs: dict[str, list[float]] = defaultdict(list)
     cells: dict[str, list[float]] = defaultdict(list)
     for path in store.files("trials"):
-        done = store.read_json(path) if path.endswith("/done.json") else None
-        if done is not None:
-            epochs[_epoch_key(done["settings"], done["settings"]["method"]["name"])] += done["epoch_seconds"]
-            epochs[_epoch_key(done["settings"], "")] += done["epoch_seconds"]
+        if path.endswith("/done.json"):
+            with suppress(ResultsError, KeyError, TypeError):  # a damaged file of any trial has no price, no more
+                done = store.read_json(path) or {}
+                for method in (done["settings"]["method"]["name"], ""):
+                    epochs[_epoch_key(done["settings"], method)] += done["epoch_seconds"]
     for path in store.files("cells"):
-        if path.endswith(".parquet") and (table := store.read_table(path)) is not None and table.num_rows:
-            cells[path.rpartition("/")[2].removesuffix(".parquet")].append(table["seconds"][0].as_py())
+        if path.endswith(".parquet"):
+            with suppress(ResultsError, IndexError, TypeError):
+                table = store.read_table(path, MEASUREMENTS) or MEASUREMENTS.empty_table()
+                seconds = table["seconds"][0].as_py()
+                cells[path.rpartition("/")[2].removesuffix(".parquet")].append(seconds)
     return epochs, cells

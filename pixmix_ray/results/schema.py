@@ -101,6 +101,12 @@ MEASUREMENT_COLUMNS: tuple[Column, ...] = (
     ),
     Column(name="device", type=pa.string(), meaning="hardware that ran the network, such as NVIDIA H200"),
     Column(name="code_version", type=pa.string(), meaning="version of pixmix_ray that measured, with its commit"),
+    Column(
+        name="training_code_version",
+        type=pa.string(),
+        meaning="version of pixmix_ray that finished the training; null: trained elsewhere",
+        nullable=True,
+    ),
     Column(name="versions", type=pa.string(), meaning="versions of Python and the libraries that measured, as JSON"),
     Column(name="finished_at", type=pa.timestamp("us", tz="UTC"), meaning="when the cell was finished", unit="UTC"),
 )

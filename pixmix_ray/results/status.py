@@ -1,16 +1,12 @@
 """What a results folder holds, whatever experiment files made it."""
 
-import json
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from pixmix_ray.errors import ResultsError
-from pixmix_ray.models import parse_weights
+from pixmix_ray.models import read_header
 from pixmix_ray.results.store import Store, trial_file
-
-__all__ = ["Status", "TrialStatus", "read_status"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,18 +78,7 @@ def _state(store: Store, files: set[str], trial_id: str) -> str:
     if content is None:
         return "begun"
     epochs = (store.read_json(trial_file(trial_id, "trial.json")) or {})["training"]["epochs"]
-    return f"epoch {progress_header(content, path)['epoch']}/{epochs}"
-
-
-def progress_header(content: bytes, where: str) -> Mapping[str, str]:
-    """The metadata of a safetensors file: a trial's number of epochs and their history; `where` names it in errors.
-
-    Raises:
-        CheckpointError: the file is not whole.
-    """
-    parse_weights(content, where)
-    header: Mapping[str, str] = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])["__metadata__"]
-    return header
+    return f"epoch {read_header(content, path)['epoch']}/{epochs}"
 
 
 def _failure(store: Store, path: str) -> str:

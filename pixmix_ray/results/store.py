@@ -67,6 +67,8 @@ class Store:
                 return content
         except (FileNotFoundError, NotADirectoryError):
             return None
+        except OSError as error:
+            raise self._unreachable(error) from None
 
     def delete(self, path: str) -> None:
         """Remove a file, if it is there."""
@@ -76,8 +78,11 @@ class Store:
     def files(self, prefix: str) -> set[str]:
         """Paths of all files at or below `prefix`, relative to the store."""
         selector = fs.FileSelector(f"{self._root}/{prefix}", recursive=True, allow_not_found=True)
-        info = self._files.get_file_info(f"{self._root}/{prefix}")
-        found = [info] if info.type == fs.FileType.File else self._files.get_file_info(selector)
+        try:
+            info = self._files.get_file_info(f"{self._root}/{prefix}")
+            found = [info] if info.type == fs.FileType.File else self._files.get_file_info(selector)
+        except OSError as error:
+            raise self._unreachable(error) from None
         return {
             entry.path.removeprefix(self._root).lstrip("/")
             for entry in found
@@ -118,6 +123,9 @@ class Store:
             return None if content is None else pq.read_table(io.BytesIO(content), schema=schema)
         except (pa.ArrowException, OSError) as error:
             raise self.damaged(path, error) from None
+
+    def _unreachable(self, error: OSError) -> ResultsError:
+        return ResultsError(f"cannot read results {self.uri}: {' '.join(str(error).split())[:200]}. Is it reachable?")
 
     def damaged(self, path: str, error: Exception) -> ResultsError:
         """The error for a file that cannot be read."""

@@ -243,7 +243,7 @@ def test_a_failed_download_is_an_error_with_the_way_out(tmp_path: Path, monkeypa
 
     monkeypatch.setattr(torchvision.datasets, "CIFAR100", fake)
     with pytest.raises(DataError, match=r"cannot download cifar100 to .* \(no route to host\): fetch it"):
-        Cifar100(root=tmp_path, download=True).version()
+        Cifar100(root=tmp_path, download=True).load()
 
 
 @ignore_version

@@ -114,7 +114,7 @@ def test_a_loss_that_becomes_nan_fails_its_trial_with_the_epoch_and_the_others_g
     text = experiment.read_text().replace("epochs: 1", "epochs: 2\n  lr: 1.0e+30")
     experiment.write_text(text)
     failures, notes = run(experiment)
-    assert [failure.label for failure in failures] == ["baseline seed 0"]
+    assert [failure.label.partition(" (")[0] for failure in failures] == ["baseline seed 0"]
     assert "in epoch 1" in failures[0].reason
     assert notes.ended == ["failed baseline seed 0"]
     (record,) = (experiment.parent / "results").glob("trials/*/failed.json")
@@ -132,7 +132,7 @@ def test_a_cell_that_fails_is_recorded_and_the_others_are_measured(experiment: P
     shutil.rmtree(folder)
     notes = Notes()
     failures = run_plan(plan, notes)
-    assert [failure.label for failure in failures] == ["baseline seed 0 × anomalies"]
+    assert [failure.label.partition(" (")[0] for failure in failures] == ["baseline seed 0 × anomalies"]
     assert str(folder) in failures[0].reason
     assert "measured baseline seed 0 × clean" in notes.ended
 

@@ -30,7 +30,7 @@ def test_an_address_with_nothing_behind_is_reported_within_ten_seconds() -> None
 @pytest.mark.ray
 def test_a_listener_that_is_no_ray_cluster_is_reported_within_ten_seconds(silent_listener: str) -> None:
     started = time.monotonic()
-    with pytest.raises(ClusterError, match="is no Ray cluster"):
+    with pytest.raises(ClusterError, match="no Ray cluster answered at"):
         probe(silent_listener)
     assert time.monotonic() - started < 10
 
@@ -46,26 +46,32 @@ def test_a_malformed_address_names_the_form_that_is_allowed(address: str) -> Non
         probe(address)
 
 
+Pair = tuple[float, float]
+
+
 @pytest.mark.parametrize(
-    ("total", "trial", "evaluation", "expected"),
-    [  # by hand: the largest t with t * trial + evaluation <= total in every kind, but at least 1
-        ((2, 0), (1, 0), (1, 0), 1),
-        ((2, 0), (0.75, 0), (0.5, 0), 2),
-        ((1, 0), (1, 0), (1, 0), 1),
-        ((64, 8), (4, 1), (2, 0.5), 7),
-        ((64, 8), (4, 0.5), (2, 1), 14),
-        ((8, 8), (4, 1), (0, 0), 2),
+    ("nodes", "trial", "evaluation", "expected"),
+    [  # (CPUs, GPUs); by hand: all trials that fit, less those that one evaluation displaces, but at least 1
+        ([(2, 0)], (1, 0), (1, 0), 1),
+        ([(2, 0)], (0.75, 0), (0.5, 0), 2),
+        ([(1, 0)], (1, 0), (1, 0), 1),
+        ([(64, 8)], (4, 1), (2, 0.5), 7),
+        ([(64, 8)], (4, 0.5), (2, 1), 14),
+        ([(8, 8)], (4, 1), (0, 0), 2),
+        ([(4, 0), (4, 0)], (3, 0), (1, 0), 2),
+        ([(4, 0), (6, 0)], (4, 0), (2, 0), 2),
+        ([(16, 4), (8, 0)], (4, 1), (2, 0), 4),
     ],
 )
-def test_one_evaluation_share_stays_free(
-    total: tuple[float, float], trial: tuple[float, float], evaluation: tuple[float, float], expected: int
-) -> None:
+def test_one_evaluation_share_stays_free(nodes: list[Pair], trial: Pair, evaluation: Pair, expected: int) -> None:
     resources = Resources(
         trial=Share(cpus=trial[0], gpus=trial[1]), evaluation=Share(cpus=evaluation[0], gpus=evaluation[1])
     )
-    assert trials_at_once({"cpus": total[0], "gpus": total[1]}, resources) == expected
+    assert trials_at_once([Share(cpus=cpus, gpus=gpus) for cpus, gpus in nodes], resources) == expected
 
 
-def test_a_share_larger_than_the_cluster_is_an_error_that_says_what_to_set() -> None:
-    with pytest.raises(ClusterError, match=r"a trial asks for 1 gpus, the cluster has 0: .*resources.trial.gpus=0"):
-        trials_at_once({"cpus": 2, "gpus": 0}, Resources(trial=Share(gpus=1)))
+def test_a_share_larger_than_any_node_is_an_error_that_says_what_to_set() -> None:
+    with pytest.raises(ClusterError, match=r"a trial asks for 1 CPUs and 1 GPUs, the largest node has 2 and 0: lower"):
+        trials_at_once([Share(cpus=2)], Resources(trial=Share(gpus=1)))
+    with pytest.raises(ClusterError, match="a trial asks for 2 CPUs"):  # two nodes of one CPU are not one of two
+        trials_at_once([Share(cpus=1), Share(cpus=1)], Resources(trial=Share(cpus=2)))

@@ -86,7 +86,7 @@ def test_a_method_says_what_it_is_and_where_it_comes_from(kind: type[Method]) ->
     assert kind.summary
     assert kind.source
     assert kind.weight_decay == (1e-4 if kind is Mixup else 5e-4)  # section 3.2 of the paper
-    assert kind.needs_pictures == (kind is PixMix)
+    assert kind().needs_pictures == (kind is PixMix)
 
 
 @pytest.mark.parametrize(

@@ -99,7 +99,7 @@ def test_a_missing_and_an_empty_folder_are_errors(tmp_path: Path) -> None:
         ({}, RequestError, "the key 'folders' is missing"),
         ({"folders": []}, RequestError, r"folders = \[\]: tuple should have at least 1 item"),
         ({"folders": 5}, RequestError, "folders = 5: "),
-        ({"folders": "x", "folder": "y"}, UnknownNameError, "unknown key in mixing set folder 'folder', did you"),
+        ({"folders": "x", "folder": "y"}, UnknownNameError, "unknown key in mixing set folder: 'folder', did you"),
     ],
 )
 def test_wrong_settings_are_errors(values: dict[str, object], error: type[Exception], message: str) -> None:

@@ -43,6 +43,7 @@ def row(**changes: object) -> dict[str, Any]:
         "seconds": 1.5,
         "device": "a CPU",
         "code_version": "0.1.0",
+        "training_code_version": "0.1.0",
         "versions": "{}",
         "finished_at": datetime(2026, 1, 2, tzinfo=UTC),
     }

@@ -43,6 +43,7 @@ def one_row() -> dict[str, object]:
         "seconds": 12.5,
         "device": "cpu",
         "code_version": "0.1.0",
+        "training_code_version": "0.1.0",
         "versions": "{}",
         "finished_at": datetime(2024, 2, 29, 12, 0, 0, 123456, tzinfo=UTC),
     }
