@@ -7,6 +7,7 @@ Exit codes: 0 all done, 1 some trial or cell failed (named with its reason), 2 t
 import os
 import sys
 import warnings
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn, Optional
 
@@ -46,7 +47,8 @@ Objectives = Annotated[
 def main() -> None:
     """The entry point: turns our errors into one line and an exit code."""
     _look_for_modules_here()
-    warnings.showwarning = lambda message, *_: _tell(f"warning: {message}", "yellow")
+    show_once = cache(lambda text: _tell(f"warning: {text}", "yellow"))
+    warnings.showwarning = lambda message, *_: show_once(str(message))
     try:
         app()
     except RequestError as error:

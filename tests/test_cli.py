@@ -27,7 +27,10 @@ SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 @pytest.fixture(autouse=True)
 def _wide_and_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # main puts its own there
+    # main puts its own warnings' look there, and the current folder
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setenv("PYTHONPATH", os.environ.get("PYTHONPATH", ""))
 
 
 def call(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
@@ -333,3 +336,14 @@ def test_an_interrupt_stops_cleanly_and_says_how_to_go_on(experiment: Path) -> N
     assert interrupted.wait() == 130
     assert rest.splitlines()[-1].endswith("run the same command again to go on")
     assert list((experiment.parent / "results").glob("trials/*/progress.safetensors"))
+
+
+def test_a_method_in_a_file_of_the_current_folder_is_found(
+    experiment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_methods.py").write_text(
+        "from pixmix_ray.methods import Method\nclass Plain(Method):\n    summary = 'plain'\n    source = 'mine'\n"
+    )
+    assert call(monkeypatch, "plan", experiment, "--set", "methods=['my_methods:Plain']") == 0
+    assert "Plain-" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""What a person reads: tables, figures and the page, made of the results alone."""
+"""What a person reads: tables, and the progress of a run."""
 
 from pixmix_ray.report.tables import configuration_labels, front_lines, markdown_table, measures_table
 

@@ -29,7 +29,7 @@ class Column:
 
 MEASUREMENT_COLUMNS: tuple[Column, ...] = (
     # what was trained
-    Column(name="trial_id", type=pa.string(), meaning="content hash of everything that decides the training"),
+    Column(name="trial_id", type=pa.string(), meaning="the method and a hash of everything that decides the training"),
     Column(name="checkpoint_id", type=pa.string(), meaning="content hash of the weights that were evaluated"),
     Column(name="dataset", type=pa.string(), meaning="data set trained on, such as cifar10"),
     Column(name="model", type=pa.string(), meaning="network, such as wrn_40_4"),
