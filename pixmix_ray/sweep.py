@@ -229,12 +229,19 @@ def _put(node: object, path: list[str], value: object, text: str) -> object:
         mapping = node or {}
         return {**mapping, step: _put(mapping.get(step), rest, value, text)}
     if isinstance(node, list):
-        names = [str(item.get("name")) if isinstance(item, dict) else str(item) for item in node]
-        if step not in names and not (step.isdigit() and int(step) < len(node)):
-            raise RequestError(f"--set {text!r}: no {step!r} in the list; it holds {', '.join(names)}")
-        place = names.index(step) if step in names else int(step)
+        place = _place(node, step, text)
         return [*node[:place], _put(node[place], rest, value, text), *node[place + 1 :]]
     raise RequestError(f"--set {text!r}: {step!r} lies below a plain value")
+
+
+def _place(parts: list[Any], step: str, text: str) -> int:
+    """The index of the part that `step` names or counts."""
+    names = [str(part.get("name")) if isinstance(part, dict) else str(part) for part in parts]
+    if step in names:
+        return names.index(step)
+    if step.isdigit() and int(step) < len(parts):
+        return int(step)
+    raise RequestError(f"--set {text!r}: no {step!r} in the list; it holds {', '.join(names)}")
 
 
 def _typed(value: object) -> object:
