@@ -21,7 +21,7 @@ from pixmix_ray.results.provenance import code_version, hardware, library_versio
 from pixmix_ray.training import Recipe, TrainingData, train
 
 NUM_PICTURES = 2048
-REPEATS = 5
+REPEATS = 3
 
 
 def pictures_per_second(method: Method, recipe: Recipe, data: TrainingData) -> float:

@@ -5,6 +5,8 @@ import os
 ENVIRONMENT = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # results go to our own store; the loggers cost 5 files a trial
     "RAY_ENABLE_AUTO_CONNECT": "0",  # else Tune starts another cluster when an interrupt has closed ours
+    # else the worker that waits for the first checkpoint is ended after a second, and its imports are paid again
+    "RAY_idle_worker_killing_time_threshold_ms": "3600000",
     "RAY_AIR_NEW_OUTPUT": "0",  # Tune's own progress tables
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # else Ray warns of a coming change for tasks without a GPU

@@ -81,11 +81,11 @@ class _Run:
         self.in_flight: dict[ray.ObjectRef[Evaluated], Cell] = {}
         self.stop = threading.Event()
         self.failures: list[Failure] = []
+        self.is_warm = False
         self.breakdown = "Ray Tune stopped before the trial ended"
 
     def to_the_end(self) -> list[Failure]:
         """Run until nothing is left."""
-        warm_up(self.plan.sweep.resources.evaluation)
         training = self._start_training()
         try:
             while training.is_alive() or not self.events.empty() or self.waiting or self.in_flight:
@@ -123,12 +123,19 @@ class _Run:
                 return
             trial = trials[event.trial_id]
             if event.progress is not None:
+                self._warm_up_once()
                 self.watcher.epoch_done(trial, event.progress)
             elif event.failure is not None:
                 self._fail_trial(trial, event.failure)
             elif event.is_done:
                 self.watcher.trial_done(trial)
                 self.waiting.extend(self.by_trial.pop(trial.id, []))
+
+    def _warm_up_once(self) -> None:
+        """Have a worker ready for the first checkpoint; only now, or a trainer actor would take it."""
+        if not self.is_warm:
+            self.is_warm = True
+            warm_up(self.plan.sweep.resources.evaluation)
 
     def _fail_trial(self, trial: Trial, why: str) -> None:
         self.failures.append(Failure(label=f"{trial.label} ({trial.id})", reason=why))
