@@ -20,8 +20,8 @@ class Recipe(Settings):
         weight_decay: on all parameters; none means the method's own (5e-4, for Mixup 1e-4).
         flip: mirror half of the pictures; switch it off where left and right matter, as in digits.
         crop_padding: pixels of black border before the random crop.
-        precision: float32, or bfloat16 autocast (about a fifth faster on CPUs with AVX-512 BF16 or AMX, more on GPUs).
-        channels_last: memory layout; faster in every case measured so far.
+        precision: float32, or bfloat16 autocast, which is faster where the processor has it (docs/speed.md).
+        channels_last: memory layout; faster in every case measured so far (docs/speed.md).
     """
 
     epochs: int = Field(100, ge=1)
