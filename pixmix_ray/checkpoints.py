@@ -23,6 +23,7 @@ class Checkpoint:
     """A trained network and what a results row says of it.
 
     Attributes:
+        source: where it was read from, for messages.
         trial_id: names the folder of its cells.
         checkpoint_id: hash of the file of its weights.
         dataset: what it is evaluated on.
@@ -31,6 +32,7 @@ class Checkpoint:
         described: the columns dataset, model, method, mixing_set, k, beta, seed, settings of its rows.
     """
 
+    source: str
     trial_id: str
     checkpoint_id: str
     dataset: Part[Dataset]
@@ -58,6 +60,7 @@ def trained(trial: Trial, store: Store) -> Checkpoint:
     if content_id(content) != done.get("checkpoint_id"):
         raise CheckpointError(f"{path} in {store.uri} was damaged: delete the folder of the trial and run again")
     return Checkpoint(
+        source=f"{path} in {store.uri}",
         trial_id=trial.id,
         checkpoint_id=done["checkpoint_id"],
         dataset=trial.dataset,
@@ -173,6 +176,7 @@ def _foreign(file: Path, dataset: Part[Dataset], model: Part[Model]) -> Checkpoi
         "model": model.identity(),
     }
     return Checkpoint(
+        source=str(file),
         trial_id=f"external-{short_hash(settings)}",
         checkpoint_id=checkpoint_id,
         dataset=dataset,

@@ -206,7 +206,7 @@ def evaluate_here(
 
 def _frozen(checkpoint: Checkpoint, data: ImageData, device: torch.device) -> nn.Module:
     network = checkpoint.model.settings.build(data.num_classes)
-    fit_weights(network, dict(checkpoint.weights), f"checkpoint {checkpoint.trial_id}")
+    fit_weights(network, dict(checkpoint.weights), checkpoint.source)
     network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in the stub
     return network.eval().requires_grad_(requires_grad=False)
 
