@@ -326,7 +326,10 @@ def test_the_published_error_of_a_foreign_resnet20_comes_out(tmp_path: Path) -> 
 def test_an_interrupt_stops_cleanly_and_says_how_to_go_on(experiment: Path) -> None:
     """The fault: Ctrl-C after the second epoch."""
     command = [*PROGRAM, "run", str(experiment), "--set", "training.epochs=500"]
-    interrupted = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    # a shell starts background jobs with the interrupt ignored, and children inherit that
+    interrupted = subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
+    )
     assert interrupted.stderr is not None
     for line in interrupted.stderr:
         if "epoch" in line and "epoch 1/" not in line and "[cells" in line:
