@@ -176,7 +176,7 @@ def read_sweep(file: Path, overrides: Iterable[str] = ()) -> Sweep:
     except OSError as error:
         raise RequestError(f"cannot read the experiment file {file}: {error.strerror}") from None
     except (yaml.YAMLError, ValueError) as error:  # ValueError: bytes that are no UTF-8, or a date that does not exist
-        raise RequestError(f"{file} is not YAML: {' '.join(str(error).split())}") from None
+        raise RequestError(f"cannot read {file} as YAML: {' '.join(str(error).split())}") from None
     if not isinstance(raw, dict):
         raise RequestError(f"{file} must be a mapping of keys to values, such as 'dataset: digits'")
     for text in overrides:
