@@ -1,0 +1,56 @@
+"""The commands: parse, build one object, call one function, print. Results go to stdout, progress to stderr.
+
+    sweeps      run, plan, status: an experiment file and its results folder
+    results     evaluate, rescore, table, pareto: checkpoints and measurements
+    parts       list, pictures: what can be named in an experiment file
+    speed       speed augment, corruptions, evaluate
+    console     how lines are printed, and the arguments that several commands take
+
+Exit codes: 0 all done, 1 some trial or cell failed (named with its reason), 2 the request is wrong and nothing started,
+130 interrupted.
+"""
+
+import os
+import sys
+import warnings
+from functools import cache
+from pathlib import Path
+
+import typer
+
+from pixmix_ray.cli import parts, results, speed, sweeps
+from pixmix_ray.cli.console import fail, tell
+from pixmix_ray.errors import PixmixRayError, RequestError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    help="Train and evaluate safe image classifiers on a Ray cluster.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+for room in (sweeps, results, parts):
+    app.add_typer(room.commands)
+app.add_typer(speed.commands, name="speed")
+
+
+def main() -> None:
+    """The entry point: turns our errors into one line and an exit code."""
+    _look_for_modules_here()
+    show_once = cache(lambda text: tell(f"warning: {text}", "yellow"))
+    warnings.showwarning = lambda message, *_: show_once(str(message))
+    try:
+        app()
+    except RequestError as error:
+        fail(str(error), 2)
+    except PixmixRayError as error:
+        fail(str(error), 1)
+
+
+def _look_for_modules_here() -> None:
+    """Let `module:Class` name a file in the current folder, here and in the workers of a local Ray."""
+    here = str(Path.cwd())
+    sys.path.insert(0, here)
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")]))

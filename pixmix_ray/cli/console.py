@@ -1,0 +1,38 @@
+"""What all commands share: the two consoles, and how an argument or option is written."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn, Optional
+
+import typer
+from rich.console import Console
+
+out = Console(width=None if sys.stdout.isatty() else 160)  # a file or a pipe has no width: don't cut tables to 80
+log = Console(stderr=True)
+
+ExperimentFile = Annotated[Path, typer.Argument(metavar="FILE", help="An experiment file (YAML).", show_default=False)]
+Results = Annotated[str, typer.Argument(metavar="RESULTS", help="A results folder or URI.", show_default=False)]
+Overrides = Annotated[
+    Optional[list[str]],  # noqa: UP045  # typer reads this form on every Python that we support
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the file, such as training.epochs=1."),
+]
+Objectives = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(help="Comma-separated benchmark.metric; default: clean error and the paper's safety measures."),
+]
+
+
+def say(text: str, style: str = "") -> None:
+    """A line of the result, as it is: brackets are no markup, and a long line is not broken."""
+    out.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+def tell(text: str, style: str = "") -> None:
+    """A line about what happens, likewise, to stderr."""
+    log.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+def fail(message: str, code: int) -> NoReturn:
+    """End the process with one line that says why."""
+    tell(f"pixmix-ray: {message}")
+    sys.exit(code)

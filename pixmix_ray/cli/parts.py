@@ -1,0 +1,57 @@
+"""What can be named in an experiment file: list, pictures."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pixmix_ray.cli.console import out, say
+from pixmix_ray.errors import UnknownNameError
+
+commands = typer.Typer()
+
+
+@commands.command("list", epilog="Example: pixmix-ray list methods")
+def show_list(
+    kind: Annotated[str, typer.Argument(help="methods, mixing-sets, datasets, models or benchmarks.")],
+) -> None:
+    """List what can be named in an experiment file, with settings and defaults."""
+    from pixmix_ray.plugins import TABLES
+    from pixmix_ray.report.overview import parts_table
+
+    if kind not in TABLES:
+        raise UnknownNameError("kind of part", kind, TABLES)
+    out.print(parts_table(TABLES[kind]))
+
+
+@commands.command(epilog="Example: pixmix-ray pictures fractals --sheet fractals.png --complexity")
+def pictures(
+    mixing_set: Annotated[
+        str,
+        typer.Argument(
+            metavar="SET", help="A mixing set: a name, a+b, or a mapping such as '{name: fractals, seed: 1}'."
+        ),
+    ],
+    sheet: Annotated[Path | None, typer.Option(help="Write a contact sheet here, a PNG.")] = None,
+    complexity: Annotated[bool, typer.Option("--complexity", help="Show how complex the pictures are.")] = False,
+    out_file: Annotated[
+        Path | None, typer.Option("--out", help="Write complexity here, a row a crop (Parquet).")
+    ] = None,
+    count: Annotated[int, typer.Option(min=1, help="How many crops to look at.")] = 64,
+    side: Annotated[int, typer.Option(min=1, help="Their side in pixels.")] = 64,
+    seed: Annotated[int, typer.Option(min=0, help="Picks the crops.")] = 0,
+) -> None:
+    """Look at a mixing set, cropped as in training: a contact sheet, and measures of complexity."""
+    from pixmix_ray.report import sheet as report
+
+    sample = report.sampled(report.parse_mixing_set(mixing_set), count, side, seed)
+    say(f"{sample.label}: {sample.total} pictures, version {sample.version}")
+    if sheet is not None:
+        report.write_sheet(sample.crops, sheet)
+        say(f"{count} crops of {side} pixels: {sheet}")
+    if complexity or out_file is not None:
+        measures = report.measured(sample.crops)
+        out.print(report.complexity_table(sample, measures))
+        if out_file is not None:
+            report.write_measures(sample, measures, out_file)
+            say(f"measures: {out_file}")

@@ -1,0 +1,105 @@
+"""Checkpoints and measurements: evaluate, rescore, table, pareto."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pixmix_ray.cli.console import Objectives, Overrides, Results, out, say, tell
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+commands = typer.Typer()
+
+
+@commands.command(
+    epilog="Example: pixmix-ray evaluate --checkpoint cifar10_resnet20.th --model cifar_resnet --dataset cifar10 "
+    "--set dataset.root=data --benchmarks clean,adversaries"
+)
+def evaluate(
+    checkpoint: Annotated[str, typer.Option(help="A trial's folder or URI, or a state_dict file of anybody's.")],
+    benchmarks: Annotated[str, typer.Option(help="Comma-separated names.")],
+    model: Annotated[str | None, typer.Option(help="For a foreign file: the model's name.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="For a foreign file: the data set's name.")] = None,
+    results: Annotated[str | None, typer.Option(help="Folder for the rows; default: not kept.")] = None,
+    overrides: Overrides = None,
+) -> None:
+    """Evaluate one checkpoint in this process, without Ray: one of ours, or a state_dict file."""
+    from pixmix_ray.checkpoints import Request
+    from pixmix_ray.report.overview import measurements_table
+    from pixmix_ray.work import evaluate_here
+
+    names = tuple(name.strip() for name in benchmarks.split(","))
+    asked = Request(
+        checkpoint=checkpoint, benchmarks=names, model=model, dataset=dataset, overrides=tuple(overrides or ())
+    )
+    opened, runs = asked.open()
+    for run_of, measurements in evaluate_here(opened, runs, results):
+        out.print(measurements_table(run_of.name, measurements))
+        for note in run_of.benchmark.settings.notes():
+            say(f"{run_of.name}: {note}")
+
+
+@commands.command(epilog="Example: pixmix-ray rescore results/quickstart --benchmarks clean,anomalies")
+def rescore(
+    results: Results,
+    benchmarks: Annotated[str | None, typer.Option(help="Comma-separated names; default: all.")] = None,
+    write: Annotated[bool, typer.Option("--write", help="Rewrite the cells that differ.")] = False,
+) -> None:
+    """Measure stored predictions anew, without a network: check the stored numbers, or add new metrics."""
+    from pixmix_ray.results.rescore import rescore as rescored_cells
+
+    counts: dict[str, int] = {}
+    names = () if benchmarks is None else tuple(name.strip() for name in benchmarks.split(","))
+    for cell in rescored_cells(results, names, write=write):
+        counts[cell.state] = counts.get(cell.state, 0) + 1
+        if cell.reason:
+            say(f"{cell.state} {cell.path}: {cell.reason}")
+    say("cells: " + ", ".join(f"{count} {state}" for state, count in counts.items()))
+    if "different" in counts:
+        raise typer.Exit(1)
+
+
+@commands.command(epilog="Example: pixmix-ray pareto results/quickstart --objectives clean.error,corruptions.mce")
+def pareto(results: Results, objectives: Objectives = None) -> None:
+    """Show which methods are on the Pareto front and what dominates the others."""
+    from pixmix_ray.report.tables import configuration_labels, front_lines, measures_table
+    from pixmix_ray.results import dominance
+
+    frame, names = _measurements(results, objectives)
+    judged = dominance(frame, names)
+    judged = judged.assign(label=configuration_labels(judged))  # the same names in the table and in the lines
+    out.print(measures_table(judged[judged["on_front"]], names))
+    for line in front_lines(judged, names):
+        say(line)
+
+
+@commands.command("table", epilog="Example: pixmix-ray table results/quickstart --markdown")
+def show_table(
+    results: Results,
+    objectives: Objectives = None,
+    markdown: Annotated[bool, typer.Option(help="As Markdown, for a document.")] = False,
+) -> None:
+    """Show method by safety measure, the best of each column marked."""
+    from pixmix_ray.report.tables import markdown_table, measures_table
+    from pixmix_ray.results.pareto import by_configuration
+
+    frame, names = _measurements(results, objectives)
+    wide = by_configuration(frame, names)
+    if markdown:
+        print(markdown_table(wide, names))  # noqa: T201  # not wrapped to the width of the terminal
+    else:
+        out.print(measures_table(wide, names))
+
+
+def _measurements(results: str, objectives: str | None) -> "tuple[pd.DataFrame, list[str]]":
+    """The rows of a results folder, one variant of each benchmark, and the objectives to show."""
+    from pixmix_ray.results import default_objectives, read
+    from pixmix_ray.results.pareto import one_variant
+
+    frame, left_out = one_variant(read(results))
+    for line in left_out:
+        tell(line)
+    if objectives is None:
+        return frame, default_objectives(frame)
+    return frame, [name.strip() for name in objectives.split(",")]

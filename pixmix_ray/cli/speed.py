@@ -1,0 +1,90 @@
+"""Speed on this machine: speed augment, corruptions, evaluate."""
+
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+from pixmix_ray.cli.console import out, say, tell
+
+if TYPE_CHECKING:
+    from pixmix_ray.speed import Grid
+
+commands = typer.Typer(
+    help="Measure speed on this machine.", no_args_is_help=True, epilog="Example: pixmix-ray speed augment --size 224"
+)
+
+
+@commands.command("augment", epilog="Example: pixmix-ray speed augment --methods pixmix,augmix --size 224 --markdown")
+def speed_augment(
+    methods: Annotated[
+        str | None, typer.Option(help="Comma-separated names; default: all that change pictures and need no files.")
+    ] = None,
+    size: Annotated[int, typer.Option(help="Side of the pictures: 32 or 224.")] = 32,
+    threads: Annotated[int, typer.Option(help="Threads of torch.")] = 1,
+    repeats: Annotated[int, typer.Option(help="Measurements of each, of which the median counts.")] = 5,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    batch: Annotated[
+        int | None, typer.Option(help="Pictures at once; default: 512 of size 32, 32 of 224; more on cuda.")
+    ] = None,
+    markdown: Annotated[bool, typer.Option(help="As Markdown, for a document.")] = False,
+) -> None:
+    """Measure how fast the methods augment on this machine, each beside its peers in the same run."""
+    from pixmix_ray.speed import SpeedRequest, augmentation_rates, heading, rates_grid
+
+    names = [] if methods is None else [name.strip() for name in methods.split(",")]
+    request = SpeedRequest.read(
+        {"methods": names, "size": size, "threads": threads, "repeats": repeats, "device": device, "batch": batch},
+        "speed augment",
+    )
+    grid = rates_grid(augmentation_rates(request, tell), size)
+    _show_grid(heading(request), grid, markdown)
+
+
+@commands.command("corruptions", epilog="Example: pixmix-ray speed corruptions --family c --size 224 --markdown")
+def speed_corruptions(
+    family: Annotated[str | None, typer.Option(help="c, c_bar or p; default: all three.")] = None,
+    size: Annotated[int, typer.Option(help="Side of the pictures: 32 or 224.")] = 32,
+    severity: Annotated[int, typer.Option(help="Of C and C-bar: 1 to 5.")] = 3,
+    repeats: Annotated[int, typer.Option(help="Measurements of each, of which the median counts.")] = 3,
+    markdown: Annotated[bool, typer.Option(help="As Markdown, for a document.")] = False,
+) -> None:
+    """Measure how fast test pictures are corrupted on this machine, beside installed peers in the same run."""
+    from pixmix_ray.speed import CorruptionSpeedRequest, corruption_rates, corruptions_grid, corruptions_heading
+
+    request = CorruptionSpeedRequest.read(
+        {"family": family, "size": size, "severity": severity, "repeats": repeats}, "speed corruptions"
+    )
+    grid = corruptions_grid(corruption_rates(request, tell))
+    _show_grid(corruptions_heading(request), grid, markdown)
+
+
+@commands.command("evaluate", epilog="Example: pixmix-ray speed evaluate --set model.depth=16 --set pictures=1000")
+def speed_evaluate(
+    model: Annotated[str, typer.Option(help="The model's name.")] = "wide_resnet",
+    overrides: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--set", metavar="KEY=VALUE", help="model.depth=16, corruptions=[fog], severity=1, ..."),
+    ] = None,
+    batch: Annotated[
+        int | None, typer.Option(help="Pictures that the network alone gets at once; default: as in an evaluation.")
+    ] = None,
+    threads: Annotated[int, typer.Option(help="Threads of torch.")] = 1,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    markdown: Annotated[bool, typer.Option(help="As Markdown, for a document.")] = False,
+) -> None:
+    """Measure how much of a network's own speed is left when benchmarks evaluate it on this machine."""
+    from pixmix_ray.speed import EvaluationSpeedRequest, evaluation_grid, evaluation_heading, evaluation_rates
+
+    values = {"model": model, "batch": batch, "threads": threads, "device": device}
+    request = EvaluationSpeedRequest.asked(values, overrides or ())
+    grid = evaluation_grid(evaluation_rates(request, tell))
+    _show_grid(evaluation_heading(request), grid, markdown)
+
+
+def _show_grid(heading: str, grid: "Grid", markdown: bool) -> None:
+    """What was measured and how."""
+    say(f"{heading}\n")
+    if markdown:
+        print(grid.markdown())  # noqa: T201  # not wrapped to the width of the terminal
+    else:
+        out.print(grid.table())
