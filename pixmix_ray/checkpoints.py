@@ -12,7 +12,7 @@ from torch import Tensor
 from pixmix_ray.datasets import Dataset
 from pixmix_ray.errors import CheckpointError, RequestError
 from pixmix_ray.models import Model, parse_weights, read_weights
-from pixmix_ray.plugins import BENCHMARKS, DATASETS, MODELS, Part
+from pixmix_ray.plugins import BENCHMARKS, DATASETS, MODELS, Part, named_code
 from pixmix_ray.results.store import Store, trial_file
 from pixmix_ray.sweep import override
 from pixmix_ray.trial import BenchmarkRun, Trial, short_hash
@@ -90,6 +90,7 @@ class Request:
         model: for a file: its architecture's name.
         dataset: for a file: the data set's name.
         overrides: `key.path=value` below dataset, model and benchmarks.
+        is_trusted: whether the classes that the file of a trial names as module:Class may be imported.
     """
 
     checkpoint: str
@@ -97,6 +98,7 @@ class Request:
     model: str | None = None
     dataset: str | None = None
     overrides: tuple[str, ...] = ()
+    is_trusted: bool = False
 
     def open(self) -> tuple[Checkpoint, list[BenchmarkRun]]:
         """The checkpoint and the benchmarks, validated.
@@ -128,7 +130,7 @@ class Request:
         if "://" in where or Path(where).is_dir():
             if self.model is not None or self.dataset is not None:
                 raise RequestError(f"{where} is a trial of ours: leave --model and --dataset out")
-            return _stored(where if "://" in where else str(Path(where).resolve()))
+            return _stored(where if "://" in where else str(Path(where).resolve()), is_trusted=self.is_trusted)
         if not Path(where).is_file():
             raise CheckpointError(f"no checkpoint {where}: give RESULTS/trials/TRIAL, or a file of weights")
         if self.model is None or self.dataset is None:
@@ -147,7 +149,7 @@ class _Stored:
     store: Store
 
 
-def _stored(where: str) -> _Stored:
+def _stored(where: str, *, is_trusted: bool) -> _Stored:
     """The trial whose folder is RESULTS/trials/TRIAL."""
     results, _, trial_id = where.rpartition("/trials/")
     store = Store(results or where)
@@ -155,6 +157,8 @@ def _stored(where: str) -> _Stored:
     values = store.read_json(path) if results else None
     if values is None:
         raise CheckpointError(f"{where} is no trial of ours: give RESULTS/trials/TRIAL, or a file of weights")
+    if not is_trusted and (named := named_code(values)):
+        raise CheckpointError(f"{path} in {store.uri} asks to import {named[0]!r}: if you trust it, add --trust")
     try:
         return _Stored(trial=Trial.load(values), store=store)
     except (KeyError, TypeError, ValueError) as error:

@@ -17,6 +17,16 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 
+def one_line(text: object, limit: int = 200) -> str:
+    r"""Somebody else's words, such as another library's error, as one printable line of at most `limit` letters.
+
+    >>> one_line(ValueError("bad \x1b[1m header\nin  the file"))
+    'bad [1m header in the file'
+    """
+    printable = "".join(letter if letter.isprintable() else " " for letter in str(text))
+    return " ".join(printable.split())[:limit]
+
+
 class PixmixRayError(Exception):
     """The root of every error that this package raises on purpose."""
 

@@ -151,6 +151,21 @@ class Table(Generic[T]):
         return cast(type[T], found)
 
 
+def named_code(values: object) -> list[str]:
+    """The names `module:Class` anywhere in JSON values that describe parts: what reading those would import.
+
+    >>> named_code({"model": {"name": "theirs:Net"}, "mixing_set": {"name": "join", "sets": [{"name": "fractals"}]}})
+    ['theirs:Net']
+    """
+    if isinstance(values, Mapping):
+        name = values.get("name")
+        own = [name] if isinstance(name, str) and ":" in name else []
+        return own + [found for value in values.values() for found in named_code(value)]
+    if isinstance(values, list):
+        return [found for value in values for found in named_code(value)]
+    return []
+
+
 def _imported(name: str) -> object:
     module, _, attribute = name.partition(":")
     try:

@@ -23,6 +23,7 @@ def evaluate(
     dataset: Annotated[str | None, typer.Option(help="For a foreign file: the data set's name.")] = None,
     results: Annotated[str | None, typer.Option(help="Folder for the rows; default: not kept.")] = None,
     overrides: Overrides = None,
+    trust: Annotated[bool, typer.Option("--trust", help="Import classes that the trial's file names.")] = False,
 ) -> None:
     """Evaluate one checkpoint in this process, without Ray: one of ours, or a state_dict file."""
     from pixmix_ray.checkpoints import Request
@@ -31,7 +32,12 @@ def evaluate(
 
     names = tuple(name.strip() for name in benchmarks.split(","))
     asked = Request(
-        checkpoint=checkpoint, benchmarks=names, model=model, dataset=dataset, overrides=tuple(overrides or ())
+        checkpoint=checkpoint,
+        benchmarks=names,
+        model=model,
+        dataset=dataset,
+        overrides=tuple(overrides or ()),
+        is_trusted=trust,
     )
     opened, runs = asked.open()
     for run_of, measurements in evaluate_here(opened, runs, results):

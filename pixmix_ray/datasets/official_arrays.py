@@ -12,6 +12,7 @@ another shape is a DataError before any work, and so are labels other than those
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
 from typing import cast
 
 import numpy as np
@@ -26,7 +27,17 @@ NUM_SEVERITIES = 5
 LABELS = "the labels of the test set, five times over"
 CORRUPTED = "five severities of the test pictures, one after the other"
 # What NumPy raises for files that were cut off, changed, or hold pickled objects.
-BROKEN = (ValueError, EOFError, SyntaxError, TypeError, LookupError, RuntimeError, OverflowError, MemoryError)
+BROKEN = (
+    ValueError,
+    EOFError,
+    SyntaxError,
+    TokenError,  # headers of old files are read as Python's tokens
+    TypeError,
+    LookupError,
+    RuntimeError,
+    OverflowError,
+    MemoryError,
+)
 SAMPLE = 16  # sequences whose first frame is compared with the test picture
 FAR = 3.0  # grey levels on average: the published first frames are the test pictures, up to a rounding
 

@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
 
-from pixmix_ray.errors import ResultsError
+from pixmix_ray.errors import ResultsError, one_line
 
 
 class Store:
@@ -129,8 +129,7 @@ class Store:
 
     def damaged(self, path: str, error: Exception) -> ResultsError:
         """The error for a file that cannot be read."""
-        reason = " ".join(str(error).split())[:200]
-        return ResultsError(f"{path} in {self.uri} is damaged: {reason}. Delete it and run again")
+        return ResultsError(f"{path} in {self.uri} is damaged: {one_line(error)}. Delete it and run again")
 
     def write_table(self, path: str, table: pa.Table) -> None:
         """Write a Parquet file whole."""

@@ -1,0 +1,172 @@
+"""Files made to do harm: each is refused in one line by an error of ours, and nothing of it is run or written."""
+
+import io
+import json
+import os
+import pickle
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from pixmix_ray.checkpoints import Request
+from pixmix_ray.datasets.cifar_files import CIFAR10, read_batch
+from pixmix_ray.datasets.official_arrays import picture_array
+from pixmix_ray.datasets.picture_files import rgb_picture
+from pixmix_ray.datasets.picture_source import array_images
+from pixmix_ray.errors import RequestError
+from pixmix_ray.mixing_sets.sources import read_source
+from pixmix_ray.models import read_weights
+from pixmix_ray.results.schema import MEASUREMENTS
+from pixmix_ray.results.store import Store
+from pixmix_ray.sweep import read_sweep
+
+
+class _Command:
+    """Unpickled without restriction, it makes a file."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[str, int]]:
+        return os.mkdir, (str(self.marker), 0o700)
+
+
+def _torch_file(marker: Path) -> bytes:
+    buffer = io.BytesIO()
+    torch.save({"state_dict": {"weight": torch.ones(1)}, "extra": _Command(marker)}, buffer)
+    return buffer.getvalue()
+
+
+def _npy(marker: Path) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, np.array([_Command(marker)], dtype=object), allow_pickle=True)
+    return buffer.getvalue()
+
+
+def _npz(marker: Path) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("images.npy", _npy(marker))
+    return buffer.getvalue()
+
+
+def _experiment(marker: Path) -> bytes:
+    return f"results: r\ndataset: digits\nmethods: !!python/object/apply:os.mkdir ['{marker}']\n".encode()
+
+
+def _parquet_with_pickle(marker: Path) -> bytes:
+    """A column of pickles where numbers should be, and metadata that name a class to build."""
+    table = pa.table({"value": pa.array([pickle.dumps(_Command(marker))])})
+    extension = {"ARROW:extension:name": "arrow.py_extension_type", "ARROW:extension:metadata": b"pickle"}
+    field = table.schema.field("value").with_metadata(extension | {"pandas": pickle.dumps(_Command(marker))})
+    buffer = io.BytesIO()
+    pq.write_table(table.cast(pa.schema([field])), buffer)
+    return buffer.getvalue()
+
+
+def _bomb(_: Path) -> bytes:
+    """A PNG of a few hundred bytes whose header says 60,000 x 60,000 pixels."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(999))) + chunk(b"IEND", b"")
+    )
+
+
+def _zip_bomb(_: Path) -> bytes:
+    """A picture of 300 MB of zeros in an archive of 300 kB."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.png", bytes(300 * 2**20))
+    return buffer.getvalue()
+
+
+def _huge_npy(_: Path) -> bytes:
+    """A header that promises more bytes than any machine has."""
+    buffer = io.BytesIO()
+    header = {"descr": "|u1", "fortran_order": False, "shape": (2**40, 2**10, 2**10, 3)}
+    np.lib.format.write_array_header_1_0(buffer, header)
+    return buffer.getvalue() + bytes(64)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attack:
+    """A file, made by `content` to make the folder that it is given when run, and the reader that must refuse it."""
+
+    name: str
+    file: str
+    content: Callable[[Path], bytes]
+    read: Callable[[Path], object]
+
+
+ATTACKS = [
+    Attack(name="checkpoint", file="w.pth", content=_torch_file, read=read_weights),
+    Attack(
+        name="pickle called checkpoint",
+        file="w.pt",
+        content=lambda marker: pickle.dumps(_Command(marker)),
+        read=read_weights,
+    ),
+    Attack(
+        name="CIFAR batch",
+        file="data_batch_1",
+        content=lambda marker: pickle.dumps({"data": _Command(marker), "labels": [1]}),
+        read=lambda file: read_batch(CIFAR10, file),
+    ),
+    Attack(name="array", file="p.npy", content=_npy, read=array_images),
+    Attack(name="archive of arrays", file="p.npz", content=_npz, read=array_images),
+    Attack(
+        name="official array", file="fog.npy", content=_npy, read=lambda file: picture_array(file, (-1,), "pictures")
+    ),
+    Attack(name="huge array", file="p.npy", content=_huge_npy, read=array_images),
+    Attack(name="experiment file", file="e.yaml", content=_experiment, read=read_sweep),
+    Attack(
+        name="cell",
+        file="c.parquet",
+        content=_parquet_with_pickle,
+        read=lambda file: Store(file.parent).read_table(file.name, MEASUREMENTS),
+    ),
+    Attack(name="picture", file="p.png", content=_bomb, read=rgb_picture),
+    Attack(
+        name="zip of pictures", file="p.zip", content=_zip_bomb, read=lambda file: [p.rgb() for p in read_source(file)]
+    ),
+]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # torch's, of a pickle that is no file of its own
+@pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)
+def test_a_hostile_file_is_refused_in_one_line_and_runs_nothing(attack: Attack, tmp_path: Path) -> None:
+    marker, file = tmp_path / "ran", tmp_path / attack.file
+    file.write_bytes(attack.content(marker))
+    with pytest.raises(RequestError) as caught:
+        attack.read(file)
+    assert str(caught.value).isprintable() and attack.file in str(caught.value)
+    assert not marker.exists()
+
+
+def test_a_trial_that_names_code_imports_nothing_unless_trusted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "evil_part.py").write_text(f"import os\nos.mkdir({str(tmp_path / 'ran')!r})\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    folder = tmp_path / "results" / "trials" / "baseline-000000000000"
+    folder.mkdir(parents=True)
+    (folder / "trial.json").write_text(json.dumps({"mixing_set": None, "dataset": {"name": "evil_part:Set"}}))
+    with pytest.raises(RequestError, match="asks to import 'evil_part:Set': if you trust it, add --trust"):
+        Request(checkpoint=str(folder), benchmarks=("clean",)).open()
+    assert not (tmp_path / "ran").exists()
+    with pytest.raises(RequestError, match="cannot import"):  # trusted, it is imported, and holds no such class
+        Request(checkpoint=str(folder), benchmarks=("clean",), is_trusted=True).open()
+    assert (tmp_path / "ran").exists()
