@@ -48,8 +48,16 @@ def show_plan(file: ExperimentFile, overrides: Overrides = None) -> None:
 
 
 @commands.command(epilog="Example: pixmix-ray status results/quickstart")
-def status(results: Results) -> None:
+def status(
+    results: Results,
+    watch: Annotated[bool, typer.Option("--watch", help="Go on showing it until interrupted.")] = False,
+) -> None:
     """Show the trials and cells of a results folder: done, in progress, failed and why."""
+    if watch:
+        from pixmix_ray.report.watch import watch as watch_results
+
+        watch_results(results, out)
+        return
     from pixmix_ray.report.overview import status_table
     from pixmix_ray.results.status import read_status
 
@@ -62,7 +70,7 @@ def status(results: Results) -> None:
 
 def _run(plan: "Plan", address: str | None) -> "list[Failure]":
     """Run the plan on Ray; the trials and cells that failed."""
-    from pixmix_ray.distributed import probe, run_plan, session
+    from pixmix_ray.distributed import cluster_use, probe, run_plan, session
     from pixmix_ray.report.progress import ProgressView
 
     tell(_counts(plan))
@@ -70,7 +78,7 @@ def _run(plan: "Plan", address: str | None) -> "list[Failure]":
         probe(address)
     plan.sweep.prepare()
     try:
-        with session(address), ProgressView(plan, log) as view:
+        with session(address), ProgressView(plan, log, cluster_use) as view:
             return run_plan(plan, view)
     except KeyboardInterrupt:
         fail("interrupted; what is done is kept: run the same command again to go on", 130)

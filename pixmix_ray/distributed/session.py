@@ -72,6 +72,13 @@ def node_resources() -> list[Share]:
     return [Share(cpus=int(found.get("CPU", 0)), gpus=int(found.get("GPU", 0))) for found in alive]
 
 
+def cluster_use() -> dict[str, tuple[float, float]]:
+    """How much of the connected cluster's CPUs and GPUs is handed out, and how much there is."""
+    total, free = ray.cluster_resources(), ray.available_resources()  # type: ignore[no-untyped-call]
+    kinds = [kind for kind in ("CPU", "GPU") if total.get(kind, 0) > 0]
+    return {kind: (round(total[kind] - free.get(kind, 0), 4), total[kind]) for kind in kinds}
+
+
 def trials_at_once(nodes: Sequence[Share], resources: Resources) -> int:
     """How many trials may train at once so that one evaluation's share stays free somewhere, but at least one.
 

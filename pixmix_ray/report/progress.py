@@ -1,38 +1,54 @@
-"""Progress of a run: a live view on a terminal, plain lines elsewhere. All of it goes to stderr."""
+"""Progress of a run: a live view on a terminal, plain lines elsewhere. All of it goes to stderr.
+
+The live view is a table of the trials in training and of the cells being measured, below it counts, rates and the time
+left, and what is in use of the cluster and of this machine. What is worth keeping (a trial or cell that ended, a
+failure with its reason) is printed above it as it comes.
+"""
 
 import time
 from collections import defaultdict
+from collections.abc import Callable, Mapping
 from statistics import mean
 
 from rich.console import Console, Group
 from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
 from rich.text import Text
 
+from pixmix_ray.report.machine import machine_use
 from pixmix_ray.results import Cell, Plan
 from pixmix_ray.trial import Trial
 from pixmix_ray.work import Progress
 
 SECONDS_BETWEEN_LINES = 2.0
+SECONDS_BETWEEN_USES = 5.0
+MOST_ROWS = 20  # of the live view
+
+Use = Mapping[str, tuple[float, float]]
+"""A kind of resource, such as CPU: how much of it is in use, and how much there is."""
 
 
 class ProgressView:
     """Shows what a run does; use it as a context manager."""
 
-    def __init__(self, plan: Plan, console: Console) -> None:
-        """Count what the plan still has to do; `console` is where it is shown."""
+    def __init__(self, plan: Plan, console: Console, cluster_use: Callable[[], Use] = dict) -> None:
+        """Count what the plan still has to do; `console` is where it is shown, `cluster_use` asks the cluster."""
         self._console = console
+        self._cluster_use = cluster_use
+        self._use, self._use_read = "", float("-inf")
         self._live = Live(console=console, refresh_per_second=4, transient=True) if console.is_terminal else None
         self._started = time.monotonic()
         self._last_line = 0.0
         self._epochs_left = {trial.id: trial.training.epochs for trial in plan.trials_to_run()}
-        self._training: dict[str, str] = {}
+        self._training: dict[str, tuple[str, Progress]] = {}
+        self._measuring: dict[Cell, float] = {}
         self._cells_left: dict[str, int] = defaultdict(int)
         self._cells_of: dict[str, list[str]] = defaultdict(list)
         for cell in plan.cells_to_run():
             self._cells_left[cell.run.name] += 1
             self._cells_of[cell.trial.id].append(cell.run.name)
         self._cells_done = len(plan.cells) - sum(self._cells_left.values())
-        self._cells_running = 0
         self._failed = 0
         self._epoch_seconds: list[float] = []
         self._cell_seconds: dict[str, list[float]] = defaultdict(list)
@@ -50,8 +66,8 @@ class ProgressView:
         """Show the epoch."""
         self._epochs_left[trial.id] = progress.epochs - progress.epoch
         self._epoch_seconds.append(progress.seconds)
+        self._training[trial.id] = trial.label, progress
         state = f"epoch {progress.epoch}/{progress.epochs}, loss {progress.loss:.3f}, {progress.seconds:.1f} s"
-        self._training[trial.id] = f"{trial.label}: {state}"
         if time.monotonic() - self._last_line > SECONDS_BETWEEN_LINES or progress.epoch == progress.epochs:
             self._line(f"{trial.label}: {state}")
 
@@ -71,7 +87,7 @@ class ProgressView:
 
     def cell_started(self, cell: Cell) -> None:
         """Count it."""
-        self._cells_running += 1
+        self._measuring[cell] = time.monotonic()
 
     def cell_done(self, cell: Cell, seconds: float) -> None:
         """Show it."""
@@ -89,11 +105,31 @@ class ProgressView:
     def tick(self) -> None:
         """Redraw the live view."""
         if self._live:
-            lines = [Text(f"  training {state}") for state in self._training.values()]
-            self._live.update(Group(*lines, Text(self._summary(), style="bold")))
+            self._live.update(Group(self._work(), Text(self._summary(), style="bold"), Text(self._in_use())))
+
+    def _work(self) -> Table:
+        """A row for each trial in training, then for each cell that is being measured."""
+        table = Table.grid(padding=(0, 1))
+        for label, progress in list(self._training.values())[:MOST_ROWS]:
+            bar = ProgressBar(total=progress.epochs, completed=progress.epoch, width=20)
+            epoch = f"epoch {progress.epoch}/{progress.epochs}"
+            table.add_row(Text(label), bar, epoch, f"loss {progress.loss:.3f}", f"{progress.seconds:.1f} s an epoch")
+        for cell, since in list(self._measuring.items())[: MOST_ROWS - table.row_count]:
+            table.add_row(Text(cell.label), "", "measuring", "", f"for {time.monotonic() - since:.0f} s")
+        if (hidden := len(self._training) + len(self._measuring) - table.row_count) > 0:
+            table.add_row(f"and {hidden} more")
+        return table
+
+    def _in_use(self) -> str:
+        """What is in use, asked now and then."""
+        if time.monotonic() - self._use_read > SECONDS_BETWEEN_USES:
+            self._use_read = time.monotonic()
+            cluster = [f"{kind} {used:g} of {total:g}" for kind, (used, total) in self._cluster_use().items()]
+            self._use = "; ".join([*(["in use: " + ", ".join(cluster)] if cluster else []), machine_use().line()])
+        return self._use
 
     def _cell_ended(self, cell: Cell) -> None:
-        self._cells_running -= 1
+        self._measuring.pop(cell, None)
         self._cells_left[cell.run.name] -= 1
 
     def _line(self, text: str, *, lasting: bool = False) -> None:
@@ -107,12 +143,19 @@ class ProgressView:
         )
 
     def _summary(self) -> str:
-        left = sum(self._cells_left.values()) - self._cells_running
+        left = sum(self._cells_left.values()) - len(self._measuring)
         failed = f", {self._failed} failed" if self._failed else ""
         return (
-            f"cells: {self._cells_done} done, {self._cells_running} running, {left} left{failed}; "
-            f"epochs left: {sum(self._epochs_left.values())}; {self._time_left()}"
+            f"cells: {self._cells_done} done, {len(self._measuring)} running, {left} left{failed}; "
+            f"epochs left: {sum(self._epochs_left.values())}; {self._rates()}{self._time_left()}"
         )
+
+    def _rates(self) -> str:
+        """Epochs and cells a minute so far, once there are some."""
+        minutes = max(time.monotonic() - self._started, 1e-9) / 60
+        counts = {"epochs": len(self._epoch_seconds), "cells": sum(map(len, self._cell_seconds.values()))}
+        shown = [f"{count / minutes:.3g} {what}" for what, count in counts.items() if count]
+        return f"{' and '.join(shown)} a minute; " if shown else ""
 
     def _time_left(self) -> str:
         """Time left if the work goes on at the rate so far, work being seconds of epochs and of cells."""

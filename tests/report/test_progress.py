@@ -268,3 +268,20 @@ def test_on_a_terminal_what_is_lasting_is_printed_above_the_live_view(plan: Call
     text = shown.file.getvalue()
     assert "baseline seed 0: trained" in text
     assert "baseline seed 0 × clean: measured in 1.0 s" in text
+
+
+def test_the_live_view_shows_trials_cells_rates_and_what_is_in_use(plan: Callable[..., Plan], clock: Clock) -> None:
+    made = plan("training.epochs=4", "methods=[baseline, cutout]")
+    (_, cutout), (cell, _) = made.trials, made.cells
+    file = io.StringIO()
+    console = Console(file=file, width=120, force_terminal=True)
+    with ProgressView(made, console, lambda: {"CPU": (1.25, 2.0)}) as view:
+        clock.now += 30
+        view.epoch_done(cutout, epoch(1, 4))
+        view.cell_started(cell)
+        clock.now += 30
+        view.tick()
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", file.getvalue())
+    for part in ("cutout seed 0", "epoch 1/4", "baseline seed 0 × clean", "for 30 s", "1 epochs a minute"):
+        assert part in text
+    assert re.search(r"in use: CPU 1\.25 of 2; memory \d+\.\d of \d+\.\d GB", text)
