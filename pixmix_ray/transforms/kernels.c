@@ -236,13 +236,24 @@ void crop(const byte *in, const int64_t *top, const int64_t *left, const byte *i
     }
 }
 
-/* ---- values in [0, 1]; blending.py */
+/* ---- unit.py and blending.py: float32 values in [0, 1] */
 
 void to_unit(const byte *in, int64_t count, int threads, float *out) {
 #pragma omp parallel for num_threads(threads) if (threads > 1)
     for (int64_t i = 0; i < count; i++) out[i] = in[i] / 255.0f;
 }
 
+/* Rows boxes[0] <= y < boxes[1] and columns boxes[2] <= x < boxes[3] of each picture set to a value. */
+void paint(float *images, const int64_t *boxes, float value, int64_t count, int height, int width) {
+    for (int64_t n = 0; n < count; n++)
+        for (int c = 0; c < 3; c++)
+            for (int64_t y = boxes[n]; y < boxes[n + count]; y++) {
+                float *row = images + ((n * 3 + c) * height + y) * width;
+                for (int64_t x = boxes[n + 2 * count]; x < boxes[n + 3 * count]; x++) row[x] = value;
+            }
+}
+
+/* mixed * a + partner * b + shift, cut to [0, 1]; one coefficient of each kind for a picture of `size` values. */
 void add(float *mixed, const byte *partner, const float *a, const float *b, const float *shift, int64_t count,
          int64_t size, int threads) {
 #pragma omp parallel for num_threads(threads) if (threads > 1)
@@ -253,9 +264,9 @@ void add(float *mixed, const byte *partner, const float *a, const float *b, cons
         }
 }
 
-/* mixed * a + table[partner], with 256 values for each picture. */
-void scale_and_look_up(float *mixed, const byte *partner, const float *a, const float *table, int64_t count,
-                       int64_t size, int threads) {
+/* mixed * a + what a table of 256 values for each picture has for the partner's. */
+void look_up_and_add(float *mixed, const byte *partner, const float *a, const float *table, int64_t count,
+                     int64_t size, int threads) {
 #pragma omp parallel for num_threads(threads) if (threads > 1)
     for (int64_t n = 0; n < count; n++)
         for (int64_t i = n * size; i < (n + 1) * size; i++)

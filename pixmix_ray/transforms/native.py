@@ -36,17 +36,17 @@ _log = logging.getLogger(__name__)
 
 def library() -> ctypes.CDLL | None:
     """The compiled operations; None where they are switched off or cannot be made."""
-    return None if os.environ.get("PIXMIX_RAY_NATIVE") == "0" else _loaded(cache_folder())
+    return None if os.environ.get("PIXMIX_RAY_NATIVE") == "0" else _loaded()
 
 
-@cache
-def _loaded(folder: Path) -> ctypes.CDLL | None:
+@cache  # for good: what is loaded stays loaded
+def _loaded() -> ctypes.CDLL | None:
     compiler = shlex.split(os.environ.get("CC") or "cc")
     if shutil.which(compiler[0]) is None:
         _log.info("no C compiler %s: the image operations run in PyTorch alone", compiler[0])
         return None
     try:
-        return ctypes.CDLL(str(_compiled(compiler, folder)))
+        return ctypes.CDLL(str(_compiled(compiler, cache_folder())))
     except (OSError, subprocess.SubprocessError) as error:
         said = getattr(error, "stderr", None) or error
         _log.warning("%s could not be compiled, the image operations run in PyTorch alone: %s", SOURCE, said)
@@ -96,7 +96,7 @@ def operate(name: str, images: Tensor, parameters: Tensor | None = None, fill: i
         parameters: (N,) or (N, P), the parameters of each picture; none for an operation that takes none.
         fill: the value of what comes in from outside, 0 to 255.
     """
-    if images.device.type != "cpu" or images.shape[1] != 3 or (compiled := library()) is None:
+    if images.shape[1] != 3 or (compiled := _for(images)) is None:
         return None
     count, _, height, width = images.shape
     pictures = images.contiguous()
@@ -121,7 +121,7 @@ def crop(images: Tensor, top: Tensor, left: Tensor, is_flipped: Tensor, padding:
         is_flipped: bool (N,).
         padding: the width of the frame in pixels.
     """
-    if images.device.type != "cpu" or images.shape[1] != 3 or (compiled := library()) is None:
+    if images.shape[1] != 3 or (compiled := _for(images)) is None:
         return None
     count, _, height, width = images.shape
     pictures, tops, lefts = images.contiguous(), top.contiguous(), left.contiguous()
@@ -131,6 +131,66 @@ def crop(images: Tensor, top: Tensor, left: Tensor, is_flipped: Tensor, padding:
         *(ctypes.c_int64(count), height, width, torch.get_num_threads(), _address(made)),
     )
     return made
+
+
+def to_unit(images: Tensor) -> Tensor | None:
+    """uint8 values of any shape divided by 255, float32; None where PyTorch must do it."""
+    if images.dtype != torch.uint8 or (compiled := _for(images)) is None:
+        return None
+    values = images.contiguous()
+    made = torch.empty(values.shape)
+    compiled.to_unit(_address(values), ctypes.c_int64(values.numel()), torch.get_num_threads(), _address(made))
+    return made
+
+
+def paint_(images: Tensor, boxes: Tensor, value: float) -> bool:
+    """Set a box of each picture to `value`, in place; False where PyTorch must do it.
+
+    Args:
+        images: float32 (N, 3, H, W), changed.
+        boxes: int64 (4, N): top, bottom, left and right, in pixels, within the pictures.
+        value: of all channels.
+    """
+    if not images.is_contiguous() or (compiled := _for(images)) is None:
+        return False
+    count, _, height, width = images.shape
+    places = boxes.contiguous()
+    compiled.paint(
+        *(_address(images), _address(places), ctypes.c_float(value)), *(ctypes.c_int64(count), height, width)
+    )
+    return True
+
+
+def add_(mixed: Tensor, partner: Tensor, a: Tensor, b: Tensor, shift: Tensor) -> bool:
+    """`mixed` becomes a mixed + b partner + shift, cut to [0, 1]; False where PyTorch must do it.
+
+    Args:
+        mixed: float32 (N, 3, H, W), changed.
+        partner: uint8 (N, 3, H, W).
+        a: float32 (N,).
+        b: float32 (N,).
+        shift: float32 (N,).
+    """
+    return _mix("add", mixed, partner, a, b, shift)
+
+
+def look_up_and_add_(mixed: Tensor, partner: Tensor, a: Tensor, table: Tensor) -> bool:
+    """`mixed` becomes a mixed + what `table`, float32 (N, 256), has for `partner`; otherwise as `add_`."""
+    return _mix("look_up_and_add", mixed, partner, a, table)
+
+
+def _mix(name: str, mixed: Tensor, partner: Tensor, *numbers: Tensor) -> bool:
+    if not mixed.is_contiguous() or (compiled := _for(mixed)) is None:
+        return False
+    tensors = [mixed, partner.contiguous(), *(number.contiguous() for number in numbers)]
+    sizes = (len(mixed), mixed.shape[1:].numel())
+    getattr(compiled, name)(*map(_address, tensors), *map(ctypes.c_int64, sizes), torch.get_num_threads())
+    return True
+
+
+def _for(tensor: Tensor) -> ctypes.CDLL | None:
+    """The compiled operations, if they can do anything for this tensor."""
+    return library() if tensor.device.type == "cpu" else None
 
 
 def _address(tensor: Tensor) -> ctypes.c_void_p:
