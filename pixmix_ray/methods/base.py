@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from pixmix_ray.datasets import ImageData
 from pixmix_ray.settings import Settings
+from pixmix_ray.transforms import to_unit
 
 
 class Method(Settings):
@@ -67,7 +68,7 @@ class Method(Settings):
             pictures: uint8 (N, 3, H, W), one picture of the mixing set for each image, where `needs_pictures`.
             generator: where all draws come from; on the device of `images`.
         """
-        return images.float().div_(255)
+        return to_unit(images)
 
     def loss(self, network: nn.Module, images: Tensor, labels: Tensor, rng: np.random.Generator) -> Tensor:
         """The training loss of one batch, a scalar.

@@ -12,6 +12,7 @@ from pydantic import Field
 from torch import Tensor
 
 from pixmix_ray.methods.base import Method
+from pixmix_ray.transforms import paint_
 
 
 class Cutout(Method):
@@ -33,16 +34,12 @@ class Cutout(Method):
         """The pictures with one square of 0.5 each: float32 (N, 3, H, W) in [0, 1]; see `Method.augment`."""
         count, _, height, width = images.shape
         length = self.length or max(1, min(height, width) // 2)
-        centres = torch.rand(2, count, 1, generator=generator, device=images.device)
-        rows = _is_covered(centres[0], height, length)
-        columns = _is_covered(centres[1], width, length)
-        hole = (rows.unsqueeze(2) & columns.unsqueeze(1)).unsqueeze(1)
-        # exact, and faster than filling by a mask, which is not vectorised
-        return super().augment(images, pictures, generator).mul_((~hole).float()).add_(hole.float().mul_(0.5))
+        centres = torch.rand(2, count, generator=generator, device=images.device)
+        boxes = torch.stack([*_edges(centres[0], height, length), *_edges(centres[1], width, length)])
+        return paint_(super().augment(images, pictures, generator), boxes, 0.5)
 
 
-def _is_covered(uniform: Tensor, size: int, length: int) -> Tensor:
-    """Which of `size` positions a hole of `length` covers, its centre drawn by U(0, 1) (N, 1): bool (N, size)."""
+def _edges(uniform: Tensor, size: int, length: int) -> tuple[Tensor, Tensor]:
+    """Start and end, int64 (N,), of holes of `length` in `size` positions, their centres drawn by U(0, 1) (N,)."""
     start = (uniform * size).long() - length // 2
-    position = torch.arange(size, device=uniform.device)
-    return (position >= start) & (position < start + length)
+    return start.clamp_min(0), (start + length).clamp_max(size)

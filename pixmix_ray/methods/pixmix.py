@@ -26,12 +26,13 @@ from torch import Tensor
 from pixmix_ray.errors import RequestError
 from pixmix_ray.methods.base import Method, MethodRun, Setup
 from pixmix_ray.methods.iterative import IterativeRun
-from pixmix_ray.transforms import ALL, NINE, OPERATIONS, blending, operation_parameter
-from pixmix_ray.transforms.choice import grouped, pieces
+from pixmix_ray.transforms import ALL, NINE, OPERATIONS, blending, operation_parameter, to_unit
+from pixmix_ray.transforms.choice import copy_rows_, grouped, pieces
 
 _SETS = {"all": ALL, "nine": NINE}
 _NAMES_BY_SIZE: dict[object, str] = {13: "all", 9: "nine"}
 _CHUNK = 2**21  # values; on a processor, the states of more pictures than this leave the caches: slower at 224 pixels
+_PIECE = 2**17  # values of a round that are mixed together, several times over
 _COPY_SHARE = {"both": 0.5, "augmented": 1.0, "pictures": 0.0, "iterative": 0.5}
 
 
@@ -183,22 +184,18 @@ def mix(images: Tensor, pictures: Tensor, draws: Draws, operations: tuple[str, .
     source[:, 1:] += count
     source.view(-1)[copies] = torch.arange(2 * count, len(sources), device=images.device)
 
-    # all states of the mixtures: what they start from, then the results in the order of `steps`, round after round
-    states = torch.empty((count + len(steps), *images.shape[1:]), device=images.device)
-    torch.div(sources.index_select(0, source[:, 0]), 255, out=states[:count])
-    state = torch.arange(count, device=images.device).unsqueeze(1).repeat(1, 1 + k)
+    # the mixtures, from what they start from on; a round changes those that it mixes
+    mixed = to_unit(sources.index_select(0, source[:, 0]))
     row, column = steps // max(k, 1), steps % max(k, 1)
-    state[row, column + 1] = torch.arange(count, len(states), device=images.device)
-    before, partner = state[row, column], source[row, column + 1]
-    a, b = draws.a[row, column], draws.b[row, column]
+    partner, a, b = source[row, column + 1], draws.a[row, column], draws.b[row, column]
     for number, whole in enumerate(step_parts):  # even: the sums of a round, odd: its products
         blend_ = blending.multiply_ if number % 2 else blending.add_
-        for piece in pieces(whole, images):
+        for piece in pieces(whole, images, _PIECE):
             part = slice(piece.start - num_copies, piece.stop - num_copies)
-            mixed = states[count + part.start : count + part.stop]
-            torch.index_select(states[: count + part.start], 0, before[part], out=mixed)
-            blend_(mixed, sources.index_select(0, partner[part]), a[part], b[part])
-    return states.index_select(0, state.gather(1, draws.rounds.unsqueeze(1)).squeeze(1))
+            changed = mixed.index_select(0, row[part])
+            blend_(changed, sources.index_select(0, partner[part]), a[part], b[part])
+            copy_rows_(mixed, row[part], changed)
+    return mixed
 
 
 def _augment(sources: Tensor, copies: Tensor, draws: Draws, parts: dict[str, slice]) -> None:

@@ -43,4 +43,4 @@ class Normalise(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Normalised pictures, (N, 3, H, W)."""
-        return (images - self.mean) / self.std
+        return (images - self.mean).div_(self.std)

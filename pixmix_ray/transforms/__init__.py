@@ -20,7 +20,9 @@ from pixmix_ray.transforms import blending, colour, geometry
 from pixmix_ray.transforms.choice import apply_each, pieces
 from pixmix_ray.transforms.cropping import crop_with_padding, flip_and_crop
 from pixmix_ray.transforms.levels import ALL, NINE, operation_parameter
+from pixmix_ray.transforms.painting import paint_
 from pixmix_ray.transforms.resizing import random_boxes, random_resized_crop, resized_crop
+from pixmix_ray.transforms.unit import to_unit
 
 __all__ = [
     "ALL",
@@ -32,9 +34,11 @@ __all__ = [
     "crop_with_padding",
     "flip_and_crop",
     "operation_parameter",
+    "paint_",
     "random_boxes",
     "random_resized_crop",
     "resized_crop",
+    "to_unit",
 ]
 
 Images = TypeVar("Images", NDArray[np.uint8], Tensor)

@@ -11,6 +11,8 @@ so far and y the partner, both in [0, 1] (the paper's figure shows no clip, its 
 import torch
 from torch import Tensor
 
+from pixmix_ray.transforms import native
+
 
 def coefficients(uniform_a: Tensor, uniform_b: Tensor, is_beyond: Tensor, beta: float) -> tuple[Tensor, Tensor]:
     """The coefficients a and b, float32 of the arguments' shape; the larger `beta`, the closer to a = 1, b = 0.
@@ -38,7 +40,10 @@ def add_(mixed: Tensor, partner: Tensor, a: Tensor, b: Tensor) -> Tensor:
         a: float32 (N,).
         b: float32 (N,).
     """
-    weight_a, weight_b, shift = _columns(a, b / 255, (1 - a - b) / 2)
+    numbers = a, b / 255, (1 - a - b) / 2
+    if native.add_(mixed, partner, *numbers):
+        return mixed
+    weight_a, weight_b, shift = (number.view(-1, 1, 1, 1) for number in numbers)
     return mixed.mul_(weight_a).add_(partner.float().mul_(weight_b)).add_(shift).clamp_(0, 1)
 
 
@@ -57,10 +62,8 @@ def multiply_(mixed: Tensor, partner: Tensor, a: Tensor, b: Tensor) -> Tensor:
     # the partner has 256 values: what it contributes, b log2(2y) + a - 1, is a table (N, 256)
     values = torch.arange(256.0, device=mixed.device).mul_(2 / 255).clamp_min_(1e-37).log2_()
     table = torch.addcmul((a - 1).unsqueeze(1), b.unsqueeze(1), values)
-    contribution = table.gather(1, partner.flatten(1).long()).view_as(mixed)
-    return mixed.log2_().mul_(a.view(-1, 1, 1, 1)).add_(contribution).exp2_().clamp_max_(1)
-
-
-def _columns(*coefficients: Tensor) -> list[Tensor]:
-    """Coefficients (N,) so that they broadcast over (N, 3, H, W)."""
-    return [coefficient.view(-1, 1, 1, 1) for coefficient in coefficients]
+    logarithm = mixed.log2_()
+    if not native.look_up_and_add_(logarithm, partner, a, table):
+        contribution = table.gather(1, partner.flatten(1).long()).view_as(mixed)
+        logarithm.mul_(a.view(-1, 1, 1, 1)).add_(contribution)
+    return logarithm.exp2_().clamp_max_(1)
