@@ -49,6 +49,7 @@ from pixmix_ray.methods import (
 )
 from pixmix_ray.mixing_sets import (
     DeadLeaves,
+    FeatureVisualizations,
     FractalDb,
     Fractals,
     JoinedSets,
@@ -169,6 +170,23 @@ DATASETS: Table[Dataset] = Table(
 )
 
 
+MODELS: Table[Model] = Table(
+    "model",
+    Model,
+    {"wide_resnet": WideResNet, "cifar_resnet": CifarResNet, "torchvision_model": TorchvisionModel},
+)
+
+
+class FVis(FeatureVisualizations):
+    """Feature visualizations of a model that is named as in an experiment file; see `FeatureVisualizations`."""
+
+    @classmethod
+    def read_model(cls, spec: object, base: Path | None) -> tuple[str, Model]:
+        """Name and settings of the model."""
+        part = MODELS.read(spec, base)
+        return part.name, part.settings
+
+
 class Join(JoinedSets):
     """A join of sets that are named as in an experiment file; see `JoinedSets`."""
 
@@ -184,6 +202,7 @@ MIXING_SETS: Table[MixingSet] = Table(
     MixingSet,
     {
         "fractals": Fractals,
+        "fvis": FVis,
         "fractaldb": FractalDb,
         "dead_leaves": DeadLeaves,
         "spectrum_color_wmm": SpectrumColorWmm,
@@ -193,11 +212,6 @@ MIXING_SETS: Table[MixingSet] = Table(
         "join": Join,
     },
     join="join",
-)
-MODELS: Table[Model] = Table(
-    "model",
-    Model,
-    {"wide_resnet": WideResNet, "cifar_resnet": CifarResNet, "torchvision_model": TorchvisionModel},
 )
 METHODS: Table[Method] = Table(
     "method",

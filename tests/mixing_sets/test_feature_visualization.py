@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from pixmix_ray.methods.feature_visualization import Channel, activations, decorrelated, draw_channels, visualize
 from scipy import ndimage
 from torch import Tensor, nn
 
 from pixmix_ray.errors import RequestError
 from pixmix_ray.methods import feature_visualization
-from pixmix_ray.methods.feature_visualization import Channel, activations, decorrelated, draw_channels, visualize
 from pixmix_ray.models import CifarResNet, wide_resnet
 
 NETWORKS = {"wide_resnet": lambda: wide_resnet(10, 1), "cifar_resnet": lambda: CifarResNet(depth=8).build(10)}
