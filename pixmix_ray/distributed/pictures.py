@@ -47,12 +47,13 @@ def draw_as_tasks(work: ShardedWork, numbers: Sequence[int], progress: Progress)
     try:
         while waiting or in_flight:
             while waiting and len(in_flight) < 2 * round(places):  # so that a free place never waits for us
-                in_flight[task.remote(sent, number := waiting.popleft())] = number
+                number = waiting.popleft()
+                in_flight[task.remote(sent, number)] = number
             finished, _ = ray.wait(list(in_flight), num_returns=len(in_flight), timeout=POLL_SECONDS)
             for reference in finished:
-                number = in_flight.pop(reference)
+                done = in_flight.pop(reference)
                 try:
-                    work.write(number, ray.get(reference))
+                    work.write(done, ray.get(reference))
                 except ray.exceptions.RayError as error:
                     failures.append(" ".join(str(error).split())[-200:])
             progress.tell()

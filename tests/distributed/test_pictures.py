@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +10,9 @@ import pytest
 from numpy.typing import NDArray
 
 from pixmix_ray.distributed import pictures, prepare
-from pixmix_ray.mixing_sets import Fractals
-from pixmix_ray.mixing_sets.shard_work import ShardedWork
+from pixmix_ray.mixing_sets import Fractals, Pictures
+from pixmix_ray.mixing_sets.base import entry_name
+from pixmix_ray.mixing_sets.shard_work import Progress, ShardedWork
 from pixmix_ray.mixing_sets.shards import drawing_with, sharded_pictures
 from pixmix_ray.sweep import read_sweep
 
@@ -52,8 +53,8 @@ def log_of(folder: Path) -> list[tuple[int, int]]:
     return [(int(first), int(process)) for first, process in map(str.split, lines)]
 
 
-def values(found: object) -> list[int]:
-    return [int(found[index].max()) for index in range(len(found))]  # type: ignore[arg-type,index]  # Pictures
+def values(found: Pictures) -> list[int]:
+    return [int(found[index].max()) for index in range(len(found))]
 
 
 def test_a_task_that_is_killed_is_drawn_again_and_the_finished_ones_are_not(tmp_path: Path) -> None:
@@ -109,18 +110,16 @@ def test_a_sweep_is_prepared_with_the_same_pictures_as_without_ray(
 ) -> None:
     asked = list[list[int]]()
     draw = pictures.draw_as_tasks
-    monkeypatch.setattr(
-        pictures,
-        "draw_as_tasks",
-        lambda work, numbers, progress: (asked.append([*numbers]), draw(work, numbers, progress)),
-    )
-    sweep = read_sweep(experiment, ["methods=[pixmix]", "mixing_set={name: fractals, count: 6}", "dataset=digits"])
-    prepare(sweep)
-    side = sweep.dataset.settings.load().train_images.shape[1]
-    found = {file.name for file in (tmp_path / "cache").glob("pictures-fractals-*")}
-    assert asked == [[1, 2]] and any(not name.endswith(".lock") for name in found), (side, found)
-    made = Fractals(count=6).pictures(36)
+
+    def noted(work: ShardedWork, numbers: Sequence[int], progress: Progress) -> None:
+        asked.append([*numbers])
+        draw(work, numbers, progress)
+
+    monkeypatch.setattr(pictures, "draw_as_tasks", noted)
+    prepare(read_sweep(experiment, ["methods=[pixmix]", "mixing_set={name: fractals, count: 6}"]))
+    assert asked == [[1, 2]]
+    made = Fractals(count=6).pictures(36)  # for digits of 32 pixels
+    assert [file.name for file in (tmp_path / "cache").glob("pictures-*[0-9]")] == [entry_name(made.version, 36)]
     monkeypatch.setenv("PIXMIX_RAY_CACHE", str(tmp_path / "another"))
     monkeypatch.setattr("pixmix_ray.mixing_sets.shards.WORTH_SHARING", 1e9)
     assert np.array_equal(Fractals(count=6).pictures(36).pixels, made.pixels)
-    assert asked == [[1, 2]]  # the set of the sweep was made at that size

@@ -157,7 +157,7 @@ def test_pictures_are_moved_and_scaled_as_scipy_does_it() -> None:
     draws = torch.tensor([[0.0, 0.0, 0.0], [1.0, -1.0, 0.5], [-0.6, 0.2, -1.0]])
     found = moved(pictures, draws)
     torch.testing.assert_close(found[0], pictures[0])
-    for picture, draw, moved in zip(pictures.numpy(), draws.tolist(), found.numpy(), strict=True):
+    for picture, draw, image in zip(pictures.numpy(), draws.tolist(), found.numpy(), strict=True):
         scale, shifts = 1 + 0.1 * draw[0], np.array(draw[1:]) * 6 / 224 * 12
         offset = 5.5 - 5.5 / scale + shifts
         for channel in range(3):
@@ -168,7 +168,7 @@ def test_pictures_are_moved_and_scaled_as_scipy_does_it() -> None:
                 (12, 12),
                 order=1,
             )
-            np.testing.assert_allclose(moved[channel], expected, atol=1e-5)
+            np.testing.assert_allclose(image[channel], expected, atol=1e-5)
 
 
 def _blobs(size: int) -> tuple[Tensor, NDArray[np.float64]]:

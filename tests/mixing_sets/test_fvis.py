@@ -153,5 +153,5 @@ def test_mistakes_are_one_line(weights: Path, tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError, match="unknown model 'resnet'"):
         fvis(weights, model="resnet")
     for spec in ({}, {"weights": str(weights)}, {"model": "cifar_resnet"}, {"trial": "x", "weights": str(weights)}):
-        with pytest.raises(RequestError, match="fvis visualizes one network: give trial, .* or model and weights"):
+        with pytest.raises(RequestError, match=r"fvis visualizes one network: give trial, .* or model and weights"):
             MIXING_SETS.read({"name": "fvis", **spec})
