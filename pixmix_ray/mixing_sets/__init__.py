@@ -13,6 +13,7 @@ from pixmix_ray.mixing_sets.folder import PictureFolder
 from pixmix_ray.mixing_sets.fractaldb import FractalDb
 from pixmix_ray.mixing_sets.fractals import Fractals
 from pixmix_ray.mixing_sets.fvis import FeatureVisualizations
+from pixmix_ray.mixing_sets.generated import Generator, generated_pictures
 from pixmix_ray.mixing_sets.join import JoinedSets, names_in
 from pixmix_ray.mixing_sets.random_images import RandomImages
 from pixmix_ray.mixing_sets.spectrum_color_wmm import SpectrumColorWmm
@@ -23,6 +24,7 @@ __all__ = [
     "FeatureVisualizations",
     "FractalDb",
     "Fractals",
+    "Generator",
     "JoinedSets",
     "MixingSet",
     "PictureBank",
@@ -33,6 +35,7 @@ __all__ = [
     "StyleGanOriented",
     "cached_pictures",
     "crop_size_for",
+    "generated_pictures",
     "names_in",
     "shorter_side_for",
 ]
