@@ -43,6 +43,7 @@ from pixmix_ray.settings import DataPath, Settings
 
 VERSION = 1  # to be raised with any change of the pictures
 PIXELS_A_SHARD, MOST_A_SHARD = 2**19, 64  # of 36 pixels 64 pictures, of 224 ten: minutes on a core
+LONG = 2**24  # pixels times steps: half a minute on a core for a ResNet-20, and longer for others
 # The files of a trial that is done, as pixmix_ray.results.store has them, which is above this room.
 TRIAL_FILE, WEIGHTS_FILE, DONE_FILE = "trial.json", "model.safetensors", "done.json"
 
@@ -149,7 +150,8 @@ class FeatureVisualizations(MixingSet, ABC):
         if self.count > num_channels:
             times = f"{self.count / num_channels:.3g} times on average, each time from other noise"
             note = f"{self.count:,} pictures of {num_channels:,} channels, which are visualized {times}"
-        layout = Layout(ends=self._ends(), uses_network=True, note=note)
+        is_long = self.count * self.steps * self.size**2 > LONG
+        layout = Layout(ends=self._ends(), uses_network=True, is_long=is_long, note=note)
         return generated_pictures(self._generator(), self.count, shorter_side, layout)
 
     def _generator(self) -> Generator:

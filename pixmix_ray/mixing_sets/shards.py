@@ -33,12 +33,14 @@ class Layout:
 
     Attributes:
         ends: the index after the last picture of each shard, ascending; None: a shard is SHARD pictures.
-        uses_network: a network draws them, slowly on a CPU and on a GPU where there is one.
+        uses_network: a network draws them, on a GPU where there is one.
+        is_long: known to take long, so that the first shard is not tried here to find it out.
         note: what a person should know before they are drawn, in one line.
     """
 
     ends: tuple[int, ...] | None = None
     uses_network: bool = False
+    is_long: bool = False
     note: str | None = None
 
 
@@ -90,7 +92,7 @@ def sharded_pictures(
         tell = report or _to_stderr
         if layout.note:
             tell(f"drawing {version}: {layout.note}")
-        _draw_missing(work, Progress(work, tell))
+        _draw_missing(work, Progress(work, tell), is_long=layout.is_long)
         sides = np.full(count, side, dtype=np.int64)
         pieces = (work.read(number).reshape(-1, 3) for number in range(len(ends)))
         pixels = Streamed(shape=(count * side * side, 3), dtype=np.uint8, pieces=pieces)
@@ -107,14 +109,14 @@ def _to_stderr(line: str) -> None:
     sys.stderr.flush()
 
 
-def _draw_missing(work: ShardedWork, progress: Progress) -> None:
+def _draw_missing(work: ShardedWork, progress: Progress, *, is_long: bool) -> None:
     for leftover in work.folder.glob("*.part"):  # of a process that was killed
         leftover.unlink(missing_ok=True)
     if missing := work.missing():
         began = time.monotonic()
-        if not work.uses_network:  # else one shard alone may take long
+        if not is_long:
             work.make(missing.pop(0))
-        if missing and (work.uses_network or (time.monotonic() - began) * len(missing) > WORTH_SHARING):
+        if missing and (is_long or (time.monotonic() - began) * len(missing) > WORTH_SHARING):
             (_EXECUTOR.get() or draw_in_processes)(work, missing, progress)
     for number in work.missing():
         work.make(number)

@@ -198,9 +198,7 @@ def test_what_cannot_be_sent_is_drawn_here(monkeypatch: pytest.MonkeyPatch) -> N
     assert len(sharded_pictures("toy", SIDE, COUNT, lambda indices, side: drawn(indices, side))) == COUNT
 
 
-def test_shards_end_where_the_layout_says_and_a_network_does_not_wait_for_the_first(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_shards_end_where_the_layout_says_and_long_work_is_not_tried_here_first() -> None:
     asked: list[list[int]] = []
     lines: list[str] = []
 
@@ -212,7 +210,7 @@ def test_shards_end_where_the_layout_says_and_a_network_does_not_wait_for_the_fi
         asked.append(indices.tolist())
         return drawn(indices, side)
 
-    layout = Layout(ends=(1, 4, 6), uses_network=True, note="slowly")
+    layout = Layout(ends=(1, 4, 6), is_long=True, note="slowly")
     with drawing_with(executor):
         pictures = sharded_pictures("toy", SIDE, 6, draw, report=lines.append, layout=layout)
     assert asked == [[0, 1, 2], [1, 2, 3], [0], [4, 5]] and lines == ["drawing toy: slowly"]
