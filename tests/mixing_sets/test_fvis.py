@@ -155,3 +155,10 @@ def test_mistakes_are_one_line(weights: Path, tmp_path: Path) -> None:
     for spec in ({}, {"weights": str(weights)}, {"model": "cifar_resnet"}, {"trial": "x", "weights": str(weights)}):
         with pytest.raises(RequestError, match=r"fvis visualizes one network: give trial, .* or model and weights"):
             MIXING_SETS.read({"name": "fvis", **spec})
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_draws_the_same_pictures_every_time(weights: Path) -> None:
+    made = fvis(weights, steps=8, count=4)
+    assert np.array_equal(made.drawn(np.arange(4)), made.drawn(np.arange(4)))
