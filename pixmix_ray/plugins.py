@@ -5,7 +5,7 @@ them as entry points (group `pixmix_ray.methods` and so on), or an experiment fi
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from inspect import isabstract
@@ -49,6 +49,7 @@ from pixmix_ray.methods import (
 )
 from pixmix_ray.mixing_sets import (
     DeadLeaves,
+    FeatureVisualizations,
     FractalDb,
     Fractals,
     JoinedSets,
@@ -59,6 +60,7 @@ from pixmix_ray.mixing_sets import (
     StyleGanOriented,
     names_in,
 )
+from pixmix_ray.mixing_sets.dead_leaves import KINDS as DEAD_LEAVES_SHAPES
 from pixmix_ray.models import CifarResNet, Model, TorchvisionModel, WideResNet
 from pixmix_ray.settings import Settings
 
@@ -90,12 +92,14 @@ class Table(Generic[T]):
         base: the class that all are derived from.
         ours: those of this package.
         join: the name of the class that joins several of them; with one, a+b is short for {name: join, sets: [a, b]}.
+        short: names that stand for another name and some of its settings.
     """
 
     kind: str
     base: type[Settings]
     ours: Mapping[str, type[T]]
     join: str | None = None
+    short: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
 
     @property
     def group(self) -> str:
@@ -128,7 +132,7 @@ class Table(Generic[T]):
             return self._checked(_imported(name), name)
         if name in (known := self.known()):
             return known[name]
-        raise UnknownNameError(self.kind, name, known)
+        raise UnknownNameError(self.kind, name, [*known, *self.short])
 
     def read(self, spec: object, base: Path | None = None) -> Part[T]:
         """The part that an experiment file describes: a name alone, or a mapping of `name` and settings."""
@@ -138,6 +142,10 @@ class Table(Generic[T]):
             raise RequestError(f"{self.kind} must be a name, or a mapping with the key 'name', got {spec!r}")
         if self.join is not None and "+" in spec["name"]:
             spec = {**spec, "name": self.join, "sets": names_in(spec["name"])}
+        if (short := self.short.get(spec["name"])) is not None:
+            if twice := sorted((set(short) & set(spec)) - {"name"}):
+                raise RequestError(f"{spec['name']} sets {twice[0]} itself: leave it out, or name {short['name']}")
+            spec = {**spec, **short}
         settings = {str(key): value for key, value in spec.items() if key != "name"}
         found = self.find(spec["name"])
         ours = {part: name for name, part in self.ours.items()}
@@ -184,6 +192,23 @@ DATASETS: Table[Dataset] = Table(
 )
 
 
+MODELS: Table[Model] = Table(
+    "model",
+    Model,
+    {"wide_resnet": WideResNet, "cifar_resnet": CifarResNet, "torchvision_model": TorchvisionModel},
+)
+
+
+class FVis(FeatureVisualizations):
+    """Feature visualizations of a model that is named as in an experiment file; see `FeatureVisualizations`."""
+
+    @classmethod
+    def read_model(cls, spec: object, base: Path | None) -> tuple[str, Model]:
+        """Name and settings of the model."""
+        part = MODELS.read(spec, base)
+        return part.name, part.settings
+
+
 class Join(JoinedSets):
     """A join of sets that are named as in an experiment file; see `JoinedSets`."""
 
@@ -199,6 +224,7 @@ MIXING_SETS: Table[MixingSet] = Table(
     MixingSet,
     {
         "fractals": Fractals,
+        "fvis": FVis,
         "fractaldb": FractalDb,
         "dead_leaves": DeadLeaves,
         "spectrum_color_wmm": SpectrumColorWmm,
@@ -208,11 +234,8 @@ MIXING_SETS: Table[MixingSet] = Table(
         "join": Join,
     },
     join="join",
-)
-MODELS: Table[Model] = Table(
-    "model",
-    Model,
-    {"wide_resnet": WideResNet, "cifar_resnet": CifarResNet, "torchvision_model": TorchvisionModel},
+    # Table 4 calls the squares so
+    short={f"dead_leaves_{shape}": {"name": "dead_leaves", "shape": shape} for shape in DEAD_LEAVES_SHAPES},
 )
 METHODS: Table[Method] = Table(
     "method",

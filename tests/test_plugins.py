@@ -198,3 +198,14 @@ def test_a_broken_announcement_is_named_and_does_not_stop_our_own_names(
     announce(EntryPoint(name="broken", value=announced, group="pixmix_ray.methods"))
     assert METHODS.find("pixmix") is PixMix
     assert announced in refusal(METHODS, "broken")
+
+
+@pytest.mark.parametrize("shape", ["squares", "circles", "oriented", "mixed"])
+def test_the_name_of_table_4_stands_for_dead_leaves_of_that_shape(shape: str) -> None:
+    short = MIXING_SETS.read({"name": f"dead_leaves_{shape}", "count": 3})
+    whole = MIXING_SETS.read({"name": "dead_leaves", "shape": shape, "count": 3})
+    assert short == whole and whole.settings.label(whole.name) == f"dead_leaves_{shape}"
+    with pytest.raises(RequestError, match=f"dead_leaves_{shape} sets shape itself: leave it out, or name dead_leaves"):
+        MIXING_SETS.read({"name": f"dead_leaves_{shape}", "shape": "circles"})
+    with pytest.raises(UnknownNameError, match="did you mean 'dead_leaves_squares'"):
+        MIXING_SETS.read("dead_leaves_square")

@@ -41,20 +41,25 @@ def test_python_blocks_run(document: str, text: str, tmp_path: Path, monkeypatch
     exec(compile(text, document, "exec"), {})
 
 
-def test_the_example_of_a_method_of_ones_own_trains_by_module_and_by_entry_point(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def install_example(module: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Write the document's file `module` and announce it as the document does, as if a package were installed."""
     document = (ROOT / "experiments" / "README.md").read_text()
-    code = re.search(r"```python\n(# my_method.py\n.*?)```", document, re.S)
-    announcement = re.search(r'```toml\n\[project.entry-points."(.*?)"\]\n(.*?)```', document, re.S)
+    code = re.search(rf"```python\n(# {module}.py\n.*?)```", document, re.S)
+    announcement = re.search(rf'```toml\n\[project.entry-points."([^"]*)"\]\n([^`]*"{module}:[^`]*)```', document)
     assert code and announcement
-    (tmp_path / "my_method.py").write_text(code.group(1))
-    installed = tmp_path / "mine-1.0.dist-info"
+    (folder / f"{module}.py").write_text(code.group(1))
+    installed = folder / "mine-1.0.dist-info"
     installed.mkdir()
     (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1.0\n")
     group, line = announcement.groups()
     (installed / "entry_points.txt").write_text(f"[{group}]\n" + line.replace('"', ""))
-    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.syspath_prepend(folder)
+
+
+def test_the_example_of_a_method_of_ones_own_trains_by_module_and_by_entry_point(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install_example("my_method", tmp_path, monkeypatch)
     sets = ["training.epochs=1", "dataset.train_limit=64", f"results={tmp_path / 'results'}"]
     for name in ("my_method:GaussianNoise", "gaussian_noise"):
         sweep = read_sweep(
@@ -64,6 +69,24 @@ def test_the_example_of_a_method_of_ones_own_trains_by_module_and_by_entry_point
         (progress,) = train_trial(trial, Store(sweep.results), torch.device("cpu"))
         assert np.isfinite(progress.loss)
         assert trial.method.settings.identity() == {"sigma": 0.2}
+
+
+def test_the_example_of_a_mixing_set_of_ones_own_is_mixed_by_module_and_by_entry_point(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install_example("my_pictures", tmp_path, monkeypatch)
+    monkeypatch.setenv("PIXMIX_RAY_CACHE", str(tmp_path / "cache"))
+    sets = ["training.epochs=1", "dataset.train_limit=64", f"results={tmp_path / 'results'}", "methods=[pixmix]"]
+    for name in ("my_pictures:Waves", "waves"):
+        sweep = read_sweep(
+            ROOT / "experiments" / "quickstart.yaml", [*sets, f"mixing_set={{name: '{name}', count: 300}}"]
+        )
+        (trial,) = sweep.trials()
+        assert trial.pictures_version.startswith("waves-1-")
+        (progress,) = train_trial(trial, Store(sweep.results), torch.device("cpu"))
+        assert np.isfinite(progress.loss)
+    pictures = trial.mixing_set.settings.pictures(36) if trial.mixing_set else ()
+    assert len({pictures[index].tobytes() for index in range(len(pictures))}) == 300
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "experiments").glob("*.yaml")), ids=lambda file: file.name)

@@ -70,16 +70,17 @@ def status(
 
 def _run(plan: "Plan", address: str | None) -> "list[Failure]":
     """Run the plan on Ray; the trials and cells that failed."""
-    from pixmix_ray.distributed import cluster_use, probe, run_plan, session
+    from pixmix_ray.distributed import cluster_use, prepare, probe, run_plan, session
     from pixmix_ray.report.progress import ProgressView
 
     tell(_counts(plan))
     if address is not None:
         probe(address)
-    plan.sweep.prepare()
     try:
-        with session(address), ProgressView(plan, log, cluster_use) as view:
-            return run_plan(plan, view)
+        with session(address):
+            prepare(plan.sweep)
+            with ProgressView(plan, log, cluster_use) as view:
+                return run_plan(plan, view)
     except KeyboardInterrupt:
         fail("interrupted; what is done is kept: run the same command again to go on", 130)
 

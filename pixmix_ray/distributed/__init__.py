@@ -14,7 +14,8 @@ ENVIRONMENT = {
 for _name, _value in ENVIRONMENT.items():  # Ray reads some of them when it is imported
     os.environ.setdefault(_name, _value)
 
+from pixmix_ray.distributed.pictures import prepare  # noqa: E402
 from pixmix_ray.distributed.run import Failure, Watcher, run_plan  # noqa: E402
 from pixmix_ray.distributed.session import cluster_use, probe, session  # noqa: E402
 
-__all__ = ["Failure", "Watcher", "cluster_use", "probe", "run_plan", "session"]
+__all__ = ["Failure", "Watcher", "cluster_use", "prepare", "probe", "run_plan", "session"]

@@ -12,6 +12,8 @@ from pixmix_ray.mixing_sets.dead_leaves import DeadLeaves
 from pixmix_ray.mixing_sets.folder import PictureFolder
 from pixmix_ray.mixing_sets.fractaldb import FractalDb
 from pixmix_ray.mixing_sets.fractals import Fractals
+from pixmix_ray.mixing_sets.fvis import FeatureVisualizations
+from pixmix_ray.mixing_sets.generated import Generator, generated_pictures
 from pixmix_ray.mixing_sets.join import JoinedSets, names_in
 from pixmix_ray.mixing_sets.random_images import RandomImages
 from pixmix_ray.mixing_sets.spectrum_color_wmm import SpectrumColorWmm
@@ -19,8 +21,10 @@ from pixmix_ray.mixing_sets.stylegan_oriented import StyleGanOriented
 
 __all__ = [
     "DeadLeaves",
+    "FeatureVisualizations",
     "FractalDb",
     "Fractals",
+    "Generator",
     "JoinedSets",
     "MixingSet",
     "PictureBank",
@@ -31,6 +35,7 @@ __all__ = [
     "StyleGanOriented",
     "cached_pictures",
     "crop_size_for",
+    "generated_pictures",
     "names_in",
     "shorter_side_for",
 ]

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from pixmix_ray.mixing_sets.base import MixingSet, Pictures
-from pixmix_ray.mixing_sets.generated import Images, generated_pictures, generated_version
+from pixmix_ray.mixing_sets.generated import Generator, Images, generated_pictures
 from pixmix_ray.seeding import uniforms
 
 VERSION = 1  # to be raised with any change of the pictures
@@ -66,11 +66,14 @@ class DeadLeaves(MixingSet):
 
     def version(self) -> str:
         """`dead_leaves-`, the version of this generator, and a hash of the settings."""
-        return generated_version("dead_leaves", VERSION, self.identity())
+        return self._generator().set_version()
 
     def pictures(self, shorter_side: int) -> Pictures:
         """Square pictures; made once a machine (10,000 of them in three minutes on one core, of 256 pixels in six)."""
-        return generated_pictures(self.version(), self.count, shorter_side, CHUNK, self.drawn)
+        return generated_pictures(self._generator(), self.count, shorter_side)
+
+    def _generator(self) -> Generator:
+        return Generator(name="dead_leaves", version=VERSION, identity=self.identity(), chunk=CHUNK, draw=self.drawn)
 
     def drawn(self, indices: Ints) -> Images:
         """The pictures of these indices in their own size, (N, resolution, resolution, 3) uint8."""

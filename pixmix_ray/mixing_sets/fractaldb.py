@@ -22,7 +22,7 @@ from pydantic import Field
 from pixmix_ray.cache import cached_arrays
 from pixmix_ray.mixing_sets.base import MixingSet, Pictures
 from pixmix_ray.mixing_sets.chaos_game import MAX_MAPS, AffineSystems, Floats, Ints, paths
-from pixmix_ray.mixing_sets.generated import Images, generated_pictures, generated_version
+from pixmix_ray.mixing_sets.generated import Generator, Images, generated_pictures, generated_version
 from pixmix_ray.seeding import rng, uniforms
 
 VERSION = 1  # to be raised with any change of the pictures
@@ -55,11 +55,14 @@ class FractalDb(MixingSet):
 
     def version(self) -> str:
         """`fractaldb-`, the version of this generator, and a hash of the settings."""
-        return generated_version("fractaldb", VERSION, self.identity())
+        return self._generator().set_version()
 
     def pictures(self, shorter_side: int) -> Pictures:
         """Square pictures; made once a machine (10,000 of them in six minutes on one core, two for the search)."""
-        return generated_pictures(self.version(), self.count, shorter_side, CHUNK, self.drawn)
+        return generated_pictures(self._generator(), self.count, shorter_side)
+
+    def _generator(self) -> Generator:
+        return Generator(name="fractaldb", version=VERSION, identity=self.identity(), chunk=CHUNK, draw=self.drawn)
 
     def drawn(self, indices: Ints) -> Images:
         """The pictures of these indices in their own size, (N, SIDE, SIDE, 3) uint8, 0 or GREY."""

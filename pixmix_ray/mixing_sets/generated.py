@@ -7,17 +7,47 @@ Baradad et al., NeurIPS 2021). Those were files, so that they were resized as ev
 import hashlib
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pixmix_ray.datasets.picture_files import in_threads, resized
-from pixmix_ray.mixing_sets.base import Pictures, cached_pictures
+from pixmix_ray.datasets.picture_files import resized
+from pixmix_ray.mixing_sets.base import Pictures
+from pixmix_ray.mixing_sets.shards import Layout, sharded_pictures
 
 Images = NDArray[np.uint8]
 Draw = Callable[[NDArray[np.int64]], Images]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generator:
+    """What draws the pictures of a set, and what the set's version and manifest say of it.
+
+    Attributes:
+        name: of the generator.
+        version: raised with any change of its pictures.
+        identity: all that its pictures depend on beside, as JSON values.
+        chunk: how many are drawn at once.
+        draw: returns the pictures of some consecutive indices, (n, S, S, 3) uint8, each a function of its index alone.
+    """
+
+    name: str
+    version: int
+    identity: Mapping[str, Any]
+    chunk: int
+    draw: Draw
+
+    def set_version(self) -> str:
+        """The version of the set."""
+        return generated_version(self.name, self.version, self.identity)
+
+    def drawn(self, indices: NDArray[np.int64], side: int) -> Images:
+        """The pictures of some consecutive indices, reduced to sides of `side` pixels, (n, side, side, 3) uint8."""
+        parts = (self.draw(indices[start : start + self.chunk]) for start in range(0, len(indices), self.chunk))
+        return np.stack([np.asarray(resized(Image.fromarray(picture), side)) for part in parts for picture in part])
 
 
 def generated_version(name: str, version: int, identity: Mapping[str, Any]) -> str:
@@ -30,30 +60,21 @@ def generated_version(name: str, version: int, identity: Mapping[str, Any]) -> s
     return f"{name}-{version}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
-def generated_pictures(version: str, count: int, shorter_side: int, chunk: int, draw: Draw) -> Pictures:
-    """`count` square pictures with sides of `shorter_side` pixels; drawn once a machine, on all of its cores.
-
-    Args:
-        version: of the mixing set.
-        count: how many.
-        shorter_side: in pixels, at least 1.
-        chunk: how many are drawn at once, in one thread.
-        draw: returns the pictures of some consecutive indices, (n, S, S, 3) uint8, each a function of its index alone.
+def generated_pictures(
+    generator: Generator,
+    count: int,
+    shorter_side: int,
+    layout: Layout = Layout(),  # noqa: B008  # frozen
+) -> Pictures:
+    """`count` square pictures with sides of `shorter_side` pixels; drawn once a machine, in shards, on all its cores.
 
     Raises:
         DataError: `shorter_side` is below 1, or the cache cannot be written.
     """
-
-    def make() -> dict[str, NDArray[np.generic]]:
-        pixels = np.empty((count, shorter_side, shorter_side, 3), dtype=np.uint8)
-
-        def fill(start: int) -> None:
-            indices = np.arange(start, min(start + chunk, count))
-            for index, picture in zip(indices, draw(indices), strict=True):
-                pixels[index] = np.asarray(resized(Image.fromarray(picture), shorter_side))
-
-        in_threads(fill, range(0, count, chunk))
-        sides = np.full(count, shorter_side, dtype=np.int64)
-        return {"pixels": pixels.reshape(-1, 3), "heights": sides, "widths": sides}
-
-    return cached_pictures(version, shorter_side, make)
+    manifest = {
+        "generator": generator.name,
+        "generator_version": generator.version,
+        "settings": generator.identity,
+        "count": count,
+    }
+    return sharded_pictures(generator.set_version(), shorter_side, count, generator.drawn, manifest, layout=layout)

@@ -26,7 +26,7 @@ from scipy.ndimage import uniform_filter
 from scipy.special import ndtri
 
 from pixmix_ray.mixing_sets.base import MixingSet, Pictures
-from pixmix_ray.mixing_sets.generated import Images, generated_pictures, generated_version
+from pixmix_ray.mixing_sets.generated import Generator, Images, generated_pictures
 from pixmix_ray.mixing_sets.rank_matching import quantiles, with_values
 from pixmix_ray.mixing_sets.steerable_pyramid import Spectra, SteerablePyramid, steerable_pyramid
 from pixmix_ray.seeding import uniforms
@@ -65,11 +65,16 @@ class SpectrumColorWmm(MixingSet):
 
     def version(self) -> str:
         """`spectrum_color_wmm-`, the version of this generator, and a hash of the settings."""
-        return generated_version("spectrum_color_wmm", VERSION, self.identity())
+        return self._generator().set_version()
 
     def pictures(self, shorter_side: int) -> Pictures:
         """Square pictures; made once a machine (10,000 of them in 13 minutes on one core, of 256 pixels in an hour)."""
-        return generated_pictures(self.version(), self.count, shorter_side, CHUNK, self.drawn)
+        return generated_pictures(self._generator(), self.count, shorter_side)
+
+    def _generator(self) -> Generator:
+        return Generator(
+            name="spectrum_color_wmm", version=VERSION, identity=self.identity(), chunk=CHUNK, draw=self.drawn
+        )
 
     def drawn(self, indices: Ints) -> Images:
         """The pictures of these indices in their own size, (N, resolution, resolution, 3) uint8."""

@@ -30,7 +30,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pixmix_ray.mixing_sets.base import MixingSet, Pictures
-from pixmix_ray.mixing_sets.generated import Images, generated_pictures, generated_version
+from pixmix_ray.mixing_sets.generated import Generator, Images, generated_pictures
 from pixmix_ray.mixing_sets.pink_noise import pink_noise
 from pixmix_ray.mixing_sets.wavelet_bank import wavelet_bank
 from pixmix_ray.seeding import rng, uniforms
@@ -68,11 +68,16 @@ class StyleGanOriented(MixingSet):
 
     def version(self) -> str:
         """`stylegan_oriented-`, the version of this generator, and a hash of the settings."""
-        return generated_version("stylegan_oriented", VERSION, self.identity())
+        return self._generator().set_version()
 
     def pictures(self, shorter_side: int) -> Pictures:
         """Square pictures; made once a machine (10,000 of them in seven minutes on one core)."""
-        return generated_pictures(self.version(), self.count, shorter_side, CHUNK, self.drawn)
+        return generated_pictures(self._generator(), self.count, shorter_side)
+
+    def _generator(self) -> Generator:
+        return Generator(
+            name="stylegan_oriented", version=VERSION, identity=self.identity(), chunk=CHUNK, draw=self.drawn
+        )
 
     def drawn(self, indices: Ints) -> Images:
         """The pictures of these indices in their own size, (N, 256, 256, 3) uint8."""

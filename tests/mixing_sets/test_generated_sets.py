@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from torchvision.transforms import Resize
 
+from pixmix_ray.cache import read_manifest
 from pixmix_ray.errors import DataError, RequestError
 from pixmix_ray.mixing_sets import MixingSet, Pictures
+from pixmix_ray.mixing_sets.base import entry_name
 from pixmix_ray.mixing_sets.dead_leaves import DeadLeaves
 from pixmix_ray.mixing_sets.fractaldb import FractalDb
 from pixmix_ray.mixing_sets.spectrum_color_wmm import SpectrumColorWmm
@@ -51,6 +53,31 @@ def test_pictures_have_the_size_that_was_asked_for_and_are_made_once(
     assert first.version == mixing_set.version()
     monkeypatch.setattr(kind, "drawn", None)  # the second call opens what the first one made
     assert np.array_equal(mixing_set.pictures(36).pixels, first.pixels)
+
+
+@every_set
+def test_a_manifest_says_what_made_them_and_a_stop_loses_no_shard(
+    kind: type[MixingSet], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The fault: an interrupt while the second shard is drawn."""
+    monkeypatch.setattr("pixmix_ray.mixing_sets.shards.SHARD", 4)
+    mixing_set, whole, asked = made(kind, count=6, seed=9), kind.drawn, list[list[int]]()  # type: ignore[attr-defined]
+
+    def drawn(self: MixingSet, indices: NDArray[np.int64]) -> Images:
+        asked.append(indices.tolist())
+        if asked == [[0, 1, 2, 3], [4, 5]]:
+            raise KeyboardInterrupt
+        return cast(Images, whole(self, indices))
+
+    monkeypatch.setattr(kind, "drawn", drawn)
+    monkeypatch.setattr(import_module(kind.__module__), "CHUNK", 4)
+    with pytest.raises(KeyboardInterrupt):
+        mixing_set.pictures(20)
+    pictures = mixing_set.pictures(20)
+    assert asked == [[0, 1, 2, 3], [4, 5], [4, 5]] and len(pictures) == 6
+    manifest = read_manifest(entry_name(pictures.version, 20))
+    assert manifest is not None and manifest["settings"] == mixing_set.identity()
+    assert pictures.version.startswith(f"{manifest['generator']}-{manifest['generator_version']}-")
 
 
 @every_set

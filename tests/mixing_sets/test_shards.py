@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from pixmix_ray.cache import read_manifest
 from pixmix_ray.errors import DataError
 from pixmix_ray.mixing_sets import Pictures
-from pixmix_ray.mixing_sets.shards import SHARD, sharded_pictures
+from pixmix_ray.mixing_sets.shard_work import Progress, ShardedWork
+from pixmix_ray.mixing_sets.shards import SHARD, Layout, drawing_with, sharded_pictures
 
 COUNT = 5 * SHARD // 2  # two shards and a half
 SIDE = 2
@@ -159,7 +160,7 @@ def test_other_processes_draw_the_same(drawing: Path, monkeypatch: pytest.Monkey
     from drawing import draw  # type: ignore[import-not-found]  # written by the fixture
 
     monkeypatch.setattr("pixmix_ray.mixing_sets.shards.WORTH_SHARING", -1.0)
-    monkeypatch.setattr("pixmix_ray.mixing_sets.shards._num_cores", lambda: 2)
+    monkeypatch.setattr("pixmix_ray.mixing_sets.shard_processes._num_cores", lambda: 2)
     pictures = sharded_pictures("toy", SIDE, COUNT, draw)
     assert np.array_equal(images_of(pictures), expected())
     log = log_of(drawing)
@@ -173,7 +174,7 @@ def test_what_other_processes_leave_undone_is_drawn_here(drawing: Path, monkeypa
 
     monkeypatch.setenv("PARENT", str(os.getpid()))
     monkeypatch.setattr("pixmix_ray.mixing_sets.shards.WORTH_SHARING", -1.0)
-    monkeypatch.setattr("pixmix_ray.mixing_sets.shards._num_cores", lambda: 2)
+    monkeypatch.setattr("pixmix_ray.mixing_sets.shard_processes._num_cores", lambda: 2)
     lines: list[str] = []
     pictures = sharded_pictures("toy", SIDE, COUNT, draw_badly, report=lines.append)
     assert np.array_equal(images_of(pictures), expected())
@@ -192,9 +193,37 @@ def test_other_processes_end_with_the_one_that_was_killed(drawing: Path, cache: 
 
 def test_what_cannot_be_sent_is_drawn_here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pixmix_ray.mixing_sets.shards.WORTH_SHARING", -1.0)
-    monkeypatch.setattr("pixmix_ray.mixing_sets.shards._num_cores", lambda: 2)
-    monkeypatch.setattr("pixmix_ray.mixing_sets.shards._started", None)
+    monkeypatch.setattr("pixmix_ray.mixing_sets.shard_processes._num_cores", lambda: 2)
+    monkeypatch.setattr("pixmix_ray.mixing_sets.shard_processes._started", None)
     assert len(sharded_pictures("toy", SIDE, COUNT, lambda indices, side: drawn(indices, side))) == COUNT
+
+
+def test_shards_end_where_the_layout_says_and_long_work_is_not_tried_here_first() -> None:
+    asked: list[list[int]] = []
+    lines: list[str] = []
+
+    def executor(work: ShardedWork, numbers: Sequence[int], progress: Progress) -> None:
+        asked.append([*numbers])
+        work.make(numbers[1])  # and leaves the rest undone
+
+    def draw(indices: NDArray[np.int64], side: int) -> NDArray[np.uint8]:
+        asked.append(indices.tolist())
+        return drawn(indices, side)
+
+    layout = Layout(ends=(1, 4, 6), is_long=True, note="slowly")
+    with drawing_with(executor):
+        pictures = sharded_pictures("toy", SIDE, 6, draw, report=lines.append, layout=layout)
+    assert asked == [[0, 1, 2], [1, 2, 3], [0], [4, 5]] and lines == ["drawing toy: slowly"]
+    assert np.array_equal(images_of(pictures), expected(6))
+
+
+def test_an_executor_is_asked_for_what_would_take_long_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[int]] = []
+    with drawing_with(lambda work, numbers, progress: asked.append([*numbers])):
+        sharded_pictures("quick", SIDE, COUNT, drawn)
+        monkeypatch.setattr("pixmix_ray.mixing_sets.shards.WORTH_SHARING", -1.0)
+        sharded_pictures("slow", SIDE, COUNT, drawn)
+    assert asked == [[1, 2]]
 
 
 def test_a_side_below_one_is_an_error() -> None:

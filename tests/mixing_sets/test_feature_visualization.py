@@ -3,12 +3,21 @@
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor, nn
 
 from pixmix_ray.errors import RequestError
-from pixmix_ray.methods import feature_visualization
-from pixmix_ray.methods.feature_visualization import Channel, activations, decorrelated, draw_channels, visualize
+from pixmix_ray.mixing_sets import feature_visualization
+from pixmix_ray.mixing_sets.feature_visualization import (
+    Target,
+    activations,
+    decorrelated,
+    draw_channels,
+    layer_widths,
+    moved,
+    visualize,
+)
 from pixmix_ray.models import CifarResNet, wide_resnet
 
 NETWORKS = {"wide_resnet": lambda: wide_resnet(10, 1), "cifar_resnet": lambda: CifarResNet(depth=8).build(10)}
@@ -67,7 +76,7 @@ def test_the_network_is_left_as_it_is() -> None:
 def test_a_network_that_fails_is_left_as_it_is_too() -> None:
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(5, 4, 3)).train()
     with pytest.raises(RuntimeError, match="channels"):
-        activations(network, torch.rand(1, 3, 8, 8), [Channel(layer=1, number=0)])
+        activations(network, torch.rand(1, 3, 8, 8), [Target(layer="1", channel=0)])
     assert network.training
     assert not any(module._forward_hooks for module in network.modules())
 
@@ -83,7 +92,7 @@ def test_precision_and_gradient_mode_around_it_do_not_matter() -> None:
 def test_the_activation_is_the_mean_over_one_channel_of_the_convolutions_output() -> None:
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(inplace=True), nn.Conv2d(4, 5, 3, stride=2), nn.Flatten())
     pictures = torch.rand(3, 3, 9, 9, generator=_generator(1))
-    targets = [Channel(layer=1, number=4), Channel(layer=0, number=2), Channel(layer=1, number=0)]
+    targets = [Target(layer="2", channel=4), Target(layer="0", channel=2), Target(layer="2", channel=0)]
     first = network[0](pictures)
     expected = torch.stack(
         [
@@ -93,6 +102,16 @@ def test_the_activation_is_the_mean_over_one_channel_of_the_convolutions_output(
         ]
     )
     torch.testing.assert_close(activations(network, pictures, targets), expected)
+
+
+def test_a_neuron_is_the_activation_in_the_middle_of_the_map_and_a_linear_layer_has_one_of_each_channel() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 6))
+    pictures = torch.rand(4, 3, 9, 8, generator=_generator(1))
+    targets = [Target(layer=layer, channel=1, is_neuron=neuron) for layer in ("0", "3") for neuron in (False, True)]
+    maps, logits = network[0](pictures), network(pictures)  # maps of 7 x 6: the middle is (3, 3)
+    expected = torch.stack([maps[0, 1].mean(), maps[1, 1, 3, 3], logits[2, 1], logits[3, 1]])
+    torch.testing.assert_close(activations(network, pictures, targets), expected)
+    assert layer_widths(network) == {"0": 4, "3": 6}
 
 
 def test_the_pictures_of_a_chunk_do_not_change_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,7 +126,7 @@ def test_a_forward_pass_ends_at_the_last_convolution_asked_for() -> None:
     network, seen = _network(), []
     convolutions = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
     convolutions[-1].register_forward_hook(lambda *_: seen.append(True))
-    activations(network, torch.rand(1, 3, 16, 16), [Channel(layer=1, number=0)])
+    activations(network, torch.rand(1, 3, 16, 16), [Target(layer=list(layer_widths(network))[1], channel=0)])
     assert not seen
 
 
@@ -115,7 +134,7 @@ def test_convolutions_and_their_channels_are_drawn_uniformly() -> None:
     network = nn.Sequential(nn.Conv2d(3, 2, 1), nn.Conv2d(2, 4, 1))
     targets = draw_channels(network, 4000, _generator(1))
     assert [target.layer for target in targets] == sorted(target.layer for target in targets)
-    counts = np.bincount([2 * target.layer + target.number for target in targets])
+    counts = np.bincount([2 * int(target.layer) + target.channel for target in targets])
     expected = 4000 * np.array([1 / 4, 1 / 4, 1 / 8, 1 / 8, 1 / 8, 1 / 8])
     np.testing.assert_allclose(counts, expected, atol=4 * np.sqrt(1000))
 
@@ -136,9 +155,9 @@ def test_spectra_become_pictures_as_numpy_does_it(size: int) -> None:
 def test_pictures_are_moved_and_scaled_as_scipy_does_it() -> None:
     pictures = torch.rand(3, 3, 12, 12, generator=_generator(1))
     draws = torch.tensor([[0.0, 0.0, 0.0], [1.0, -1.0, 0.5], [-0.6, 0.2, -1.0]])
-    found = feature_visualization._moved(pictures, draws)
+    found = moved(pictures, draws)
     torch.testing.assert_close(found[0], pictures[0])
-    for picture, draw, moved in zip(pictures.numpy(), draws.tolist(), found.numpy(), strict=True):
+    for picture, draw, image in zip(pictures.numpy(), draws.tolist(), found.numpy(), strict=True):
         scale, shifts = 1 + 0.1 * draw[0], np.array(draw[1:]) * 6 / 224 * 12
         offset = 5.5 - 5.5 / scale + shifts
         for channel in range(3):
@@ -149,7 +168,36 @@ def test_pictures_are_moved_and_scaled_as_scipy_does_it() -> None:
                 (12, 12),
                 order=1,
             )
-            np.testing.assert_allclose(moved[channel], expected, atol=1e-5)
+            np.testing.assert_allclose(image[channel], expected, atol=1e-5)
+
+
+def _blobs(size: int) -> tuple[Tensor, NDArray[np.float64]]:
+    """Three smooth spots on grey, and their places from the middle, (x, y)."""
+    place = np.array([[9.0, 4.0], [-7.0, 8.0], [2.0, -10.0]])
+    y, x = np.mgrid[:size, :size] - (size - 1) / 2
+    spots = np.stack([0.4 * np.exp(-((x - px) ** 2 + (y - py) ** 2) / 8) for px, py in place])
+    return torch.from_numpy(0.5 + spots.astype(np.float32)).unsqueeze(0), place
+
+
+@pytest.mark.parametrize("draw", [-1.0, -0.5, 0.2, 0.5, 1.0])
+def test_pictures_are_turned_about_their_middle_by_up_to_ten_degrees(draw: float) -> None:
+    """By hand: the centre of a spot turns by 10 degrees times (|draw| - 1/3) / (2/3), and its sum stays."""
+    pictures, place = _blobs(41)
+    found = moved(pictures, torch.tensor([[0.0, 0.0, 0.0, draw]]))[0].numpy().astype(np.float64) - 0.5
+    angle = np.radians(10) * np.sign(draw) * max(0.0, (abs(draw) - 1 / 3) / (2 / 3))
+    y, x = np.mgrid[:41, :41] - 20.0
+    sums = found.sum((1, 2))
+    centres = np.stack([(found * x).sum((1, 2)), (found * y).sum((1, 2))], 1) / sums[:, None]
+    turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    np.testing.assert_allclose(centres, place @ turn, atol=0.02)
+    np.testing.assert_allclose(sums, (pictures[0].numpy() - 0.5).sum((1, 2)), rtol=1e-3)
+
+
+def test_a_turned_picture_passes_its_gradient_on() -> None:
+    """Second implementation: torch's numerical gradient."""
+    pictures = torch.rand(1, 1, 6, 6, generator=_generator(1), dtype=torch.float64).requires_grad_()
+    draws = torch.tensor([[0.3, -0.5, 0.7, 0.9]], dtype=torch.float64)
+    assert torch.autograd.gradcheck(lambda some: moved(some, draws), (pictures,))
 
 
 def test_a_network_without_convolutions_is_refused() -> None:

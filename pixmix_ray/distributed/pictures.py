@@ -1,0 +1,70 @@
+"""Missing pictures of mixing sets, drawn as Ray tasks: one shard a task, on whatever node has room.
+
+The driver, which holds the lock of the cache entry, writes each shard as its task ends, so that it does not matter
+whether the nodes share a file system, and whoever is killed, a worker, its node or the driver, no finished shard is
+drawn again. The entry lies in the cache of the driver's node; a node with a cache of its own makes its own when the
+first of its trials asks for it, under that cache's lock.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+
+import numpy as np
+import ray
+import torch
+from numpy.typing import NDArray
+
+from pixmix_ray.distributed.session import node_resources
+from pixmix_ray.mixing_sets.shard_work import Progress, ShardedWork
+from pixmix_ray.mixing_sets.shards import drawing_with
+from pixmix_ray.sweep import Sweep
+
+RETRIES = 3  # of a task whose worker or node died
+POLL_SECONDS = 1.0
+
+
+def prepare(sweep: Sweep) -> None:
+    """`Sweep.prepare`, with the pictures that are missing drawn by the connected Ray cluster.
+
+    Raises:
+        DataError: as `Sweep.prepare`.
+    """
+    with drawing_with(draw_as_tasks):
+        sweep.prepare()
+
+
+def draw_as_tasks(work: ShardedWork, numbers: Sequence[int], progress: Progress) -> None:
+    """Have Ray tasks draw the shards `numbers`, and write each as it comes; what fails there is left undone."""
+    nodes = node_resources()
+    num_gpus = 1 if work.uses_network and any(node.gpus for node in nodes) else 0
+    places = sum(node.gpus if num_gpus else node.cpus for node in nodes)
+    if places < 1:  # a cluster without a free core: all is drawn here
+        return
+    task = _drawn.options(num_cpus=1, num_gpus=num_gpus, max_retries=RETRIES, scheduling_strategy="SPREAD")
+    sent = ray.put(work)
+    waiting, in_flight = deque(numbers), dict[ray.ObjectRef[NDArray[np.uint8]], int]()
+    failures: list[str] = []
+    try:
+        while waiting or in_flight:
+            while waiting and len(in_flight) < 2 * round(places):  # so that a free place never waits for us
+                number = waiting.popleft()
+                in_flight[task.remote(sent, number)] = number
+            finished, _ = ray.wait(list(in_flight), num_returns=len(in_flight), timeout=POLL_SECONDS)
+            for reference in finished:
+                done = in_flight.pop(reference)
+                try:
+                    work.write(done, ray.get(reference))
+                except ray.exceptions.RayError as error:
+                    failures.append(" ".join(str(error).split())[-200:])
+            progress.tell()
+    finally:  # also when interrupted
+        for reference in in_flight:
+            ray.cancel(reference, force=True)
+    if failures:
+        progress.report(f"drawing {work.name}: {len(failures)} of {len(numbers)} Ray tasks failed, as {failures[0]}")
+
+
+@ray.remote
+def _drawn(work: ShardedWork, number: int) -> NDArray[np.uint8]:
+    torch.set_num_threads(1)
+    return work.drawn(number)
