@@ -2,7 +2,7 @@
 
     sweeps      run, plan, status: an experiment file and its results folder
     results     evaluate, rescore, table, pareto: checkpoints and measurements
-    parts       list, pictures: what can be named in an experiment file
+    parts       list, pictures, complexity: what can be named in an experiment file
     speed       speed augment, corruptions, evaluate
     console     how lines are printed, and the arguments that several commands take
 
