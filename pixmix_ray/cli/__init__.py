@@ -2,8 +2,8 @@
 
     sweeps      run, plan, status: an experiment file and its results folder
     results     evaluate, rescore, table, pareto: checkpoints and measurements
-    parts       list, pictures: what can be named in an experiment file
-    speed       speed augment, corruptions, evaluate
+    parts       list, pictures, complexity: what can be named in an experiment file
+    speed       speed augment, corruptions, pictures, evaluate
     console     how lines are printed, and the arguments that several commands take
 
 Exit codes: 0 all done, 1 some trial or cell failed (named with its reason), 2 the request is wrong and nothing started,

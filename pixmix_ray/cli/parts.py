@@ -1,12 +1,12 @@
-"""What can be named in an experiment file: list, pictures."""
+"""What can be named in an experiment file: list, pictures, complexity."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from pixmix_ray.cli.console import out, say
-from pixmix_ray.errors import UnknownNameError
+from pixmix_ray.cli.console import ExperimentFile, Overrides, out, say, tell
+from pixmix_ray.errors import ResultsError, UnknownNameError
 
 commands = typer.Typer()
 
@@ -55,3 +55,44 @@ def pictures(
         if out_file is not None:
             report.write_measures(sample, measures, out_file)
             say(f"measures: {out_file}")
+
+
+@commands.command(
+    epilog="Example: pixmix-ray complexity experiments/table4_small.yaml --out sets.parquet --figure sets.png"
+)
+def complexity(
+    file: ExperimentFile,
+    out_file: Annotated[Path | None, typer.Option("--out", help="Write it here, a row a set (Parquet).")] = None,
+    figure: Annotated[Path | None, typer.Option(help="Draw it here: .png, .pdf or .svg.")] = None,
+    count: Annotated[int, typer.Option(min=2, help="Crops of each set.")] = 1000,
+    seed: Annotated[int, typer.Option(min=0, help="Picks the crops.")] = 0,
+    overrides: Overrides = None,
+) -> None:
+    """Measure how complex an experiment's mixing sets are, beside the safety of what was trained with them."""
+    from pixmix_ray.report import complexity as report
+    from pixmix_ray.report import complexity_figure
+    from pixmix_ray.results import read
+    from pixmix_ray.results.pareto import one_variant
+    from pixmix_ray.sweep import read_sweep
+
+    if figure is not None:
+        complexity_figure.check_drawable()
+    sweep = read_sweep(file, overrides or ())
+    measurements = None
+    try:
+        measurements, left_out = one_variant(read(sweep.results))
+        for line in left_out:
+            tell(line)
+    except ResultsError as error:
+        tell(f"complexity alone: {error}")
+    beside = report.sets_beside_safety(sweep, measurements, count, seed)
+    correlations = report.rank_correlations(beside)
+    out.print(report.sets_table(beside))
+    if beside.objectives:
+        out.print(report.correlations_table(correlations))
+    if out_file is not None:
+        report.write_sets(beside, out_file)
+        say(f"sets: {out_file}")
+    if figure is not None:
+        complexity_figure.write_figure(beside, correlations, figure)
+        say(f"figure: {figure}")

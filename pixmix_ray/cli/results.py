@@ -85,17 +85,43 @@ def show_table(
     results: Results,
     objectives: Objectives = None,
     markdown: Annotated[bool, typer.Option(help="As Markdown, for a document.")] = False,
+    published: Annotated[
+        str | None, typer.Option(metavar="TABLES", help="Beside the paper's figures: table 4, several 4,5, or all.")
+    ] = None,
+    across: Annotated[
+        str | None, typer.Option(help="With --published: dataset, model or both need not be the paper's.")
+    ] = None,
 ) -> None:
-    """Show method by safety measure, the best of each column marked."""
+    """Show method by safety measure, the best of each column marked; or our figures beside the published ones."""
     from pixmix_ray.report.tables import markdown_table, measures_table
     from pixmix_ray.results.pareto import by_configuration
 
+    if published is not None:
+        _show_published(results, objectives, markdown, published, across)
+        return
     frame, names = _measurements(results, objectives)
     wide = by_configuration(frame, names)
     if markdown:
         print(markdown_table(wide, names))  # noqa: T201  # not wrapped to the width of the terminal
     else:
         out.print(measures_table(wide, names))
+
+
+def _show_published(results: str, objectives: str | None, markdown: bool, published: str, across: str | None) -> None:
+    """The figures of published tables, a row each, beside ours."""
+    from pixmix_ray.report.beside import published_markdown, published_table
+    from pixmix_ray.results.published import beside_published, departures, parse_across, parse_tables
+
+    frame, names = _measurements(results, objectives)
+    pairs = beside_published(frame, parse_tables(published), parse_across(across))
+    if objectives is not None:
+        pairs = pairs[(pairs["benchmark"] + "." + pairs["metric"]).isin(names)]
+    if markdown:
+        print(published_markdown(pairs))  # noqa: T201  # as above
+    else:
+        out.print(published_table(pairs))
+    for line in departures(frame[frame["settings"].isin(pairs["settings"])]):
+        say(f"ours: {line}")
 
 
 def _measurements(results: str, objectives: str | None) -> "tuple[pd.DataFrame, list[str]]":

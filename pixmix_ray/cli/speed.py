@@ -1,4 +1,4 @@
-"""Speed on this machine: speed augment, corruptions, evaluate."""
+"""Speed on this machine: speed augment, corruptions, pictures, evaluate."""
 
 from typing import TYPE_CHECKING, Annotated, Optional
 
@@ -56,6 +56,22 @@ def speed_corruptions(
     )
     grid = corruptions_grid(corruption_rates(request, tell))
     _show_grid(corruptions_heading(request), grid, markdown)
+
+
+@commands.command("pictures", epilog="Example: pixmix-ray speed pictures --sets dead_leaves_squares --size 224")
+def speed_pictures(
+    sets: Annotated[str | None, typer.Option(help="Comma-separated generators; default: all.")] = None,
+    size: Annotated[int, typer.Option(help="Side of the crops that the pictures are for: 32 or 224.")] = 32,
+    repeats: Annotated[int, typer.Option(help="Measurements of each, of which the median counts.")] = 3,
+    markdown: Annotated[bool, typer.Option(help="As Markdown, for a document.")] = False,
+) -> None:
+    """Measure how fast mixing sets are drawn on one thread of this machine."""
+    from pixmix_ray.speed import PictureSpeedRequest, picture_rates, pictures_grid, pictures_heading
+
+    names = [] if sets is None else [name.strip() for name in sets.split(",")]
+    request = PictureSpeedRequest.read({"sets": names, "size": size, "repeats": repeats}, "speed pictures")
+    grid = pictures_grid(picture_rates(request, tell))
+    _show_grid(pictures_heading(request), grid, markdown)
 
 
 @commands.command("evaluate", epilog="Example: pixmix-ray speed evaluate --set model.depth=16 --set pictures=1000")

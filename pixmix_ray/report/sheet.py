@@ -99,7 +99,7 @@ def write_sheet(images: NDArray[np.uint8], file: Path) -> None:
     Raises:
         RequestError: the file cannot be written.
     """
-    with _written_whole(file) as beside:
+    with written_whole(file) as beside:
         Image.fromarray(contact_sheet(images)).save(beside, format="PNG")
 
 
@@ -137,12 +137,12 @@ def write_measures(sample: Sample, measures: Mapping[str, NDArray[np.float64]], 
     same = {"mixing_set": sample.label, "version": sample.version, "side": side, "seed": sample.seed}
     columns = {name: [value] * count for name, value in same.items()}
     table = pa.table({**columns, "crop": np.arange(count), **measures})
-    with _written_whole(file) as beside:
+    with written_whole(file) as beside:
         pq.write_table(table, beside)
 
 
 @contextmanager
-def _written_whole(file: Path) -> Iterator[Path]:
+def written_whole(file: Path) -> Iterator[Path]:
     """A path to write to, which becomes `file` when all is written."""
     beside = file.with_name(f".{file.name}.part")
     try:

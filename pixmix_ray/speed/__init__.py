@@ -6,6 +6,13 @@ from pixmix_ray.speed.corruptions_report import corruptions_grid, corruptions_he
 from pixmix_ray.speed.document import Grid
 from pixmix_ray.speed.evaluate import EvaluationRate, EvaluationSpeedRequest, evaluation_rates
 from pixmix_ray.speed.evaluate_report import evaluation_grid, evaluation_heading
+from pixmix_ray.speed.pictures import (
+    PictureRate,
+    PictureSpeedRequest,
+    picture_rates,
+    pictures_grid,
+    pictures_heading,
+)
 from pixmix_ray.speed.report import heading, rates_grid
 
 __all__ = [
@@ -14,6 +21,8 @@ __all__ = [
     "EvaluationRate",
     "EvaluationSpeedRequest",
     "Grid",
+    "PictureRate",
+    "PictureSpeedRequest",
     "Rate",
     "SpeedRequest",
     "augmentation_rates",
@@ -24,5 +33,8 @@ __all__ = [
     "evaluation_heading",
     "evaluation_rates",
     "heading",
+    "picture_rates",
+    "pictures_grid",
+    "pictures_heading",
     "rates_grid",
 ]
