@@ -31,13 +31,15 @@ import typer
 PROGRAMS = ("unshare", "nsenter", "ip", "mount")
 NETWORK = "10.77.0"  # inside the namespaces alone: it may be in use outside
 PORT = 6379
+ATTEMPTS = 4  # Ray gives a node 30 s to come up, which it may miss where many share the cores of one machine
 OBJECT_STORE_BYTES = 100_000_000  # the smallest that Ray is content with: data go through memory maps
+# said beforehand, or Ray gives up a host whose agents are not up and have not said theirs within seconds
+AGENT_PORTS = ("--dashboard-agent-grpc-port=52366", "--metrics-export-port=52367", "--runtime-env-agent-port=52368")
 PATIENCE = {
     # a host counts as lost after about 15 s instead of a minute
     "RAY_health_check_period_ms": "1000",
     "RAY_health_check_timeout_ms": "3000",
     "RAY_health_check_failure_threshold": "4",
-    "RAY_raylet_start_wait_time_s": "180",  # several hosts share the cores of one machine
 }
 # the first process of a host: it has nothing to do but to be there, and to leave no zombies
 FIRST_PROCESS = """
@@ -181,11 +183,15 @@ def _start_ray(grid: Path, name: str) -> None:
     place = ["--head", f"--port={PORT}", f"--temp-dir={grid / 'ray'}", "--dashboard-host=127.0.0.1", "--num-cpus=0"]
     if name != "head":
         place = [f"--address={_address('head')}:{PORT}", f"--num-cpus={_cpus(grid)}"]
-    own = [f"--node-ip-address={_address(name)}", f"--object-store-memory={OBJECT_STORE_BYTES}"]
+    own = [f"--node-ip-address={_address(name)}", f"--object-store-memory={OBJECT_STORE_BYTES}", *AGENT_PORTS]
     ray = [sys.executable, "-m", "ray.scripts.scripts", "start", *place, *own]
-    started = subprocess.run(command_on(grid, name, ray), capture_output=True, text=True, check=False)
-    if started.returncode != 0:
-        raise RuntimeError(f"Ray did not start on {name}: {started.stdout}{started.stderr}")
+    for _ in range(ATTEMPTS):
+        started = subprocess.run(command_on(grid, name, ray), capture_output=True, text=True, check=False)
+        if started.returncode == 0:
+            return
+        stop = [*ray[:3], "stop", "--force"]  # what is left of the attempt
+        subprocess.run(command_on(grid, name, stop), capture_output=True, check=False)
+    raise RuntimeError(f"Ray did not start on {name}: {started.stdout}{started.stderr}")
 
 
 def _plug_in(switch: int, host: int, name: str) -> None:

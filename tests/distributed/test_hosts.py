@@ -144,7 +144,7 @@ def test_a_submitted_job_brings_its_folder_and_needs_the_token(grid: Grid, file:
     changes = {"results": str(results), "methods": ["mine:Mine"], "training": {"epochs": 1, "flip": False}}
     (work / "experiment.yaml").write_text(yaml.safe_dump({**yaml.safe_load(file.read_text()), **changes}))
     submit = [*RAY, "job", "submit", "--address=http://127.0.0.1:8265", f"--working-dir={work}", "--"]
-    command = [*submit, PROGRAM, "run", "experiment.yaml", "--address", ADDRESS]
+    command = [*submit, PROGRAM, "run", "experiment.yaml", "--address", "127.0.0.1:6379"]  # the job is on the head
     refused = grid.on("head", "env", "RAY_AUTH_TOKEN=wrong", *command)
     assert refused.returncode != 0 and not results.exists()
     submitted = grid.on("head", *command)
