@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 import ray
 
+from pixmix_ray.distributed.token import prepare_token
 from pixmix_ray.errors import ClusterError
 from pixmix_ray.sweep import Resources, Share
 
@@ -26,6 +27,7 @@ def session(address: str | None = None, cpus: int | None = None) -> Iterator[Non
         cpus: of the local cluster; default: the cores of this machine.
     """
     if address is None:
+        prepare_token()
         ray.init(num_cpus=cpus, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     else:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)

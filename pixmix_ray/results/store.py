@@ -26,6 +26,7 @@ import pyarrow.parquet as pq
 from pyarrow import fs
 
 from pixmix_ray.errors import ResultsError, one_line
+from pixmix_ray.results.location import check_answer, refuse_secrets
 
 
 class Store:
@@ -35,9 +36,10 @@ class Store:
         """Open the store at a local path or a URI that pyarrow.fs knows.
 
         Raises:
-            ResultsError: the URI is of an unknown kind.
+            ResultsError: the URI is of an unknown kind, holds credentials, or nobody answers there.
         """
         self.uri = str(uri) if "://" in str(uri) else str(Path(uri).expanduser().resolve())
+        refuse_secrets(self.uri)
         try:
             self._files, self._root = fs.FileSystem.from_uri(self.uri)
         except (pa.ArrowInvalid, OSError) as error:
@@ -46,6 +48,8 @@ class Store:
                 f"cannot open results {self.uri!r}: {reason}. Give a folder, or a URI such as s3://bucket/folder"
             ) from None
         self._is_local = isinstance(self._files, fs.LocalFileSystem)
+        if not self._is_local:
+            check_answer(self.uri, lambda: self._files.get_file_info(self._root))
 
     def __repr__(self) -> str:
         return f"Store({self.uri!r})"
@@ -148,7 +152,7 @@ class Store:
             self.write(probe, b"")
             self.delete(probe)
         except OSError as error:
-            reason = error.strerror or str(error)
+            reason = error.strerror or " ".join(str(error).split())[:300]
             raise ResultsError(
                 f"cannot write to results {self.uri}: {reason}. Give another folder: --set results=PATH"
             ) from None
