@@ -27,7 +27,7 @@ from pixmix_ray.errors import RequestError
 from pixmix_ray.methods.base import Method, MethodRun, Setup
 from pixmix_ray.methods.iterative import IterativeRun
 from pixmix_ray.transforms import ALL, NINE, OPERATIONS, blending, operation_parameter, to_unit
-from pixmix_ray.transforms.choice import copy_rows_, grouped, pieces
+from pixmix_ray.transforms.choice import grouped, pieces
 
 _SETS = {"all": ALL, "nine": NINE}
 _NAMES_BY_SIZE: dict[object, str] = {13: "all", 9: "nine"}
@@ -191,9 +191,7 @@ def mix(images: Tensor, pictures: Tensor, draws: Draws, operations: tuple[str, .
         blend_ = blending.multiply_ if number % 2 else blending.add_
         for piece in pieces(whole, images):
             part = slice(piece.start - num_copies, piece.stop - num_copies)
-            changed = mixed.index_select(0, row[part])
-            blend_(changed, sources.index_select(0, partner[part]), a[part], b[part])
-            copy_rows_(mixed, row[part], changed)
+            blend_(mixed, row[part], sources, partner[part], a[part], b[part])
     return mixed
 
 
