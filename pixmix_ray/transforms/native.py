@@ -1,9 +1,8 @@
 """The image operations compiled for this machine's processor: the same numbers, several times as fast.
 
 `kernels.c` is compiled once a machine, by the C compiler that `CC` names or by `cc`, into the cache folder; that takes
-about a second. Nothing depends on it: without a compiler, with PIXMIX_RAY_NATIVE=0 in the environment, on a GPU, or for
-tensors that are no pictures, the tensor operations of PyTorch do the work, bit for bit alike. So a trial's identity says
-nothing of it.
+about a second. Nothing depends on it: without a compiler, with PIXMIX_RAY_NATIVE=0 in the environment, or on a GPU the
+tensor operations of PyTorch do the work, bit for bit alike. So a trial's identity says nothing of it.
 
 The compiled code uses as many threads as torch does, by OpenMP where the compiler has it.
 """
