@@ -17,7 +17,7 @@ from pydantic import AfterValidator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pixmix_ray.transforms import OPERATIONS, operation_parameter
+from pixmix_ray.transforms import OPERATIONS, operation_parameter, to_unit
 from pixmix_ray.transforms.choice import pieces
 
 _RANDOM_DEPTH = 3  # a random depth is drawn from 1 to this
@@ -97,7 +97,7 @@ def views(images: Tensor, augmented: Callable[[], Tensor]) -> Tensor:
         images: uint8 (N, 3, H, W); not changed.
         augmented: draws and makes one augmentation, float32 (N, 3, H, W).
     """
-    return torch.stack([images.float().div_(255), augmented(), augmented()], 1)
+    return torch.stack([to_unit(images), augmented(), augmented()], 1)
 
 
 def consistency_loss(network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:

@@ -38,6 +38,7 @@ from pixmix_ray.methods.base import Method, MethodRun, Setup
 from pixmix_ray.methods.noise2net import augmented_rows
 from pixmix_ray.models.edsr import EdsrWeights, enlarged, read_edsr
 from pixmix_ray.settings import DataPath
+from pixmix_ray.transforms import to_unit
 
 
 class Edsr(Method):
@@ -68,7 +69,8 @@ class Edsr(Method):
     reduction: Annotated[int, Field(ge=1)] | None = None
 
     def version(self) -> str:
-        """`edsr-` and 12 hexadecimal digits of the weights file; raises DataError if it cannot be read."""
+        """`edsr-` and 12 hexadecimal digits of the weights file; raises DataError if it is no EDSR."""
+        read_edsr(self.weights)  # so that a wrong file is refused before anything starts
         return f"edsr-{combined(file_md5s([self.weights]))}"
 
     def prepare(self, data: ImageData) -> None:
@@ -88,7 +90,7 @@ class Edsr(Method):
 
     def spoil(self, edsr: EdsrWeights, images: Tensor, generator: torch.Generator) -> Tensor:
         """What `augment` returns, by a network that was read before; the host waits for the device once."""
-        result = images.float().div_(255)
+        result = to_unit(images)
         rng = np.random.default_rng(int(torch.randint(2**62, (), generator=generator, device=generator.device)))
         size, factor = images.shape[2:], self.reduction or edsr.scale
         small = [max(1, -(-side // factor)) for side in size]

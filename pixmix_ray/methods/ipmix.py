@@ -34,7 +34,7 @@ from torch import Tensor, nn
 from pixmix_ray.errors import RequestError
 from pixmix_ray.methods.base import Method
 from pixmix_ray.methods.chains import at_level, blend, consistency_loss, draw_weights, views
-from pixmix_ray.transforms import OPERATIONS, apply_each, blending
+from pixmix_ray.transforms import OPERATIONS, apply_each, blending, to_unit
 
 Operation = Callable[[Tensor, Tensor], Tensor]
 Noise = Callable[[Tensor, int], Tensor]
@@ -218,13 +218,15 @@ def _on_patch(mixing: str, pictures: Tensor, draws: Draws, noise: Noise) -> Oper
     boxes, a, b, kept = draws.box.flatten(1), draws.a.flatten(), draws.b.flatten(), draws.kept.flatten()
 
     def mix(chains: Tensor, slots: Tensor) -> Tensor:
-        partners = pictures.index_select(0, slots // t % len(pictures))
+        partners = slots // t % len(pictures)
         is_patch = _inside(boxes[:, slots], chains)
         if mixing in ("pixels", "elements"):
             numbers = noise(slots, 1 if mixing == "pixels" else 3)
-            return torch.where(is_patch & (numbers >= kept[slots].view(-1, 1, 1, 1)), partners, chains)
+            is_taken = is_patch & (numbers >= kept[slots].view(-1, 1, 1, 1))
+            return torch.where(is_taken, pictures.index_select(0, partners), chains)
         blend_ = blending.add_ if mixing == "add" else blending.multiply_
-        mixed = blend_(chains.float().div_(255), partners, a[slots], b[slots])
+        mixed, rows = to_unit(chains), torch.arange(len(chains), device=chains.device)
+        blend_(mixed, rows, pictures, partners, a[slots], b[slots])
         return torch.where(is_patch, mixed.mul_(255).to(torch.int32).to(torch.uint8), chains)
 
     return mix

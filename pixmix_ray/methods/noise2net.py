@@ -28,6 +28,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pixmix_ray.methods.base import Method
+from pixmix_ray.transforms import to_unit
 from pixmix_ray.transforms.choice import grouped
 
 PARTS = 4  # Res2Net's scale
@@ -76,7 +77,7 @@ class Noise2Net(Method):
 
     def augment(self, images: Tensor, pictures: Tensor | None, generator: torch.Generator) -> Tensor:
         """The pictures, some of them noisy: float32 (N, 3, H, W) in [0, 1]; see `Method.augment`."""
-        result = images.float().div_(255)
+        result = to_unit(images)
         mean, std = (torch.tensor(values, device=images.device).view(3, 1, 1) for values in (_MEAN, _STD))
         widest = PARTS * self.width * images.shape[2] * images.shape[3]
         at_once = max(1, _VALUES_AT_ONCE[images.device.type] // widest)

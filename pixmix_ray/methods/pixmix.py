@@ -27,12 +27,11 @@ from pixmix_ray.errors import RequestError
 from pixmix_ray.methods.base import Method, MethodRun, Setup
 from pixmix_ray.methods.iterative import IterativeRun
 from pixmix_ray.transforms import ALL, NINE, OPERATIONS, blending, operation_parameter, to_unit
-from pixmix_ray.transforms.choice import copy_rows_, grouped, pieces
+from pixmix_ray.transforms.choice import grouped, pieces
 
 _SETS = {"all": ALL, "nine": NINE}
 _NAMES_BY_SIZE: dict[object, str] = {13: "all", 9: "nine"}
 _CHUNK = 2**21  # values; on a processor, the states of more pictures than this leave the caches: slower at 224 pixels
-_PIECE = 2**17  # values of a round that are mixed together, several times over
 _COPY_SHARE = {"both": 0.5, "augmented": 1.0, "pictures": 0.0, "iterative": 0.5}
 
 
@@ -190,11 +189,9 @@ def mix(images: Tensor, pictures: Tensor, draws: Draws, operations: tuple[str, .
     partner, a, b = source[row, column + 1], draws.a[row, column], draws.b[row, column]
     for number, whole in enumerate(step_parts):  # even: the sums of a round, odd: its products
         blend_ = blending.multiply_ if number % 2 else blending.add_
-        for piece in pieces(whole, images, _PIECE):
+        for piece in pieces(whole, images):
             part = slice(piece.start - num_copies, piece.stop - num_copies)
-            changed = mixed.index_select(0, row[part])
-            blend_(changed, sources.index_select(0, partner[part]), a[part], b[part])
-            copy_rows_(mixed, row[part], changed)
+            blend_(mixed, row[part], sources, partner[part], a[part], b[part])
     return mixed
 
 

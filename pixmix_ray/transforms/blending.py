@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from pixmix_ray.transforms import native
+from pixmix_ray.transforms.choice import copy_rows_
 
 
 def coefficients(uniform_a: Tensor, uniform_b: Tensor, is_beyond: Tensor, beta: float) -> tuple[Tensor, Tensor]:
@@ -31,39 +32,46 @@ def coefficients(uniform_a: Tensor, uniform_b: Tensor, is_beyond: Tensor, beta: 
     return a.float().clamp_min_(1e-30), b.float()  # a > 0: with a = 0 a black pixel would be 0 * log 0
 
 
-def add_(mixed: Tensor, partner: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """`mixed`, changed in place to its additive mix with `partner`, clipped to [0, 1].
+def add_(mixed: Tensor, rows: Tensor, sources: Tensor, partners: Tensor, a: Tensor, b: Tensor) -> None:
+    """Change rows of `mixed` in place to their additive mixes with partners, clipped to [0, 1].
 
     Args:
-        mixed: float32 (N, 3, H, W) in [0, 1].
-        partner: uint8 (N, 3, H, W).
+        mixed: float32 (M, 3, H, W) in [0, 1].
+        rows: int64 (N,), which of them, each once.
+        sources: uint8 (S, 3, H, W).
+        partners: int64 (N,), which of `sources` each is mixed with.
         a: float32 (N,).
         b: float32 (N,).
     """
     numbers = a, b / 255, (1 - a - b) / 2
-    if native.add_(mixed, partner, *numbers):
-        return mixed
+    if native.on_rows_("add", mixed, rows, sources, partners, *numbers):
+        return
     weight_a, weight_b, shift = (number.view(-1, 1, 1, 1) for number in numbers)
-    return mixed.mul_(weight_a).add_(partner.float().mul_(weight_b)).add_(shift).clamp_(0, 1)
+    weighted = sources.index_select(0, partners).float().mul_(weight_b)
+    copy_rows_(mixed, rows, mixed.index_select(0, rows).mul_(weight_a).add_(weighted).add_(shift).clamp_(0, 1))
 
 
-def multiply_(mixed: Tensor, partner: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """`mixed`, changed in place to its multiplicative mix with `partner`, clipped to [0, 1].
+def multiply_(mixed: Tensor, rows: Tensor, sources: Tensor, partners: Tensor, a: Tensor, b: Tensor) -> None:
+    """Change rows of `mixed` in place to their multiplicative mixes with partners, clipped to [0, 1].
 
-    Powers go by way of base 2 logarithms, several times faster. Only the partner is kept above 1e-37; a black pixel of
-    `mixed` has logarithm minus infinity and stays black.
+    Powers go by way of base 2 logarithms, several times faster; these are PyTorch's, also where the rest is compiled.
+    Only the partner is kept above 1e-37; a black pixel of `mixed` has logarithm minus infinity and stays black.
 
     Args:
-        mixed: float32 (N, 3, H, W) in [0, 1].
-        partner: uint8 (N, 3, H, W).
+        mixed: float32 (M, 3, H, W) in [0, 1].
+        rows: int64 (N,), which of them, each once.
+        sources: uint8 (S, 3, H, W).
+        partners: int64 (N,), which of `sources` each is mixed with.
         a: float32 (N,), above 0.
         b: float32 (N,).
     """
     # the partner has 256 values: what it contributes, b log2(2y) + a - 1, is a table (N, 256)
     values = torch.arange(256.0, device=mixed.device).mul_(2 / 255).clamp_min_(1e-37).log2_()
     table = torch.addcmul((a - 1).unsqueeze(1), b.unsqueeze(1), values)
-    logarithm = mixed.log2_()
-    if not native.look_up_and_add_(logarithm, partner, a, table):
-        contribution = table.gather(1, partner.flatten(1).long()).view_as(mixed)
-        logarithm.mul_(a.view(-1, 1, 1, 1)).add_(contribution)
-    return logarithm.exp2_().clamp_max_(1)
+    made = mixed.index_select(0, rows).log2_()
+    if not native.on_rows_("look_up_and_add", made, sources, partners, a, table):
+        contribution = table.gather(1, sources.index_select(0, partners).flatten(1).long()).view_as(made)
+        made.mul_(a.view(-1, 1, 1, 1)).add_(contribution)
+    made.exp2_()
+    if not native.on_rows_("put", mixed, rows, made):
+        copy_rows_(mixed, rows, made.clamp_max_(1))

@@ -39,7 +39,7 @@ def crop_with_padding(images: Tensor, top: Tensor, left: Tensor, padding: int, r
         rows: int64 (M,), the picture of each window; by default all pictures, M = N.
     """
     count, channels, height, width = images.shape
-    framed = torch.nn.functional.pad(images, (padding, padding, padding, padding))
+    framed = torch.nn.functional.pad(images, (padding, padding, padding, padding)).contiguous()
     if rows is None:
         rows = torch.arange(count, device=images.device)
     # all runs of `width` neighbouring pixels of a channel, as overlapping rows of one view: a window is some of them,

@@ -1,6 +1,6 @@
 /* Image operations picture by picture: the same numbers, bit for bit, as the tensor operations beside this file.
 
-   native.py compiles this on first use and calls `each`, `crop`, `to_unit`, `add` and `multiply`. Every operation takes
+   native.py compiles this on first use and calls the functions without `static`; `each` those of one picture. Every operation takes
    one picture, 3 x height x width bytes, and writes another; what its parameters mean is said in colour.py, geometry.py
    and nearest.py, and so is why the arithmetic is in this order: it is Pillow's. It must be compiled with
    -ffp-contract=off, since a fused multiplication and addition rounds once and not twice. */
@@ -253,22 +253,36 @@ void paint(float *images, const int64_t *boxes, float value, int64_t count, int 
             }
 }
 
-/* mixed * a + partner * b + shift, cut to [0, 1]; one coefficient of each kind for a picture of `size` values. */
-void add(float *mixed, const byte *partner, const float *a, const float *b, const float *shift, int64_t count,
-         int64_t size, int threads) {
+/* Row rows[n] of mixed becomes a times itself + b times row partners[n] of sources + shift, cut to [0, 1]; a row has
+   `size` values, and its own a, b and shift. */
+void add(float *mixed, const int64_t *rows, const byte *sources, const int64_t *partners, const float *a,
+         const float *b, const float *shift, int64_t count, int64_t size, int threads) {
 #pragma omp parallel for num_threads(threads) if (threads > 1)
-    for (int64_t n = 0; n < count; n++)
-        for (int64_t i = n * size; i < (n + 1) * size; i++) {
-            const float value = (mixed[i] * a[n] + partner[i] * b[n]) + shift[n];
-            mixed[i] = value < 0 ? 0 : value > 1 ? 1 : value;
+    for (int64_t n = 0; n < count; n++) {
+        float *row = mixed + rows[n] * size;
+        const byte *partner = sources + partners[n] * size;
+        for (int64_t i = 0; i < size; i++) {
+            const float value = (row[i] * a[n] + partner[i] * b[n]) + shift[n];
+            row[i] = value < 0 ? 0 : value > 1 ? 1 : value;
         }
+    }
 }
 
-/* mixed * a + what a table of 256 values for each picture has for the partner's. */
-void look_up_and_add(float *mixed, const byte *partner, const float *a, const float *table, int64_t count,
-                     int64_t size, int threads) {
+/* values * a + what a table of 256 values for each row has for row partners[n] of sources. */
+void look_up_and_add(float *values, const byte *sources, const int64_t *partners, const float *a, const float *table,
+                     int64_t count, int64_t size, int threads) {
+#pragma omp parallel for num_threads(threads) if (threads > 1)
+    for (int64_t n = 0; n < count; n++) {
+        float *row = values + n * size;
+        const byte *partner = sources + partners[n] * size;
+        for (int64_t i = 0; i < size; i++) row[i] = row[i] * a[n] + table[256 * n + partner[i]];
+    }
+}
+
+/* Row n of values, cut to 1 and below, to row rows[n] of mixed. */
+void put(float *mixed, const int64_t *rows, const float *values, int64_t count, int64_t size, int threads) {
 #pragma omp parallel for num_threads(threads) if (threads > 1)
     for (int64_t n = 0; n < count; n++)
-        for (int64_t i = n * size; i < (n + 1) * size; i++)
-            mixed[i] = mixed[i] * a[n] + table[256 * n + partner[i]];
+        for (int64_t i = 0; i < size; i++)
+            mixed[rows[n] * size + i] = values[n * size + i] > 1 ? 1 : values[n * size + i];
 }

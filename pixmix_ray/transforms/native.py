@@ -1,9 +1,8 @@
 """The image operations compiled for this machine's processor: the same numbers, several times as fast.
 
 `kernels.c` is compiled once a machine, by the C compiler that `CC` names or by `cc`, into the cache folder; that takes
-about a second. Nothing depends on it: without a compiler, with PIXMIX_RAY_NATIVE=0 in the environment, on a GPU, or for
-tensors that are no pictures, the tensor operations of PyTorch do the work, bit for bit alike. So a trial's identity says
-nothing of it.
+about a second. Nothing depends on it: without a compiler, with PIXMIX_RAY_NATIVE=0 in the environment, or on a GPU the
+tensor operations of PyTorch do the work, bit for bit alike. So a trial's identity says nothing of it.
 
 The compiled code uses as many threads as torch does, by OpenMP where the compiler has it.
 """
@@ -161,29 +160,20 @@ def paint_(images: Tensor, boxes: Tensor, value: float) -> bool:
     return True
 
 
-def add_(mixed: Tensor, partner: Tensor, a: Tensor, b: Tensor, shift: Tensor) -> bool:
-    """`mixed` becomes a mixed + b partner + shift, cut to [0, 1]; False where PyTorch must do it.
+def on_rows_(name: str, *tensors: Tensor) -> bool:
+    """Let function `name` of kernels.c, one for rows of float32 values, change the first tensor in place.
 
     Args:
-        mixed: float32 (N, 3, H, W), changed.
-        partner: uint8 (N, 3, H, W).
-        a: float32 (N,).
-        b: float32 (N,).
-        shift: float32 (N,).
+        name: add, look_up_and_add or put; what they do is said there.
+        tensors: their arguments, contiguous; the first, float32 (M, ...), is changed. The last has a row for each one
+            that is made.
+
+    Returns:
+        False where PyTorch must do it.
     """
-    return _mix("add", mixed, partner, a, b, shift)
-
-
-def look_up_and_add_(mixed: Tensor, partner: Tensor, a: Tensor, table: Tensor) -> bool:
-    """`mixed` becomes a mixed + what `table`, float32 (N, 256), has for `partner`; otherwise as `add_`."""
-    return _mix("look_up_and_add", mixed, partner, a, table)
-
-
-def _mix(name: str, mixed: Tensor, partner: Tensor, *numbers: Tensor) -> bool:
-    if not mixed.is_contiguous() or (compiled := _for(mixed)) is None:
+    if (compiled := _for(tensors[0])) is None or not all(tensor.is_contiguous() for tensor in tensors):
         return False
-    tensors = [mixed, partner.contiguous(), *(number.contiguous() for number in numbers)]
-    sizes = (len(mixed), mixed.shape[1:].numel())
+    sizes = (len(tensors[-1]), tensors[0].shape[1:].numel())
     getattr(compiled, name)(*map(_address, tensors), *map(ctypes.c_int64, sizes), torch.get_num_threads())
     return True
 
