@@ -228,9 +228,9 @@ class FeatureVisualizations(MixingSet, ABC):
         if self.trial is not None:
             model, file = self._read_trial(self.trial), self.trial / WEIGHTS_FILE
         else:
-            assert self.model is not None
-            model, file = self.model, self._weights_file()
-        assert file is not None
+            own = self._weights_file()
+            assert self.model is not None and own is not None, "checked when the settings were read"
+            model, file = self.model, own
         if not file.is_file():
             raise CheckpointError(f"no file of weights {file}: give a .safetensors, .pt, .pth or .th file")
         return _opened(model, file, combined(file_md5s([file])))

@@ -188,8 +188,9 @@ def test_pictures_are_turned_about_their_middle_by_up_to_ten_degrees(draw: float
     y, x = np.mgrid[:41, :41] - 20.0
     sums = found.sum((1, 2))
     centres = np.stack([(found * x).sum((1, 2)), (found * y).sum((1, 2))], 1) / sums[:, None]
-    turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
-    np.testing.assert_allclose(centres, place @ turn, atol=0.02)
+    x, y = place.T  # y points down, so that a positive angle turns (1, 0) upwards
+    expected = np.stack([np.cos(angle) * x + np.sin(angle) * y, np.cos(angle) * y - np.sin(angle) * x], axis=1)
+    np.testing.assert_allclose(centres, expected, atol=0.02)
     np.testing.assert_allclose(sums, (pictures[0].numpy() - 0.5).sum((1, 2)), rtol=1e-3)
 
 

@@ -89,7 +89,7 @@ def run_until(drawing: Path, cache: Path, num_shards: int, *, sharing: float, co
         while len(list(cache.glob("*.shards/*.npy"))) < num_shards and process.poll() is None:
             time.sleep(0.02)
         process.send_signal(signal.SIGKILL)
-    assert process.wait(timeout=120) == (-signal.SIGKILL if killed else 0)
+    assert process.wait(timeout=600) == (-signal.SIGKILL if killed else 0)
 
 
 def test_the_pictures_are_those_that_were_drawn_and_no_shard_is_left(cache: Path) -> None:
