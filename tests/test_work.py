@@ -21,6 +21,7 @@ from pixmix_ray.datasets import Digits
 from pixmix_ray.errors import CheckpointError, DataError, TrainingDivergedError
 from pixmix_ray.metrics import direction
 from pixmix_ray.models import WideResNet
+from pixmix_ray.results.failures import record_failure
 from pixmix_ray.results.plan import make_plan
 from pixmix_ray.results.provenance import code_version
 from pixmix_ray.results.read import read
@@ -28,7 +29,7 @@ from pixmix_ray.results.schema import MEASUREMENTS, predictions_schema
 from pixmix_ray.results.store import Store, cell_failure_file, cell_file, predictions_file, trial_file
 from pixmix_ray.sweep import Sweep, read_sweep
 from pixmix_ray.trial import BenchmarkRun, Trial
-from pixmix_ray.work import Progress, evaluate_cell, evaluate_here, record_failure, train_trial
+from pixmix_ray.work import Progress, evaluate_cell, evaluate_here, train_trial
 
 CPU = torch.device("cpu")
 TEST_PICTURES = 364  # of the digits

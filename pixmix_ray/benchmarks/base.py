@@ -6,6 +6,8 @@ returns predictions, `measure` is a pure function from predictions to measuremen
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Self
 
@@ -191,6 +193,32 @@ def to_device(images: NDArray[np.uint8], device: torch.device) -> Tensor:
     return moved.permute(0, 3, 1, 2).to(torch.float32).div_(255)
 
 
+@dataclass(kw_only=True)
+class BatchLimit:
+    """How much smaller than usual the batches are, while memory is short.
+
+    Attributes:
+        divisor: of the usual size.
+        largest: the largest batch, in pictures, that was asked for under this limit.
+    """
+
+    divisor: int = 1
+    largest: int = 0
+
+
+_limit: ContextVar[BatchLimit | None] = ContextVar("_limit", default=None)
+
+
+@contextmanager
+def smaller_batches(divisor: int) -> Iterator[BatchLimit]:
+    """Within this block all `batches` are smaller by `divisor`, down to one picture."""
+    token = _limit.set(limit := BatchLimit(divisor=divisor))
+    try:
+        yield limit
+    finally:
+        _limit.reset(token)
+
+
 def batches(count: int, side: int = 0, *, has_gradients: bool = False) -> Iterator[slice]:
     """Slices that cover `count`, each as many pictures as go through a network at once.
 
@@ -201,6 +229,9 @@ def batches(count: int, side: int = 0, *, has_gradients: bool = False) -> Iterat
     """
     share = min(1.0, (SMALL / max(side, 1)) ** 2) / (GRADIENT_COST if has_gradients else 1)
     size = max(1, int(BATCH * share))
+    if (limit := _limit.get()) is not None:
+        size = max(1, size // limit.divisor)
+        limit.largest = max(limit.largest, min(size, count))
     return (slice(start, min(start + size, count)) for start in range(0, count, size))
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pixmix_ray.cli.console import ExperimentFile, Overrides, Results, fail, log, out, say, tell
+from pixmix_ray.cli.interrupts import Terminated, ending_cleanly
 
 if TYPE_CHECKING:
     from pixmix_ray.distributed import Failure
@@ -64,14 +65,23 @@ def _run(plan: "Plan", address: str | None) -> "list[Failure]":
     """Run the plan on Ray; the trials and cells that failed."""
     from pixmix_ray.distributed import probe, run_plan, session
     from pixmix_ray.report.progress import ProgressView
+    from pixmix_ray.results.lease import held
 
     tell(_counts(plan))
     if address is not None:
         probe(address)
     plan.sweep.prepare()
     try:
-        with session(address), ProgressView(plan, log) as view:
-            return run_plan(plan, view)
+        with (
+            ending_cleanly(),
+            held(plan.store) as lease,
+            session(address),
+            ending_cleanly(),  # again, since Ray has put its own way of ending there
+            ProgressView(plan, log) as view,
+        ):
+            return run_plan(plan, view, lease)
+    except Terminated:
+        fail("terminated; what is done is kept: run the same command again to go on", 143)
     except KeyboardInterrupt:
         fail("interrupted; what is done is kept: run the same command again to go on", 130)
 
