@@ -20,7 +20,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from pixmix_ray.benchmarks import Benchmark, Measurement, Predictions, TestPictures, smaller_batches
+from pixmix_ray.benchmarks import Benchmark, Measurement, Predictions, TestPictures, limited_batches
 from pixmix_ray.checkpoints import Checkpoint, content_id, seal_json
 from pixmix_ray.datasets import ImageData
 from pixmix_ray.errors import DataError, StorageError
@@ -227,15 +227,15 @@ def _predict_within_memory(
     benchmark: Benchmark, network: nn.Module, pictures: TestPictures, device: torch.device
 ) -> Predictions:
     """The benchmark's predictions, in batches that are halved for as long as memory runs out."""
-    divisor = 1
+    at_most: int | None = None
     while True:
-        with smaller_batches(divisor) as limit:
+        with limited_batches(at_most) as limit:
             try:
                 return benchmark.predict(network, pictures, device)
             except (MemoryError, RuntimeError) as error:
-                if not is_out_of_memory(error) or limit.largest <= 1:
+                if not is_out_of_memory(error) or limit.last <= 1:
                     raise
-        divisor *= 2
+        at_most = limit.last // 2
         free_memory(device)  # only here, where the error and all that its frames held are gone
 
 

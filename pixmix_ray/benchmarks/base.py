@@ -195,24 +195,24 @@ def to_device(images: NDArray[np.uint8], device: torch.device) -> Tensor:
 
 @dataclass(kw_only=True)
 class BatchLimit:
-    """How much smaller than usual the batches are, while memory is short.
+    """How large batches may be while memory is short.
 
     Attributes:
-        divisor: of the usual size.
-        largest: the largest batch, in pictures, that was asked for under this limit.
+        at_most: pictures; none for as many as usual.
+        last: the size of the batches that were asked for last: those at work when memory runs out.
     """
 
-    divisor: int = 1
-    largest: int = 0
+    at_most: int | None = None
+    last: int = 0
 
 
 _limit: ContextVar[BatchLimit | None] = ContextVar("_limit", default=None)
 
 
 @contextmanager
-def smaller_batches(divisor: int) -> Iterator[BatchLimit]:
-    """Within this block all `batches` are smaller by `divisor`, down to one picture."""
-    token = _limit.set(limit := BatchLimit(divisor=divisor))
+def limited_batches(at_most: int | None) -> Iterator[BatchLimit]:
+    """Within this block no batch of `batches` has more than `at_most` pictures."""
+    token = _limit.set(limit := BatchLimit(at_most=at_most))
     try:
         yield limit
     finally:
@@ -230,8 +230,8 @@ def batches(count: int, side: int = 0, *, has_gradients: bool = False) -> Iterat
     share = min(1.0, (SMALL / max(side, 1)) ** 2) / (GRADIENT_COST if has_gradients else 1)
     size = max(1, int(BATCH * share))
     if (limit := _limit.get()) is not None:
-        size = max(1, size // limit.divisor)
-        limit.largest = max(limit.largest, min(size, count))
+        size = min(size, limit.at_most or size)
+        limit.last = min(size, count)
     return (slice(start, min(start + size, count)) for start in range(0, count, size))
 
 

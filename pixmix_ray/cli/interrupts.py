@@ -1,8 +1,10 @@
-"""Ctrl-C and SIGTERM: both end a run cleanly, once."""
+"""The ways in which a run ends early: Ctrl-C and SIGTERM, cleanly, and a death without a word, told of by another."""
 
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 
@@ -35,3 +37,26 @@ def ending_cleanly() -> Iterator[None]:
         if not ended:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+_WAIT_FOR_DEATH = "import sys\nif not sys.stdin.buffer.read(1):\n    sys.stderr.write(sys.argv[1] + chr(10))"
+
+
+@contextmanager
+def last_words(text: str) -> Iterator[None]:
+    """Have `text` written to stderr if this process dies within this block, whatever kills it.
+
+    Ray ends the process of a driver at once when its cluster is gone, without an exception; the system does so where
+    memory runs out. So a small process waits at the other end of a pipe.
+    """
+    command = [sys.executable, "-I", "-S", "-c", _WAIT_FOR_DEATH, text]
+    # in a session of its own, so that Ctrl-C does not reach it
+    listener = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
+    assert listener.stdin is not None
+    try:
+        yield
+    finally:
+        with suppress(BrokenPipeError):
+            listener.stdin.write(b".")
+            listener.stdin.close()
+        listener.wait()

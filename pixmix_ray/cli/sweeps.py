@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pixmix_ray.cli.console import ExperimentFile, Overrides, Results, fail, log, out, say, tell
-from pixmix_ray.cli.interrupts import Terminated, ending_cleanly
+from pixmix_ray.cli.interrupts import Terminated, ending_cleanly, last_words
 
 if TYPE_CHECKING:
     from pixmix_ray.distributed import Failure
     from pixmix_ray.results import Plan
+
+GO_ON = "what is done is kept: run the same command again to go on"
 
 commands = typer.Typer()
 
@@ -75,15 +77,16 @@ def _run(plan: "Plan", address: str | None) -> "list[Failure]":
         with (
             ending_cleanly(),
             held(plan.store) as lease,
+            last_words(f"pixmix-ray: died, as its Ray cluster went away or something killed it; {GO_ON}"),
             session(address),
             ending_cleanly(),  # again, since Ray has put its own way of ending there
             ProgressView(plan, log) as view,
         ):
             return run_plan(plan, view, lease)
     except Terminated:
-        fail("terminated; what is done is kept: run the same command again to go on", 143)
+        fail(f"terminated; {GO_ON}", 143)
     except KeyboardInterrupt:
-        fail("interrupted; what is done is kept: run the same command again to go on", 130)
+        fail(f"interrupted; {GO_ON}", 130)
 
 
 def _plan(file: Path, overrides: list[str] | None) -> "Plan":

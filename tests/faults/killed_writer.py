@@ -3,7 +3,7 @@
     python killed_writer.py EXPERIMENT RESULTS FILE NUMBER ...
 
 For each FILE, a part of a file's name, and NUMBER, counted from 1: the process is killed by SIGKILL when a file of that
-name is written for the NUMBERth time, into the results folder RESULTS/FILE.
+name is written for the NUMBERth time, into the results folder RESULTS/0 for the first of them, and so on.
 """
 
 import os
@@ -48,11 +48,11 @@ def main() -> None:
     """Kill a forked process for each pair of arguments; exit code 0 if each was killed."""
     torch.set_num_threads(1)
     experiment, results = Path(sys.argv[1]), Path(sys.argv[2])
-    for part, number in zip(sys.argv[3::2], sys.argv[4::2], strict=True):
+    for case, (part, number) in enumerate(zip(sys.argv[3::2], sys.argv[4::2], strict=True)):
         child = os.fork()  # one process imports torch for all
         if child == 0:
             killed_at(part, int(number))
-            work(experiment, results / part)
+            work(experiment, results / str(case))
             os._exit(1)
         _, status = os.waitpid(child, 0)
         if not os.WIFSIGNALED(status):
