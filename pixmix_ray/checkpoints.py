@@ -10,8 +10,8 @@ from typing import Any
 from torch import Tensor
 
 from pixmix_ray.datasets import Dataset
-from pixmix_ray.errors import CheckpointError, RequestError
-from pixmix_ray.models import Model, parse_weights, read_weights
+from pixmix_ray.errors import CheckpointError, DamagedError, RequestError
+from pixmix_ray.models import SEAL, Model, parse_weights, read_weights
 from pixmix_ray.plugins import BENCHMARKS, DATASETS, MODELS, Part, named_code
 from pixmix_ray.results.store import Store, trial_file
 from pixmix_ray.sweep import override
@@ -46,19 +46,45 @@ def content_id(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:12]
 
 
+def seal_json(values: Mapping[str, Any]) -> dict[str, Any]:
+    """`values` and their hash."""
+    return {**values, SEAL: _json_hash(values)}
+
+
+def open_json(content: bytes, where: str) -> dict[str, Any]:
+    """The values in a JSON file of `seal_json`; files of earlier versions have no hash and are taken as they are.
+
+    Raises:
+        DamagedError: it is not what was written.
+    """
+    try:
+        values = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise DamagedError(f"{where} was damaged: {error}") from None
+    if not isinstance(values, dict):
+        raise DamagedError(f"{where} was damaged: it holds no JSON object")
+    if values.pop(SEAL, None) not in (None, _json_hash(values)):
+        raise DamagedError(f"{where} was damaged: its content is not that of its hash")
+    return values
+
+
+def _json_hash(values: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
 def trained(trial: Trial, store: Store) -> Checkpoint:
     """The checkpoint of a trial that is done.
 
     Raises:
-        CheckpointError: it is missing, or its bytes are not those that were written.
+        DamagedError: it is missing, or its bytes are not those that were written.
     """
-    done = store.read_json(trial_file(trial.id, "done.json"))
+    done = _done(trial, store)
     path = trial_file(trial.id, "model.safetensors")
     content = store.read(path)
-    if done is None or content is None:
-        raise CheckpointError(f"{path} in {store.uri} is not complete: run the experiment again")
+    if content is None:
+        raise DamagedError(f"{path} in {store.uri} is missing: run the experiment again, which makes it anew")
     if content_id(content) != done.get("checkpoint_id"):
-        raise CheckpointError(f"{path} in {store.uri} was damaged: delete the folder of the trial and run again")
+        raise DamagedError(f"{path} in {store.uri} was damaged: run the experiment again, which makes it anew")
     return Checkpoint(
         source=f"{path} in {store.uri}",
         trial_id=trial.id,
@@ -78,6 +104,21 @@ def trained(trial: Trial, store: Store) -> Checkpoint:
             "training_code_version": done.get("code_version"),
         },
     )
+
+
+def _done(trial: Trial, store: Store) -> dict[str, Any]:
+    """What was written when the trial was complete."""
+    path = trial_file(trial.id, "done.json")
+    content = store.read(path)
+    if content is None:
+        raise DamagedError(f"{path} in {store.uri} is missing: run the experiment again")
+    return open_json(content, f"{path} in {store.uri}")
+
+
+def set_aside(trial: Trial, store: Store) -> None:
+    """Give the files of a damaged checkpoint other names, so that the trial counts as not done."""
+    for name in ("done.json", "model.safetensors"):  # the mark first: half of this must not leave it standing
+        store.set_aside(trial_file(trial.id, name))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,9 +6,12 @@
     │   ├── DataError                  a data set, mixing set or outlier folder is missing or broken
     │   ├── CheckpointError            a checkpoint is missing, broken or of another model
     │   ├── ResultsError               the results folder cannot be read or written
+    │   │   ├── DamagedError           a file in it is not what was written
+    │   │   └── HeldError              another run is at work on the results folder
     │   └── ClusterError               no Ray cluster there, or one too small for the work
     └── WorkError                      a trial or a cell failed while it ran: recorded, the others go on, exit code 1
-        └── TrainingDivergedError      the training loss became NaN or infinite
+        ├── TrainingDivergedError      the training loss became NaN or infinite
+        └── StorageError               results can no longer be kept: the run stops, and goes on when started again
 
 Every message names the value, what is allowed and the way out, in one line.
 """
@@ -65,12 +68,24 @@ class ResultsError(RequestError):
     """The results folder cannot be read or written."""
 
 
+class DamagedError(ResultsError):
+    """A file of the results is not what was written; it is set aside and made again."""
+
+
+class HeldError(ResultsError):
+    """Another run is at work on the results folder."""
+
+
 class ClusterError(RequestError):
     """There is no Ray cluster at the address, or it is too small for the work."""
 
 
 class WorkError(PixmixRayError):
     """One trial or one cell failed while it ran."""
+
+
+class StorageError(WorkError):
+    """Results can no longer be kept, such as on a full disk; no other work of the run could be kept either."""
 
 
 class TrainingDivergedError(WorkError):

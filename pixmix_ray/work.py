@@ -4,12 +4,13 @@ They run in one process without Ray; Ray workers call the same two. Both are saf
 in the store and not done twice, and a half-trained trial goes on from its last whole epoch.
 """
 
+import gc
 import json
 import tempfile
 import time
-import traceback
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,12 +20,14 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from pixmix_ray.benchmarks import Measurement
-from pixmix_ray.checkpoints import Checkpoint, content_id
+from pixmix_ray.benchmarks import Benchmark, Measurement, Predictions, TestPictures, limited_batches
+from pixmix_ray.checkpoints import Checkpoint, content_id, seal_json
 from pixmix_ray.datasets import ImageData
-from pixmix_ray.errors import DataError, WorkError
+from pixmix_ray.errors import DataError, StorageError
+from pixmix_ray.memory import is_out_of_memory
 from pixmix_ray.mixing_sets import shorter_side_for
-from pixmix_ray.models import fit_weights, parse_weights, read_header
+from pixmix_ray.models import fit_weights, open_tensors, seal_tensors
+from pixmix_ray.results.failures import forget_failure
 from pixmix_ray.results.predictions import predictions_table
 from pixmix_ray.results.provenance import code_version, hardware, library_versions
 from pixmix_ray.results.schema import MEASUREMENTS, columns_of
@@ -43,12 +46,14 @@ class Progress:
         epochs: of the whole trial.
         loss: mean training loss of the epoch.
         seconds: wall time of the epoch.
+        notice: something that its owner should know, such as a damaged file that was set aside.
     """
 
     epoch: int
     epochs: int
     loss: float
     seconds: float
+    notice: str = ""
 
 
 def train_trial(trial: Trial, store: Store, device: torch.device) -> Iterator[Progress]:
@@ -57,23 +62,45 @@ def train_trial(trial: Trial, store: Store, device: torch.device) -> Iterator[Pr
     A trial that is done yields nothing. A half-trained one goes on after its last whole epoch.
 
     Raises:
-        WorkError: the training diverged.
+        TrainingDivergedError: the loss became NaN or infinite.
+        StorageError: what was learned cannot be written.
         DataError: the data changed since the trial was planned.
     """
     if store.read(trial_file(trial.id, "done.json")) is not None:
         return
-    store.write_json(trial_file(trial.id, "trial.json"), trial.dump())
-    store.delete(trial_file(trial.id, "failed.json"))
+    with _kept(store):
+        store.write_json(trial_file(trial.id, "trial.json"), trial.dump())
+        forget_failure(store, trial_file(trial.id, "failed.json"))
     dataset = trial.dataset.settings.load()
     data = _training_data(trial, dataset, device)
     network = fresh_network(trial, dataset.num_classes).to(device)
-    after, history = _read_progress(trial, store)
-    for epoch in train(network, trial.method.settings, data, trial.training, seed=trial.seed, after=after):
+    begun = _read_progress(trial, store)
+    history, notice = begun.history, begun.notice
+    for epoch in train(network, trial.method.settings, data, trial.training, seed=trial.seed, after=begun.after):
         history.append({"epoch": epoch.number, "loss": epoch.loss, "seconds": epoch.seconds})
-        content = save(_on_cpu(epoch.tensors), {"epoch": str(epoch.number), "history": json.dumps(history)})
-        store.write(trial_file(trial.id, "progress.safetensors"), content)
-        yield Progress(epoch=epoch.number, epochs=trial.training.epochs, loss=epoch.loss, seconds=epoch.seconds)
-    _finish(trial, store, network, history, device)
+        header = {"epoch": str(epoch.number), "history": json.dumps(history)}
+        with _kept(store):
+            content = seal_tensors(_on_cpu(epoch.tensors), header)
+            store.write(trial_file(trial.id, "progress.safetensors"), content)
+        yield Progress(
+            epoch=epoch.number, epochs=trial.training.epochs, loss=epoch.loss, seconds=epoch.seconds, notice=notice
+        )
+        notice = ""
+    with _kept(store):
+        _finish(trial, store, network, history, device)
+
+
+@contextmanager
+def _kept(store: Store) -> Iterator[None]:
+    """A block that writes results: that they cannot be written is an error of its own class."""
+    try:
+        yield
+    except OSError as error:
+        why = " ".join((error.strerror or str(error)).split())[:200]
+        raise StorageError(
+            f"cannot write to results {store.uri}: {why}. What is done is kept: once there is room and permission, "
+            "run the same command again"
+        ) from error
 
 
 def fresh_network(trial: Trial, num_classes: int) -> nn.Module:
@@ -107,15 +134,32 @@ def _check_unchanged(what: str, planned: str, found: str) -> None:
         raise DataError(f"the {what} changed {versions} since the trial was planned: run again")
 
 
-def _read_progress(trial: Trial, store: Store) -> tuple[tuple[int, Mapping[str, Tensor]] | None, list[dict[str, Any]]]:
-    """Number and tensors of the last whole epoch, if there is one, and the history up to it."""
+@dataclass(frozen=True, kw_only=True)
+class _Begun:
+    """How far a trial has come.
+
+    Attributes:
+        after: number and tensors of the last whole epoch, if there is one.
+        history: of the epochs up to it.
+        notice: what happened to the file that should say so.
+    """
+
+    after: tuple[int, Mapping[str, Tensor]] | None = None
+    history: list[dict[str, Any]] = field(default_factory=list)
+    notice: str = ""
+
+
+def _read_progress(trial: Trial, store: Store) -> _Begun:
     path = trial_file(trial.id, "progress.safetensors")
     content = store.read(path)
     if content is None:
-        return None, []
-    tensors = parse_weights(content, f"{path} in {store.uri}")
-    header = read_header(content, path)
-    return (int(header["epoch"]), tensors), json.loads(header["history"])
+        return _Begun()
+    try:
+        tensors, header = open_tensors(content, f"{path} in {store.uri}")
+        return _Begun(after=(int(header["epoch"]), tensors), history=json.loads(header["history"]))
+    except (KeyError, ValueError) as error:  # DamagedError is a ValueError
+        aside = store.set_aside(path)
+        return _Begun(notice=f"{error}. It is now {aside}, and the trial starts from its beginning")
 
 
 def _finish(
@@ -133,26 +177,10 @@ def _finish(
         "versions": library_versions(),
         "settings": trial.settings,
     }
-    store.write_json(trial_file(trial.id, "done.json"), done)  # written last: it marks the trial as complete
+    # written last: it marks the trial as complete
+    store.write_json(trial_file(trial.id, "done.json"), seal_json(done))
     store.delete(trial_file(trial.id, "progress.safetensors"))
-
-
-def record_failure(store: Store, path: str, error: BaseException) -> None:
-    """Write why a trial or a cell failed."""
-    store.write_json(
-        path,
-        {
-            "reason": reason(error),
-            "traceback": "".join(traceback.format_exception(error)),
-            "failed_at": datetime.now(UTC).isoformat(),
-        },
-    )
-
-
-def reason(error: BaseException) -> str:
-    """An error in one line."""
-    text = " ".join(str(error).split())
-    return text if isinstance(error, WorkError) else f"{type(error).__name__}: {text}"
+    store.delete(trial_file(trial.id, "failed.json"))
 
 
 def evaluate_cell(
@@ -163,12 +191,14 @@ def evaluate_cell(
     Raises:
         CheckpointError: the weights do not fit the model.
         WorkError: the network's output is not finite.
+        StorageError: the measurements cannot be written.
     """
     started = time.perf_counter()
     data = checkpoint.dataset.settings.load()
     network = _frozen(checkpoint, data, device)
     benchmark = run.benchmark.settings
-    predictions = benchmark.predict(network, benchmark.pictures(data.test_images, data.test_labels), device)
+    pictures = benchmark.pictures(data.test_images, data.test_labels)
+    predictions = _predict_within_memory(benchmark, network, pictures, device)
     measurements = benchmark.measure(predictions)
     common = {
         "trial_id": checkpoint.trial_id,
@@ -184,12 +214,36 @@ def evaluate_cell(
         "finished_at": datetime.now(UTC),
     }
     table = predictions_table(predictions, benchmark.extras)
-    store.write_table(predictions_file(checkpoint.trial_id, run.key), table)
     rows = [{**common, **columns_of(measurement)} for measurement in measurements]
-    # written last: it marks the cell as complete
-    store.write_table(cell_file(checkpoint.trial_id, run.key), pa.Table.from_pylist(rows, schema=MEASUREMENTS))
-    store.delete(cell_failure_file(checkpoint.trial_id, run.key))
+    with _kept(store):
+        store.write_table(predictions_file(checkpoint.trial_id, run.key), table)
+        # written last: it marks the cell as complete
+        store.write_table(cell_file(checkpoint.trial_id, run.key), pa.Table.from_pylist(rows, schema=MEASUREMENTS))
+        store.delete(cell_failure_file(checkpoint.trial_id, run.key))
     return measurements
+
+
+def _predict_within_memory(
+    benchmark: Benchmark, network: nn.Module, pictures: TestPictures, device: torch.device
+) -> Predictions:
+    """The benchmark's predictions, in batches that are halved for as long as memory runs out."""
+    at_most: int | None = None
+    while True:
+        with limited_batches(at_most) as limit:
+            try:
+                return benchmark.predict(network, pictures, device)
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error) or limit.last <= 1:
+                    raise
+        at_most = limit.last // 2
+        free_memory(device)  # only here, where the error and all that its frames held are gone
+
+
+def free_memory(device: torch.device) -> None:
+    """Give back what failed work still holds on a GPU."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
 
 
 def evaluate_here(

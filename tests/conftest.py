@@ -1,6 +1,7 @@
 """What all tests share: a cache folder of their own, one local Ray cluster, and small parts that train in seconds."""
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,6 +29,14 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         del os.environ["PIXMIX_RAY_CACHE"]
     else:
         os.environ["PIXMIX_RAY_CACHE"] = before
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _faulty_parts() -> None:
+    """Experiments of the tests may name the parts in tests/faults, here and in all processes that are started here."""
+    folder = str(Path(__file__).parent / "faults")
+    sys.path.append(folder)
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [folder, os.environ.get("PYTHONPATH")]))
 
 
 @pytest.fixture

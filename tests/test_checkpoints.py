@@ -11,7 +11,7 @@ from safetensors.torch import load
 
 from pixmix_ray.benchmarks import Measurement
 from pixmix_ray.checkpoints import Checkpoint, Request, content_id
-from pixmix_ray.errors import CheckpointError, RequestError
+from pixmix_ray.errors import CheckpointError, DamagedError, RequestError
 from pixmix_ray.results.read import read
 from pixmix_ray.results.store import Store, trial_file
 from pixmix_ray.sweep import read_sweep
@@ -221,8 +221,8 @@ def test_weights_of_another_model_are_refused_at_the_evaluation(folder: Path) ->
 @pytest.mark.parametrize("name", ["done.json", "model.safetensors"])
 def test_a_trial_that_is_not_complete_is_refused(folder: Path, trial: Trial, name: str) -> None:
     (folder / name).unlink()
-    text = refusal(Request(checkpoint=str(folder), benchmarks=CLEAN).open, CheckpointError)
-    assert trial_file(trial.id, "model.safetensors") in text
+    text = refusal(Request(checkpoint=str(folder), benchmarks=CLEAN).open, DamagedError)
+    assert trial_file(trial.id, name) in text
     assert "run" in text
 
 

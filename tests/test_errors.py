@@ -7,10 +7,13 @@ import pytest
 from pixmix_ray.errors import (
     CheckpointError,
     ClusterError,
+    DamagedError,
     DataError,
+    HeldError,
     PixmixRayError,
     RequestError,
     ResultsError,
+    StorageError,
     TrainingDivergedError,
     UnknownNameError,
     WorkError,
@@ -23,11 +26,14 @@ EXAMPLES: list[PixmixRayError] = [
     CheckpointError("no checkpoint"),
     ResultsError("no results"),
     ClusterError("no cluster"),
+    DamagedError("flipped"),
+    HeldError("another run"),
+    StorageError("a full disk"),
     WorkError("the network returns NaN"),
     TrainingDivergedError(3, float("nan")),
     TrainingDivergedError(3, float("inf")),
 ]
-REQUESTS = (UnknownNameError, DataError, CheckpointError, ResultsError, ClusterError)
+REQUESTS = (UnknownNameError, DataError, CheckpointError, ResultsError, DamagedError, HeldError, ClusterError)
 
 
 @pytest.mark.parametrize("kind", REQUESTS)
@@ -39,6 +45,7 @@ def test_every_mistake_of_the_user_is_a_request_error_and_a_value_error(kind: ty
 
 def test_a_failure_during_the_work_is_no_mistake_of_the_user() -> None:
     assert issubclass(TrainingDivergedError, WorkError)
+    assert issubclass(StorageError, WorkError)
     assert issubclass(WorkError, PixmixRayError)
     assert not issubclass(WorkError, ValueError)
 

@@ -18,9 +18,10 @@ from safetensors.torch import load
 from pixmix_ray import __version__
 from pixmix_ray.checkpoints import trained
 from pixmix_ray.datasets import Digits
-from pixmix_ray.errors import CheckpointError, DataError, TrainingDivergedError
+from pixmix_ray.errors import DamagedError, DataError, TrainingDivergedError
 from pixmix_ray.metrics import direction
 from pixmix_ray.models import WideResNet
+from pixmix_ray.results.failures import record_failure
 from pixmix_ray.results.plan import make_plan
 from pixmix_ray.results.provenance import code_version
 from pixmix_ray.results.read import read
@@ -28,7 +29,7 @@ from pixmix_ray.results.schema import MEASUREMENTS, predictions_schema
 from pixmix_ray.results.store import Store, cell_failure_file, cell_file, predictions_file, trial_file
 from pixmix_ray.sweep import Sweep, read_sweep
 from pixmix_ray.trial import BenchmarkRun, Trial
-from pixmix_ray.work import Progress, evaluate_cell, evaluate_here, record_failure, train_trial
+from pixmix_ray.work import Progress, evaluate_cell, evaluate_here, train_trial
 
 CPU = torch.device("cpu")
 TEST_PICTURES = 364  # of the digits
@@ -166,7 +167,7 @@ def test_a_process_killed_before_the_mark_of_completion_goes_on_from_the_last_ep
         patch.setattr(Store, "write_json", dies)
         with pytest.raises(KeyboardInterrupt):
             finished(killed)
-    with pytest.raises(CheckpointError):
+    with pytest.raises(DamagedError):
         trained(killed.trial, killed.store)
     assert list(train_trial(killed.trial, killed.store, CPU)) == []  # no epoch was left
     assert killed.file("model.safetensors") == whole.file("model.safetensors")
@@ -206,15 +207,34 @@ def test_pictures_that_changed_since_the_plan_are_refused(tiny: Open, tmp_path: 
     assert of.store.read(trial_file(of.trial.id, "done.json")) is None
 
 
-def test_half_a_progress_file_is_refused_by_name(tiny: Open) -> None:
+@pytest.mark.parametrize("damage", ["half", "flipped in the weights", "flipped in the header", "nothing left"])
+def test_a_damaged_progress_file_is_set_aside_and_the_trial_begins_anew(tiny: Open, damage: str) -> None:
+    whole = finished(tiny("training.epochs=2", results="whole"))
     of = tiny("training.epochs=2")
     stopped_after_an_epoch(of)
+    content = of.file("progress.safetensors")
     path = trial_file(of.trial.id, "progress.safetensors")
-    of.store.write(path, of.file("progress.safetensors")[:1000])
-    with pytest.raises(CheckpointError) as caught:
-        finished(of)
-    assert path in str(caught.value)
-    assert "\n" not in str(caught.value)
+    damaged = {
+        "half": content[: len(content) // 2],
+        "flipped in the weights": flipped(content, len(content) // 2),
+        "flipped in the header": flipped(content, 30),
+        "nothing left": b"",
+    }[damage]
+    of.store.write(path, damaged)
+    told = list(train_trial(of.trial, of.store, CPU))
+    assert [progress.epoch for progress in told] == [1, 2]
+    assert path in told[0].notice and "\n" not in told[0].notice and told[1].notice == ""
+    assert of.store.read(f"{path}.damaged") == damaged
+    assert of.file("model.safetensors") == whole.file("model.safetensors")
+
+
+def test_a_damaged_mark_of_completion_is_noticed(tiny: Open) -> None:
+    of = finished(tiny())
+    losses = of.file("done.json").index(b'"losses"') + 14
+    of.store.write(trial_file(of.trial.id, "done.json"), flipped(of.file("done.json"), losses))
+    json.loads(of.file("done.json"))  # still JSON: only the hash tells
+    with pytest.raises(DamagedError, match=r"done\.json"):
+        trained(of.trial, of.store)
 
 
 # failures
@@ -367,7 +387,7 @@ def test_a_damaged_checkpoint_is_refused_by_name(tiny: Open, where: str) -> None
             "nothing_left": b"",
         }
         of.store.write(path, damaged[where])
-    with pytest.raises(CheckpointError) as caught:
+    with pytest.raises(DamagedError) as caught:
         evaluated(of)
     assert path in str(caught.value)
     assert "\n" not in str(caught.value)

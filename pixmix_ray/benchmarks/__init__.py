@@ -2,7 +2,7 @@
 
 from pixmix_ray.benchmarks.adversaries import Adversaries
 from pixmix_ray.benchmarks.anomalies import Anomalies
-from pixmix_ray.benchmarks.base import Benchmark, Measurement, Predictions, TestPictures
+from pixmix_ray.benchmarks.base import Benchmark, Measurement, Predictions, TestPictures, limited_batches
 from pixmix_ray.benchmarks.clean import Clean
 from pixmix_ray.benchmarks.consistency import Consistency
 from pixmix_ray.benchmarks.corruptions import Corruptions
@@ -23,4 +23,5 @@ __all__ = [
     "Predictions",
     "Renditions",
     "TestPictures",
+    "limited_batches",
 ]

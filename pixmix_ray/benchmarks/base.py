@@ -6,6 +6,8 @@ returns predictions, `measure` is a pure function from predictions to measuremen
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Self
 
@@ -191,6 +193,32 @@ def to_device(images: NDArray[np.uint8], device: torch.device) -> Tensor:
     return moved.permute(0, 3, 1, 2).to(torch.float32).div_(255)
 
 
+@dataclass(kw_only=True)
+class BatchLimit:
+    """How large batches may be while memory is short.
+
+    Attributes:
+        at_most: pictures; none for as many as usual.
+        last: the size of the batches that were asked for last: those at work when memory runs out.
+    """
+
+    at_most: int | None = None
+    last: int = 0
+
+
+_limit: ContextVar[BatchLimit | None] = ContextVar("_limit", default=None)
+
+
+@contextmanager
+def limited_batches(at_most: int | None) -> Iterator[BatchLimit]:
+    """Within this block no batch of `batches` has more than `at_most` pictures."""
+    token = _limit.set(limit := BatchLimit(at_most=at_most))
+    try:
+        yield limit
+    finally:
+        _limit.reset(token)
+
+
 def batches(count: int, side: int = 0, *, has_gradients: bool = False) -> Iterator[slice]:
     """Slices that cover `count`, each as many pictures as go through a network at once.
 
@@ -201,6 +229,9 @@ def batches(count: int, side: int = 0, *, has_gradients: bool = False) -> Iterat
     """
     share = min(1.0, (SMALL / max(side, 1)) ** 2) / (GRADIENT_COST if has_gradients else 1)
     size = max(1, int(BATCH * share))
+    if (limit := _limit.get()) is not None:
+        size = min(size, limit.at_most or size)
+        limit.last = min(size, count)
     return (slice(start, min(start + size, count)) for start in range(0, count, size))
 
 

@@ -4,10 +4,11 @@
     results     evaluate, rescore, table, pareto: checkpoints and measurements
     parts       list, pictures, complexity: what can be named in an experiment file
     speed       speed augment, corruptions, pictures, evaluate
+    interrupts  Ctrl-C and SIGTERM
     console     how lines are printed, and the arguments that several commands take
 
 Exit codes: 0 all done, 1 some trial or cell failed (named with its reason), 2 the request is wrong and nothing started,
-130 interrupted.
+130 interrupted (Ctrl-C), 143 terminated (SIGTERM); after both, the same command goes on.
 """
 
 import os

@@ -6,10 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pixmix_ray.cli.console import ExperimentFile, Overrides, Results, fail, log, out, say, tell
+from pixmix_ray.cli.interrupts import Terminated, ending_cleanly, last_words
 
 if TYPE_CHECKING:
     from pixmix_ray.distributed import Failure
     from pixmix_ray.results import Plan
+
+GO_ON = "what is done is kept: run the same command again to go on"
 
 commands = typer.Typer()
 
@@ -72,17 +75,26 @@ def _run(plan: "Plan", address: str | None) -> "list[Failure]":
     """Run the plan on Ray; the trials and cells that failed."""
     from pixmix_ray.distributed import cluster_use, prepare, probe, run_plan, session
     from pixmix_ray.report.progress import ProgressView
+    from pixmix_ray.results.lease import held
 
     tell(_counts(plan))
     if address is not None:
         probe(address)
     try:
-        with session(address):
+        with (
+            ending_cleanly(),
+            held(plan.store) as lease,
+            last_words(f"pixmix-ray: died, as its Ray cluster went away or something killed it; {GO_ON}"),
+            session(address),
+            ending_cleanly(),  # again, since Ray has put its own way of ending there
+        ):
             prepare(plan.sweep)
             with ProgressView(plan, log, cluster_use) as view:
-                return run_plan(plan, view)
+                return run_plan(plan, view, lease)
+    except Terminated:
+        fail(f"terminated; {GO_ON}", 143)
     except KeyboardInterrupt:
-        fail("interrupted; what is done is kept: run the same command again to go on", 130)
+        fail(f"interrupted; {GO_ON}", 130)
 
 
 def _plan(file: Path, overrides: list[str] | None) -> "Plan":

@@ -7,16 +7,17 @@ from typing import Any
 
 import ray
 import torch
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from pixmix_ray.checkpoints import trained
+from pixmix_ray.checkpoints import set_aside, trained
+from pixmix_ray.distributed.retries import Cause, Problem
+from pixmix_ray.distributed.session import node_beside
 from pixmix_ray.plugins import BENCHMARKS
 from pixmix_ray.results.plan import Cell
-from pixmix_ray.results.store import Store, cell_failure_file
+from pixmix_ray.results.store import Store, cell_file
 from pixmix_ray.sweep import Share
 from pixmix_ray.trial import BenchmarkRun, Trial
-from pixmix_ray.work import evaluate_cell, reason, record_failure
-
-RETRIES = 3  # of a task whose worker or node died; one that fails by itself is not retried
+from pixmix_ray.work import evaluate_cell, free_memory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,18 +26,24 @@ class Evaluated:
 
     Attributes:
         seconds: wall time in the worker.
-        failure: why the cell could not be measured; none if it was.
+        problem: why the cell could not be measured; none if it was.
     """
 
     seconds: float
-    failure: str | None = None
+    problem: Problem | None = None
 
 
-def submit(cell: Cell, store: Store, share: Share, code_version: str) -> "ray.ObjectRef[Evaluated]":
-    """Start the evaluation of a cell."""
-    task = _evaluate.options(num_cpus=share.cpus, num_gpus=share.gpus, max_retries=RETRIES)
+def submit(
+    cell: Cell, store: Store, share: Share, code_version: str, *, avoid: str | None = None
+) -> "ray.ObjectRef[Evaluated]":
+    """Start the evaluation of a cell; not on the node `avoid`, if there is another.
+
+    Ray does not retry it, not even where its worker died: the driver does, by the one table of retries.
+    """
+    task = _evaluate.options(num_cpus=share.cpus, num_gpus=share.gpus, max_retries=0)
+    if (beside := node_beside(avoid, share)) is not None:
+        task = task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(beside, soft=True))
     job = {
-        "failure_file": cell_failure_file(cell.trial.id, cell.run.key),
         "trial": cell.trial.dump(),
         "benchmark": cell.run.benchmark.dump(),
         "version": cell.run.version,
@@ -65,11 +72,16 @@ def _evaluate(job: Mapping[str, Any]) -> Evaluated:
     torch.set_num_threads(max(1, round(job["cpus"])))
     store = Store(job["results"])
     device = torch.device("cuda" if job["gpus"] > 0 else "cpu")
+    problem = None
     try:
         trial = Trial.load(job["trial"])
         run = BenchmarkRun(benchmark=BENCHMARKS.read(job["benchmark"]), version=job["version"])
-        evaluate_cell(trained(trial, store), run, store, device, job["code_version"])
-    except Exception as error:  # the task's outermost frame: recorded, and returned as the reason
-        record_failure(store, job["failure_file"], error)
-        return Evaluated(seconds=time.perf_counter() - started, failure=reason(error))
-    return Evaluated(seconds=time.perf_counter() - started)
+        if not store.files(cell_file(trial.id, run.key)):  # else an attempt whose worker died after its last write
+            evaluate_cell(trained(trial, store), run, store, device, job["code_version"])
+    except Exception as error:  # the task's outermost frame: returned to the driver, which records it
+        problem = Problem.of(error)
+        if problem.cause is Cause.DAMAGED:
+            set_aside(trial, store)
+    if problem is not None:
+        free_memory(device)  # after the error and all that its frames held
+    return Evaluated(seconds=time.perf_counter() - started, problem=problem)

@@ -1,8 +1,10 @@
 """The loop that joins the two halves: while Tune trains, each finished checkpoint is evaluated at once."""
 
+import logging
 import threading
 from collections import deque
 from collections.abc import Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Protocol
@@ -10,15 +12,19 @@ from typing import Protocol
 import ray
 
 from pixmix_ray.distributed.evaluator import Evaluated, submit, warm_up
+from pixmix_ray.distributed.retries import Cause, Problem, Tries
 from pixmix_ray.distributed.session import node_resources, trials_at_once
 from pixmix_ray.distributed.trainer import TrialEvent, train_all
-from pixmix_ray.errors import WorkError
+from pixmix_ray.errors import StorageError, WorkError
+from pixmix_ray.results.failures import reason, record_failure
+from pixmix_ray.results.lease import Lease, held
 from pixmix_ray.results.plan import Cell, Plan
 from pixmix_ray.results.provenance import code_version
 from pixmix_ray.results.store import cell_failure_file, trial_file
 from pixmix_ray.trial import Trial
-from pixmix_ray.work import Progress, reason, record_failure
+from pixmix_ray.work import Progress
 
+log = logging.getLogger(__name__)
 POLL_SECONDS = 0.2
 STOP_SECONDS = 9.0  # Tune waits up to 5 for its actors, then kills them
 
@@ -56,14 +62,23 @@ class Failure:
     reason: str
 
 
-def run_plan(plan: Plan, watcher: Watcher) -> list[Failure]:
+def run_plan(plan: Plan, watcher: Watcher, lease: Lease | None = None) -> list[Failure]:
     """Train and evaluate all that the plan lacks, on the connected Ray cluster; what failed, empty if all is done.
 
+    Args:
+        plan: what is wanted, and what of it is done.
+        watcher: is told what happens.
+        lease: on the results folder, if the caller has taken it already.
+
     Raises:
+        HeldError: another run is at work on the results folder.
         ClusterError: the cluster cannot hold a trial or an evaluation.
+        StorageError: results can no longer be written.
     """
     at_once = trials_at_once(node_resources(), plan.sweep.resources)
-    return _Run(plan, watcher, at_once).to_the_end()
+    with ExitStack() as until_end:
+        lease = lease or until_end.enter_context(held(plan.store))
+        return _Run(plan, watcher, at_once).to_the_end(lease)
 
 
 class _Run:
@@ -76,20 +91,27 @@ class _Run:
         training = {trial.id for trial in self.trials}
         self.by_trial: dict[str, list[Cell]] = {}
         for cell in plan.cells_to_run():
-            self.by_trial.setdefault(cell.trial.id, []).append(cell)
+            if cell.trial.id in training:
+                self.by_trial.setdefault(cell.trial.id, []).append(cell)
         self.waiting = deque(cell for cell in plan.cells_to_run() if cell.trial.id not in training)
         self.in_flight: dict[ray.ObjectRef[Evaluated], Cell] = {}
         self.stop = threading.Event()
         self.failures: list[Failure] = []
         self.is_warm = False
         self.breakdown = "Ray Tune stopped before the trial ended"
+        self.tries = Tries()
+        self.again: dict[str, Trial] = {}  # trials that are tried once more when Tune is through with the others
+        self.avoid: dict[str, str] = {}  # by the name of the work: a node
 
-    def to_the_end(self) -> list[Failure]:
+    def to_the_end(self, lease: Lease) -> list[Failure]:
         """Run until nothing is left."""
-        training = self._start_training()
+        training = self._start_training(self.trials)
         try:
-            while training.is_alive() or not self.events.empty() or self.waiting or self.in_flight:
+            while training.is_alive() or not self.events.empty() or self.waiting or self.in_flight or self.again:
+                lease.check()
                 self._take_events()
+                if not training.is_alive() and (trials := self._trials_again()):
+                    training = self._start_training(trials)
                 self._submit()
                 self._collect()
                 self.watcher.tick()
@@ -99,23 +121,28 @@ class _Run:
         self._fail_lost_trials()
         return self.failures
 
-    def _start_training(self) -> threading.Thread:
+    def _start_training(self, trials: list[Trial]) -> threading.Thread:
         # Tune blocks until its last trial ends, so it has its own thread; the thread ends with the process
-        thread = threading.Thread(target=self._train, daemon=True)
+        thread = threading.Thread(target=self._train, args=(trials,), daemon=True)
         thread.start()
         return thread
 
-    def _train(self) -> None:
-        if not self.trials:
+    def _train(self, trials: list[Trial]) -> None:
+        if not trials:
             return
         try:
             share = self.plan.sweep.resources.trial
-            train_all(self.trials, self.plan.store, share, self.at_once, self.events, self.stop)
+            train_all(trials, self.plan.store, share, self.at_once, self.events, self.stop, self.avoid)
         except Exception as error:  # the thread's outermost frame: told to the trials that it leaves behind
             self.breakdown = reason(error)
 
+    def _trials_again(self) -> list[Trial]:
+        """The trials to be tried once more, but for those with a cell that is still being evaluated."""
+        busy = {cell.trial.id for cell in self.in_flight.values()}
+        return [self.again.pop(trial_id) for trial_id in set(self.again) - busy]
+
     def _take_events(self) -> None:
-        trials = {trial.id: trial for trial in self.trials}
+        trials = {trial.id: trial for trial in self.plan.trials}
         while True:
             try:
                 event = self.events.get_nowait()
@@ -124,9 +151,11 @@ class _Run:
             trial = trials[event.trial_id]
             if event.progress is not None:
                 self._warm_up_once()
+                if event.progress.notice:
+                    log.warning("%s: %s", trial.label, event.progress.notice)
                 self.watcher.epoch_done(trial, event.progress)
-            elif event.failure is not None:
-                self._fail_trial(trial, event.failure)
+            elif event.problem is not None:
+                self._trial_problem(trial, event.problem, is_done=event.is_done)
             elif event.is_done:
                 self.watcher.trial_done(trial)
                 self.waiting.extend(self.by_trial.pop(trial.id, []))
@@ -137,28 +166,57 @@ class _Run:
             self.is_warm = True
             warm_up(self.plan.sweep.resources.evaluation)
 
+    def _trial_problem(self, trial: Trial, problem: Problem, *, is_done: bool) -> None:
+        path = trial_file(trial.id, "failed.json")
+        is_retried = self._record(trial.id, path, trial.label, problem) or not is_done  # Tune has begun the next itself
+        if not is_retried:
+            self._fail_trial(trial, problem.report.reason)
+        elif is_done:
+            self.again[trial.id] = trial
+
+    def _record(self, name: str, path: str, label: str, problem: Problem) -> bool:
+        """Write down a failed attempt at the work of that name; whether it is tried again."""
+        if problem.cause is Cause.STORAGE:
+            raise StorageError(problem.report.reason)
+        attempt, is_retried = self.tries.count(name, problem), self.tries.allow(name, problem)
+        try:
+            record_failure(self.plan.store, path, problem.report, attempt=attempt, retried=is_retried)
+        except OSError as error:
+            why = error.strerror or str(error)
+            raise StorageError(
+                f"cannot write to results {self.plan.store.uri}: {why}, when {label} had failed"
+            ) from None
+        if is_retried:
+            told = problem.report
+            log.warning("%s: attempt %d failed on %s: %s; trying again", label, attempt, told.place, told.reason)
+            if (node := problem.avoided_node()) is not None:
+                self.avoid[name] = node
+        return is_retried
+
     def _fail_trial(self, trial: Trial, why: str) -> None:
         self.failures.append(Failure(label=f"{trial.label} ({trial.id})", reason=why))
-        path = trial_file(trial.id, "failed.json")
-        if self.plan.store.read(path) is None:  # its worker died before it could say why
-            record_failure(self.plan.store, path, WorkError(why))
         self.by_trial.pop(trial.id, None)
         self.watcher.trial_failed(trial, why)
 
     def _fail_lost_trials(self) -> None:
         """Trials that ended without an event: Tune itself broke down."""
-        for trial in self.trials:
+        for trial in self.plan.trials:
             if trial.id in self.by_trial:
-                self._fail_trial(trial, f"{self.breakdown}; run the same command again")
+                why = f"{self.breakdown}; run the same command again"
+                with suppress(OSError):
+                    record_failure(self.plan.store, trial_file(trial.id, "failed.json"), WorkError(why))
+                self._fail_trial(trial, why)
 
     def _submit(self) -> None:
         # a few more than can run, so that a freed slot never waits for this loop
         bound = 2 * max(2, round(sum(node.cpus for node in node_resources())))
         while self.waiting and len(self.in_flight) < bound:
             cell = self.waiting.popleft()
-            reference = submit(cell, self.plan.store, self.plan.sweep.resources.evaluation, code_version())
+            share, avoid = self.plan.sweep.resources.evaluation, self.avoid.get(_name(cell))
+            reference = submit(cell, self.plan.store, share, code_version(), avoid=avoid)
             self.in_flight[reference] = cell
-            self.watcher.cell_started(cell)
+            if not self.tries.failed(_name(cell)):
+                self.watcher.cell_started(cell)
 
     def _collect(self) -> None:
         finished: Sequence[ray.ObjectRef[Evaluated]] = []
@@ -170,11 +228,31 @@ class _Run:
             cell = self.in_flight.pop(reference)
             try:
                 result = ray.get(reference)
-            except ray.exceptions.RayError as error:  # the worker or its node died, more often than we retry
-                record_failure(self.plan.store, cell_failure_file(cell.trial.id, cell.run.key), error)
-                result = Evaluated(seconds=0, failure=" ".join(str(error).split())[:500])
-            if result.failure is None:
+            except ray.exceptions.RayError as error:  # its worker or node died
+                result = Evaluated(seconds=0, problem=Problem.of_death(error))
+            if result.problem is None:
                 self.watcher.cell_done(cell, result.seconds)
             else:
-                self.failures.append(Failure(label=f"{cell.label} ({cell.trial.id})", reason=result.failure))
-                self.watcher.cell_failed(cell, result.failure)
+                self._cell_problem(cell, result.problem)
+
+    def _cell_problem(self, cell: Cell, problem: Problem) -> None:
+        path = cell_failure_file(cell.trial.id, cell.run.key)
+        if not self._record(_name(cell), path, cell.label, problem):
+            self.failures.append(Failure(label=f"{cell.label} ({cell.trial.id})", reason=problem.report.reason))
+            self.watcher.cell_failed(cell, problem.report.reason)
+        elif problem.cause is Cause.DAMAGED:  # first its checkpoint
+            self._train_anew(cell)
+        else:
+            self.waiting.appendleft(cell)
+
+    def _train_anew(self, cell: Cell) -> None:
+        """Have the checkpoint of a cell made again, and with it all cells that wait for it."""
+        trial = cell.trial
+        self.again[trial.id] = trial
+        waiting = [other for other in self.waiting if other.trial is trial]
+        self.by_trial.setdefault(trial.id, []).extend([cell, *waiting])
+        self.waiting = deque(other for other in self.waiting if other.trial is not trial)
+
+
+def _name(cell: Cell) -> str:
+    return f"{cell.trial.id}/{cell.run.key}"

@@ -81,6 +81,17 @@ def cluster_use() -> dict[str, tuple[float, float]]:
     return {kind: (round(total[kind] - free.get(kind, 0), 4), total[kind]) for kind in kinds}
 
 
+def node_beside(avoided: str | None, share: Share) -> str | None:
+    """Ray's id of a node other than `avoided` on which a share fits, if there is one and one is to be avoided."""
+    if avoided is None:
+        return None
+    for node in ray.nodes():  # type: ignore[no-untyped-call]
+        size = Share(cpus=int(node["Resources"].get("CPU", 0)), gpus=int(node["Resources"].get("GPU", 0)))
+        if node["Alive"] and node["NodeID"] != avoided and _fitting(size, share):
+            return str(node["NodeID"])
+    return None
+
+
 def trials_at_once(nodes: Sequence[Share], resources: Resources) -> int:
     """How many trials may train at once so that one evaluation's share stays free somewhere, but at least one.
 

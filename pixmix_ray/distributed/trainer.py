@@ -7,7 +7,7 @@ trainer goes on from its trial's last whole epoch, and nothing that Tune remembe
 import logging
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any
@@ -16,12 +16,14 @@ import torch
 from ray import tune
 from ray.tune import Callback
 
-from pixmix_ray.results.store import Store, trial_file
+from pixmix_ray.distributed.retries import POLICIES, Cause, Problem, here
+from pixmix_ray.distributed.session import node_beside
+from pixmix_ray.errors import WorkError
+from pixmix_ray.results.failures import ErrorReport, Place
+from pixmix_ray.results.store import Store
 from pixmix_ray.sweep import Share
 from pixmix_ray.trial import Trial
-from pixmix_ray.work import Progress, reason, record_failure, train_trial
-
-RESTARTS = 3  # of a trial whose worker died; a trial that fails by itself is not restarted
+from pixmix_ray.work import Progress, free_memory, train_trial
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,14 +33,14 @@ class TrialEvent:
     Attributes:
         trial_id: which.
         progress: one more epoch is safe.
-        is_done: the trial ended.
-        failure: why it ended without a checkpoint.
+        is_done: the trial ended, or, with a problem, this attempt at it.
+        problem: what went wrong; without `is_done` Tune has already begun the next attempt.
     """
 
     trial_id: str
     progress: Progress | None = None
     is_done: bool = False
-    failure: str | None = None
+    problem: Problem | None = None
 
 
 class Trainer(tune.Trainable):
@@ -48,6 +50,7 @@ class Trainer(tune.Trainable):
         """Take up the trial that `config` describes."""
         self._job = config["job"]
         self._epochs = _epochs(self._job)
+        self._where = here().node
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take up the next trial in the same process."""
@@ -56,14 +59,17 @@ class Trainer(tune.Trainable):
 
     def step(self) -> dict[str, Any]:
         """Train one epoch; the result is what `_Reporter` reads."""
+        problem = None
         try:
             progress = next(self._epochs, None)
-        except Exception as error:  # the worker's outermost frame: recorded, and reported as this trial's end
-            record_failure(Store(self._job["results"]), trial_file(self._job["id"], "failed.json"), error)
-            return {"failure": reason(error), "done": True}
+        except Exception as error:  # the worker's outermost frame: reported as this attempt's end
+            problem = Problem.of(error)
+        if problem is not None:
+            free_memory(_device(self._job))  # after the error and all that its frames held
+            return {"problem": problem, "done": True}
         if progress is None:
             return {"done": True}
-        return {"progress": progress.__dict__, "done": False}
+        return {"progress": progress.__dict__, "node": self._where, "done": False}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Nothing: the trial's checkpoints are in our own store."""
@@ -74,8 +80,11 @@ class Trainer(tune.Trainable):
 
 def _epochs(job: dict[str, Any]) -> Iterator[Progress]:
     torch.set_num_threads(max(1, round(job["cpus"])))
-    device = torch.device("cuda" if job["gpus"] > 0 else "cpu")
-    yield from train_trial(Trial.load(job["trial"]), Store(job["results"]), device)
+    yield from train_trial(Trial.load(job["trial"]), Store(job["results"]), _device(job))
+
+
+def _device(job: dict[str, Any]) -> torch.device:
+    return torch.device("cuda" if job["gpus"] > 0 else "cpu")
 
 
 class _Reporter(Callback):
@@ -93,13 +102,23 @@ class _Reporter(Callback):
             self._events.put(TrialEvent(trial_id=trial.config["job"]["id"], progress=progress))
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
-        failure = (trial.last_result or {}).get("failure")
-        self._events.put(TrialEvent(trial_id=trial.config["job"]["id"], is_done=True, failure=failure))
+        problem = (trial.last_result or {}).get("problem")
+        self._events.put(TrialEvent(trial_id=trial.config["job"]["id"], is_done=True, problem=problem))
+
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+        self._events.put(TrialEvent(trial_id=trial.config["job"]["id"], problem=_death(trial)))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
-        last = str(trial.get_error() or "").strip().splitlines()
-        failure = f"its worker died {RESTARTS + 1} times, at last with: {last[-1] if last else 'no message'}"
-        self._events.put(TrialEvent(trial_id=trial.config["job"]["id"], is_done=True, failure=failure))
+        self._events.put(TrialEvent(trial_id=trial.config["job"]["id"], is_done=True, problem=_death(trial)))
+
+
+def _death(trial: Any) -> Problem:
+    """What Tune says of the worker of a trial that died; what it last did tells where it was."""
+    last = str(trial.get_error() or "").strip().splitlines()
+    result = trial.last_result or {}
+    error = WorkError(f"its worker died: {last[-1] if last else 'no message'}")
+    place = Place(host=result.get("hostname"), pid=result.get("pid"), node=result.get("node"))
+    return Problem(report=ErrorReport.of(error, place), cause=Cause.WORKER_DIED)
 
 
 class _Stop(tune.Stopper):
@@ -125,6 +144,7 @@ def train_all(
     at_once: int,
     events: "SimpleQueue[TrialEvent]",
     stop: threading.Event,
+    avoid: Mapping[str, str],
 ) -> None:
     """Train the trials, `at_once` at a time, until all have ended or `stop` is set.
 
@@ -135,23 +155,41 @@ def train_all(
         at_once: how many train at the same time.
         events: where what happens is put.
         stop: set it to end within seconds; the epochs that are safe stay so.
+        avoid: by trial id, Ray's id of a node where it failed and should not run again, if there is another.
     """
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
     configs = [
-        {"id": trial.id, "trial": trial.dump(), "results": store.uri, "cpus": share.cpus, "gpus": share.gpus}
+        {
+            "id": trial.id,
+            "trial": trial.dump(),
+            "results": store.uri,
+            "cpus": share.cpus,
+            "gpus": share.gpus,
+            "beside": node_beside(avoid.get(trial.id), share),
+        }
         for trial in trials
     ]
     with tempfile.TemporaryDirectory(prefix="pixmix_ray_tune_") as scratch:
         tune.Tuner(
-            tune.with_resources(Trainer, {"CPU": share.cpus, "GPU": share.gpus}),
+            tune.with_resources(Trainer, _placement),
             param_space={"job": tune.grid_search(configs)},
             tune_config=tune.TuneConfig(max_concurrent_trials=at_once, reuse_actors=True),
             run_config=tune.RunConfig(
                 storage_path=scratch,
                 callbacks=[_Reporter(events)],
                 stop=_Stop(stop),
-                failure_config=tune.FailureConfig(max_failures=RESTARTS),
+                failure_config=tune.FailureConfig(max_failures=POLICIES[Cause.WORKER_DIED].retries),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
                 verbose=0,
             ),
         ).fit()
+
+
+def _placement(config: dict[str, Any]) -> tune.PlacementGroupFactory:
+    """What a trial takes of the cluster, and on which node it had better be."""
+    job = config["job"]
+    bundle = {"CPU": job["cpus"], "GPU": job["gpus"]}
+    if job["beside"] is None:
+        return tune.PlacementGroupFactory([bundle])
+    # a wish, not a condition: a trial that insisted on a node would wait for ever once that node is gone
+    return tune.PlacementGroupFactory([bundle], strategy="STRICT_PACK", _soft_target_node_id=job["beside"])

@@ -2,11 +2,13 @@
 
 from pixmix_ray.models.base import Model, Normalise
 from pixmix_ray.models.cifar_resnet import CifarResNet
+from pixmix_ray.models.sealed import SEAL, open_tensors, seal_tensors
 from pixmix_ray.models.torchvision_models import TorchvisionModel
 from pixmix_ray.models.weights import Weights, fit_weights, parse_weights, read_header, read_weights
 from pixmix_ray.models.wide_resnet import WideResNet, wide_resnet
 
 __all__ = [
+    "SEAL",
     "CifarResNet",
     "Model",
     "Normalise",
@@ -14,8 +16,10 @@ __all__ = [
     "Weights",
     "WideResNet",
     "fit_weights",
+    "open_tensors",
     "parse_weights",
     "read_header",
     "read_weights",
+    "seal_tensors",
     "wide_resnet",
 ]

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from pixmix_ray.errors import ResultsError
 from pixmix_ray.models import read_header
-from pixmix_ray.results.store import Store, trial_file
+from pixmix_ray.results.failures import described
+from pixmix_ray.results.store import DAMAGED, Store, trial_file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,14 +63,15 @@ def read_status(uri: str | Path) -> Status:
             TrialStatus(trial_id=i, state=_state(store, files, i), cells_done=done[i], cells_failed=failed[i])
             for i in ids
         ),
-        failures=tuple(_failure(store, path) for path in sorted(files) if path.endswith("failed.json")),
+        failures=tuple(_failure(store, path) for path in sorted(files) if path.endswith("failed.json"))
+        + tuple(f"{path}: not what was written, set aside" for path in sorted(files) if path.endswith(DAMAGED)),
     )
 
 
 def _state(store: Store, files: set[str], trial_id: str) -> str:
     if trial_file(trial_id, "done.json") in files:
         return "done"
-    if trial_file(trial_id, "failed.json") in files:
+    if trial_file(trial_id, "failed.json") in files and not _is_retried(store, trial_id):
         return "failed"
     if trial_file(trial_id, "trial.json") not in files:
         return "from elsewhere"  # an evaluated checkpoint that no trial of ours made
@@ -81,7 +83,11 @@ def _state(store: Store, files: set[str], trial_id: str) -> str:
     return f"epoch {read_header(content, path)['epoch']}/{epochs}"
 
 
+def _is_retried(store: Store, trial_id: str) -> bool:
+    return bool((store.read_json(trial_file(trial_id, "failed.json")) or {}).get("retried"))
+
+
 def _failure(store: Store, path: str) -> str:
     record = store.read_json(path) or {}
     name = "/".join(path.removesuffix("failed.json").rstrip("./").split("/")[1:])
-    return f"{name}: {record.get('reason', 'no reason recorded')} ({record.get('failed_at', '')})"
+    return f"{name}: {described(record)}"

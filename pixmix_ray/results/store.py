@@ -4,10 +4,12 @@
     trials/TRIAL/progress.safetensors    weights and momentum after the last whole epoch, while it trains
     trials/TRIAL/model.safetensors       the trained weights
     trials/TRIAL/done.json               written last: its existence means that the trial is complete
-    trials/TRIAL/failed.json             why it failed; removed when it succeeds
+    trials/TRIAL/failed.json             why it failed (`failures`); removed when it succeeds
     predictions/TRIAL/BENCHMARK.parquet  a row a picture
     cells/TRIAL/BENCHMARK.parquet        the measurements, written last: its existence means that the cell is complete
     cells/TRIAL/BENCHMARK.failed.json    why it failed; removed when it succeeds
+    any of them with .damaged behind     bytes that are not those that were written; it counts for nothing
+    lease.json                           who is running on it (`lease`)
 
 What is done is read from here and remembered nowhere else. A file is written beside and renamed (on object stores a
 put is atomic), so a reader never sees half of one.
@@ -18,6 +20,7 @@ import json
 import os
 import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +30,8 @@ from pyarrow import fs
 
 from pixmix_ray.errors import ResultsError, one_line
 from pixmix_ray.results.location import check_answer, refuse_secrets
+
+DAMAGED = ".damaged"  # behind the name of a file that was set aside
 
 
 class Store:
@@ -78,6 +83,17 @@ class Store:
         """Remove a file, if it is there."""
         if self.files(path):
             self._files.delete_file(f"{self._root}/{path}")
+
+    def set_aside(self, path: str) -> str:
+        """Rename a damaged file, so that it counts for nothing but can be looked at; its new name.
+
+        What was set aside under that name before is replaced. A file that is gone, as another process was faster, is
+        no error.
+        """
+        aside = f"{path}{DAMAGED}"
+        with suppress(FileNotFoundError):
+            self._files.move(f"{self._root}/{path}", f"{self._root}/{aside}")
+        return aside
 
     def files(self, prefix: str) -> set[str]:
         """Paths of all files at or below `prefix`, relative to the store."""

@@ -8,12 +8,13 @@ import torch
 
 from pixmix_ray.checkpoints import trained
 from pixmix_ray.errors import RequestError, ResultsError, TrainingDivergedError
+from pixmix_ray.results.failures import reason, record_failure
 from pixmix_ray.results.read import read
 from pixmix_ray.results.status import Status, TrialStatus, read_status
 from pixmix_ray.results.store import Store, cell_failure_file, cell_file, trial_file
 from pixmix_ray.sweep import Sweep, read_sweep
 from pixmix_ray.trial import Trial
-from pixmix_ray.work import evaluate_cell, reason, record_failure, train_trial
+from pixmix_ray.work import evaluate_cell, train_trial
 
 CPU = torch.device("cpu")
 
