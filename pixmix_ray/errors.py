@@ -6,6 +6,7 @@
     │   ├── DataError                  a data set, mixing set or outlier folder is missing or broken
     │   ├── CheckpointError            a checkpoint is missing, broken or of another model
     │   ├── ResultsError               the results folder cannot be read or written
+    │   │   └── DamagedError           a file in it is not what was written
     │   └── ClusterError               no Ray cluster there, or one too small for the work
     └── WorkError                      a trial or a cell failed while it ran: recorded, the others go on, exit code 1
         └── TrainingDivergedError      the training loss became NaN or infinite
@@ -53,6 +54,10 @@ class CheckpointError(RequestError):
 
 class ResultsError(RequestError):
     """The results folder cannot be read or written."""
+
+
+class DamagedError(ResultsError):
+    """A file of the results is not what was written; it is set aside and made again."""
 
 
 class ClusterError(RequestError):

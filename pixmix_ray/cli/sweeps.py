@@ -8,6 +8,8 @@ import typer
 from pixmix_ray.cli.console import ExperimentFile, Overrides, Results, fail, log, out, say, tell
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from pixmix_ray.distributed import Failure
     from pixmix_ray.results import Plan
 
@@ -26,9 +28,16 @@ def run(
     todo = _plan(file, overrides)
     todo.store.check_writable()
     failures = _run(todo, address) if todo.cells_to_run() else []
+    expected = {cell.name for cell, state in todo.cells.items() if state == "done"} | todo.measured()
+    frame = todo.own_rows()
+    if lost := len(expected - todo.measured()):
+        tell(f"{lost} cells were damaged: measuring them again")
+        todo = _plan(file, overrides)
+        failures += _run(todo, address)
+        frame = todo.own_rows()
     for failure in failures:
         tell(f"FAILED {failure.label}: {failure.reason}", "red")
-    _show_sweep(todo)
+    _show_sweep(todo, frame)
     if failures:
         raise typer.Exit(1)
 
@@ -64,13 +73,14 @@ def _run(plan: "Plan", address: str | None) -> "list[Failure]":
     """Run the plan on Ray; the trials and cells that failed."""
     from pixmix_ray.distributed import probe, run_plan, session
     from pixmix_ray.report.progress import ProgressView
+    from pixmix_ray.results.compaction import BackgroundCompaction
 
     tell(_counts(plan))
     if address is not None:
         probe(address)
     plan.sweep.prepare()
     try:
-        with session(address), ProgressView(plan, log) as view:
+        with session(address), ProgressView(plan, log) as view, BackgroundCompaction(plan.store):
             return run_plan(plan, view)
     except KeyboardInterrupt:
         fail("interrupted; what is done is kept: run the same command again to go on", 130)
@@ -91,13 +101,12 @@ def _counts(plan: "Plan") -> str:
     return counts_line(plan)
 
 
-def _show_sweep(plan: "Plan") -> None:
+def _show_sweep(plan: "Plan", frame: "pd.DataFrame") -> None:
     """The table and front of the sweep's own cells, and where the files lie."""
     from pixmix_ray.report.tables import front_lines, measures_table
     from pixmix_ray.results import default_objectives, dominance
     from pixmix_ray.results.pareto import one_variant
 
-    frame = plan.own_rows()
     if frame.empty:
         return
     frame, left_out = one_variant(frame)
@@ -109,6 +118,6 @@ def _show_sweep(plan: "Plan") -> None:
     for line in front_lines(judged, names):
         say(line)
     say(f"\nResults: {plan.store.uri}")
-    say("  cells/        measurements (Parquet; pixmix_ray.results.read opens them as one DataFrame)")
-    say("  predictions/  what each network said of each picture")
-    say("  trials/       checkpoints")
+    say("  cells/, compacted/  measurements (Parquet; pixmix_ray.results.read opens them as one DataFrame)")
+    say("  predictions/        what each network said of each picture")
+    say("  trials/             checkpoints")
