@@ -1,4 +1,4 @@
-"""Checkpoints and measurements: evaluate, rescore, table, pareto."""
+"""Checkpoints and measurements: evaluate, rescore, compact, table, pareto."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -64,6 +64,16 @@ def rescore(
     say("cells: " + ", ".join(f"{count} {state}" for state, count in counts.items()))
     if "different" in counts:
         raise typer.Exit(1)
+
+
+@commands.command(epilog="Example: pixmix-ray compact results/quickstart")
+def compact(results: Results) -> None:
+    """Merge the files of single cells into large ones, so that they are read quickly; a run does so by itself."""
+    from pixmix_ray.results import Store
+    from pixmix_ray.results.compaction import compact as merged
+
+    done = merged(Store(results))
+    say(f"cells: {done.cells} left files of their own; files written: {done.segments}")
 
 
 @commands.command(epilog="Example: pixmix-ray pareto results/quickstart --objectives clean.error,corruptions.mce")

@@ -9,6 +9,8 @@ from pixmix_ray.cli.console import ExperimentFile, Overrides, Results, fail, log
 from pixmix_ray.cli.interrupts import Terminated, ending_cleanly, last_words
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from pixmix_ray.distributed import Failure
     from pixmix_ray.results import Plan
 
@@ -29,9 +31,16 @@ def run(
     todo = _plan(file, overrides)
     todo.store.check_writable()
     failures = _run(todo, address) if todo.cells_to_run() else []
+    expected = {cell.name for cell, state in todo.cells.items() if state == "done"} | todo.measured()
+    frame = todo.own_rows()
+    if lost := len(expected - todo.measured()):
+        tell(f"{lost} cells were damaged: measuring them again")
+        todo = _plan(file, overrides)
+        failures += _run(todo, address)
+        frame = todo.own_rows()
     for failure in failures:
         tell(f"FAILED {failure.label}: {failure.reason}", "red")
-    _show_sweep(todo)
+    _show_sweep(todo, frame)
     if failures:
         raise typer.Exit(1)
 
@@ -75,6 +84,7 @@ def _run(plan: "Plan", address: str | None) -> "list[Failure]":
     """Run the plan on Ray; the trials and cells that failed."""
     from pixmix_ray.distributed import cluster_use, prepare, probe, run_plan, session
     from pixmix_ray.report.progress import ProgressView
+    from pixmix_ray.results.compaction import BackgroundCompaction
     from pixmix_ray.results.lease import held
 
     tell(_counts(plan))
@@ -89,7 +99,7 @@ def _run(plan: "Plan", address: str | None) -> "list[Failure]":
             ending_cleanly(),  # again, since Ray has put its own way of ending there
         ):
             prepare(plan.sweep)
-            with ProgressView(plan, log, cluster_use) as view:
+            with ProgressView(plan, log, cluster_use) as view, BackgroundCompaction(plan.store):
                 return run_plan(plan, view, lease)
     except Terminated:
         fail(f"terminated; {GO_ON}", 143)
@@ -112,13 +122,12 @@ def _counts(plan: "Plan") -> str:
     return counts_line(plan)
 
 
-def _show_sweep(plan: "Plan") -> None:
+def _show_sweep(plan: "Plan", frame: "pd.DataFrame") -> None:
     """The table and front of the sweep's own cells, and where the files lie."""
     from pixmix_ray.report.tables import front_lines, measures_table
     from pixmix_ray.results import default_objectives, dominance
     from pixmix_ray.results.pareto import one_variant
 
-    frame = plan.own_rows()
     if frame.empty:
         return
     frame, left_out = one_variant(frame)
@@ -130,6 +139,6 @@ def _show_sweep(plan: "Plan") -> None:
     for line in front_lines(judged, names):
         say(line)
     say(f"\nResults: {plan.store.uri}")
-    say("  cells/        measurements (Parquet; pixmix_ray.results.read opens them as one DataFrame)")
-    say("  predictions/  what each network said of each picture")
-    say("  trials/       checkpoints")
+    say("  cells/, compacted/  measurements (Parquet; pixmix_ray.results.read opens them as one DataFrame)")
+    say("  predictions/        what each network said of each picture")
+    say("  trials/             checkpoints")

@@ -2,7 +2,7 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from statistics import mean
@@ -10,10 +10,10 @@ from typing import Literal
 
 import pandas as pd
 
-from pixmix_ray.errors import ResultsError
+from pixmix_ray.results.cells import list_cells
+from pixmix_ray.results.history import cell_seconds, trials_done
 from pixmix_ray.results.read import read_cells
-from pixmix_ray.results.schema import MEASUREMENTS
-from pixmix_ray.results.store import Store, cell_failure_file, cell_file, trial_file
+from pixmix_ray.results.store import Store, trial_file
 from pixmix_ray.sweep import Sweep
 from pixmix_ray.trial import BenchmarkRun, Trial
 
@@ -26,6 +26,11 @@ class Cell:
 
     trial: Trial
     run: BenchmarkRun
+
+    @property
+    def name(self) -> str:
+        """For files: TRIAL/BENCHMARK."""
+        return f"{self.trial.id}/{self.run.key}"
 
     @property
     def label(self) -> str:
@@ -58,13 +63,20 @@ class Plan:
         """The cells that are not done, in the order of the sweep."""
         return [cell for cell, state in self.cells.items() if state != "done"]
 
+    def measured(self) -> set[str]:
+        """The names (TRIAL/BENCHMARK) of this sweep's cells that are measured now."""
+        now = list_cells(self.store)
+        return {cell.name for cell in self.cells if now.is_done(cell.trial.id, cell.run.key)}
+
     def own_rows(self) -> pd.DataFrame:
         """The measurements of this sweep's cells that are done so far, and of no other in the same folder.
 
+        Cells that are damaged are set aside, with a warning: a plan made afterwards has them among the missing.
+
         Raises:
-            ResultsError: a cell cannot be read.
+            ResultsError: the results cannot be read.
         """
-        return read_cells(self.store, [cell_file(cell.trial.id, cell.run.key) for cell in self.cells])
+        return read_cells(self.store, [cell.name for cell in self.cells])
 
 
 def make_plan(sweep: Sweep) -> Plan:
@@ -75,21 +87,26 @@ def make_plan(sweep: Sweep) -> Plan:
     """
     trials, runs = sweep.trials(), sweep.benchmark_runs()
     store = Store(sweep.results)
-    files = store.files("trials") | store.files("cells")
+    measured, files = list_cells(store), store.files("trials")
     return Plan(
         store=store,
         sweep=sweep,
-        trials={t: _state(files, trial_file(t.id, "done.json"), trial_file(t.id, "failed.json")) for t in trials},
+        trials={
+            trial: _state(trial_file(trial.id, "done.json") in files, trial_file(trial.id, "failed.json") in files)
+            for trial in trials
+        },
         cells={
-            Cell(trial=t, run=run): _state(files, cell_file(t.id, run.key), cell_failure_file(t.id, run.key))
-            for t in trials
+            Cell(trial=trial, run=run): _state(
+                measured.is_done(trial.id, run.key), measured.has_failed(trial.id, run.key)
+            )
+            for trial in trials
             for run in runs
         },
     )
 
 
-def _state(files: set[str], done: str, failed: str) -> State:
-    return "done" if done in files else "failed" if failed in files else "missing"
+def _state(is_done: bool, has_failed: bool) -> State:
+    return "done" if is_done else "failed" if has_failed else "missing"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,28 +122,51 @@ class Cost:
     evaluation: float | None
 
 
-def estimate(plan: Plan) -> Cost:
-    """The cost of what is left, from what trials and cells in the same results folder took.
+@dataclass(frozen=True, kw_only=True)
+class Prices:
+    """What trials and cells took so far, in seconds at their share of the machine.
 
-    An epoch is priced by the mean of the same method, data set and model, else by all of that data set and model; a
-    cell by the mean of the same benchmark with the same settings.
+    Attributes:
+        epochs: mean seconds of an epoch, by data set, model and method.
+        cells: mean seconds of a cell, by benchmark with its settings.
     """
-    epochs, cells = _history(plan.store)
-    training = [_trial_seconds(trial, epochs) for trial in plan.trials_to_run()]
-    evaluation = [mean(cells[c.run.key]) if c.run.key in cells else None for c in plan.cells_to_run()]
-    return Cost(training=_total(training), evaluation=_total(evaluation))
+
+    epochs: Mapping[str, float]
+    cells: Mapping[str, float]
+
+    def trial(self, trial: Trial) -> float | None:
+        """Of the whole trial, by the same method, data set and model, else by all of that data set and model."""
+        for key in (_epoch_key(trial.settings, trial.method.name), _epoch_key(trial.settings, "")):
+            if key in self.epochs:
+                return self.epochs[key] * trial.training.epochs
+        return None
+
+    def cell(self, cell: Cell) -> float | None:
+        """Of the cell, by the same benchmark with the same settings."""
+        return self.cells.get(cell.run.key)
+
+
+def prices(store: Store) -> Prices:
+    """The prices that follow from what was measured in a results folder."""
+    epochs, cells = _history(store)
+    return Prices(
+        epochs={key: mean(seconds) for key, seconds in epochs.items() if seconds},
+        cells={key: mean(seconds) for key, seconds in cells.items() if seconds},
+    )
+
+
+def estimate(plan: Plan) -> Cost:
+    """The cost of what is left, by `prices` of the same results folder."""
+    known = prices(plan.store)
+    return Cost(
+        training=_total(known.trial(trial) for trial in plan.trials_to_run()),
+        evaluation=_total(known.cell(cell) for cell in plan.cells_to_run()),
+    )
 
 
 def _total(seconds: Iterable[float | None]) -> float | None:
     known = list(seconds)
     return None if None in known else sum(value for value in known if value is not None)
-
-
-def _trial_seconds(trial: Trial, epochs: dict[str, list[float]]) -> float | None:
-    for key in (_epoch_key(trial.settings, trial.method.name), _epoch_key(trial.settings, "")):
-        if key in epochs:
-            return mean(epochs[key]) * trial.training.epochs
-    return None
 
 
 def _epoch_key(settings: dict[str, object], method: str) -> str:
@@ -136,17 +176,8 @@ def _epoch_key(settings: dict[str, object], method: str) -> str:
 def _history(store: Store) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
     """Seconds per epoch of the trials done here, and seconds of the cells by benchmark key."""
     epochs: dict[str, list[float]] = defaultdict(list)
-    cells: dict[str, list[float]] = defaultdict(list)
-    for path in store.files("trials"):
-        if path.endswith("/done.json"):
-            with suppress(ResultsError, KeyError, TypeError):  # a damaged file of any trial has no price, no more
-                done = store.read_json(path) or {}
-                for method in (done["settings"]["method"]["name"], ""):
-                    epochs[_epoch_key(done["settings"], method)] += done["epoch_seconds"]
-    for path in store.files("cells"):
-        if path.endswith(".parquet"):
-            with suppress(ResultsError, IndexError, TypeError):
-                table = store.read_table(path, MEASUREMENTS) or MEASUREMENTS.empty_table()
-                seconds = table["seconds"][0].as_py()
-                cells[path.rpartition("/")[2].removesuffix(".parquet")].append(seconds)
-    return epochs, cells
+    for done in trials_done(store):
+        with suppress(KeyError, TypeError):  # a damaged file of any trial has no price, no more
+            for method in (done["settings"]["method"]["name"], ""):
+                epochs[_epoch_key(done["settings"], method)] += done["epoch_seconds"]
+    return epochs, cell_seconds(store)

@@ -7,34 +7,52 @@ import pandas as pd
 import pyarrow as pa
 
 from pixmix_ray.errors import ResultsError
-from pixmix_ray.results.schema import MEASUREMENTS
+from pixmix_ray.results.cells import read_rows
 from pixmix_ray.results.store import Store
+
+REPEATED = (
+    "settings",
+    "benchmark_settings",
+    "data_version",
+    "device",
+    "code_version",
+    "training_code_version",
+    "versions",
+)
+"""The columns of long texts that many rows share: categories in a DataFrame."""
 
 
 def read(uri: str | Path) -> pd.DataFrame:
     """All measurements of a results folder, a row a measurement, columns as in `pixmix_ray.results.schema`.
 
+    The order is that of the names of trials and benchmarks. Cells that are damaged are set aside and left out, with a
+    warning. The columns in `REPEATED` are categories, other texts are strings.
+
     Args:
         uri: a local path or a URI such as s3://bucket/folder.
 
     Raises:
-        ResultsError: there are no results there, or a cell cannot be read (named).
+        ResultsError: there are no results there, or they cannot be read.
     """
     store = Store(uri)
-    frame = read_cells(store, sorted(path for path in store.files("cells") if path.endswith(".parquet")))
+    frame = _frame(read_rows(store))
     if frame.empty:
         raise ResultsError(f"no results in {store.uri}: give the folder that the experiment file calls 'results'")
     return frame
 
 
-def read_cells(store: Store, paths: Iterable[str]) -> pd.DataFrame:
-    """The measurements of the cells at `paths` that exist, in that order.
+def read_cells(store: Store, cells: Iterable[str]) -> pd.DataFrame:
+    """The measurements of those of the cells (TRIAL/BENCHMARK) that are there, in that order, otherwise as `read`.
 
     Raises:
-        ResultsError: a cell cannot be read (named).
+        ResultsError: the results cannot be read.
     """
-    found = (store.read_table(path, MEASUREMENTS) for path in paths)
-    frame: pd.DataFrame = pa.concat_tables(
-        [MEASUREMENTS.empty_table(), *(table for table in found if table is not None)]
-    ).to_pandas()
+    return _frame(read_rows(store, cells))
+
+
+def _frame(rows: pa.Table) -> pd.DataFrame:
+    for number, field in enumerate(rows.schema):
+        if pa.types.is_dictionary(field.type) and field.name not in REPEATED:
+            rows = rows.set_column(number, field.name, rows[field.name].cast(pa.string()))
+    frame: pd.DataFrame = rows.to_pandas()
     return frame

@@ -13,12 +13,13 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from pixmix_ray.benchmarks import Benchmark, Measurement
-from pixmix_ray.errors import RequestError, ResultsError, UnknownNameError
+from pixmix_ray.errors import DamagedError, RequestError, ResultsError, UnknownNameError
 from pixmix_ray.plugins import BENCHMARKS, Part
+from pixmix_ray.results.cells import Cells, GoneError, list_cells, put_aside, replacing_file
 from pixmix_ray.results.predictions import predictions_of
 from pixmix_ray.results.provenance import code_version
 from pixmix_ray.results.schema import MEASUREMENTS, columns_of
-from pixmix_ray.results.store import Store, predictions_file
+from pixmix_ray.results.store import Store, cell_file, predictions_file
 from pixmix_ray.trial import BenchmarkRun
 
 SHOWN = 3  # differences of a cell that are listed
@@ -29,9 +30,9 @@ class RescoredCell:
     """What became of one stored cell.
 
     Attributes:
-        path: of its file, below the results folder.
+        path: of its own file, below the results folder; the cell may since have been compacted with others.
         state: same: every stored number came out again, and there is no other. different: not so. rewritten: not so,
-            and the file now holds the new numbers. skipped: it cannot be measured anew.
+            and the new numbers now count. skipped: it cannot be measured anew.
         reason: what differs, or why it was skipped; "" for one that is the same.
     """
 
@@ -54,30 +55,31 @@ def rescore(uri: str | Path, benchmarks: Collection[str] = (), *, write: bool = 
         ResultsError: there are no results there, or `write` and they cannot be written.
     """
     store = Store(uri)
-    paths = sorted(path for path in store.files("cells") if path.endswith(".parquet"))
-    if not paths:
+    cells = list_cells(store)
+    if not cells.places:
         raise ResultsError(f"no results in {store.uri}: give the folder that the experiment file calls 'results'")
-    stored = {_benchmark_name(path) for path in paths}
+    stored = {_benchmark_name(cell) for cell in cells.places}
     for name in benchmarks:
         if name not in stored:
             raise UnknownNameError(f"benchmark among the results in {store.uri}:", name, stored)
     if write:
         store.check_writable()
-    for path in paths:
-        if not benchmarks or _benchmark_name(path) in benchmarks:
-            yield _rescored(store, path, write)
+    for cell in sorted(cells.places):
+        if not benchmarks or _benchmark_name(cell) in benchmarks:
+            yield _rescored(store, cells, cell, write)
 
 
-def _benchmark_name(path: str) -> str:
-    """The name in cells/TRIAL/NAME-HASH.parquet."""
-    return path.rpartition("/")[2].rpartition("-")[0]
+def _benchmark_name(cell: str) -> str:
+    """The name in TRIAL/NAME-HASH."""
+    return cell.rpartition("/")[2].rpartition("-")[0]
 
 
-def _rescored(store: Store, path: str, write: bool) -> RescoredCell:
+def _rescored(store: Store, cells: Cells, cell: str, write: bool) -> RescoredCell:
+    path = cell_file(*cell.split("/"))
     try:
-        rows = _stored_rows(store, path)
-        measured = _measured(store, path, rows[0])
-    except RequestError as error:
+        rows = _stored_rows(store, cells, cell)
+        measured = _measured(store, cell, rows[0])
+    except (RequestError, GoneError) as error:
         return RescoredCell(path=path, state="skipped", reason=str(error))
     found = _differences(rows, measured)
     if not found:
@@ -86,25 +88,38 @@ def _rescored(store: Store, path: str, write: bool) -> RescoredCell:
     if not write:
         return RescoredCell(path=path, state="different", reason=reason)
     new = [{**rows[0], **columns_of(measurement), "code_version": code_version()} for measurement in measured]
-    store.write_table(path, pa.Table.from_pylist(new, schema=MEASUREMENTS))
+    store.write_table(replacing_file(cell), pa.Table.from_pylist(new, schema=MEASUREMENTS))
+    if cell in cells.own_files:
+        store.delete(cells.own_files[cell].path)  # what a segment holds of it, compaction will leave out
     return RescoredCell(path=path, state="rewritten", reason=reason)
 
 
-def _stored_rows(store: Store, path: str) -> list[dict[str, Any]]:
-    table = store.read_table(path, MEASUREMENTS)
-    if table is None or not len(table):
-        raise ResultsError(f"{path} in {store.uri} holds no measurement: delete it and run again")
+def _stored_rows(store: Store, cells: Cells, cell: str) -> list[dict[str, Any]]:
+    try:
+        table = cells.table(store, cell)
+    except DamagedError as error:
+        put_aside(store, error, cells.places[cell])
+        raise
+    if not len(table):
+        raise ResultsError(f"{cells.places[cell]} in {store.uri} holds no measurement: delete it and run again")
     rows: list[dict[str, Any]] = table.to_pylist()
     return rows
 
 
-def _measured(store: Store, path: str, row: Mapping[str, Any]) -> list[Measurement]:
+def _measured(store: Store, cell: str, row: Mapping[str, Any]) -> list[Measurement]:
     """What the stored predictions of a cell measure; `row` is any of its rows."""
-    key = path.rpartition("/")[2].removesuffix(".parquet")
-    benchmark = _benchmark(row, key)
-    table = store.read_table(predictions_file(row["trial_id"], key))
+    trial_id, _, key = cell.partition("/")
+    benchmark, path = _benchmark(row, key), predictions_file(trial_id, key)
+    try:
+        table = store.read_table(path)
+    except DamagedError as error:
+        put_aside(store, error, path)
+        raise
     if table is None:
-        raise ResultsError("its predictions are not there: evaluate again")
+        raise ResultsError(
+            "its predictions are not there; its measurements stay. To evaluate again: pixmix-ray evaluate --checkpoint "
+            f"{store.uri}/trials/{trial_id} --benchmarks {_benchmark_name(cell)} --results {store.uri}"
+        )
     return benchmark.measure(predictions_of(table, benchmark.extras))
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pixmix_ray.errors import ResultsError
 from pixmix_ray.models import read_header
+from pixmix_ray.results.cells import list_cells
 from pixmix_ray.results.failures import described
 from pixmix_ray.results.store import DAMAGED, Store, trial_file
 
@@ -34,7 +35,7 @@ class Status:
     Attributes:
         uri: where it lies.
         trials: every trial that was begun.
-        failures: a line for each failed trial and cell: which, and why.
+        failures: a line for each failed trial and cell: which, and why; then one for each file that was set aside.
     """
 
     uri: str
@@ -50,13 +51,15 @@ def read_status(uri: str | Path) -> Status:
     """
     store = Store(uri)
     files = store.files("trials") | store.files("cells")
-    ids = sorted({path.split("/")[1] for path in files})
+    measured = list_cells(store).places
+    ids = sorted({path.split("/")[1] for path in files} | {cell.split("/")[0] for cell in measured})
     if not ids:
         raise ResultsError(f"no results in {store.uri}: give the folder that the experiment file calls 'results'")
-    done = Counter(path.split("/")[1] for path in files if path.startswith("cells/") and path.endswith(".parquet"))
+    done = Counter(cell.split("/")[0] for cell in measured)
     failed = Counter(
         path.split("/")[1] for path in files if path.startswith("cells/") and path.endswith(".failed.json")
     )
+    others = store.files("predictions") | store.files("compacted")
     return Status(
         uri=store.uri,
         trials=tuple(
@@ -64,7 +67,9 @@ def read_status(uri: str | Path) -> Status:
             for i in ids
         ),
         failures=tuple(_failure(store, path) for path in sorted(files) if path.endswith("failed.json"))
-        + tuple(f"{path}: not what was written, set aside" for path in sorted(files) if path.endswith(DAMAGED)),
+        + tuple(
+            f"{path}: not what was written, set aside" for path in sorted(files | others) if path.endswith(DAMAGED)
+        ),
     )
 
 

@@ -8,14 +8,15 @@
     predictions/TRIAL/BENCHMARK.parquet  a row a picture
     cells/TRIAL/BENCHMARK.parquet        the measurements, written last: its existence means that the cell is complete
     cells/TRIAL/BENCHMARK.failed.json    why it failed; removed when it succeeds
-    any of them with .damaged behind     bytes that are not those that were written; it counts for nothing
+    cells/TRIAL/BENCHMARK.vN.parquet     measurements that replace those of BENCHMARK.parquet, and of any smaller N
+    compacted/NAME.parquet               the measurements of many cells that had files of their own (`segments`)
     lease.json                           who is running on it (`lease`)
+    any of them with .damaged behind     bytes that are not those that were written; it counts for nothing
 
 What is done is read from here and remembered nowhere else. A file is written beside and renamed (on object stores a
-put is atomic), so a reader never sees half of one.
+put is atomic), so a reader never sees half of one. Parquet files carry a digest of their bytes (`sealed`).
 """
 
-import io
 import json
 import os
 import uuid
@@ -25,11 +26,11 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from pyarrow import fs
 
-from pixmix_ray.errors import ResultsError, one_line
+from pixmix_ray.errors import DamagedError, ResultsError, one_line
 from pixmix_ray.results.location import check_answer, refuse_secrets
+from pixmix_ray.results.sealed import Unsealed, seal, unseal
 
 DAMAGED = ".damaged"  # behind the name of a file that was set aside
 
@@ -81,8 +82,13 @@ class Store:
 
     def delete(self, path: str) -> None:
         """Remove a file, if it is there."""
-        if self.files(path):
-            self._files.delete_file(f"{self._root}/{path}")
+        target = f"{self._root}/{path}"
+        if self._is_local:
+            with suppress(FileNotFoundError, NotADirectoryError):
+                os.unlink(target)
+        elif self.files(path):
+            with suppress(FileNotFoundError):  # another process was faster
+                self._files.delete_file(target)
 
     def set_aside(self, path: str) -> str:
         """Rename a damaged file, so that it counts for nothing but can be looked at; its new name.
@@ -97,6 +103,8 @@ class Store:
 
     def files(self, prefix: str) -> set[str]:
         """Paths of all files at or below `prefix`, relative to the store."""
+        if self._is_local:
+            return self._local_files(prefix)
         selector = fs.FileSelector(f"{self._root}/{prefix}", recursive=True, allow_not_found=True)
         try:
             info = self._files.get_file_info(f"{self._root}/{prefix}")
@@ -108,6 +116,29 @@ class Store:
             for entry in found
             if entry.type == fs.FileType.File and not entry.path.endswith(".part")
         }
+
+    def _local_files(self, prefix: str) -> set[str]:
+        """The same, five times as fast: sizes and times are not asked for."""
+        top = os.path.join(self._root, prefix)  # strings: a Path a file would cost more than the listing
+        if os.path.isfile(top):
+            return {prefix}
+        found: set[str] = set()
+        folders = [top.rstrip("/")]
+        skipped = len(self._root.rstrip("/")) + 1
+        while folders:
+            folder = folders.pop()
+            try:
+                with os.scandir(folder) as entries:
+                    for entry in entries:
+                        if entry.is_dir():
+                            folders.append(entry.path)
+                        elif not entry.name.endswith(".part"):
+                            found.add(entry.path[skipped:])
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            except OSError as error:
+                raise self._unreachable(error) from None
+        return found
 
     def read_json(self, path: str) -> dict[str, Any] | None:
         """The content of a JSON file, or none if there is no such file.
@@ -133,29 +164,32 @@ class Store:
 
         Args:
             path: of the file.
-            schema: the columns that it must have; none takes them as they are.
+            schema: the columns that are wanted, as for `unseal`; none takes them as they are.
 
         Raises:
-            ResultsError: it is damaged, or lacks a column.
+            DamagedError: its bytes are not those that were written, or a column has another type.
         """
-        content = self.read(path)
         try:
-            return None if content is None else pq.read_table(io.BytesIO(content), schema=schema)
-        except (pa.ArrowException, OSError) as error:
+            found = self.unsealed(path, schema)
+            return None if found is None else found.table
+        except DamagedError as error:
             raise self.damaged(path, error) from None
+
+    def unsealed(self, path: str, schema: pa.Schema | None = None) -> Unsealed | None:
+        """The content of a Parquet file with its metadata, its rows not yet decoded; otherwise as `read_table`."""
+        content = self.read(path)
+        return None if content is None else unseal(content, schema)
 
     def _unreachable(self, error: OSError) -> ResultsError:
         return ResultsError(f"cannot read results {self.uri}: {' '.join(str(error).split())[:200]}. Is it reachable?")
 
-    def damaged(self, path: str, error: Exception) -> ResultsError:
+    def damaged(self, path: str, error: Exception) -> DamagedError:
         """The error for a file that cannot be read."""
-        return ResultsError(f"{path} in {self.uri} is damaged: {one_line(error)}. Delete it and run again")
+        return DamagedError(f"{path} in {self.uri} is damaged: {one_line(error)}. Delete it and run again")
 
-    def write_table(self, path: str, table: pa.Table) -> None:
-        """Write a Parquet file whole."""
-        buffer = io.BytesIO()
-        pq.write_table(table, buffer, compression="zstd")
-        self.write(path, buffer.getvalue())
+    def write_table(self, path: str, table: pa.Table, metadata: Mapping[str, str] | None = None) -> None:
+        """Write a Parquet file whole, with a digest of its bytes, and `metadata` in its footer."""
+        self.write(path, seal(table, metadata))
 
     def check_writable(self) -> None:
         """Try to write a small file.
@@ -195,6 +229,11 @@ def trial_file(trial_id: str, name: str) -> str:
 def cell_file(trial_id: str, key: str) -> str:
     """The path of a cell's measurements."""
     return f"cells/{trial_id}/{key}.parquet"
+
+
+def compacted_file(name: str) -> str:
+    """The path of a file that holds the measurements of many cells."""
+    return f"compacted/{name}.parquet"
 
 
 def cell_failure_file(trial_id: str, key: str) -> str:

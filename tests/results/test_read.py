@@ -5,12 +5,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from pixmix_ray.errors import ResultsError
-from pixmix_ray.results.read import read, read_cells
+from pixmix_ray.results.read import REPEATED, read, read_cells
 from pixmix_ray.results.schema import MEASUREMENTS
 from pixmix_ray.results.store import Store, cell_file
 
@@ -125,13 +126,39 @@ def with_text_as_value(values: pa.Table) -> pa.Table:
     ],
     ids=["empty", "text", "half", "cut_end", "zeros_inside", "text_as_value"],
 )
-def test_a_cell_that_cannot_be_read_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
+def test_a_cell_that_cannot_be_read_is_set_aside_and_the_others_are_read(tmp_path: Path, content: bytes) -> None:
     store = Store(tmp_path)
     store.write_table(cell_file("pixmix-1", "clean-1"), table(row()))
-    store.write(cell_file("pixmix-2", "clean-1"), content)
-    text = refusal(lambda: read(tmp_path))
-    assert cell_file("pixmix-2", "clean-1") in text
-    assert cell_file("pixmix-1", "clean-1") not in text
+    path = cell_file("pixmix-2", "clean-1")
+    store.write(path, content)
+    with pytest.warns(UserWarning, match=f"{path} .* is damaged.*; set aside as {path}.damaged") as told:
+        assert read(tmp_path)["trial_id"].tolist() == ["pixmix-1"]
+    assert "\n" not in str(told[0].message)
+    assert store.files("cells") == {cell_file("pixmix-1", "clean-1"), f"{path}.damaged"}
+    assert len(read(tmp_path)) == 1  # without another word
+
+
+def test_in_a_folder_that_cannot_be_written_a_damaged_cell_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(tmp_path)
+    store.write_table(cell_file("pixmix-1", "clean-1"), table(row()))
+    store.write(cell_file("pixmix-2", "clean-1"), b"PAR1")
+
+    def read_only(self: Store, path: str) -> str:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(Store, "set_aside", read_only)
+    with pytest.warns(UserWarning, match="left out, and it cannot be set aside: .*Read-only file system"):
+        assert read(tmp_path)["trial_id"].tolist() == ["pixmix-1"]
+
+
+def test_long_texts_are_categories_and_names_are_strings(tmp_path: Path) -> None:
+    Store(tmp_path).write_table(cell_file("pixmix-1", "clean-1"), table(row(), row(condition="fog")))
+    frame = read(tmp_path)
+    for name in (field.name for field in MEASUREMENTS if field.type == pa.string()):
+        assert isinstance(frame[name].dtype, pd.CategoricalDtype) == (name in REPEATED)
+    assert (frame["benchmark"] + "." + frame["metric"]).tolist() == ["clean.error"] * 2
 
 
 def test_a_cell_from_before_a_column_was_added_is_still_read(tmp_path: Path) -> None:
@@ -155,11 +182,11 @@ def test_cells_are_read_in_the_order_given_and_missing_ones_left_out(tmp_path: P
     store = Store(tmp_path)
     for name in ("a", "b"):
         store.write_table(cell_file(name, "clean-1"), table(row(trial_id=name)))
-    frame = read_cells(store, [cell_file(name, "clean-1") for name in ("b", "missing", "a")])
+    frame = read_cells(store, [f"{name}/clean-1" for name in ("b", "missing", "a")])
     assert frame["trial_id"].tolist() == ["b", "a"]
 
 
 def test_no_cells_are_an_empty_frame_with_all_columns(tmp_path: Path) -> None:
-    frame = read_cells(Store(tmp_path), ["cells/a/clean.parquet"])
+    frame = read_cells(Store(tmp_path), ["a/clean"])
     assert list(frame.columns) == NAMES
     assert frame.empty

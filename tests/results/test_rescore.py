@@ -23,6 +23,8 @@ from pixmix_ray.checkpoints import trained
 from pixmix_ray.cli import main
 from pixmix_ray.errors import RequestError, ResultsError, UnknownNameError
 from pixmix_ray.plugins import BENCHMARKS
+from pixmix_ray.results.cells import read_rows
+from pixmix_ray.results.compaction import compact
 from pixmix_ray.results.predictions import predictions_of, predictions_table
 from pixmix_ray.results.provenance import code_version
 from pixmix_ray.results.rescore import RescoredCell, rescore
@@ -59,9 +61,7 @@ class Folder:
         return run
 
     def rows(self, run: BenchmarkRun) -> list[dict[str, Any]]:
-        table = self.store.read_table(cell_file(self.trial.id, run.key), MEASUREMENTS)
-        assert table is not None
-        rows: list[dict[str, Any]] = table.to_pylist()
+        rows: list[dict[str, Any]] = read_rows(self.store, [f"{self.trial.id}/{run.key}"]).to_pylist()
         return rows
 
     def put(self, run: BenchmarkRun, rows: list[dict[str, Any]]) -> None:
@@ -218,14 +218,6 @@ SPOILT: dict[str, tuple[Spoil, str]] = {
         lambda folder, run: folder.store.delete(predictions_file(folder.trial.id, run.key)),
         "its predictions are not there",
     ),
-    "half of the predictions": (
-        lambda folder, run: folder.store.write(predictions_file(folder.trial.id, run.key), b"PAR1 and no more"),
-        "damaged",
-    ),
-    "half of the cell": (
-        lambda folder, run: folder.store.write(cell_file(folder.trial.id, run.key), b"PAR1 and no more"),
-        "damaged",
-    ),
     "no rows": (lambda folder, run: folder.put(run, []), "holds no measurement"),
 }
 
@@ -246,6 +238,37 @@ def test_a_cell_that_cannot_be_measured_anew_is_named_with_its_reason_and_left_a
     assert said in cell.reason
     assert "\n" not in cell.reason
     assert {path: folder.store.read(path) for path in folder.store.files("")} == before
+
+
+@pytest.mark.parametrize("where", [cell_file, predictions_file])
+def test_a_file_that_was_cut_is_named_and_set_aside_and_the_others_go_on(
+    folder: Folder, where: Callable[[str, str], str]
+) -> None:
+    run = folder.evaluated({"name": "clean", "limit": 30})
+    whole = folder.evaluated({"name": "clean", "limit": 40})
+    path = where(folder.trial.id, run.key)
+    folder.store.write(path, b"PAR1 and no more")
+    with pytest.warns(UserWarning, match=f"{path} .* is damaged.*; set aside as {path}.damaged"):
+        states = {cell.path: cell.state for cell in folder.rescored()}
+    assert states == {
+        cell_file(folder.trial.id, run.key): "skipped",
+        cell_file(folder.trial.id, whole.key): "same",
+    }
+    assert folder.store.read(f"{path}.damaged") == b"PAR1 and no more"
+    assert folder.store.read(path) is None
+
+
+def test_a_compacted_cell_is_measured_anew_and_rewritten_like_one_in_its_own_file(folder: Folder) -> None:
+    run = folder.evaluated({"name": "clean", "limit": 150})
+    right = folder.rows(run)
+    folder.put(run, [{**right[0], "value": 0.125}, *right[1:]])
+    compact(folder.store)
+    assert [cell.state for cell in folder.rescored()] == ["different"]
+    assert [cell.state for cell in folder.rescored(write=True)] == ["rewritten"]
+    for _ in range(2):  # from its own file beside the segment, then compacted again
+        assert folder.rows(run) == [{**row, "code_version": code_version()} for row in right]
+        assert [cell.state for cell in folder.rescored()] == ["same"]
+        compact(folder.store)
 
 
 def test_only_the_benchmarks_asked_for_are_taken(folder: Folder) -> None:

@@ -8,8 +8,10 @@ import torch
 
 from pixmix_ray.checkpoints import trained
 from pixmix_ray.errors import RequestError, ResultsError, TrainingDivergedError
+from pixmix_ray.results.compaction import compact
 from pixmix_ray.results.failures import reason, record_failure
 from pixmix_ray.results.read import read
+from pixmix_ray.results.schema import MEASUREMENTS
 from pixmix_ray.results.status import Status, TrialStatus, read_status
 from pixmix_ray.results.store import Store, cell_failure_file, cell_file, trial_file
 from pixmix_ray.sweep import Sweep, read_sweep
@@ -117,7 +119,7 @@ def test_a_folder_without_results_is_refused_by_name(tmp_path: Path, kind: str) 
     assert "\n" not in str(caught.value)
 
 
-def test_a_cell_that_cannot_be_read_is_refused_by_name(experiment: Path) -> None:
+def test_a_cell_that_was_damaged_and_set_aside_is_told_and_not_counted(experiment: Path) -> None:
     sweep, trial, store = open_experiment(experiment)
     (run,) = sweep.benchmark_runs()
     list(train_trial(trial, store, CPU))
@@ -126,10 +128,24 @@ def test_a_cell_that_cannot_be_read_is_refused_by_name(experiment: Path) -> None
     content = store.read(path)
     assert content is not None
     store.write(path, content[:-20])
-    with pytest.raises(ResultsError) as caught:
+    with pytest.warns(UserWarning, match=f"{path} .* is damaged"), pytest.raises(ResultsError, match="no results in"):
         read(store.uri)
-    assert path in str(caught.value)
-    assert "\n" not in str(caught.value)
+    status = read_status(store.uri)
+    assert only_trial(status).cells_done == 0
+    assert status.failures == (f"{path}.damaged: not what was written, set aside",)
+
+
+def test_compacted_cells_are_counted_for_their_trials(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for name in ("a", "b"):
+        store.write_json(trial_file(name, "done.json"), {})
+        for key in ("clean-1", "adversaries-1"):
+            store.write_table(cell_file(name, key), MEASUREMENTS.empty_table())
+    before = read_status(tmp_path)
+    compact(store)
+    assert store.files("cells") == set()
+    assert read_status(tmp_path) == before
+    assert [trial.cells_done for trial in before.trials] == [2, 2]
 
 
 @pytest.mark.parametrize("name", ["progress.safetensors", "trial.json", "failed.json"])
