@@ -8,7 +8,7 @@ import json
 import tempfile
 import time
 import traceback
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -20,7 +20,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from pixmix_ray.benchmarks import Measurement
-from pixmix_ray.checkpoints import Checkpoint, content_id
+from pixmix_ray.checkpoints import Checkpoint, content_id, trained
 from pixmix_ray.datasets import ImageData
 from pixmix_ray.errors import DataError, WorkError
 from pixmix_ray.mixing_sets import shorter_side_for
@@ -190,6 +190,29 @@ def evaluate_cell(
     store.write_table(cell_file(checkpoint.trial_id, run.key), pa.Table.from_pylist(rows, schema=MEASUREMENTS))
     store.delete(cell_failure_file(checkpoint.trial_id, run.key))
     return measurements
+
+
+def evaluate_trial(trial: Trial, run: BenchmarkRun, store: Store, device: torch.device, code: str) -> None:
+    """Evaluate the checkpoint of a trial that is done, as `evaluate_cell`.
+
+    Raises:
+        CheckpointError: the checkpoint is missing, damaged, or does not fit the model.
+        WorkError: the network's output is not finite.
+    """
+    evaluate_cell(trained(trial, store), run, store, device, code)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """The two pieces of work that a run hands out. A simulation puts others in their place, and changes nothing else.
+
+    Attributes:
+        train: as `train_trial`.
+        evaluate: as `evaluate_trial`.
+    """
+
+    train: Callable[[Trial, Store, torch.device], Iterator[Progress]] = train_trial
+    evaluate: Callable[[Trial, BenchmarkRun, Store, torch.device, str], None] = evaluate_trial
 
 
 def evaluate_here(

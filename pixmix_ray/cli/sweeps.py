@@ -28,6 +28,8 @@ def run(
     failures = _run(todo, address) if todo.cells_to_run() else []
     for failure in failures:
         tell(f"FAILED {failure.label}: {failure.reason}", "red")
+    if todo.cells_to_run():
+        _tell_usage(todo)
     _show_sweep(todo)
     if failures:
         raise typer.Exit(1)
@@ -51,11 +53,18 @@ def show_plan(file: ExperimentFile, overrides: Overrides = None) -> None:
 def status(results: Results) -> None:
     """Show the trials and cells of a results folder: done, in progress, failed and why."""
     from pixmix_ray.report.overview import status_table
+    from pixmix_ray.report.usage import idle_line, usage_table
+    from pixmix_ray.results import Store
     from pixmix_ray.results.status import read_status
+    from pixmix_ray.results.usage import total_usage
 
     found = read_status(results)
     say(f"results: {found.uri}")
     out.print(status_table(found))
+    usage = total_usage(Store(results))
+    if usage is not None:
+        out.print(usage_table(usage))
+        say(idle_line(usage))
     for line in found.failures:
         say(line, "red")
 
@@ -74,6 +83,17 @@ def _run(plan: "Plan", address: str | None) -> "list[Failure]":
             return run_plan(plan, view)
     except KeyboardInterrupt:
         fail("interrupted; what is done is kept: run the same command again to go on", 130)
+
+
+def _tell_usage(plan: "Plan") -> None:
+    """What the run that just ended used."""
+    from pixmix_ray.report.usage import idle_line, took_line
+    from pixmix_ray.results.usage import last_usage
+
+    usage = last_usage(plan.store)
+    if usage is not None:
+        tell(took_line(usage))
+        tell(idle_line(usage))
 
 
 def _plan(file: Path, overrides: list[str] | None) -> "Plan":

@@ -7,14 +7,14 @@ from typing import Any
 
 import ray
 import torch
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from pixmix_ray.checkpoints import trained
 from pixmix_ray.plugins import BENCHMARKS
 from pixmix_ray.results.plan import Cell
 from pixmix_ray.results.store import Store, cell_failure_file
 from pixmix_ray.sweep import Share
 from pixmix_ray.trial import BenchmarkRun, Trial
-from pixmix_ray.work import evaluate_cell, reason, record_failure
+from pixmix_ray.work import Work, reason, record_failure
 
 RETRIES = 3  # of a task whose worker or node died; one that fails by itself is not retried
 
@@ -32,16 +32,37 @@ class Evaluated:
     failure: str | None = None
 
 
-def submit(cell: Cell, store: Store, share: Share, code_version: str) -> "ray.ObjectRef[Evaluated]":
-    """Start the evaluation of a cell."""
-    task = _evaluate.options(num_cpus=share.cpus, num_gpus=share.gpus, max_retries=RETRIES)
+@dataclass(frozen=True, kw_only=True)
+class Terms:
+    """How the cells of a run are evaluated.
+
+    Attributes:
+        store: the results folder.
+        share: of the cluster, for each cell.
+        code_version: of the driver, for the rows.
+        work: what evaluates a cell.
+    """
+
+    store: Store
+    share: Share
+    code_version: str
+    work: Work
+
+
+def submit(cell: Cell, terms: Terms, node: str | None = None) -> "ray.ObjectRef[Evaluated]":
+    """Start the evaluation of a cell; on `node`, which holds its checkpoint in its caches, if that has room."""
+    share, store = terms.share, terms.store
+    # without spilling the cell would wait for that node while others are idle
+    near = "DEFAULT" if node is None else NodeAffinitySchedulingStrategy(node, soft=True, _spill_on_unavailable=True)
+    task = _evaluate.options(num_cpus=share.cpus, num_gpus=share.gpus, max_retries=RETRIES, scheduling_strategy=near)
     job = {
+        "work": terms.work,
         "failure_file": cell_failure_file(cell.trial.id, cell.run.key),
         "trial": cell.trial.dump(),
         "benchmark": cell.run.benchmark.dump(),
         "version": cell.run.version,
         "results": store.uri,
-        "code_version": code_version,
+        "code_version": terms.code_version,
         "cpus": share.cpus,
         "gpus": share.gpus,
     }
@@ -56,7 +77,7 @@ def warm_up(share: Share) -> None:
 @ray.remote
 def _import_all() -> bool:
     """Have all that `_evaluate` needs imported: Ray sends a function with the globals that it names, and no more."""
-    return callable(evaluate_cell)
+    return callable(Work().evaluate)
 
 
 @ray.remote
@@ -68,7 +89,7 @@ def _evaluate(job: Mapping[str, Any]) -> Evaluated:
     try:
         trial = Trial.load(job["trial"])
         run = BenchmarkRun(benchmark=BENCHMARKS.read(job["benchmark"]), version=job["version"])
-        evaluate_cell(trained(trial, store), run, store, device, job["code_version"])
+        job["work"].evaluate(trial, run, store, device, job["code_version"])
     except Exception as error:  # the task's outermost frame: recorded, and returned as the reason
         record_failure(store, job["failure_file"], error)
         return Evaluated(seconds=time.perf_counter() - started, failure=reason(error))

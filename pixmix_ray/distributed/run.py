@@ -1,7 +1,6 @@
 """The loop that joins the two halves: while Tune trains, each finished checkpoint is evaluated at once."""
 
 import threading
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
@@ -9,15 +8,19 @@ from typing import Protocol
 
 import ray
 
+from pixmix_ray.distributed import evaluator, trainer
+from pixmix_ray.distributed.accounting import Account
 from pixmix_ray.distributed.evaluator import Evaluated, submit, warm_up
-from pixmix_ray.distributed.session import node_resources, trials_at_once
+from pixmix_ray.distributed.order import LongestFirst, expected_cell_seconds, longest_trials_first
+from pixmix_ray.distributed.reserve import forecast
+from pixmix_ray.distributed.session import how_many_fit, node_resources
 from pixmix_ray.distributed.trainer import TrialEvent, train_all
 from pixmix_ray.errors import WorkError
-from pixmix_ray.results.plan import Cell, Plan
+from pixmix_ray.results.plan import Cell, Plan, prices
 from pixmix_ray.results.provenance import code_version
 from pixmix_ray.results.store import cell_failure_file, trial_file
 from pixmix_ray.trial import Trial
-from pixmix_ray.work import Progress, reason, record_failure
+from pixmix_ray.work import Progress, Work, reason, record_failure
 
 POLL_SECONDS = 0.2
 STOP_SECONDS = 9.0  # Tune waits up to 5 for its actors, then kills them
@@ -56,28 +59,42 @@ class Failure:
     reason: str
 
 
-def run_plan(plan: Plan, watcher: Watcher) -> list[Failure]:
+def run_plan(plan: Plan, watcher: Watcher, work: Work | None = None) -> list[Failure]:
     """Train and evaluate all that the plan lacks, on the connected Ray cluster; what failed, empty if all is done.
+
+    Args:
+        plan: what to do.
+        watcher: is told what happens.
+        work: what trains and evaluates; default: the real work.
 
     Raises:
         ClusterError: the cluster cannot hold a trial or an evaluation.
     """
-    at_once = trials_at_once(node_resources(), plan.sweep.resources)
-    return _Run(plan, watcher, at_once).to_the_end()
+    return _Run(plan, watcher, work or Work()).to_the_end()
 
 
 class _Run:
     """The state of one run: what waits, what is in flight, what failed."""
 
-    def __init__(self, plan: Plan, watcher: Watcher, at_once: int) -> None:
-        self.plan, self.watcher, self.at_once = plan, watcher, at_once
+    def __init__(self, plan: Plan, watcher: Watcher, work: Work) -> None:
+        self.plan, self.watcher = plan, watcher
+        resources, self.nodes = plan.sweep.resources, node_resources()
+        known = prices(plan.store)
+        expected = forecast(plan, known, self.nodes)
+        self.training = trainer.Terms(store=plan.store, share=resources.trial, at_once=expected.at_once, work=work)
+        self.evaluation = evaluator.Terms(
+            store=plan.store, share=resources.evaluation, code_version=code_version(), work=work
+        )
+        self.account = Account(plan, expected)
         self.events: SimpleQueue[TrialEvent] = SimpleQueue()
-        self.trials = plan.trials_to_run()
-        training = {trial.id for trial in self.trials}
+        self.trials = longest_trials_first(plan.trials_to_run(), known)
+        self.by_id = {trial.id: trial for trial in self.trials}
         self.by_trial: dict[str, list[Cell]] = {}
         for cell in plan.cells_to_run():
             self.by_trial.setdefault(cell.trial.id, []).append(cell)
-        self.waiting = deque(cell for cell in plan.cells_to_run() if cell.trial.id not in training)
+        self.waiting = LongestFirst(expected_cell_seconds(plan.cells_to_run(), known))
+        self.waiting.extend(cell for cell in plan.cells_to_run() if cell.trial.id not in self.by_id)
+        self.node_of: dict[str, str] = {}  # where a trial ran: its node has the data and the checkpoint in its caches
         self.in_flight: dict[ray.ObjectRef[Evaluated], Cell] = {}
         self.stop = threading.Event()
         self.failures: list[Failure] = []
@@ -89,6 +106,7 @@ class _Run:
         training = self._start_training()
         try:
             while training.is_alive() or not self.events.empty() or self.waiting or self.in_flight:
+                self._look_at_nodes()
                 self._take_events()
                 self._submit()
                 self._collect()
@@ -96,6 +114,7 @@ class _Run:
         finally:  # also when interrupted: Tune must be done with Ray before the session ends
             self.stop.set()
             training.join(STOP_SECONDS)
+            self.account.write()
         self._fail_lost_trials()
         return self.failures
 
@@ -109,19 +128,26 @@ class _Run:
         if not self.trials:
             return
         try:
-            share = self.plan.sweep.resources.trial
-            train_all(self.trials, self.plan.store, share, self.at_once, self.events, self.stop)
+            train_all(self.trials, self.training, self.events, self.stop)
         except Exception as error:  # the thread's outermost frame: told to the trials that it leaves behind
             self.breakdown = reason(error)
 
+    def _look_at_nodes(self) -> None:
+        self.nodes = node_resources()
+        self.account.tick(self.nodes)
+
     def _take_events(self) -> None:
-        trials = {trial.id: trial for trial in self.trials}
         while True:
             try:
                 event = self.events.get_nowait()
             except Empty:
                 return
-            trial = trials[event.trial_id]
+            trial = self.by_id[event.trial_id]
+            if event.is_started:
+                self.account.trial_started(trial, event.at)
+                continue
+            if event.is_done:
+                self.account.trial_ended(trial, event.at)
             if event.progress is not None:
                 self._warm_up_once()
                 self.watcher.epoch_done(trial, event.progress)
@@ -129,6 +155,8 @@ class _Run:
                 self._fail_trial(trial, event.failure)
             elif event.is_done:
                 self.watcher.trial_done(trial)
+                if event.node is not None:
+                    self.node_of[trial.id] = event.node
                 self.waiting.extend(self.by_trial.pop(trial.id, []))
 
     def _warm_up_once(self) -> None:
@@ -152,11 +180,13 @@ class _Run:
                 self._fail_trial(trial, f"{self.breakdown}; run the same command again")
 
     def _submit(self) -> None:
-        # a few more than can run, so that a freed slot never waits for this loop
-        bound = 2 * max(2, round(sum(node.cpus for node in node_resources())))
+        # some more than can run, so that a freed slot never waits for this loop, but not so many that a long cell of
+        # the next checkpoint waits behind short ones of the last
+        fitting = how_many_fit(self.nodes, self.plan.sweep.resources.evaluation)
+        bound = fitting + max(2, fitting // 2)
         while self.waiting and len(self.in_flight) < bound:
             cell = self.waiting.popleft()
-            reference = submit(cell, self.plan.store, self.plan.sweep.resources.evaluation, code_version())
+            reference = submit(cell, self.evaluation, self.node_of.get(cell.trial.id))
             self.in_flight[reference] = cell
             self.watcher.cell_started(cell)
 
@@ -173,6 +203,7 @@ class _Run:
             except ray.exceptions.RayError as error:  # the worker or its node died, more often than we retry
                 record_failure(self.plan.store, cell_failure_file(cell.trial.id, cell.run.key), error)
                 result = Evaluated(seconds=0, failure=" ".join(str(error).split())[:500])
+            self.account.cell_ended(cell, result.seconds)
             if result.failure is None:
                 self.watcher.cell_done(cell, result.seconds)
             else:

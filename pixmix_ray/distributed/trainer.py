@@ -7,11 +7,13 @@ trainer goes on from its trial's last whole epoch, and nothing that Tune remembe
 import logging
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import Any
 
+import ray
 import torch
 from ray import tune
 from ray.tune import Callback
@@ -19,7 +21,7 @@ from ray.tune import Callback
 from pixmix_ray.results.store import Store, trial_file
 from pixmix_ray.sweep import Share
 from pixmix_ray.trial import Trial
-from pixmix_ray.work import Progress, reason, record_failure, train_trial
+from pixmix_ray.work import Progress, Work, reason, record_failure
 
 RESTARTS = 3  # of a trial whose worker died; a trial that fails by itself is not restarted
 
@@ -30,28 +32,52 @@ class TrialEvent:
 
     Attributes:
         trial_id: which.
+        is_started: it has its share of the cluster from now on.
         progress: one more epoch is safe.
         is_done: the trial ended.
         failure: why it ended without a checkpoint.
+        node: the id of the node where it ran.
+        at: when, by `time.monotonic`.
     """
 
     trial_id: str
+    is_started: bool = False
     progress: Progress | None = None
     is_done: bool = False
     failure: str | None = None
+    node: str | None = None
+    at: float = field(default_factory=time.monotonic)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Terms:
+    """How the trials of a run are trained.
+
+    Attributes:
+        store: where the checkpoints go.
+        share: of the cluster, for each trial.
+        at_once: how many train at the same time.
+        work: what trains a trial.
+    """
+
+    store: Store
+    share: Share
+    at_once: int
+    work: Work
 
 
 class Trainer(tune.Trainable):
     """One actor; it trains one trial after the other, one epoch a step."""
 
-    def setup(self, config: dict[str, Any]) -> None:
-        """Take up the trial that `config` describes."""
+    def setup(self, config: dict[str, Any], **parameters: Any) -> None:
+        """Take up the trial that `config` describes; `parameters` are those of all trials, given with the first."""
         self._job = config["job"]
-        self._epochs = _epochs(self._job)
+        self._work: Work = parameters["work"]
+        self._epochs = _epochs(self._job, self._work)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take up the next trial in the same process."""
-        self.setup(new_config)
+        self.setup(new_config, work=self._work)
         return True
 
     def step(self) -> dict[str, Any]:
@@ -62,7 +88,7 @@ class Trainer(tune.Trainable):
             record_failure(Store(self._job["results"]), trial_file(self._job["id"], "failed.json"), error)
             return {"failure": reason(error), "done": True}
         if progress is None:
-            return {"done": True}
+            return {"node": ray.get_runtime_context().get_node_id(), "done": True}
         return {"progress": progress.__dict__, "done": False}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
@@ -72,10 +98,10 @@ class Trainer(tune.Trainable):
         """Nothing, likewise."""
 
 
-def _epochs(job: dict[str, Any]) -> Iterator[Progress]:
+def _epochs(job: dict[str, Any], work: Work) -> Iterator[Progress]:
     torch.set_num_threads(max(1, round(job["cpus"])))
     device = torch.device("cuda" if job["gpus"] > 0 else "cpu")
-    yield from train_trial(Trial.load(job["trial"]), Store(job["results"]), device)
+    yield from work.train(Trial.load(job["trial"]), Store(job["results"]), device)
 
 
 class _Reporter(Callback):
@@ -87,14 +113,20 @@ class _Reporter(Callback):
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune pickles its callbacks for a restore that we never make
 
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+        self._events.put(TrialEvent(trial_id=trial.config["job"]["id"], is_started=True))
+
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any) -> None:
         if "progress" in result:
             progress = Progress(**result["progress"])
             self._events.put(TrialEvent(trial_id=trial.config["job"]["id"], progress=progress))
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
-        failure = (trial.last_result or {}).get("failure")
-        self._events.put(TrialEvent(trial_id=trial.config["job"]["id"], is_done=True, failure=failure))
+        last = trial.last_result or {}
+        event = TrialEvent(
+            trial_id=trial.config["job"]["id"], is_done=True, failure=last.get("failure"), node=last.get("node")
+        )
+        self._events.put(event)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         last = str(trial.get_error() or "").strip().splitlines()
@@ -118,34 +150,26 @@ class _Stop(tune.Stopper):
         return self._stop.is_set()
 
 
-def train_all(
-    trials: list[Trial],
-    store: Store,
-    share: Share,
-    at_once: int,
-    events: "SimpleQueue[TrialEvent]",
-    stop: threading.Event,
-) -> None:
-    """Train the trials, `at_once` at a time, until all have ended or `stop` is set.
+def train_all(trials: list[Trial], terms: Terms, events: "SimpleQueue[TrialEvent]", stop: threading.Event) -> None:
+    """Train the trials, in this order, until all have ended or `stop` is set.
 
     Args:
         trials: what to train.
-        store: where the checkpoints go.
-        share: of the cluster, for each trial.
-        at_once: how many train at the same time.
+        terms: how.
         events: where what happens is put.
         stop: set it to end within seconds; the epochs that are safe stay so.
     """
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
+    share = terms.share
     configs = [
-        {"id": trial.id, "trial": trial.dump(), "results": store.uri, "cpus": share.cpus, "gpus": share.gpus}
+        {"id": trial.id, "trial": trial.dump(), "results": terms.store.uri, "cpus": share.cpus, "gpus": share.gpus}
         for trial in trials
     ]
     with tempfile.TemporaryDirectory(prefix="pixmix_ray_tune_") as scratch:
         tune.Tuner(
-            tune.with_resources(Trainer, {"CPU": share.cpus, "GPU": share.gpus}),
+            tune.with_resources(tune.with_parameters(Trainer, work=terms.work), {"CPU": share.cpus, "GPU": share.gpus}),
             param_space={"job": tune.grid_search(configs)},
-            tune_config=tune.TuneConfig(max_concurrent_trials=at_once, reuse_actors=True),
+            tune_config=tune.TuneConfig(max_concurrent_trials=terms.at_once, reuse_actors=True),
             run_config=tune.RunConfig(
                 storage_path=scratch,
                 callbacks=[_Reporter(events)],

@@ -10,6 +10,7 @@ from rich.text import Text
 from pixmix_ray.benchmarks import Measurement
 from pixmix_ray.metrics import UNITS, direction
 from pixmix_ray.plugins import Table as Parts
+from pixmix_ray.report.usage import duration
 from pixmix_ray.results import Plan, estimate
 from pixmix_ray.results.status import Status
 
@@ -43,15 +44,11 @@ def _counted(states: Iterable[str]) -> str:
 def _price(plan: Plan) -> str:
     cost = estimate(plan)
     prices = {"training": cost.training, "evaluation": cost.evaluation}
-    known = [f"{what} {_duration(seconds)}" for what, seconds in prices.items() if seconds is not None]
+    known = [f"{what} {duration(seconds)}" for what, seconds in prices.items() if seconds is not None]
     unknown = [what for what, seconds in prices.items() if seconds is None]
     if unknown:
         known.append(f"{' and '.join(unknown)} unknown, nothing like it was measured in this results folder yet")
     return ", ".join(known)
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 600 else f"{seconds / 3600:.2f} h"
 
 
 def status_table(status: Status) -> Table:

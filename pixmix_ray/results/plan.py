@@ -2,7 +2,7 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from statistics import mean
@@ -105,28 +105,51 @@ class Cost:
     evaluation: float | None
 
 
-def estimate(plan: Plan) -> Cost:
-    """The cost of what is left, from what trials and cells in the same results folder took.
+@dataclass(frozen=True, kw_only=True)
+class Prices:
+    """What trials and cells took so far, in seconds at their share of the machine.
 
-    An epoch is priced by the mean of the same method, data set and model, else by all of that data set and model; a
-    cell by the mean of the same benchmark with the same settings.
+    Attributes:
+        epochs: mean seconds of an epoch, by data set, model and method.
+        cells: mean seconds of a cell, by benchmark with its settings.
     """
-    epochs, cells = _history(plan.store)
-    training = [_trial_seconds(trial, epochs) for trial in plan.trials_to_run()]
-    evaluation = [mean(cells[c.run.key]) if c.run.key in cells else None for c in plan.cells_to_run()]
-    return Cost(training=_total(training), evaluation=_total(evaluation))
+
+    epochs: Mapping[str, float]
+    cells: Mapping[str, float]
+
+    def trial(self, trial: Trial) -> float | None:
+        """Of the whole trial, by the same method, data set and model, else by all of that data set and model."""
+        for key in (_epoch_key(trial.settings, trial.method.name), _epoch_key(trial.settings, "")):
+            if key in self.epochs:
+                return self.epochs[key] * trial.training.epochs
+        return None
+
+    def cell(self, cell: Cell) -> float | None:
+        """Of the cell, by the same benchmark with the same settings."""
+        return self.cells.get(cell.run.key)
+
+
+def prices(store: Store) -> Prices:
+    """The prices that follow from what was measured in a results folder."""
+    epochs, cells = _history(store)
+    return Prices(
+        epochs={key: mean(seconds) for key, seconds in epochs.items() if seconds},
+        cells={key: mean(seconds) for key, seconds in cells.items() if seconds},
+    )
+
+
+def estimate(plan: Plan) -> Cost:
+    """The cost of what is left, by `prices` of the same results folder."""
+    known = prices(plan.store)
+    return Cost(
+        training=_total(known.trial(trial) for trial in plan.trials_to_run()),
+        evaluation=_total(known.cell(cell) for cell in plan.cells_to_run()),
+    )
 
 
 def _total(seconds: Iterable[float | None]) -> float | None:
     known = list(seconds)
     return None if None in known else sum(value for value in known if value is not None)
-
-
-def _trial_seconds(trial: Trial, epochs: dict[str, list[float]]) -> float | None:
-    for key in (_epoch_key(trial.settings, trial.method.name), _epoch_key(trial.settings, "")):
-        if key in epochs:
-            return mean(epochs[key]) * trial.training.epochs
-    return None
 
 
 def _epoch_key(settings: dict[str, object], method: str) -> str:

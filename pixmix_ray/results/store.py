@@ -8,6 +8,7 @@
     predictions/TRIAL/BENCHMARK.parquet  a row a picture
     cells/TRIAL/BENCHMARK.parquet        the measurements, written last: its existence means that the cell is complete
     cells/TRIAL/BENCHMARK.failed.json    why it failed; removed when it succeeds
+    runs/RUN.json                        what one run used of its cluster, rewritten while it runs
 
 What is done is read from here and remembered nowhere else. A file is written beside and renamed (on object stores a
 put is atomic), so a reader never sees half of one.
@@ -186,3 +187,8 @@ def cell_failure_file(trial_id: str, key: str) -> str:
 def predictions_file(trial_id: str, key: str) -> str:
     """The path of the predictions behind a cell."""
     return f"predictions/{trial_id}/{key}.parquet"
+
+
+def run_file(run: str) -> str:
+    """The path of what a run used."""
+    return f"runs/{run}.json"
