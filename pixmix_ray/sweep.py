@@ -7,13 +7,14 @@ typed with --set start at the current folder.
 import itertools
 from collections.abc import Hashable, Iterable
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Self, TypeVar
 
 import yaml
-from pydantic import BeforeValidator, Field, PlainValidator, ValidationInfo, field_validator
+from pydantic import BeforeValidator, Field, PlainValidator, ValidationInfo, field_validator, model_validator
 
 from pixmix_ray.benchmarks import Benchmark
 from pixmix_ray.datasets import Dataset
+from pixmix_ray.early_stopping import Asha, read_scheduler
 from pixmix_ray.errors import RequestError
 from pixmix_ray.methods import Method
 from pixmix_ray.mixing_sets import MixingSet, shorter_side_for
@@ -84,6 +85,7 @@ class Sweep(Settings):
         training: the recipe.
         benchmarks: the safety measures.
         resources: of a trial and of an evaluation.
+        scheduler: stops trials early that train worse than others of their method; None trains all to their end.
     """
 
     results: ResultsUri
@@ -101,6 +103,16 @@ class Sweep(Settings):
         DEFAULTS["benchmarks"], validate_default=True
     )
     resources: Resources = Resources()
+    scheduler: Annotated[Asha | None, PlainValidator(read_scheduler)] = None
+
+    @model_validator(mode="after")
+    def _scheduler_can_stop(self) -> Self:
+        if self.scheduler is not None and self.scheduler.grace_period >= self.training.epochs:
+            raise ValueError(
+                f"scheduler.grace_period = {self.scheduler.grace_period} must be below training.epochs = "
+                f"{self.training.epochs}, or nothing can be stopped"
+            )
+        return self
 
     @field_validator("methods", "benchmarks", "mixing_set")
     @classmethod

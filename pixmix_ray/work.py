@@ -64,6 +64,7 @@ def train_trial(trial: Trial, store: Store, device: torch.device) -> Iterator[Pr
         return
     store.write_json(trial_file(trial.id, "trial.json"), trial.dump())
     store.delete(trial_file(trial.id, "failed.json"))
+    store.delete(trial_file(trial.id, "stopped.json"))
     dataset = trial.dataset.settings.load()
     data = _training_data(trial, dataset, device)
     network = fresh_network(trial, dataset.num_classes).to(device)

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from queue import Empty, SimpleQueue
 from typing import Protocol
 
@@ -11,6 +12,7 @@ import ray
 from pixmix_ray.distributed import evaluator, trainer
 from pixmix_ray.distributed.accounting import Account
 from pixmix_ray.distributed.evaluator import Evaluated, submit, warm_up
+from pixmix_ray.distributed.halving import scheduler
 from pixmix_ray.distributed.order import LongestFirst, expected_cell_seconds, longest_trials_first
 from pixmix_ray.distributed.reserve import forecast
 from pixmix_ray.distributed.session import how_many_fit, node_resources
@@ -34,6 +36,9 @@ class Watcher(Protocol):
 
     def trial_done(self, trial: Trial) -> None:
         """A trial has its checkpoint."""
+
+    def trial_stopped(self, trial: Trial, epoch: int) -> None:
+        """A scheduler stopped a trial after `epoch`; its cells are not measured."""
 
     def trial_failed(self, trial: Trial, reason: str) -> None:
         """A trial ended without one; its cells cannot be measured."""
@@ -81,7 +86,14 @@ class _Run:
         resources, self.nodes = plan.sweep.resources, node_resources()
         known = prices(plan.store)
         expected = forecast(plan, known, self.nodes)
-        self.training = trainer.Terms(store=plan.store, share=resources.trial, at_once=expected.at_once, work=work)
+        self.training = trainer.Terms(
+            store=plan.store,
+            share=resources.trial,
+            at_once=expected.at_once,
+            work=work,
+            scheduler=scheduler(plan),
+        )
+        self.losses: dict[str, dict[int, float]] = {}  # of the trials that train, by epoch
         self.evaluation = evaluator.Terms(
             store=plan.store, share=resources.evaluation, code_version=code_version(), work=work
         )
@@ -150,9 +162,12 @@ class _Run:
                 self.account.trial_ended(trial, event.at)
             if event.progress is not None:
                 self._warm_up_once()
+                self.losses.setdefault(trial.id, {})[event.progress.epoch] = event.progress.loss
                 self.watcher.epoch_done(trial, event.progress)
             elif event.failure is not None:
                 self._fail_trial(trial, event.failure)
+            elif event.is_stopped:
+                self._keep_stopped(trial)
             elif event.is_done:
                 self.watcher.trial_done(trial)
                 if event.node is not None:
@@ -164,6 +179,22 @@ class _Run:
         if not self.is_warm:
             self.is_warm = True
             warm_up(self.plan.sweep.resources.evaluation)
+
+    def _keep_stopped(self, trial: Trial) -> None:
+        asked, losses = self.plan.sweep.scheduler, self.losses.get(trial.id, {})
+        if asked is None or not losses:
+            return  # ended with Tune itself, and is told as lost
+        epoch = max(losses)
+        record = {
+            "epoch": epoch,
+            "epochs": trial.training.epochs,
+            "losses": losses,
+            "scheduler": asked.identity(),
+            "stopped_at": datetime.now(UTC).isoformat(),
+        }
+        self.plan.store.write_json(trial_file(trial.id, "stopped.json"), record)
+        self.by_trial.pop(trial.id, None)
+        self.watcher.trial_stopped(trial, epoch)
 
     def _fail_trial(self, trial: Trial, why: str) -> None:
         self.failures.append(Failure(label=f"{trial.label} ({trial.id})", reason=why))

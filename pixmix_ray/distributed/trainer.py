@@ -17,7 +17,9 @@ import ray
 import torch
 from ray import tune
 from ray.tune import Callback
+from ray.tune.schedulers import TrialScheduler
 
+from pixmix_ray.distributed.halving import EPOCH, LOSS
 from pixmix_ray.results.store import Store, trial_file
 from pixmix_ray.sweep import Share
 from pixmix_ray.trial import Trial
@@ -36,6 +38,7 @@ class TrialEvent:
         progress: one more epoch is safe.
         is_done: the trial ended.
         failure: why it ended without a checkpoint.
+        is_stopped: it ended because others of its method train better.
         node: the id of the node where it ran.
         at: when, by `time.monotonic`.
     """
@@ -45,6 +48,7 @@ class TrialEvent:
     progress: Progress | None = None
     is_done: bool = False
     failure: str | None = None
+    is_stopped: bool = False
     node: str | None = None
     at: float = field(default_factory=time.monotonic)
 
@@ -58,12 +62,14 @@ class Terms:
         share: of the cluster, for each trial.
         at_once: how many train at the same time.
         work: what trains a trial.
+        scheduler: stops trials early; None trains all to their end.
     """
 
     store: Store
     share: Share
     at_once: int
     work: Work
+    scheduler: TrialScheduler | None = None
 
 
 class Trainer(tune.Trainable):
@@ -74,6 +80,7 @@ class Trainer(tune.Trainable):
         self._job = config["job"]
         self._work: Work = parameters["work"]
         self._epochs = _epochs(self._job, self._work)
+        self._last: dict[str, Any] = {}
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take up the next trial in the same process."""
@@ -88,8 +95,12 @@ class Trainer(tune.Trainable):
             record_failure(Store(self._job["results"]), trial_file(self._job["id"], "failed.json"), error)
             return {"failure": reason(error), "done": True}
         if progress is None:
-            return {"node": ray.get_runtime_context().get_node_id(), "done": True}
-        return {"progress": progress.__dict__, "done": False}
+            node = ray.get_runtime_context().get_node_id()
+            return {**self._last, "node": node, "is_finished": True, "done": True}
+        self._last = {EPOCH: progress.epoch, LOSS: progress.loss}
+        # after its last epoch a trial is not to be stopped: a result without its loss is passed over by a scheduler
+        judged = self._last if progress.epoch < progress.epochs else {}
+        return {**judged, "progress": progress.__dict__, "done": False}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Nothing: the trial's checkpoints are in our own store."""
@@ -124,7 +135,11 @@ class _Reporter(Callback):
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         last = trial.last_result or {}
         event = TrialEvent(
-            trial_id=trial.config["job"]["id"], is_done=True, failure=last.get("failure"), node=last.get("node")
+            trial_id=trial.config["job"]["id"],
+            is_done=True,
+            failure=last.get("failure"),
+            is_stopped="failure" not in last and "is_finished" not in last,
+            node=last.get("node"),
         )
         self._events.put(event)
 
@@ -169,7 +184,9 @@ def train_all(trials: list[Trial], terms: Terms, events: "SimpleQueue[TrialEvent
         tune.Tuner(
             tune.with_resources(tune.with_parameters(Trainer, work=terms.work), {"CPU": share.cpus, "GPU": share.gpus}),
             param_space={"job": tune.grid_search(configs)},
-            tune_config=tune.TuneConfig(max_concurrent_trials=terms.at_once, reuse_actors=True),
+            tune_config=tune.TuneConfig(
+                max_concurrent_trials=terms.at_once, reuse_actors=True, scheduler=terms.scheduler
+            ),
             run_config=tune.RunConfig(
                 storage_path=scratch,
                 callbacks=[_Reporter(events)],

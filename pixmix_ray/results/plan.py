@@ -17,7 +17,7 @@ from pixmix_ray.results.store import Store, cell_failure_file, cell_file, trial_
 from pixmix_ray.sweep import Sweep
 from pixmix_ray.trial import BenchmarkRun, Trial
 
-State = Literal["done", "missing", "failed"]
+State = Literal["done", "missing", "failed", "stopped"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -52,11 +52,11 @@ class Plan:
     def trials_to_run(self) -> list[Trial]:
         """The trials that are not done and that a cell still needs."""
         needed = {cell.trial.id for cell in self.cells_to_run()}
-        return [trial for trial, state in self.trials.items() if state != "done" and trial.id in needed]
+        return [t for t, state in self.trials.items() if state not in ("done", "stopped") and t.id in needed]
 
     def cells_to_run(self) -> list[Cell]:
-        """The cells that are not done, in the order of the sweep."""
-        return [cell for cell, state in self.cells.items() if state != "done"]
+        """The cells that are not done and whose trial was not stopped early, in the order of the sweep."""
+        return [cell for cell, state in self.cells.items() if state not in ("done", "stopped")]
 
     def own_rows(self) -> pd.DataFrame:
         """The measurements of this sweep's cells that are done so far, and of no other in the same folder.
@@ -76,16 +76,37 @@ def make_plan(sweep: Sweep) -> Plan:
     trials, runs = sweep.trials(), sweep.benchmark_runs()
     store = Store(sweep.results)
     files = store.files("trials") | store.files("cells")
+    stopped = _stopped(sweep, store, files, trials)
+    cells: dict[Cell, State] = {}
+    for t in trials:
+        for run in runs:
+            state = _state(files, cell_file(t.id, run.key), cell_failure_file(t.id, run.key))
+            cells[Cell(trial=t, run=run)] = "stopped" if t.id in stopped and state != "done" else state
     return Plan(
         store=store,
         sweep=sweep,
-        trials={t: _state(files, trial_file(t.id, "done.json"), trial_file(t.id, "failed.json")) for t in trials},
-        cells={
-            Cell(trial=t, run=run): _state(files, cell_file(t.id, run.key), cell_failure_file(t.id, run.key))
+        trials={
+            t: "stopped"
+            if t.id in stopped
+            else _state(files, trial_file(t.id, "done.json"), trial_file(t.id, "failed.json"))
             for t in trials
-            for run in runs
         },
+        cells=cells,
     )
+
+
+def _stopped(sweep: Sweep, store: Store, files: set[str], trials: Iterable[Trial]) -> set[str]:
+    """The trials that this very scheduler stopped; with another one, or none, they go on."""
+    if sweep.scheduler is None:
+        return set()
+    found = set()
+    for trial in trials:
+        path = trial_file(trial.id, "stopped.json")
+        if path in files and trial_file(trial.id, "done.json") not in files:
+            record = store.read_json(path) or {}
+            if record.get("scheduler") == sweep.scheduler.identity():
+                found.add(trial.id)
+    return found
 
 
 def _state(files: set[str], done: str, failed: str) -> State:

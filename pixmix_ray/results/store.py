@@ -5,6 +5,7 @@
     trials/TRIAL/model.safetensors       the trained weights
     trials/TRIAL/done.json               written last: its existence means that the trial is complete
     trials/TRIAL/failed.json             why it failed; removed when it succeeds
+    trials/TRIAL/stopped.json            which scheduler stopped it early, and when; removed when it goes on
     predictions/TRIAL/BENCHMARK.parquet  a row a picture
     cells/TRIAL/BENCHMARK.parquet        the measurements, written last: its existence means that the cell is complete
     cells/TRIAL/BENCHMARK.failed.json    why it failed; removed when it succeeds
