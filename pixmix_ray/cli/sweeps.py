@@ -30,6 +30,7 @@ def run(
         tell(f"FAILED {failure.label}: {failure.reason}", "red")
     if todo.cells_to_run():
         _tell_usage(todo)
+        todo = _plan(file, overrides)  # a search has suggested more meanwhile
     _show_sweep(todo)
     if failures:
         raise typer.Exit(1)
@@ -73,14 +74,19 @@ def _run(plan: "Plan", address: str | None) -> "list[Failure]":
     """Run the plan on Ray; the trials and cells that failed."""
     from pixmix_ray.distributed import probe, run_plan, session
     from pixmix_ray.report.progress import ProgressView
+    from pixmix_ray.results.plan import rounds
 
     tell(_counts(plan))
     if address is not None:
         probe(address)
     plan.sweep.prepare()
     try:
-        with session(address), ProgressView(plan, log) as view:
-            return run_plan(plan, view)
+        failures = []
+        with session(address):
+            for step in rounds(plan):
+                with ProgressView(step, log) as view:
+                    failures += run_plan(step, view)
+        return failures
     except KeyboardInterrupt:
         fail("interrupted; what is done is kept: run the same command again to go on", 130)
 

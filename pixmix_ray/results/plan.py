@@ -2,9 +2,9 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import mean
 from typing import Literal
 
@@ -14,6 +14,7 @@ from pixmix_ray.errors import ResultsError
 from pixmix_ray.results.read import read_cells
 from pixmix_ray.results.schema import MEASUREMENTS
 from pixmix_ray.results.store import Store, cell_failure_file, cell_file, trial_file
+from pixmix_ray.results.study import suggested_trials
 from pixmix_ray.sweep import Sweep
 from pixmix_ray.trial import BenchmarkRun, Trial
 
@@ -68,31 +69,48 @@ class Plan:
 
 
 def make_plan(sweep: Sweep) -> Plan:
-    """The plan of a sweep.
+    """The plan of a sweep; of a search as far as it was suggested until now.
 
     Raises:
         RequestError: the sweep names data that are missing or broken.
     """
-    trials, runs = sweep.trials(), sweep.benchmark_runs()
-    store = Store(sweep.results)
+    store, runs = Store(sweep.results), sweep.benchmark_runs()
+    if sweep.search is None:
+        return _plan_of(sweep, sweep.trials(), runs, store)
+    return _plan_of(
+        sweep,
+        suggested_trials(sweep, store, runs, lambda trials: _plan_of(sweep, trials, runs, store).cells.values()),
+        runs,
+        store,
+    )
+
+
+def rounds(plan: Plan) -> Iterator[Plan]:
+    """The plan; and for a search, each time that it was run, what was suggested since. What failed is not repeated."""
+    tried: set[tuple[str, str]] = set()
+    while plan.cells_to_run():
+        yield plan
+        if plan.sweep.search is None:
+            return
+        tried |= {(cell.trial.id, cell.run.key) for cell in plan.cells_to_run()}
+        made = make_plan(plan.sweep)
+        fresh = {cell: state for cell, state in made.cells.items() if (cell.trial.id, cell.run.key) not in tried}
+        plan = replace(made, cells=fresh)
+
+
+def _plan_of(sweep: Sweep, trials: Sequence[Trial], runs: Sequence[BenchmarkRun], store: Store) -> Plan:
     files = store.files("trials") | store.files("cells")
     stopped = _stopped(sweep, store, files, trials)
     cells: dict[Cell, State] = {}
     for t in trials:
         for run in runs:
             state = _state(files, cell_file(t.id, run.key), cell_failure_file(t.id, run.key))
-            cells[Cell(trial=t, run=run)] = "stopped" if t.id in stopped and state != "done" else state
-    return Plan(
-        store=store,
-        sweep=sweep,
-        trials={
-            t: "stopped"
-            if t.id in stopped
-            else _state(files, trial_file(t.id, "done.json"), trial_file(t.id, "failed.json"))
-            for t in trials
-        },
-        cells=cells,
-    )
+            if state != "done" and t.id in stopped:
+                state = "stopped"
+            cells[Cell(trial=t, run=run)] = state
+    states = {t: _state(files, trial_file(t.id, "done.json"), trial_file(t.id, "failed.json")) for t in trials}
+    states |= dict.fromkeys((t for t in trials if t.id in stopped), "stopped")
+    return Plan(store=store, sweep=sweep, trials=states, cells=cells)
 
 
 def _stopped(sweep: Sweep, store: Store, files: set[str], trials: Iterable[Trial]) -> set[str]:

@@ -1,7 +1,8 @@
-"""Work that takes no time to speak of, for tests of how work is ordered, placed and stopped; workers import it too."""
+"""Work that takes no time to speak of, for tests of how work is ordered, placed and stopped."""
 
 import json
 import os
+import sys
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -13,6 +14,7 @@ from pixmix_ray.results.store import Store, cell_file, trial_file
 from pixmix_ray.trial import BenchmarkRun, Trial
 from pixmix_ray.work import Progress, Work
 
+ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # the workers cannot import the tests
 SECONDS = 1.5  # of a trial whose placement is looked at: long enough that several run at the same time
 
 

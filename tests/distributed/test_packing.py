@@ -25,7 +25,7 @@ from test_run import Notes
 
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 4, "num_gpus": 1, "include_dashboard": False})
 cluster.add_node(num_cpus=4, num_gpus=1)
-ray.init(address=cluster.address, log_to_driver=False, runtime_env={"env_vars": {"PYTHONPATH": sys.argv[3]}})
+ray.init(address=cluster.address, log_to_driver=False)
 assert run_plan(make_plan(read_sweep(Path(sys.argv[1]))), Notes(), TELLING) == []
 ray.shutdown()
 cluster.shutdown()
@@ -40,11 +40,8 @@ def test_small_trials_share_a_gpu_and_cells_go_where_their_checkpoint_is(experim
     assert a in text
     shares = "evaluation:\n    cpus: 0.25\n    gpus: 0.125\n  trial:\n    cpus: 0.75\n    gpus: 0.25\n"
     experiment.write_text(text.replace(a, shares))
-    import os
-
-    path = os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])
     ended = subprocess.run(
-        [sys.executable, "-c", RUN, experiment, HERE, path], capture_output=True, text=True, timeout=240, check=False
+        [sys.executable, "-c", RUN, experiment, HERE], capture_output=True, text=True, timeout=240, check=False
     )
     assert ended.returncode == 0, ended.stderr
     results = experiment.parent / "results"
