@@ -45,8 +45,8 @@ def forecast(plan: Plan, prices: Prices, nodes: Sequence[Share]) -> Forecast:
     lent = list_makespan(times, nodes, resources)
     work = sum(time.seconds + sum(time.cells) for time in times)
     if kept > WORTH * lent:
-        return Forecast(at_once=how_many_fit(nodes, resources.trial), seconds=lent, work=work)
-    return Forecast(at_once=at_once, seconds=kept, work=work)
+        return Forecast(at_once=how_many_fit(nodes, resources.trial), seconds=prices.start + lent, work=work)
+    return Forecast(at_once=at_once, seconds=prices.start + kept, work=work)
 
 
 def _times(plan: Plan, prices: Prices) -> list[TrialTime] | None:

@@ -84,7 +84,7 @@ class _Run:
     def __init__(self, plan: Plan, watcher: Watcher, work: Work) -> None:
         self.plan, self.watcher = plan, watcher
         resources, self.nodes = plan.sweep.resources, node_resources()
-        known = prices(plan.store)
+        known = prices(plan.store, resources)
         expected = forecast(plan, known, self.nodes)
         self.training = trainer.Terms(
             store=plan.store,
@@ -126,7 +126,7 @@ class _Run:
         finally:  # also when interrupted: Tune must be done with Ray before the session ends
             self.stop.set()
             training.join(STOP_SECONDS)
-            self.account.write()
+            self.account.close()
         self._fail_lost_trials()
         return self.failures
 
@@ -159,9 +159,10 @@ class _Run:
                 self.account.trial_started(trial, event.at)
                 continue
             if event.is_done:
-                self.account.trial_ended(trial, event.at)
+                self.account.trial_ended(trial, event.at, is_whole=event.failure is None and not event.is_stopped)
             if event.progress is not None:
                 self._warm_up_once()
+                self.account.epoch_ended(trial, event.progress.seconds)
                 self.losses.setdefault(trial.id, {})[event.progress.epoch] = event.progress.loss
                 self.watcher.epoch_done(trial, event.progress)
             elif event.failure is not None:
@@ -234,7 +235,7 @@ class _Run:
             except ray.exceptions.RayError as error:  # the worker or its node died, more often than we retry
                 record_failure(self.plan.store, cell_failure_file(cell.trial.id, cell.run.key), error)
                 result = Evaluated(seconds=0, failure=" ".join(str(error).split())[:500])
-            self.account.cell_ended(cell, result.seconds)
+            self.account.cell_ended(cell, result.seconds, has_failed=result.failure is not None)
             if result.failure is None:
                 self.watcher.cell_done(cell, result.seconds)
             else:

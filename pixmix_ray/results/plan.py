@@ -15,7 +15,8 @@ from pixmix_ray.results.read import read_cells
 from pixmix_ray.results.schema import MEASUREMENTS
 from pixmix_ray.results.store import Store, cell_failure_file, cell_file, trial_file
 from pixmix_ray.results.study import suggested_trials
-from pixmix_ray.sweep import Sweep
+from pixmix_ray.results.unit_costs import read_unit_costs
+from pixmix_ray.sweep import Resources, Sweep
 from pixmix_ray.trial import BenchmarkRun, Trial
 
 State = Literal["done", "missing", "failed", "stopped"]
@@ -151,16 +152,20 @@ class Prices:
     Attributes:
         epochs: mean seconds of an epoch, by data set, model and method.
         cells: mean seconds of a cell, by benchmark with its settings.
+        beside: seconds of a trial beside its epochs.
+        start: seconds until the first trial of a run has its processes.
     """
 
     epochs: Mapping[str, float]
     cells: Mapping[str, float]
+    beside: float = 0
+    start: float = 0
 
     def trial(self, trial: Trial) -> float | None:
         """Of the whole trial, by the same method, data set and model, else by all of that data set and model."""
-        for key in (_epoch_key(trial.settings, trial.method.name), _epoch_key(trial.settings, "")):
+        for key in (epoch_key(trial.settings, trial.method.name), epoch_key(trial.settings, "")):
             if key in self.epochs:
-                return self.epochs[key] * trial.training.epochs
+                return self.beside + self.epochs[key] * trial.training.epochs
         return None
 
     def cell(self, cell: Cell) -> float | None:
@@ -168,18 +173,30 @@ class Prices:
         return self.cells.get(cell.run.key)
 
 
-def prices(store: Store) -> Prices:
-    """The prices that follow from what was measured in a results folder."""
+def prices(store: Store, resources: Resources) -> Prices:
+    """The prices that follow from what was measured in a results folder, else on this machine with the same shares."""
     epochs, cells = _history(store)
+    here = read_unit_costs(resources)
     return Prices(
-        epochs={key: mean(seconds) for key, seconds in epochs.items() if seconds},
-        cells={key: mean(seconds) for key, seconds in cells.items() if seconds},
+        epochs={key: mean(seconds) for key, seconds in {**_with_all_methods(here.epochs), **epochs}.items() if seconds},
+        cells={key: mean(seconds) for key, seconds in {**here.cells, **cells}.items() if seconds},
+        beside=mean(here.trials) if here.trials else 0,
+        start=mean(here.starts) if here.starts else 0,
     )
 
 
+def _with_all_methods(epochs: Mapping[str, list[float]]) -> dict[str, list[float]]:
+    """With entries for a data set and model by whatever method."""
+    found = {key: list(seconds) for key, seconds in epochs.items()}
+    for key, seconds in epochs.items():
+        dataset, model, _ = json.loads(key)
+        found.setdefault(json.dumps([dataset, model, ""], sort_keys=True), []).extend(seconds)
+    return found
+
+
 def estimate(plan: Plan) -> Cost:
-    """The cost of what is left, by `prices` of the same results folder."""
-    known = prices(plan.store)
+    """The cost of what is left, by `prices`."""
+    known = prices(plan.store, plan.sweep.resources)
     return Cost(
         training=_total(known.trial(trial) for trial in plan.trials_to_run()),
         evaluation=_total(known.cell(cell) for cell in plan.cells_to_run()),
@@ -191,7 +208,8 @@ def _total(seconds: Iterable[float | None]) -> float | None:
     return None if None in known else sum(value for value in known if value is not None)
 
 
-def _epoch_key(settings: dict[str, object], method: str) -> str:
+def epoch_key(settings: Mapping[str, object], method: str) -> str:
+    """What the price of an epoch goes by: data set, model and method, or "" for any method."""
     return json.dumps([settings["dataset"], settings["model"], method], sort_keys=True)
 
 
@@ -204,7 +222,7 @@ def _history(store: Store) -> tuple[dict[str, list[float]], dict[str, list[float
             with suppress(ResultsError, KeyError, TypeError):  # a damaged file of any trial has no price, no more
                 done = store.read_json(path) or {}
                 for method in (done["settings"]["method"]["name"], ""):
-                    epochs[_epoch_key(done["settings"], method)] += done["epoch_seconds"]
+                    epochs[epoch_key(done["settings"], method)] += done["epoch_seconds"]
     for path in store.files("cells"):
         if path.endswith(".parquet"):
             with suppress(ResultsError, IndexError, TypeError):

@@ -7,7 +7,7 @@ import pytest
 
 from pixmix_ray.distributed.order import LongestFirst, expected_cell_seconds, longest_trials_first
 from pixmix_ray.distributed.reserve import Forecast, forecast
-from pixmix_ray.results.plan import Cell, Plan, Prices, make_plan
+from pixmix_ray.results.plan import Cell, Plan, Prices, epoch_key, make_plan
 from pixmix_ray.sweep import Share, read_sweep
 
 NOTHING = Prices(epochs={}, cells={})
@@ -21,10 +21,8 @@ def plan(experiment: Path) -> Callable[..., Plan]:
 
 def priced(plan: Plan, **seconds: float) -> Prices:
     """Prices of an epoch by method and of a cell by benchmark."""
-    from pixmix_ray.results import plan as module
-
     epochs = {
-        module._epoch_key(trial.settings, trial.method.name): seconds[trial.method.name]
+        epoch_key(trial.settings, trial.method.name): seconds[trial.method.name]
         for trial in plan.trials
         if trial.method.name in seconds
     }
