@@ -51,9 +51,7 @@ def _price(plan: Plan) -> str:
     known = [f"{what} {duration(seconds)}" for what, seconds in prices.items() if seconds is not None]
     unknown = [what for what, seconds in prices.items() if seconds is None]
     if unknown:
-        known.append(
-            f"{' and '.join(unknown)} unknown, nothing like it was measured in this folder or on this machine yet"
-        )
+        known.append(f"{' and '.join(unknown)} unknown, nothing like it was measured here or on this machine yet")
     return ", ".join(known)
 
 
