@@ -77,15 +77,18 @@ class Trainer(tune.Trainable):
 
     def setup(self, config: dict[str, Any], **parameters: Any) -> None:
         """Take up the trial that `config` describes; `parameters` are those of all trials, given with the first."""
-        self._job = config["job"]
         self._work: Work = parameters["work"]
-        self._epochs = _epochs(self._job, self._work)
-        self._last: dict[str, Any] = {}
+        self._take_up(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take up the next trial in the same process."""
-        self.setup(new_config, work=self._work)
+        self._take_up(new_config)  # `setup` is by now that of Tune's wrapper, which takes no parameters
         return True
+
+    def _take_up(self, config: dict[str, Any]) -> None:
+        self._job = config["job"]
+        self._epochs = _epochs(self._job, self._work)
+        self._last: dict[str, Any] = {}
 
     def step(self) -> dict[str, Any]:
         """Train one epoch; the result is what `_Reporter` reads."""

@@ -1,15 +1,25 @@
-"""Where work runs: on a cluster of two nodes with a made-up GPU each, in a process of its own."""
+"""Where and when work runs: on the shared cluster, and in a process of its own on two nodes with a made-up GPU each."""
 
 import itertools
 import json
 import subprocess
 import sys
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pytest
 
+from pixmix_ray.distributed import run_plan
+from pixmix_ray.results.plan import make_plan
+from pixmix_ray.results.usage import last_usage
+from pixmix_ray.sweep import read_sweep
+
 HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
+from stand_ins import SECONDS, TELLING  # noqa: E402
+from test_run import Notes  # noqa: E402
+
 RUN = """
 import sys
 sys.path.insert(0, sys.argv[2])
@@ -56,6 +66,28 @@ def test_small_trials_share_a_gpu_and_cells_go_where_their_checkpoint_is(experim
     assert all(count <= 4 for count in most) and sum(most) >= 5, most  # by four quarters, and packed
     assert [trial for trial in trials if trials[trial]["node"] != cells[trial]["node"]] == []
     assert not overlapping_beyond(by_node, 7)  # an evaluation's share stays free
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_cluster")
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_a_checkpoint_is_evaluated_within_two_seconds_while_others_train(experiment: Path) -> None:
+    plan = make_plan(read_sweep(experiment, ["seeds=[0, 1, 2, 3, 4, 5]"]))
+    assert run_plan(plan, Notes(), TELLING) == []
+    results = experiment.parent / "results"
+    ended = {file.parent.name: read(file)["ended"] for file in results.glob("trials/*/done.json")}
+    started = {file.parent.name: read(file)["started"] for file in results.glob("cells/*/*.parquet")}
+    early = [trial for trial in ended if started[trial] < max(ended.values())]
+    assert len(early) >= 3  # of six, two at a time
+    assert median(started[trial] - ended[trial] for trial in early) < 2
+    usage = last_usage(plan.store)
+    assert usage is not None and usage.idle_cpus is not None and usage.idle_gpus is None
+    training, evaluation = sorted(usage.spent, key=lambda part: part.kind, reverse=True)
+    assert (training.kind, training.name, training.count) == ("training", "baseline", 6)
+    assert (evaluation.kind, evaluation.name, evaluation.count) == ("evaluation", "clean", 6)
+    assert 6 * SECONDS <= training.seconds <= 2 * usage.seconds  # two at a time
+    assert training.cpu_seconds == pytest.approx(0.75 * training.seconds)
+    assert 0 <= usage.idle_cpus < 1
 
 
 def overlapping_beyond(by_node: list[list[dict[str, Any]]], most: int) -> bool:
