@@ -27,11 +27,11 @@ class HalvingByMethod(FIFOScheduler):
 
     def __init__(self, settings: Asha, epochs: int, earlier: Iterable[LossCurve] = ()) -> None:
         """A scheduler for trials of so many epochs."""
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # it has no types
         self._settings, self._epochs = settings, epochs
         self._by_method: dict[str, ASHAScheduler] = {}
         for curve in earlier:
-            halving = self._of(curve.method)
+            halving: Any = self._of(curve.method)  # of a trial it only looks at trial_id, and never at the controller
             halving.on_trial_add(None, curve)
             for epoch, loss in sorted(curve.losses.items()):
                 halving.on_trial_result(None, curve, {EPOCH: epoch, LOSS: loss})

@@ -57,7 +57,8 @@ def _study(search: Search) -> "optuna.Study":
     except ImportError:
         raise RequestError("search needs Optuna: pip install 'pixmix_ray[search]'") from None
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    directions = ["minimize" if DIRECTIONS[_metric(name)] == "lower" else "maximize" for name in search.objectives]
+    best = {"lower": optuna.study.StudyDirection.MINIMIZE, "higher": optuna.study.StudyDirection.MAXIMIZE}
+    directions = [best[DIRECTIONS[_metric(name)]] for name in search.objectives]
     return optuna.create_study(sampler=optuna.samplers.TPESampler(seed=search.seed), directions=directions)
 
 

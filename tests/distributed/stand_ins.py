@@ -14,12 +14,14 @@ from pixmix_ray.results.store import Store, cell_file, trial_file
 from pixmix_ray.trial import BenchmarkRun, Trial
 from pixmix_ray.work import Progress, Work
 
-ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # the workers cannot import the tests
+# the workers cannot import the tests
+ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # type: ignore[no-untyped-call]  # it has no types
 SECONDS = 1.5  # of a trial whose placement is looked at: long enough that several run at the same time
 
 
 def train_by_seed(trial: Trial, store: Store, device: torch.device) -> Iterator[Progress]:
     """A trial whose loss is its seed plus one throughout; for cutout a hundred times that."""
+    store.write_json(trial_file(trial.id, "trial.json"), trial.dump())
     path = trial_file(trial.id, "epoch.json")
     epochs = trial.training.epochs
     loss = (trial.seed + 1) * (100.0 if trial.method.name == "cutout" else 1.0)

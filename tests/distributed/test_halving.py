@@ -1,7 +1,6 @@
 """Stopping early: who is stopped is worked out by hand; what is left behind is found by a second run."""
 
 import json
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,10 +15,8 @@ from pixmix_ray.results.plan import Plan, make_plan
 from pixmix_ray.results.status import read_status
 from pixmix_ray.results.store import trial_file
 from pixmix_ray.sweep import read_sweep
-
-sys.path.insert(0, str(Path(__file__).parent))
-from stand_ins import BY_SEED
-from test_run import Notes
+from tests.distributed.stand_ins import BY_SEED
+from tests.distributed.test_run import Notes
 
 GO_ON, STOP = "CONTINUE", "STOP"
 

@@ -14,11 +14,10 @@ from pixmix_ray.distributed import run_plan
 from pixmix_ray.results.plan import make_plan
 from pixmix_ray.results.usage import last_usage
 from pixmix_ray.sweep import read_sweep
+from tests.distributed.stand_ins import SECONDS, TELLING
+from tests.distributed.test_run import Notes
 
-HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE))
-from stand_ins import SECONDS, TELLING  # noqa: E402
-from test_run import Notes  # noqa: E402
+ROOT = Path(__file__).resolve().parents[2]
 
 RUN = """
 import sys
@@ -30,8 +29,8 @@ import ray
 from pixmix_ray.distributed import run_plan
 from pixmix_ray.results import make_plan
 from pixmix_ray.sweep import read_sweep
-from stand_ins import TELLING
-from test_run import Notes
+from tests.distributed.stand_ins import TELLING
+from tests.distributed.test_run import Notes
 
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 4, "num_gpus": 1, "include_dashboard": False})
 cluster.add_node(num_cpus=4, num_gpus=1)
@@ -51,7 +50,7 @@ def test_small_trials_share_a_gpu_and_cells_go_where_their_checkpoint_is(experim
     shares = "evaluation:\n    cpus: 0.25\n    gpus: 0.125\n  trial:\n    cpus: 0.75\n    gpus: 0.25\n"
     experiment.write_text(text.replace(a, shares))
     ended = subprocess.run(
-        [sys.executable, "-c", RUN, experiment, HERE], capture_output=True, text=True, timeout=240, check=False
+        [sys.executable, "-c", RUN, experiment, ROOT], capture_output=True, text=True, timeout=240, check=False
     )
     assert ended.returncode == 0, ended.stderr
     results = experiment.parent / "results"

@@ -32,7 +32,7 @@ def opened(experiment: Path) -> Open:
 def error_of(cell: Cell) -> float:
     """Least at beta 2, k 3 and severity 1."""
     settings: Any = cell.trial.method.settings
-    return 0.1 * (settings.beta - 2) ** 2 + (3 - settings.k) + 0.1 * settings.severity
+    return float(0.1 * (settings.beta - 2) ** 2 + (3 - settings.k) + 0.1 * settings.severity)
 
 
 def measure(plan: Plan, value: Callable[[Cell], float] = error_of) -> list[str]:
