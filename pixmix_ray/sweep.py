@@ -5,20 +5,22 @@ typed with --set start at the current folder.
 """
 
 import itertools
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Self, TypeVar
 
 import yaml
-from pydantic import BeforeValidator, Field, PlainValidator, ValidationInfo, field_validator
+from pydantic import BeforeValidator, Field, PlainValidator, ValidationInfo, field_validator, model_validator
 
 from pixmix_ray.benchmarks import Benchmark
 from pixmix_ray.datasets import Dataset
+from pixmix_ray.early_stopping import Asha, read_scheduler
 from pixmix_ray.errors import RequestError
 from pixmix_ray.methods import Method
 from pixmix_ray.mixing_sets import MixingSet, shorter_side_for
 from pixmix_ray.models import Model
 from pixmix_ray.plugins import BENCHMARKS, DATASETS, METHODS, MIXING_SETS, MODELS, Part, Table
+from pixmix_ray.search import Search, Value
 from pixmix_ray.settings import ResultsUri, Settings, TypedPath
 from pixmix_ray.training import Recipe
 from pixmix_ray.trial import BenchmarkRun, Trial
@@ -46,6 +48,14 @@ def _many(table: Table[T]) -> PlainValidator:
 
 def _base(info: ValidationInfo) -> Path | None:
     return (info.context or {}).get("base")
+
+
+def _read_search(value: object) -> Search | None:
+    if value is None or isinstance(value, Search):
+        return value
+    if not isinstance(value, Mapping):
+        raise RequestError(f"search must be a mapping with the keys space and objectives, got {value!r}")
+    return Search.read(value, "search")
 
 
 class Share(Settings):
@@ -84,6 +94,8 @@ class Sweep(Settings):
         training: the recipe.
         benchmarks: the safety measures.
         resources: of a trial and of an evaluation.
+        search: suggests points of a space, one by one, in place of the grid over k and beta.
+        scheduler: stops trials early that train worse than others of their method; None trains all to their end.
     """
 
     results: ResultsUri
@@ -101,6 +113,34 @@ class Sweep(Settings):
         DEFAULTS["benchmarks"], validate_default=True
     )
     resources: Resources = Resources()
+    search: Annotated[Search | None, PlainValidator(_read_search)] = None
+    scheduler: Annotated[Asha | None, PlainValidator(read_scheduler)] = None
+
+    @model_validator(mode="after")
+    def _scheduler_can_stop(self) -> Self:
+        if self.scheduler is not None and self.scheduler.grace_period >= self.training.epochs:
+            raise ValueError(
+                f"scheduler.grace_period = {self.scheduler.grace_period} must be below training.epochs = "
+                f"{self.training.epochs}, or nothing can be stopped"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _search_can_be_made(self) -> Self:
+        if self.search is None:
+            return self
+        if len(self.methods) != 1 or self.k or self.beta or len(self.mixing_set) != 1:
+            raise ValueError(
+                "a search is over the settings of one method with one mixing set and without the grids k and beta: "
+                "give others an experiment file of their own with the same results"
+            )
+        for name in (objective.partition(".")[0] for objective in self.search.objectives):
+            if [part.name.rpartition(":")[2] for part in self.benchmarks].count(name) != 1:
+                raise ValueError(f"search.objectives names the benchmark {name!r}, which must be in benchmarks, once")
+        for axis, values in self.search.space.items():
+            for value in values.ends():
+                self.at({axis: value})  # every value alone is one that the setting takes
+        return self
 
     @field_validator("methods", "benchmarks", "mixing_set")
     @classmethod
@@ -138,6 +178,29 @@ class Sweep(Settings):
                     )
                     found.setdefault(trial.id, trial)
         return list(found.values())
+
+    def at(self, point: Mapping[str, Value]) -> "Sweep":
+        """The sweep at one point of its search: the settings that the point names have its values.
+
+        Raises:
+            RequestError: there is no such setting, or it does not take the value.
+        """
+        (method,) = self.methods
+        settings: dict[str, Any] = method.settings.model_dump()
+        recipe: dict[str, Any] = self.training.model_dump()
+        for axis, value in point.items():
+            room, _, name = axis.rpartition(".")
+            if room in ("", f"methods.{method.name}"):
+                settings[name] = value
+            elif room == "training":
+                recipe[name] = value
+            else:
+                raise RequestError(
+                    f"search.space cannot hold {axis!r}: it takes k, beta, methods.{method.name}.SETTING, training.KEY"
+                )
+        changed = Part(name=method.name, settings=type(method.settings).read(settings, f"method {method.name}"))
+        training = Recipe.read(recipe, "training")
+        return self.model_copy(update={"methods": (changed,), "training": training, "search": None})
 
     def benchmark_runs(self) -> list[BenchmarkRun]:
         """The benchmarks, with the content of the files that they read."""

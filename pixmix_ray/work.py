@@ -8,7 +8,7 @@ import gc
 import json
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -21,7 +21,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from pixmix_ray.benchmarks import Benchmark, Measurement, Predictions, TestPictures, limited_batches
-from pixmix_ray.checkpoints import Checkpoint, content_id, seal_json
+from pixmix_ray.checkpoints import Checkpoint, content_id, seal_json, trained
 from pixmix_ray.datasets import ImageData
 from pixmix_ray.errors import DataError, StorageError
 from pixmix_ray.memory import is_out_of_memory
@@ -71,6 +71,7 @@ def train_trial(trial: Trial, store: Store, device: torch.device) -> Iterator[Pr
     with _kept(store):
         store.write_json(trial_file(trial.id, "trial.json"), trial.dump())
         forget_failure(store, trial_file(trial.id, "failed.json"))
+        store.delete(trial_file(trial.id, "stopped.json"))
     dataset = trial.dataset.settings.load()
     data = _training_data(trial, dataset, device)
     network = fresh_network(trial, dataset.num_classes).to(device)
@@ -244,6 +245,29 @@ def free_memory(device: torch.device) -> None:
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
+
+
+def evaluate_trial(trial: Trial, run: BenchmarkRun, store: Store, device: torch.device, code: str) -> None:
+    """Evaluate the checkpoint of a trial that is done, as `evaluate_cell`.
+
+    Raises:
+        CheckpointError: the checkpoint is missing, damaged, or does not fit the model.
+        WorkError: the network's output is not finite.
+    """
+    evaluate_cell(trained(trial, store), run, store, device, code)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """The two pieces of work that a run hands out. A simulation puts others in their place, and changes nothing else.
+
+    Attributes:
+        train: as `train_trial`.
+        evaluate: as `evaluate_trial`.
+    """
+
+    train: Callable[[Trial, Store, torch.device], Iterator[Progress]] = train_trial
+    evaluate: Callable[[Trial, BenchmarkRun, Store, torch.device, str], None] = evaluate_trial
 
 
 def evaluate_here(

@@ -39,6 +39,12 @@ def _faulty_parts() -> None:
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [folder, os.environ.get("PYTHONPATH")]))
 
 
+@pytest.fixture(autouse=True)
+def _no_costs_of_other_tests(_own_cache: None) -> None:
+    """What epochs and cells of other tests cost is forgotten: estimates are of one test's own history."""
+    (Path(os.environ["PIXMIX_RAY_CACHE"]) / "unit_costs.json").unlink(missing_ok=True)
+
+
 @pytest.fixture
 def experiment(tmp_path: Path) -> Path:
     """An experiment file that trains one small network for one epoch and measures it on a few pictures."""

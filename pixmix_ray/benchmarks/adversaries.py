@@ -65,6 +65,7 @@ class Adversaries(Benchmark):
     summary: ClassVar[str] = "projected gradient descent, L-infinity 2/255, 20 steps; L2, AutoAttack"
     source: ClassVar[str] = "Madry et al., ICLR 2018; Croce and Hein, ICML 2020; PixMix §3.1"
     headline: ClassVar[tuple[str, ...]] = ("error",)
+    passes: ClassVar[float] = 60  # twenty steps, forward and back
 
     attack: Literal["pgd", "autoattack"] = "pgd"
     norm: Norm = "linf"

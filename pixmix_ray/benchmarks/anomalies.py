@@ -77,6 +77,7 @@ class Anomalies(Benchmark):
     summary: ClassVar[str] = "telling Gaussian, Rademacher, Blobs and any pictures of the user's from test pictures"
     source: ClassVar[str] = "Hendrycks and Gimpel, ICLR 2017; PixMix §3.1, Appendix C"
     headline: ClassVar[tuple[str, ...]] = tuple(AREAS)
+    passes: ClassVar[float] = 6  # and as many of each set of outliers
     revision: ClassVar[int] = 2  # 1 had one draw and one score
     location: ClassVar[frozenset[str]] = frozenset({"folders"})  # version() holds their names and content
     extras: ClassVar[Mapping[str, Extra]] = MappingProxyType(

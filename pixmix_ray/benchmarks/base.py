@@ -131,6 +131,7 @@ class Benchmark(Settings, ABC):
         headline: its aggregated metrics.
         revision: raised when the same settings come to mean other pictures or metrics, so that cells are made again.
         extras: what it keeps of each prediction beside the class and its probability.
+        passes: through the network for each test picture, roughly; orders the work before anything was measured.
     """
 
     summary: ClassVar[str]
@@ -138,6 +139,7 @@ class Benchmark(Settings, ABC):
     headline: ClassVar[tuple[str, ...]]
     revision: ClassVar[int] = 1
     extras: ClassVar[Mapping[str, Extra]] = NO_EXTRAS
+    passes: ClassVar[float] = 1
 
     limit: int | None = Field(None, ge=1)
 

@@ -87,6 +87,7 @@ class Consistency(Benchmark):
     summary: ClassVar[str] = "flip rate and top-5 distance along the sequences of CIFAR-P or ImageNet-P"
     source: ClassVar[str] = "Hendrycks and Dietterich, ICLR 2019; PixMix §3.1"
     headline: ClassVar[tuple[str, ...]] = ("mfr", "mt5d")
+    passes: ClassVar[float] = 300  # ten sequences of about thirty
     location: ClassVar[frozenset[str]] = frozenset({"files"})  # version() holds their content
     extras: ClassVar[Mapping[str, Extra]] = MappingProxyType(
         {

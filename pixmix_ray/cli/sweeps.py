@@ -40,6 +40,10 @@ def run(
         frame = todo.own_rows()
     for failure in failures:
         tell(f"FAILED {failure.label}: {failure.reason}", "red")
+    if todo.cells_to_run():
+        _tell_usage(todo)
+        todo = _plan(file, overrides)  # a search has suggested more meanwhile
+        frame = todo.own_rows()
     _show_sweep(todo, frame)
     if failures:
         raise typer.Exit(1)
@@ -71,11 +75,18 @@ def status(
         watch_results(results, out)
         return
     from pixmix_ray.report.overview import status_table
+    from pixmix_ray.report.usage import idle_line, usage_table
+    from pixmix_ray.results import Store
     from pixmix_ray.results.status import read_status
+    from pixmix_ray.results.usage import total_usage
 
     found = read_status(results)
     say(f"results: {found.uri}")
     out.print(status_table(found))
+    usage = total_usage(Store(results))
+    if usage is not None:
+        out.print(usage_table(usage))
+        say(idle_line(usage))
     for line in found.failures:
         say(line, "red")
 
@@ -86,6 +97,7 @@ def _run(plan: "Plan", address: str | None) -> "list[Failure]":
     from pixmix_ray.report.progress import ProgressView
     from pixmix_ray.results.compaction import BackgroundCompaction
     from pixmix_ray.results.lease import held
+    from pixmix_ray.results.plan import rounds
 
     tell(_counts(plan))
     if address is not None:
@@ -97,14 +109,29 @@ def _run(plan: "Plan", address: str | None) -> "list[Failure]":
             last_words(f"pixmix-ray: died, as its Ray cluster went away or something killed it; {GO_ON}"),
             session(address),
             ending_cleanly(),  # again, since Ray has put its own way of ending there
+            BackgroundCompaction(plan.store),
         ):
             prepare(plan.sweep)
-            with ProgressView(plan, log, cluster_use) as view, BackgroundCompaction(plan.store):
-                return run_plan(plan, view, lease)
+            failures: list[Failure] = []
+            for step in rounds(plan):
+                with ProgressView(step, log, cluster_use) as view:
+                    failures += run_plan(step, view, lease=lease)
+            return failures
     except Terminated:
         fail(f"terminated; {GO_ON}", 143)
     except KeyboardInterrupt:
         fail(f"interrupted; {GO_ON}", 130)
+
+
+def _tell_usage(plan: "Plan") -> None:
+    """What the run that just ended used."""
+    from pixmix_ray.report.usage import idle_line, took_line
+    from pixmix_ray.results.usage import last_usage
+
+    usage = last_usage(plan.store)
+    if usage is not None:
+        tell(took_line(usage))
+        tell(idle_line(usage))
 
 
 def _plan(file: Path, overrides: list[str] | None) -> "Plan":

@@ -9,7 +9,7 @@ import ray
 import torch
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from pixmix_ray.checkpoints import set_aside, trained
+from pixmix_ray.checkpoints import set_aside
 from pixmix_ray.distributed.retries import Cause, Problem
 from pixmix_ray.distributed.session import node_beside
 from pixmix_ray.plugins import BENCHMARKS
@@ -17,7 +17,7 @@ from pixmix_ray.results.plan import Cell
 from pixmix_ray.results.store import Store, cell_file
 from pixmix_ray.sweep import Share
 from pixmix_ray.trial import BenchmarkRun, Trial
-from pixmix_ray.work import evaluate_cell, free_memory
+from pixmix_ray.work import Work, free_memory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,22 +33,42 @@ class Evaluated:
     problem: Problem | None = None
 
 
-def submit(
-    cell: Cell, store: Store, share: Share, code_version: str, *, avoid: str | None = None
-) -> "ray.ObjectRef[Evaluated]":
-    """Start the evaluation of a cell; not on the node `avoid`, if there is another.
+@dataclass(frozen=True, kw_only=True)
+class Terms:
+    """How the cells of a run are evaluated.
 
-    Ray does not retry it, not even where its worker died: the driver does, by the one table of retries.
+    Attributes:
+        store: the results folder.
+        share: of the cluster, for each cell.
+        code_version: of the driver, for the rows.
+        work: what evaluates a cell.
     """
+
+    store: Store
+    share: Share
+    code_version: str
+    work: Work
+
+
+def submit(cell: Cell, terms: Terms, near: str | None = None, avoid: str | None = None) -> "ray.ObjectRef[Evaluated]":
+    """Start the evaluation of a cell: on the node `near`, which holds its checkpoint in its caches, if that has room.
+
+    After a failure that asks for another node than `avoid`, there, if there is another. Ray does not retry it, not even
+    where its worker died: the driver does, by the one table of retries.
+    """
+    share, store = terms.share, terms.store
     task = _evaluate.options(num_cpus=share.cpus, num_gpus=share.gpus, max_retries=0)
-    if (beside := node_beside(avoid, share)) is not None:
-        task = task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(beside, soft=True))
+    if (node := node_beside(avoid, share) or near) is not None:
+        # without spilling the cell would wait for that node while others are idle
+        place = NodeAffinitySchedulingStrategy(node, soft=True, _spill_on_unavailable=True)
+        task = task.options(scheduling_strategy=place)
     job = {
+        "work": terms.work,
         "trial": cell.trial.dump(),
         "benchmark": cell.run.benchmark.dump(),
         "version": cell.run.version,
         "results": store.uri,
-        "code_version": code_version,
+        "code_version": terms.code_version,
         "cpus": share.cpus,
         "gpus": share.gpus,
     }
@@ -63,7 +83,7 @@ def warm_up(share: Share) -> None:
 @ray.remote
 def _import_all() -> bool:
     """Have all that `_evaluate` needs imported: Ray sends a function with the globals that it names, and no more."""
-    return callable(evaluate_cell)
+    return callable(Work().evaluate)
 
 
 @ray.remote
@@ -77,7 +97,7 @@ def _evaluate(job: Mapping[str, Any]) -> Evaluated:
         trial = Trial.load(job["trial"])
         run = BenchmarkRun(benchmark=BENCHMARKS.read(job["benchmark"]), version=job["version"])
         if not store.files(cell_file(trial.id, run.key)):  # else an attempt whose worker died after its last write
-            evaluate_cell(trained(trial, store), run, store, device, job["code_version"])
+            job["work"].evaluate(trial, run, store, device, job["code_version"])
     except Exception as error:  # the task's outermost frame: returned to the driver, which records it
         problem = Problem.of(error)
         if problem.cause is Cause.DAMAGED:

@@ -2,27 +2,32 @@
 
 import logging
 import threading
-from collections import deque
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from queue import Empty, SimpleQueue
 from typing import Protocol
 
 import ray
 
+from pixmix_ray.distributed import evaluator, trainer
+from pixmix_ray.distributed.accounting import Account
 from pixmix_ray.distributed.evaluator import Evaluated, submit, warm_up
+from pixmix_ray.distributed.halving import scheduler
+from pixmix_ray.distributed.order import LongestFirst, expected_cell_seconds, longest_trials_first
+from pixmix_ray.distributed.reserve import forecast
 from pixmix_ray.distributed.retries import Cause, Problem, Tries
-from pixmix_ray.distributed.session import node_resources, trials_at_once
+from pixmix_ray.distributed.session import how_many_fit, node_resources
 from pixmix_ray.distributed.trainer import TrialEvent, train_all
 from pixmix_ray.errors import StorageError, WorkError
 from pixmix_ray.results.failures import reason, record_failure
 from pixmix_ray.results.lease import Lease, held
-from pixmix_ray.results.plan import Cell, Plan
+from pixmix_ray.results.plan import Cell, Plan, prices
 from pixmix_ray.results.provenance import code_version
 from pixmix_ray.results.store import cell_failure_file, trial_file
 from pixmix_ray.trial import Trial
-from pixmix_ray.work import Progress
+from pixmix_ray.work import Progress, Work
 
 log = logging.getLogger(__name__)
 POLL_SECONDS = 0.2
@@ -37,6 +42,9 @@ class Watcher(Protocol):
 
     def trial_done(self, trial: Trial) -> None:
         """A trial has its checkpoint."""
+
+    def trial_stopped(self, trial: Trial, epoch: int) -> None:
+        """A scheduler stopped a trial after `epoch`; its cells are not measured."""
 
     def trial_failed(self, trial: Trial, reason: str) -> None:
         """A trial ended without one; its cells cannot be measured."""
@@ -62,12 +70,13 @@ class Failure:
     reason: str
 
 
-def run_plan(plan: Plan, watcher: Watcher, lease: Lease | None = None) -> list[Failure]:
+def run_plan(plan: Plan, watcher: Watcher, *, work: Work | None = None, lease: Lease | None = None) -> list[Failure]:
     """Train and evaluate all that the plan lacks, on the connected Ray cluster; what failed, empty if all is done.
 
     Args:
         plan: what is wanted, and what of it is done.
         watcher: is told what happens.
+        work: what trains and evaluates; default: the real work.
         lease: on the results folder, if the caller has taken it already.
 
     Raises:
@@ -75,25 +84,42 @@ def run_plan(plan: Plan, watcher: Watcher, lease: Lease | None = None) -> list[F
         ClusterError: the cluster cannot hold a trial or an evaluation.
         StorageError: results can no longer be written.
     """
-    at_once = trials_at_once(node_resources(), plan.sweep.resources)
     with ExitStack() as until_end:
         lease = lease or until_end.enter_context(held(plan.store))
-        return _Run(plan, watcher, at_once).to_the_end(lease)
+        return _Run(plan, watcher, work or Work()).to_the_end(lease)
 
 
 class _Run:
     """The state of one run: what waits, what is in flight, what failed."""
 
-    def __init__(self, plan: Plan, watcher: Watcher, at_once: int) -> None:
-        self.plan, self.watcher, self.at_once = plan, watcher, at_once
+    def __init__(self, plan: Plan, watcher: Watcher, work: Work) -> None:
+        self.plan, self.watcher = plan, watcher
+        resources, self.nodes = plan.sweep.resources, node_resources()
+        known = prices(plan.store, resources)
+        expected = forecast(plan, known, self.nodes)
+        self.training = trainer.Terms(
+            store=plan.store,
+            share=resources.trial,
+            at_once=expected.at_once,
+            work=work,
+            scheduler=scheduler(plan),
+        )
+        self.losses: dict[str, dict[int, float]] = {}  # of the trials that train, by epoch
+        self.evaluation = evaluator.Terms(
+            store=plan.store, share=resources.evaluation, code_version=code_version(), work=work
+        )
+        self.account = Account(plan, expected)
         self.events: SimpleQueue[TrialEvent] = SimpleQueue()
-        self.trials = plan.trials_to_run()
+        self.trials = longest_trials_first(plan.trials_to_run(), known)
         training = {trial.id for trial in self.trials}
+        self.by_id = {trial.id: trial for trial in plan.trials}
         self.by_trial: dict[str, list[Cell]] = {}
         for cell in plan.cells_to_run():
             if cell.trial.id in training:
                 self.by_trial.setdefault(cell.trial.id, []).append(cell)
-        self.waiting = deque(cell for cell in plan.cells_to_run() if cell.trial.id not in training)
+        self.waiting = LongestFirst(expected_cell_seconds(plan.cells_to_run(), known))
+        self.waiting.extend(cell for cell in plan.cells_to_run() if cell.trial.id not in training)
+        self.node_of: dict[str, str] = {}  # where a trial ran: its node has the data and the checkpoint in its caches
         self.in_flight: dict[ray.ObjectRef[Evaluated], Cell] = {}
         self.stop = threading.Event()
         self.failures: list[Failure] = []
@@ -109,6 +135,7 @@ class _Run:
         try:
             while training.is_alive() or not self.events.empty() or self.waiting or self.in_flight or self.again:
                 lease.check()
+                self._look_at_nodes()
                 self._take_events()
                 if not training.is_alive() and (trials := self._trials_again()):
                     training = self._start_training(trials)
@@ -118,6 +145,7 @@ class _Run:
         finally:  # also when interrupted: Tune must be done with Ray before the session ends
             self.stop.set()
             training.join(STOP_SECONDS)
+            self.account.close()
         self._fail_lost_trials()
         return self.failures
 
@@ -131,10 +159,13 @@ class _Run:
         if not trials:
             return
         try:
-            share = self.plan.sweep.resources.trial
-            train_all(trials, self.plan.store, share, self.at_once, self.events, self.stop, self.avoid)
+            train_all(trials, self.training, self.events, self.stop, self.avoid)
         except Exception as error:  # the thread's outermost frame: told to the trials that it leaves behind
             self.breakdown = reason(error)
+
+    def _look_at_nodes(self) -> None:
+        self.nodes = node_resources()
+        self.account.tick(self.nodes)
 
     def _trials_again(self) -> list[Trial]:
         """The trials to be tried once more, but for those with a cell that is still being evaluated."""
@@ -142,22 +173,32 @@ class _Run:
         return [self.again.pop(trial_id) for trial_id in set(self.again) - busy]
 
     def _take_events(self) -> None:
-        trials = {trial.id: trial for trial in self.plan.trials}
         while True:
             try:
                 event = self.events.get_nowait()
             except Empty:
                 return
-            trial = trials[event.trial_id]
+            trial = self.by_id[event.trial_id]
+            if event.is_started:
+                self.account.trial_started(trial, event.at)
+                continue
+            if event.is_done:
+                self.account.trial_ended(trial, event.at, is_whole=event.problem is None and not event.is_stopped)
             if event.progress is not None:
                 self._warm_up_once()
                 if event.progress.notice:
                     log.warning("%s: %s", trial.label, event.progress.notice)
+                self.account.epoch_ended(trial, event.progress.seconds)
+                self.losses.setdefault(trial.id, {})[event.progress.epoch] = event.progress.loss
                 self.watcher.epoch_done(trial, event.progress)
             elif event.problem is not None:
                 self._trial_problem(trial, event.problem, is_done=event.is_done)
+            elif event.is_stopped:
+                self._keep_stopped(trial)
             elif event.is_done:
                 self.watcher.trial_done(trial)
+                if event.node is not None:
+                    self.node_of[trial.id] = event.node
                 self.waiting.extend(self.by_trial.pop(trial.id, []))
 
     def _warm_up_once(self) -> None:
@@ -193,6 +234,22 @@ class _Run:
                 self.avoid[name] = node
         return is_retried
 
+    def _keep_stopped(self, trial: Trial) -> None:
+        asked, losses = self.plan.sweep.scheduler, self.losses.get(trial.id, {})
+        if asked is None or not losses:
+            return  # ended with Tune itself, and is told as lost
+        epoch = max(losses)
+        record = {
+            "epoch": epoch,
+            "epochs": trial.training.epochs,
+            "losses": losses,
+            "scheduler": asked.identity(),
+            "stopped_at": datetime.now(UTC).isoformat(),
+        }
+        self.plan.store.write_json(trial_file(trial.id, "stopped.json"), record)
+        self.by_trial.pop(trial.id, None)
+        self.watcher.trial_stopped(trial, epoch)
+
     def _fail_trial(self, trial: Trial, why: str) -> None:
         self.failures.append(Failure(label=f"{trial.label} ({trial.id})", reason=why))
         self.by_trial.pop(trial.id, None)
@@ -208,12 +265,14 @@ class _Run:
                 self._fail_trial(trial, why)
 
     def _submit(self) -> None:
-        # a few more than can run, so that a freed slot never waits for this loop
-        bound = 2 * max(2, round(sum(node.cpus for node in node_resources())))
+        # some more than can run, so that a freed slot never waits for this loop, but not so many that a long cell of
+        # the next checkpoint waits behind short ones of the last
+        fitting = how_many_fit(self.nodes, self.plan.sweep.resources.evaluation)
+        bound = fitting + max(2, fitting // 2)
         while self.waiting and len(self.in_flight) < bound:
             cell = self.waiting.popleft()
-            share, avoid = self.plan.sweep.resources.evaluation, self.avoid.get(_name(cell))
-            reference = submit(cell, self.plan.store, share, code_version(), avoid=avoid)
+            near, avoid = self.node_of.get(cell.trial.id), self.avoid.get(_name(cell))
+            reference = submit(cell, self.evaluation, near, avoid)
             self.in_flight[reference] = cell
             if not self.tries.failed(_name(cell)):
                 self.watcher.cell_started(cell)
@@ -230,6 +289,7 @@ class _Run:
                 result = ray.get(reference)
             except ray.exceptions.RayError as error:  # its worker or node died
                 result = Evaluated(seconds=0, problem=Problem.of_death(error))
+            self.account.cell_ended(cell, result.seconds, has_failed=result.problem is not None)
             if result.problem is None:
                 self.watcher.cell_done(cell, result.seconds)
             else:
@@ -243,15 +303,13 @@ class _Run:
         elif problem.cause is Cause.DAMAGED:  # first its checkpoint
             self._train_anew(cell)
         else:
-            self.waiting.appendleft(cell)
+            self.waiting.append(cell)
 
     def _train_anew(self, cell: Cell) -> None:
         """Have the checkpoint of a cell made again, and with it all cells that wait for it."""
         trial = cell.trial
         self.again[trial.id] = trial
-        waiting = [other for other in self.waiting if other.trial is trial]
-        self.by_trial.setdefault(trial.id, []).extend([cell, *waiting])
-        self.waiting = deque(other for other in self.waiting if other.trial is not trial)
+        self.by_trial.setdefault(trial.id, []).extend([cell, *self.waiting.take_those_of(trial)])
 
 
 def _name(cell: Cell) -> str:

@@ -117,6 +117,11 @@ def trials_at_once(nodes: Sequence[Share], resources: Resources) -> int:
     return max(1, sum(counts) - min(beside))
 
 
+def how_many_fit(nodes: Sequence[Share], share: Share) -> int:
+    """How many shares the nodes hold when nothing else runs, but at least one."""
+    return max(1, sum(_fitting(node, share) for node in nodes))
+
+
 def _fitting(node: Share, share: Share, reserved: Share | None = None) -> int:
     """How many shares fit on a node, beside what is reserved."""
     kept = reserved or Share(cpus=0)

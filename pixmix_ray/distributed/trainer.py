@@ -7,15 +7,18 @@ trainer goes on from its trial's last whole epoch, and nothing that Tune remembe
 import logging
 import tempfile
 import threading
+import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import Any
 
 import torch
 from ray import tune
 from ray.tune import Callback
+from ray.tune.schedulers import TrialScheduler
 
+from pixmix_ray.distributed.halving import EPOCH, LOSS
 from pixmix_ray.distributed.retries import POLICIES, Cause, Problem, here
 from pixmix_ray.distributed.session import node_beside
 from pixmix_ray.errors import WorkError
@@ -23,7 +26,7 @@ from pixmix_ray.results.failures import ErrorReport, Place
 from pixmix_ray.results.store import Store
 from pixmix_ray.sweep import Share
 from pixmix_ray.trial import Trial
-from pixmix_ray.work import Progress, free_memory, train_trial
+from pixmix_ray.work import Progress, Work, free_memory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,30 +35,62 @@ class TrialEvent:
 
     Attributes:
         trial_id: which.
+        is_started: it has its share of the cluster from now on.
         progress: one more epoch is safe.
         is_done: the trial ended, or, with a problem, this attempt at it.
         problem: what went wrong; without `is_done` Tune has already begun the next attempt.
+        is_stopped: it ended because others of its method train better.
+        node: the id of the node where it ran.
+        at: when, by `time.monotonic`.
     """
 
     trial_id: str
+    is_started: bool = False
     progress: Progress | None = None
     is_done: bool = False
     problem: Problem | None = None
+    is_stopped: bool = False
+    node: str | None = None
+    at: float = field(default_factory=time.monotonic)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Terms:
+    """How the trials of a run are trained.
+
+    Attributes:
+        store: where the checkpoints go.
+        share: of the cluster, for each trial.
+        at_once: how many train at the same time.
+        work: what trains a trial.
+        scheduler: stops trials early; None trains all to their end.
+    """
+
+    store: Store
+    share: Share
+    at_once: int
+    work: Work
+    scheduler: TrialScheduler | None = None
 
 
 class Trainer(tune.Trainable):
     """One actor; it trains one trial after the other, one epoch a step."""
 
-    def setup(self, config: dict[str, Any]) -> None:
-        """Take up the trial that `config` describes."""
-        self._job = config["job"]
-        self._epochs = _epochs(self._job)
+    def setup(self, config: dict[str, Any], **parameters: Any) -> None:
+        """Take up the trial that `config` describes; `parameters` are those of all trials, given with the first."""
+        self._work: Work = parameters["work"]
         self._where = here().node
+        self._take_up(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take up the next trial in the same process."""
-        self.setup(new_config)
+        self._take_up(new_config)  # `setup` is by now that of Tune's wrapper, which takes no parameters
         return True
+
+    def _take_up(self, config: dict[str, Any]) -> None:
+        self._job = config["job"]
+        self._epochs = _epochs(self._job, self._work)
+        self._last: dict[str, Any] = {}
 
     def step(self) -> dict[str, Any]:
         """Train one epoch; the result is what `_Reporter` reads."""
@@ -68,8 +103,11 @@ class Trainer(tune.Trainable):
             free_memory(_device(self._job))  # after the error and all that its frames held
             return {"problem": problem, "done": True}
         if progress is None:
-            return {"done": True}
-        return {"progress": progress.__dict__, "node": self._where, "done": False}
+            return {**self._last, "node": self._where, "is_finished": True, "done": True}
+        self._last = {EPOCH: progress.epoch, LOSS: progress.loss}
+        # after its last epoch a trial is not to be stopped: a result without its loss is passed over by a scheduler
+        judged = self._last if progress.epoch < progress.epochs else {}
+        return {**judged, "progress": progress.__dict__, "node": self._where, "done": False}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Nothing: the trial's checkpoints are in our own store."""
@@ -78,9 +116,9 @@ class Trainer(tune.Trainable):
         """Nothing, likewise."""
 
 
-def _epochs(job: dict[str, Any]) -> Iterator[Progress]:
+def _epochs(job: dict[str, Any], work: Work) -> Iterator[Progress]:
     torch.set_num_threads(max(1, round(job["cpus"])))
-    yield from train_trial(Trial.load(job["trial"]), Store(job["results"]), _device(job))
+    yield from work.train(Trial.load(job["trial"]), Store(job["results"]), _device(job))
 
 
 def _device(job: dict[str, Any]) -> torch.device:
@@ -96,14 +134,24 @@ class _Reporter(Callback):
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune pickles its callbacks for a restore that we never make
 
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+        self._events.put(TrialEvent(trial_id=trial.config["job"]["id"], is_started=True))
+
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any) -> None:
         if "progress" in result:
             progress = Progress(**result["progress"])
             self._events.put(TrialEvent(trial_id=trial.config["job"]["id"], progress=progress))
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
-        problem = (trial.last_result or {}).get("problem")
-        self._events.put(TrialEvent(trial_id=trial.config["job"]["id"], is_done=True, problem=problem))
+        last = trial.last_result or {}
+        event = TrialEvent(
+            trial_id=trial.config["job"]["id"],
+            is_done=True,
+            problem=last.get("problem"),
+            is_stopped="problem" not in last and "is_finished" not in last,
+            node=last.get("node"),
+        )
+        self._events.put(event)
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         self._events.put(TrialEvent(trial_id=trial.config["job"]["id"], problem=_death(trial)))
@@ -139,30 +187,27 @@ class _Stop(tune.Stopper):
 
 def train_all(
     trials: list[Trial],
-    store: Store,
-    share: Share,
-    at_once: int,
+    terms: Terms,
     events: "SimpleQueue[TrialEvent]",
     stop: threading.Event,
     avoid: Mapping[str, str],
 ) -> None:
-    """Train the trials, `at_once` at a time, until all have ended or `stop` is set.
+    """Train the trials, in this order, until all have ended or `stop` is set.
 
     Args:
         trials: what to train.
-        store: where the checkpoints go.
-        share: of the cluster, for each trial.
-        at_once: how many train at the same time.
+        terms: how.
         events: where what happens is put.
         stop: set it to end within seconds; the epochs that are safe stay so.
         avoid: by trial id, Ray's id of a node where it failed and should not run again, if there is another.
     """
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
+    share = terms.share
     configs = [
         {
             "id": trial.id,
             "trial": trial.dump(),
-            "results": store.uri,
+            "results": terms.store.uri,
             "cpus": share.cpus,
             "gpus": share.gpus,
             "beside": node_beside(avoid.get(trial.id), share),
@@ -171,9 +216,11 @@ def train_all(
     ]
     with tempfile.TemporaryDirectory(prefix="pixmix_ray_tune_") as scratch:
         tune.Tuner(
-            tune.with_resources(Trainer, _placement),
+            tune.with_resources(tune.with_parameters(Trainer, work=terms.work), _placement),
             param_space={"job": tune.grid_search(configs)},
-            tune_config=tune.TuneConfig(max_concurrent_trials=at_once, reuse_actors=True),
+            tune_config=tune.TuneConfig(
+                max_concurrent_trials=terms.at_once, reuse_actors=True, scheduler=terms.scheduler
+            ),
             run_config=tune.RunConfig(
                 storage_path=scratch,
                 callbacks=[_Reporter(events)],

@@ -10,8 +10,12 @@ from rich.text import Text
 from pixmix_ray.benchmarks import Measurement
 from pixmix_ray.metrics import UNITS, direction
 from pixmix_ray.plugins import Table as Parts
+from pixmix_ray.report.usage import duration
 from pixmix_ray.results import Plan, estimate
+from pixmix_ray.results.plan import State
 from pixmix_ray.results.status import Status
+
+LEFT_OUT: dict[State, str] = {"failed": "failed", "stopped": "not to be measured"}
 
 
 def plan_table(plan: Plan) -> Table:
@@ -21,8 +25,8 @@ def plan_table(plan: Plan) -> Table:
         table.add_column(header, no_wrap=True)
     for trial, state in plan.trials.items():
         cells = [of for cell, of in plan.cells.items() if cell.trial is trial]
-        failed = f", {cells.count('failed')} failed" if "failed" in cells else ""
-        done = f"{cells.count('done')} of {len(cells)}{failed}"
+        rest = "".join(f", {cells.count(of)} {word}" for of, word in LEFT_OUT.items() if of in cells)
+        done = f"{cells.count('done')} of {len(cells)}{rest}"
         table.add_row(Text(trial.label), Text(trial.id), str(trial.training.epochs), state, done)
     return table
 
@@ -36,22 +40,19 @@ def counts_line(plan: Plan) -> str:
 
 def _counted(states: Iterable[str]) -> str:
     counts = Counter(states)
-    listed = ", ".join(f"{counts[state]} {state}" for state in ("done", "missing", "failed"))
+    names = ["done", "missing", "failed", *(["stopped early"] if counts["stopped"] else [])]
+    listed = ", ".join(f"{counts[name.split()[0]]} {name}" for name in names)
     return f"{sum(counts.values())} ({listed})"
 
 
 def _price(plan: Plan) -> str:
     cost = estimate(plan)
     prices = {"training": cost.training, "evaluation": cost.evaluation}
-    known = [f"{what} {_duration(seconds)}" for what, seconds in prices.items() if seconds is not None]
+    known = [f"{what} {duration(seconds)}" for what, seconds in prices.items() if seconds is not None]
     unknown = [what for what, seconds in prices.items() if seconds is None]
     if unknown:
-        known.append(f"{' and '.join(unknown)} unknown, nothing like it was measured in this results folder yet")
+        known.append(f"{' and '.join(unknown)} unknown, nothing like it was measured here or on this machine yet")
     return ", ".join(known)
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 600 else f"{seconds / 3600:.2f} h"
 
 
 def status_table(status: Status) -> Table:

@@ -17,7 +17,7 @@ class TrialStatus:
 
     Attributes:
         trial_id: which.
-        state: done, failed, epoch 3/10, begun, or from elsewhere.
+        state: done, failed, stopped at epoch 3/10, epoch 3/10, begun, or from elsewhere.
         cells_done: how many cells were measured.
         cells_failed: how many failed.
     """
@@ -80,6 +80,9 @@ def _state(store: Store, files: set[str], trial_id: str) -> str:
         return "failed"
     if trial_file(trial_id, "trial.json") not in files:
         return "from elsewhere"  # an evaluated checkpoint that no trial of ours made
+    if trial_file(trial_id, "stopped.json") in files:
+        stopped = store.read_json(trial_file(trial_id, "stopped.json")) or {}
+        return f"stopped at epoch {stopped.get('epoch')}/{stopped.get('epochs')}"
     path = trial_file(trial_id, "progress.safetensors")
     content = store.read(path)
     if content is None:

@@ -5,11 +5,13 @@
     trials/TRIAL/model.safetensors       the trained weights
     trials/TRIAL/done.json               written last: its existence means that the trial is complete
     trials/TRIAL/failed.json             why it failed (`failures`); removed when it succeeds
+    trials/TRIAL/stopped.json            which scheduler stopped it early, and when; removed when it goes on
     predictions/TRIAL/BENCHMARK.parquet  a row a picture
     cells/TRIAL/BENCHMARK.parquet        the measurements, written last: its existence means that the cell is complete
     cells/TRIAL/BENCHMARK.failed.json    why it failed; removed when it succeeds
     cells/TRIAL/BENCHMARK.vN.parquet     measurements that replace those of BENCHMARK.parquet, and of any smaller N
     compacted/NAME.parquet               the measurements of many cells that had files of their own (`segments`)
+    runs/RUN.json                        what one run used of its cluster, rewritten while it runs
     lease.json                           who is running on it (`lease`)
     any of them with .damaged behind     bytes that are not those that were written; it counts for nothing
 
@@ -244,3 +246,8 @@ def cell_failure_file(trial_id: str, key: str) -> str:
 def predictions_file(trial_id: str, key: str) -> str:
     """The path of the predictions behind a cell."""
     return f"predictions/{trial_id}/{key}.parquet"
+
+
+def run_file(run: str) -> str:
+    """The path of what a run used."""
+    return f"runs/{run}.json"

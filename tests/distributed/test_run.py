@@ -39,6 +39,9 @@ class Notes:
     def trial_done(self, trial: Trial) -> None:
         self.ended.append(f"trained {trial.label}")
 
+    def trial_stopped(self, trial: Trial, epoch: int) -> None:
+        self.ended.append(f"stopped {trial.label} after {epoch}")
+
     def trial_failed(self, trial: Trial, reason: str) -> None:
         self.ended.append(f"failed {trial.label}")
 
