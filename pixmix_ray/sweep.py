@@ -22,6 +22,7 @@ from pixmix_ray.models import Model
 from pixmix_ray.plugins import BENCHMARKS, DATASETS, METHODS, MIXING_SETS, MODELS, Part, Table
 from pixmix_ray.search import Search, Value
 from pixmix_ray.settings import ResultsUri, Settings, TypedPath
+from pixmix_ray.tracking import Tracking
 from pixmix_ray.training import Recipe
 from pixmix_ray.trial import BenchmarkRun, Trial
 
@@ -96,6 +97,7 @@ class Sweep(Settings):
         resources: of a trial and of an evaluation.
         search: suggests points of a space, one by one, in place of the grid over k and beta.
         scheduler: stops trials early that train worse than others of their method; None trains all to their end.
+        tracking: where training curves are shown, beside the results.
     """
 
     results: ResultsUri
@@ -115,6 +117,13 @@ class Sweep(Settings):
     resources: Resources = Resources()
     search: Annotated[Search | None, PlainValidator(_read_search)] = None
     scheduler: Annotated[Asha | None, PlainValidator(read_scheduler)] = None
+    tracking: Tracking = Tracking()
+
+    @model_validator(mode="after")
+    def _tensorboard_has_a_folder(self) -> Self:
+        if self.tracking.tensorboard and "://" in self.results:
+            raise ValueError(f"tracking.tensorboard writes to a local folder, and results is {self.results}")
+        return self
 
     @model_validator(mode="after")
     def _scheduler_can_stop(self) -> Self:

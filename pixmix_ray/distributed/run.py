@@ -15,6 +15,7 @@ from pixmix_ray.distributed import evaluator, trainer
 from pixmix_ray.distributed.accounting import Account
 from pixmix_ray.distributed.evaluator import Evaluated, submit, warm_up
 from pixmix_ray.distributed.halving import scheduler
+from pixmix_ray.distributed.loggers import loggers
 from pixmix_ray.distributed.order import LongestFirst, expected_cell_seconds, longest_trials_first
 from pixmix_ray.distributed.reserve import forecast
 from pixmix_ray.distributed.retries import Cause, Problem, Tries
@@ -103,6 +104,7 @@ class _Run:
             at_once=expected.at_once,
             work=work,
             scheduler=scheduler(plan),
+            loggers=loggers(plan.sweep.tracking, plan.store.uri),
         )
         self.losses: dict[str, dict[int, float]] = {}  # of the trials that train, by epoch
         self.evaluation = evaluator.Terms(

@@ -8,7 +8,7 @@ import logging
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import Any
@@ -64,6 +64,7 @@ class Terms:
         at_once: how many train at the same time.
         work: what trains a trial.
         scheduler: stops trials early; None trains all to their end.
+        loggers: shown what Tune's trials do, beside us.
     """
 
     store: Store
@@ -71,6 +72,7 @@ class Terms:
     at_once: int
     work: Work
     scheduler: TrialScheduler | None = None
+    loggers: Sequence[Callback] = ()
 
 
 class Trainer(tune.Trainable):
@@ -107,7 +109,13 @@ class Trainer(tune.Trainable):
         self._last = {EPOCH: progress.epoch, LOSS: progress.loss}
         # after its last epoch a trial is not to be stopped: a result without its loss is passed over by a scheduler
         judged = self._last if progress.epoch < progress.epochs else {}
-        return {**judged, "progress": progress.__dict__, "node": self._where, "done": False}
+        return {
+            **judged,
+            "progress": progress.__dict__,
+            "node": self._where,
+            "timesteps_total": progress.epoch,  # the step of loggers, also after a trial went on
+            "done": False,
+        }
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Nothing: the trial's checkpoints are in our own store."""
@@ -219,17 +227,25 @@ def train_all(
             tune.with_resources(tune.with_parameters(Trainer, work=terms.work), _placement),
             param_space={"job": tune.grid_search(configs)},
             tune_config=tune.TuneConfig(
-                max_concurrent_trials=terms.at_once, reuse_actors=True, scheduler=terms.scheduler
+                max_concurrent_trials=terms.at_once,
+                reuse_actors=True,
+                scheduler=terms.scheduler,
+                trial_name_creator=_name,
             ),
             run_config=tune.RunConfig(
                 storage_path=scratch,
-                callbacks=[_Reporter(events)],
+                callbacks=[_Reporter(events), *terms.loggers],
                 stop=_Stop(stop),
                 failure_config=tune.FailureConfig(max_failures=POLICIES[Cause.WORKER_DIED].retries),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
                 verbose=0,
             ),
         ).fit()
+
+
+def _name(trial: Any) -> str:
+    name: str = trial.config["job"]["id"]
+    return name
 
 
 def _placement(config: dict[str, Any]) -> tune.PlacementGroupFactory:

@@ -1,0 +1,46 @@
+"""Where training curves are shown while they grow: TensorBoard, MLflow, Weights & Biases.
+
+They show epochs and losses; measurements are in the results folder alone. Secrets stay out of experiment files: MLflow
+and Weights & Biases take theirs from the environment (MLFLOW_TRACKING_TOKEN, WANDB_API_KEY).
+"""
+
+from importlib.util import find_spec
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from pixmix_ray.settings import Settings
+
+
+class Mlflow(Settings):
+    """An MLflow server, or a folder; one run a trial."""
+
+    tracking_uri: str | None = Field(None, description="None: $MLFLOW_TRACKING_URI, else ./mlruns")
+    experiment: str = "pixmix_ray"
+
+
+class Wandb(Settings):
+    """A project of Weights & Biases; one run a trial."""
+
+    project: str = "pixmix_ray"
+
+
+class Tracking(Settings):
+    """Which of them are on.
+
+    Attributes:
+        tensorboard: event files in RESULTS/tensorboard/TRIAL, for results in a local folder.
+        mlflow: settings, or an empty mapping for the defaults.
+        wandb: likewise.
+    """
+
+    tensorboard: bool = False
+    mlflow: Mlflow | None = None
+    wandb: Wandb | None = None
+
+    @model_validator(mode="after")
+    def _are_installed(self) -> Self:
+        for name in ("mlflow", "wandb"):
+            if getattr(self, name) is not None and find_spec(name) is None:
+                raise ValueError(f"tracking.{name} needs the package {name}: pip install {name}")
+        return self
