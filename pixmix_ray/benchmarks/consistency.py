@@ -40,6 +40,7 @@ from pixmix_ray.benchmarks.corrupted_sets import EXTRAS as CORRUPTED
 from pixmix_ray.benchmarks.corrupted_sets import SIDE, is_arrays
 from pixmix_ray.benchmarks.corruptions import IMAGENET_SIDE, in_order, told
 from pixmix_ray.benchmarks.extras import TOP_FIVE, Extra
+from pixmix_ray.benchmarks.kept_arrays import KeptArrays, key_of
 from pixmix_ray.benchmarks.prefetch import depth_for, prefetched
 from pixmix_ray.corruptions.perturbations import (
     EXTRA_PERTURBATIONS,
@@ -85,12 +86,14 @@ class Consistency(Benchmark):
         crop: side of the centre that is kept of each frame that is made on the spot; none keeps all of it.
         files: folder of the published files; none makes the sequences on the spot.
         alexnet: for ImageNet: the file of the cell of this benchmark that AlexNet was measured in.
+        keep_gb: gigabytes that pictures made on the spot may take in this machine's cache, for the next checkpoint to
+            read; 0 makes them anew for each.
     """
 
     summary: ClassVar[str] = "flip rate and top-5 distance along the sequences of CIFAR-P or ImageNet-P"
     source: ClassVar[str] = "Hendrycks and Dietterich, ICLR 2019; PixMix §3.1"
     headline: ClassVar[tuple[str, ...]] = ("mfr", "mt5d")
-    location: ClassVar[frozenset[str]] = frozenset({"files"})  # version() holds their content
+    location: ClassVar[frozenset[str]] = frozenset({"files", "keep_gb"})  # version() holds the content of the files
     extras: ClassVar[Mapping[str, Extra]] = MappingProxyType(
         {
             **TOP_FIVE,
@@ -111,6 +114,7 @@ class Consistency(Benchmark):
     crop: int | None = Field(None, ge=1)
     files: DataPath | None = None
     alexnet: AlexNetRates | None = None
+    keep_gb: float = Field(0, ge=0)
 
     @field_validator("names", "exclude")
     @classmethod
@@ -158,14 +162,19 @@ class Consistency(Benchmark):
         """A perturbation, some test pictures, and their sequences (N, T, H, W, 3), one after the other."""
         side = test.images.shape[1]
         files = None if self.files is None else self._files(side >= IMAGENET_SIDE)
+        kept = KeptArrays(most_bytes=int(self.keep_gb * 1e9))
         for name in self._wanted(side >= IMAGENET_SIDE):
             for rows in batches(len(test.labels), side):
                 few = test.part(rows)
                 if files is not None:
                     yield name, few, files.sequences(name, few.indices, side)
                     continue
-                make = partial(perturb, few.images, name, self.seed, difficulty=self.difficulty)
-                yield name, few, make(indices=few.indices, crop=self.crop)
+                of, shape = (name, self.seed), (self.difficulty, self.crop)
+                make = partial(
+                    perturb, few.images, *of, indices=few.indices, difficulty=self.difficulty, crop=self.crop
+                )
+                key = partial(key_of, few.images, few.indices, "perturb", *of, *shape)
+                yield name, few, kept.get(key, make)
 
     def measure(self, predictions: Predictions) -> list[Measurement]:
         """Flip rate, top-5 and Zipf distance of each perturbation, and their means."""

@@ -16,7 +16,6 @@ from scipy import fft
 from pixmix_ray.corruptions.corruption import Constants, Draws, Images, floor8
 from pixmix_ray.corruptions.smoothing import smoothed
 
-
 LARGEST = 7  # taps a side of a kernel that is summed up pixel by pixel; spectra are faster beyond
 
 
