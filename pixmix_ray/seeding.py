@@ -7,6 +7,7 @@ Underneath is Philox (Salmon et al., SC 2011), a counter-based generator: any po
 
 import hashlib
 import json
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -48,8 +49,9 @@ def uniforms(seed: int, *purpose: Purpose, indices: ArrayLike, count: int) -> ND
     blocks = -(-count // 4)  # Philox 4x64 makes four numbers a counter step
     numbers = np.empty((len(wanted), blocks * 4))
     # each run of consecutive pictures is one call
-    for run in np.split(np.arange(len(wanted)), np.flatnonzero(np.diff(wanted) != 1) + 1):
-        first = int(wanted[run[0]]) if len(run) else 0
-        generator = np.random.Generator(np.random.Philox(key=key, counter=first * blocks))
-        numbers[run] = generator.random((len(run), blocks * 4))
-    return np.maximum(numbers[:, :count], 2.0**-54)  # numpy draws from [0, 1): keep 0 out, for logarithms and quantiles
+    starts = np.flatnonzero(np.diff(wanted, prepend=-2) != 1).tolist()
+    for start, stop in pairwise([*starts, len(wanted)]):
+        generator = np.random.Generator(np.random.Philox(key=key, counter=int(wanted[start]) * blocks))
+        generator.random(out=numbers[start:stop])
+    # numpy draws from [0, 1): keep 0 out, for logarithms and quantiles
+    return np.maximum(numbers, 2.0**-54, out=numbers)[:, :count]

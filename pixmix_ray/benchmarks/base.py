@@ -24,6 +24,7 @@ from pixmix_ray.settings import Settings
 
 BATCH = 500  # pictures a forward pass, if small; it changes no result
 SMALL = 64  # pixels a side: of larger pictures a forward pass takes as many values as of BATCH that large
+CPU_PASS = 64  # pictures a forward pass at most on a processor: what the layers hand on stays in its cache
 GRADIENT_COST = 4  # a pass that also goes back keeps every layer: it takes that much fewer
 
 
@@ -42,6 +43,10 @@ class TestPictures:
     images: NDArray[np.uint8]
     labels: NDArray[np.int64]
     indices: NDArray[np.int64]
+
+    def part(self, rows: slice) -> "TestPictures":
+        """Some of them."""
+        return TestPictures(images=self.images[rows], labels=self.labels[rows], indices=self.indices[rows])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -237,6 +242,17 @@ def batches(count: int, side: int = 0, *, has_gradients: bool = False) -> Iterat
     return (slice(start, min(start + size, count)) for start in range(0, count, size))
 
 
+def passes(count: int, side: int, device: torch.device) -> Iterator[slice]:
+    """Slices that cover `count` pictures of `side` pixels, each as many as a forward pass on `device` takes best.
+
+    Logits may differ in their last bits with the size of a pass, as they do between devices.
+    """
+    size = next(batches(count, side), slice(0, 1)).stop
+    if device.type == "cpu":
+        size = min(size, CPU_PASS)
+    return (slice(start, min(start + size, count)) for start in range(0, count, size))
+
+
 def finite_logits(network: nn.Module, images: Tensor) -> Tensor:
     """Logits (N, K) float32 of pictures (N, 3, H, W) in [0, 1], without a graph.
 
@@ -317,7 +333,8 @@ def classify(
 ) -> Predictions:
     """Predictions for the test pictures, or for `images` (N, H, W, 3) made from them, in the same order."""
     shown = test.images if images is None else images
-    parts = [finite_logits(network, to_device(shown[rows], device)) for rows in batches(len(shown), shown.shape[1])]
+    rows_of = passes(len(shown), shown.shape[1], device)
+    parts = [finite_logits(network, to_device(shown[rows], device)) for rows in rows_of]
     logits = torch.cat(parts)
     return predictions(
         logits.softmax(dim=1),

@@ -13,7 +13,8 @@ publication states: measure AlexNet once (`evaluate` of torchvision's weights on
 that cell as `alexnet`. Without it the rows are called flip_rate_unnormalised, mfr_unnormalised and so on.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 from typing import Any, ClassVar, Protocol
 
@@ -32,12 +33,15 @@ from pixmix_ray.benchmarks.base import (
     TestPictures,
     batches,
     finite_logits,
+    passes,
     to_device,
 )
 from pixmix_ray.benchmarks.corrupted_sets import EXTRAS as CORRUPTED
 from pixmix_ray.benchmarks.corrupted_sets import SIDE, is_arrays
 from pixmix_ray.benchmarks.corruptions import IMAGENET_SIDE, in_order, told
 from pixmix_ray.benchmarks.extras import TOP_FIVE, Extra
+from pixmix_ray.benchmarks.kept_arrays import KeptArrays, key_of
+from pixmix_ray.benchmarks.prefetch import depth_for, prefetched
 from pixmix_ray.corruptions.perturbations import (
     EXTRA_PERTURBATIONS,
     PERTURBATIONS,
@@ -82,13 +86,15 @@ class Consistency(Benchmark):
         crop: side of the centre that is kept of each frame that is made on the spot; none keeps all of it.
         files: folder of the published files; none makes the sequences on the spot.
         alexnet: for ImageNet: the file of the cell of this benchmark that AlexNet was measured in.
+        keep_gb: gigabytes that pictures made on the spot may take in this machine's cache, for the next checkpoint to
+            read; 0 makes them anew for each.
     """
 
     summary: ClassVar[str] = "flip rate and top-5 distance along the sequences of CIFAR-P or ImageNet-P"
     source: ClassVar[str] = "Hendrycks and Dietterich, ICLR 2019; PixMix §3.1"
     headline: ClassVar[tuple[str, ...]] = ("mfr", "mt5d")
     passes: ClassVar[float] = 300  # ten sequences of about thirty
-    location: ClassVar[frozenset[str]] = frozenset({"files"})  # version() holds their content
+    location: ClassVar[frozenset[str]] = frozenset({"files", "keep_gb"})  # version() holds the content of the files
     extras: ClassVar[Mapping[str, Extra]] = MappingProxyType(
         {
             **TOP_FIVE,
@@ -109,6 +115,7 @@ class Consistency(Benchmark):
     crop: int | None = Field(None, ge=1)
     files: DataPath | None = None
     alexnet: AlexNetRates | None = None
+    keep_gb: float = Field(0, ge=0)
 
     @field_validator("names", "exclude")
     @classmethod
@@ -149,25 +156,26 @@ class Consistency(Benchmark):
 
     def predict(self, network: nn.Module, test: TestPictures, device: torch.device) -> Predictions:
         """One forward pass over every frame; no more than a batch of sequences is there at a time."""
+        sequences = prefetched(self._sequences(test), depth_for(device))
+        return Predictions.join([self._frames(network, *made, device) for made in sequences])
+
+    def _sequences(self, test: TestPictures) -> Iterator[tuple[str, TestPictures, Images]]:
+        """A perturbation, some test pictures, and their sequences (N, T, H, W, 3), one after the other."""
         side = test.images.shape[1]
         files = None if self.files is None else self._files(side >= IMAGENET_SIDE)
-        parts = []
+        kept = KeptArrays(most_bytes=int(self.keep_gb * 1e9))
         for name in self._wanted(side >= IMAGENET_SIDE):
             for rows in batches(len(test.labels), side):
-                few = TestPictures(images=test.images[rows], labels=test.labels[rows], indices=test.indices[rows])
-                if files is None:
-                    sequences = perturb(
-                        few.images,
-                        name,
-                        self.seed,
-                        difficulty=self.difficulty,
-                        indices=few.indices,
-                        crop=self.crop,
-                    )
-                else:
-                    sequences = files.sequences(name, few.indices, side)
-                parts.append(self._frames(network, few, device, name, sequences))
-        return Predictions.join(parts)
+                few = test.part(rows)
+                if files is not None:
+                    yield name, few, files.sequences(name, few.indices, side)
+                    continue
+                of, shape = (name, self.seed), (self.difficulty, self.crop)
+                make = partial(
+                    perturb, few.images, *of, indices=few.indices, difficulty=self.difficulty, crop=self.crop
+                )
+                key = partial(key_of, few.images, few.indices, "perturb", *of, *shape)
+                yield name, few, kept.get(key, make)
 
     def measure(self, predictions: Predictions) -> list[Measurement]:
         """Flip rate, top-5 and Zipf distance of each perturbation, and their means."""
@@ -203,12 +211,13 @@ class Consistency(Benchmark):
         )
 
     def _frames(
-        self, network: nn.Module, few: TestPictures, device: torch.device, name: str, sequences: Images
+        self, network: nn.Module, name: str, few: TestPictures, sequences: Images, device: torch.device
     ) -> Predictions:
         """Predictions for sequences (N, T, H, W, 3) of the pictures `few`, a row a frame."""
         num, count, side = sequences.shape[:3]
         shown = sequences.reshape(num * count, *sequences.shape[2:])
-        logits = [finite_logits(network, to_device(shown[rows], device)) for rows in batches(len(shown), side)]
+        rows_of = passes(len(shown), side, device)
+        logits = [finite_logits(network, to_device(shown[rows], device)) for rows in rows_of]
         # ties in the order of the classes, as in the reference
         ranking = torch.cat(logits).argsort(dim=1, descending=True, stable=True).cpu().numpy()
         top = _padded(ranking, len(TOP_FIVE)).astype(np.int16)

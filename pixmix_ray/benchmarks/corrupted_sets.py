@@ -5,7 +5,7 @@ the way the published CIFAR-C files are laid out; "pooled" is over all predictio
 calibration are treated alike.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -20,6 +20,7 @@ from pixmix_ray import metrics
 from pixmix_ray.benchmarks.base import Measurement, Predictions, TestPictures, batches, classify
 from pixmix_ray.benchmarks.clean import RELIABILITY, RMS, OfConfidence, calibration_of, error_of, proper_scores_of
 from pixmix_ray.benchmarks.extras import PROPER_SCORES, Extra
+from pixmix_ray.benchmarks.prefetch import depth_for, prefetched
 from pixmix_ray.datasets.official_arrays import CorruptedArrays
 from pixmix_ray.datasets.official_folders import CorruptedFolders
 
@@ -85,7 +86,7 @@ def predict_corrupted(
     cells: Sequence[tuple[str, int]],
     make: Make,
 ) -> Predictions:
-    """Predictions on every corrupted copy of the test pictures; no more than a batch of copies is there at a time.
+    """Predictions on every corrupted copy of the test pictures; no more than two batches of copies are there at a time.
 
     Args:
         network: in evaluation mode, on `device`.
@@ -94,14 +95,17 @@ def predict_corrupted(
         cells: corruptions and severities.
         make: corrupts.
     """
-    parts = []
-    for name, severity in cells:
-        for rows in batches(len(test.labels), test.images.shape[1]):
-            few = TestPictures(images=test.images[rows], labels=test.labels[rows], indices=test.indices[rows])
-            shown = make(few, name, severity)
-            parts.append(
-                classify(network, few, device, images=shown, condition=name, severity=severity, extras=PROPER_SCORES)
-            )
+
+    def made() -> Iterator[tuple[TestPictures, str, int, Images]]:
+        for name, severity in cells:
+            for rows in batches(len(test.labels), test.images.shape[1]):
+                few = test.part(rows)
+                yield few, name, severity, make(few, name, severity)
+
+    parts = [
+        classify(network, few, device, images=shown, condition=name, severity=severity, extras=PROPER_SCORES)
+        for few, name, severity, shown in prefetched(made(), depth_for(device))
+    ]
     joined = Predictions.join(parts)
     side = np.full(len(joined), test.images.shape[1], dtype=np.int16)
     return replace(joined, extras={**joined.extras, SIDE: side})

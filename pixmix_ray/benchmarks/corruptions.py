@@ -9,6 +9,7 @@ of quality 85 besides.
 
 import hashlib
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, ClassVar, Literal, Self
 
 import torch
@@ -27,6 +28,7 @@ from pixmix_ray.benchmarks.corrupted_sets import (
     predict_corrupted,
 )
 from pixmix_ray.benchmarks.extras import Extra
+from pixmix_ray.benchmarks.kept_arrays import KeptArrays, key_of
 from pixmix_ray.corruptions import NAMES, OFFICIAL, corrupt, frost_pictures
 from pixmix_ray.errors import DataError, UnknownNameError
 from pixmix_ray.metrics import ALEXNET_ERRORS
@@ -47,12 +49,16 @@ class Corruptions(Benchmark):
         frost: folder of the photographs of frost; none looks for the installed package that brings them.
         normaliser: what ce and mce are divided by: AlexNet's errors on ImageNet-C, or nothing; none leaves that to the
             size of the pictures.
+        keep_gb: gigabytes that pictures made on the spot may take in this machine's cache, for the next checkpoint to
+            read; 0 makes them anew for each.
     """
 
     summary: ClassVar[str] = f"the {len(OFFICIAL)} corruptions of CIFAR-C and ImageNet-C at five severities"
     source: ClassVar[str] = "Hendrycks and Dietterich, ICLR 2019; PixMix §3.1"
     headline: ClassVar[tuple[str, ...]] = ("mce", "rms_calibration_error")
-    location: ClassVar[frozenset[str]] = frozenset({"files", "frost"})  # version() holds their content
+    location: ClassVar[frozenset[str]] = frozenset(
+        {"files", "frost", "keep_gb"}
+    )  # version() holds the content of the first two
     extras: ClassVar[Mapping[str, Extra]] = EXTRAS
     passes: ClassVar[float] = 75  # fifteen at five severities
 
@@ -63,6 +69,7 @@ class Corruptions(Benchmark):
     files: DataPath | None = None
     frost: DataPath | None = None
     normaliser: Literal["alexnet", "nothing"] | None = None
+    keep_gb: float = Field(0, ge=0)
 
     @field_validator("names", "exclude")
     @classmethod
@@ -118,12 +125,15 @@ class Corruptions(Benchmark):
 
     def predict(self, network: nn.Module, test: TestPictures, device: torch.device) -> Predictions:
         """One forward pass over every corrupted copy of the test pictures."""
-        files = self._files()
+        files, kept = self._files(), KeptArrays(most_bytes=int(self.keep_gb * 1e9))
+        ice = self._frost_version() if "frost" in self.wanted and self.keep_gb else ""
 
         def make(few: TestPictures, name: str, severity: int) -> Images:
             if files is not None:
                 return files.images(name, severity, few.indices, few.images.shape[1])
-            return corrupt(few.images, name, severity, self.seed, indices=few.indices, frost_folder=self.frost)
+            of = (name, severity, self.seed, ice if name == "frost" else "")
+            make = partial(corrupt, few.images, *of[:3], indices=few.indices, frost_folder=self.frost)
+            return kept.get(lambda: key_of(few.images, few.indices, "corrupt", *of), make)
 
         cells = [(name, severity) for name in self.wanted for severity in self.severities]
         return predict_corrupted(network, test, device, cells, make)

@@ -5,6 +5,7 @@ read from files that the authors' scripts wrote. The mean error is plain on both
 """
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -23,6 +24,7 @@ from pixmix_ray.benchmarks.corrupted_sets import (
 )
 from pixmix_ray.benchmarks.corruptions import IMAGENET_SIDE, in_order, in_range, told
 from pixmix_ray.benchmarks.extras import Extra
+from pixmix_ray.benchmarks.kept_arrays import KeptArrays, key_of
 from pixmix_ray.corruptions import BAR_NAMES, corrupt
 from pixmix_ray.errors import DataError
 from pixmix_ray.settings import DataPath
@@ -39,12 +41,14 @@ class CorruptionsBar(Benchmark):
         severities: which of 1 to 5.
         seed: of the corruptions that are made on the spot.
         files: folder of files as the authors' scripts write them; none makes the pictures on the spot.
+        keep_gb: gigabytes that pictures made on the spot may take in this machine's cache, for the next checkpoint to
+            read; 0 makes them anew for each.
     """
 
     summary: ClassVar[str] = "the ten corruptions of CIFAR-10-C-bar or of ImageNet-C-bar at five severities"
     source: ClassVar[str] = "Mintun et al., NeurIPS 2021; PixMix Appendix B"
     headline: ClassVar[tuple[str, ...]] = ("mce", "rms_calibration_error")
-    location: ClassVar[frozenset[str]] = frozenset({"files"})  # version() holds their content
+    location: ClassVar[frozenset[str]] = frozenset({"files", "keep_gb"})  # version() holds the content of the files
     extras: ClassVar[Mapping[str, Extra]] = EXTRAS
     passes: ClassVar[float] = 50  # ten at five severities
 
@@ -53,6 +57,7 @@ class CorruptionsBar(Benchmark):
     severities: tuple[int, ...] = Field(SEVERITIES, min_length=1)
     seed: int = 0
     files: DataPath | None = None
+    keep_gb: float = Field(0, ge=0)
 
     @field_validator("names", "exclude")
     @classmethod
@@ -108,11 +113,14 @@ class CorruptionsBar(Benchmark):
         """One forward pass over every corrupted copy of the test pictures."""
         names = self._wanted(test)
         files = None if self.files is None else official_files(self.files, names, self.severities)
+        kept = KeptArrays(most_bytes=int(self.keep_gb * 1e9))
 
         def make(few: TestPictures, name: str, severity: int) -> Images:
             if files is not None:
                 return files.images(name, severity, few.indices, few.images.shape[1])
-            return corrupt(few.images, name, severity, self.seed, indices=few.indices)
+            of = (name, severity, self.seed)
+            make = partial(corrupt, few.images, *of, indices=few.indices)
+            return kept.get(lambda: key_of(few.images, few.indices, "corrupt", *of), make)
 
         return predict_corrupted(network, test, device, [(name, s) for name in names for s in self.severities], make)
 

@@ -1,12 +1,16 @@
 """Digital: pixelation.
 
-Source: hendrycks/robustness@8190fe3, pixelate, through Pillow. It is NumPy here, bit for bit Pillow's BOX filter.
+Source: hendrycks/robustness@8190fe3, pixelate, through Pillow. Small pictures are shrunk by NumPy, all at once, and
+large ones by Pillow, one by one, which is faster there; the bytes are the same, those of Pillow's BOX filter.
 """
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from pixmix_ray.corruptions.corruption import Constants, Draws, Images
+
+LARGE = 64 * 64  # pixels from which on Pillow is faster
 
 
 def pixelate(images: Images, constants: Constants, draws: Draws) -> Images:
@@ -17,9 +21,18 @@ def pixelate(images: Images, constants: Constants, draws: Draws) -> Images:
     """
     height, width = images.shape[1:3]
     small_height, small_width = (max(1, int(side * constants[0])) for side in (height, width))
-    small = _box(_box(images, small_width, axis=2), small_height, axis=1)  # each pass ends in bytes
-    rows, columns = _nearest(small_height, height), _nearest(small_width, width)
-    return small.take(rows, axis=1).take(columns, axis=2)
+    if height * width >= LARGE:
+        small = np.stack([_shrunk(Image.fromarray(image), small_height, small_width) for image in images])
+    else:
+        small = _box(_box(images, small_width, axis=2), small_height, axis=1)  # each pass ends in bytes
+    columns, rows = _nearest(small_width, width), _nearest(small_height, height)
+    return small.take(columns, axis=2).take(rows, axis=1)
+
+
+def _shrunk(image: Image.Image, height: int, width: int) -> Images:
+    """One picture shrunk by Pillow, (height, width, 3): the width first and then the height, asked for one by one."""
+    narrow = image.resize((width, image.height), Image.Resampling.BOX)
+    return np.asarray(narrow.resize((width, height), Image.Resampling.BOX))
 
 
 def _box(images: Images, size: int, axis: int) -> Images:

@@ -4,7 +4,7 @@ Source: hendrycks/robustness@8190fe3, gaussian_noise, shot_noise, impulse_noise,
     Gaussian: clip(x + N(0, c));  shot: clip(Poisson(x c) / c);  impulse: black or white with probability c/2 each;
     speckle: clip(x + x N(0, c)).
 
-A value that goes in is one of 256 and so is the one that comes out. Each noise is therefore a table of
+A value that goes in is one of 256 and so is the one that comes out. Each noise but impulse is therefore a table of
 P(out <= k | in = g), and one uniform number u a value picks the smallest k whose entry reaches u. This is exactly
 truncating x + c Φ⁻¹(u) or Poisson⁻¹(u; x c) / c, without computing a quantile function for every value. The original
 draws from unseeded generators, so its pictures can be met in distribution only.
@@ -36,7 +36,11 @@ def shot_noise(images: Images, constants: Constants, draws: Draws) -> Images:
 
 def impulse_noise(images: Images, constants: Constants, draws: Draws) -> Images:
     """Pictures with the share `constants[0]` of the values replaced by 0 or 255, evenly."""
-    return _sample(_impulse(*constants), images, draws)
+    numbers, half = draws(images[0].size).reshape(images.shape), constants[0] / 2
+    noisy = images.copy()
+    np.copyto(noisy, 0, where=numbers <= half)
+    np.copyto(noisy, 255, where=numbers > 1 - half)
+    return noisy
 
 
 def speckle_noise(images: Images, constants: Constants, draws: Draws) -> Images:
@@ -50,13 +54,15 @@ class _Noise:
 
     Attributes:
         steps: (65536,) float64, increasing: P(out <= k | in = g) + 2 g at 256 g + k. The 2 g keeps the rows apart.
-        low: (256 * BINS,) uint8, the value that comes out for u at the lower end of each bin.
-        high: the same at the upper end; where both agree, so does all between.
+        guide: (256 * BINS,) uint16: the value k that comes out for u at the lower end of each bin, plus OR_NEXT where
+            u at its upper end gives k + 1, plus OR_BEYOND where it gives more.
     """
 
     steps: NDArray[np.float64]
-    low: NDArray[np.uint8]
-    high: NDArray[np.uint8]
+    guide: NDArray[np.uint16]
+
+
+OR_NEXT, OR_BEYOND = 256, 512
 
 
 def _noise(distribution: NDArray[np.float64]) -> _Noise:
@@ -64,8 +70,10 @@ def _noise(distribution: NDArray[np.float64]) -> _Noise:
     steps = distribution + 2.0 * GREYS[:, None]
     steps[:, 255] = 2.0 * GREYS + 1  # all that would be brighter than white is clipped to white
     edges = np.arange(BINS + 1) / BINS + 2.0 * GREYS[:, None]
-    values = np.searchsorted(steps.ravel(), edges).astype(np.uint8)  # the position modulo 256
-    return _Noise(steps=steps.ravel(), low=values[:, :-1].ravel(), high=values[:, 1:].ravel())
+    values = np.searchsorted(steps.ravel(), edges) - 256 * GREYS[:, None]
+    more = np.diff(values, axis=1)
+    guide = (values[:, :-1] + np.where(more > 1, OR_BEYOND, OR_NEXT * more)).astype(np.uint16)
+    return _Noise(steps=steps.ravel(), guide=guide.ravel())
 
 
 @lru_cache(maxsize=5)
@@ -81,11 +89,6 @@ def _shot(photons: float) -> _Noise:
 
 
 @lru_cache(maxsize=5)
-def _impulse(amount: float) -> _Noise:
-    return _noise(np.where(GREYS[:, None] > GREYS, amount / 2, 1 - amount / 2))
-
-
-@lru_cache(maxsize=5)
 def _speckle(std: float) -> _Noise:
     bright = np.maximum(GREYS, 1)[:, None]  # black, which stays as it is, is put in below
     distribution = ndtr(((GREYS + 1) / bright - 1) / std)  # out <= k means 255 x (1 + noise) < k + 1
@@ -95,11 +98,14 @@ def _speckle(std: float) -> _Noise:
 
 def _sample(noise: _Noise, images: Images, draws: Draws) -> Images:
     """Pictures whose every value is drawn from the row of `noise` that belongs to it."""
-    values = images.reshape(-1)
+    values = images.reshape(-1).astype(np.intp)
     numbers = draws(images[0].size).reshape(-1)
-    cells = values.astype(np.intp) * BINS + (numbers * BINS).astype(np.intp)
-    noisy = noise.low.take(cells)
-    undecided = np.flatnonzero(noisy != noise.high.take(cells))
-    exact = np.searchsorted(noise.steps, numbers[undecided] + 2.0 * values[undecided])
-    noisy[undecided] = exact.astype(np.uint8)  # the position modulo 256
+    guided = noise.guide.take(values * BINS + (numbers * BINS).astype(np.intp))
+    noisy = guided.astype(np.uint8)  # the value without what is said beside it
+    undecided = np.flatnonzero(guided >= OR_NEXT)
+    rows, reached = 256 * values[undecided], numbers[undecided] + 2.0 * values[undecided]
+    noisy[undecided] += noise.steps.take(rows + noisy[undecided]) < reached
+    beyond = np.flatnonzero(guided >= OR_BEYOND)
+    exact = np.searchsorted(noise.steps, numbers[beyond] + 2.0 * values[beyond])
+    noisy[beyond] = exact.astype(np.uint8)  # the position modulo 256
     return noisy.reshape(images.shape)

@@ -1,8 +1,12 @@
-"""Clean measures beyond the error: against scikit-learn, scipy and the definitions in a few lines of NumPy."""
+"""Clean measures: against a plain loop over pictures, scikit-learn, scipy, and the definitions in a few lines."""
+
+import math
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from scipy import special, stats
 from sklearn.metrics import log_loss
 from torch import nn
@@ -25,6 +29,28 @@ def _test_pictures(count: int) -> TestPictures:
     digits = Digits().load()
     images, labels = np.array(digits.test_images[:count]), np.array(digits.test_labels[:count])
     return TestPictures(images=images, labels=labels, indices=np.arange(count))
+
+
+def _one_by_one(network: nn.Module, images: NDArray[np.uint8]) -> tuple[list[int], list[float]]:
+    """Predicted classes and their probabilities, a picture at a time."""
+    predicted, confidence = [], []
+    for image in images:
+        logits = network(torch.tensor(image.transpose(2, 0, 1)[None] / 255, dtype=torch.float32))[0]
+        scores = [math.exp(float(logit) - float(logits.max())) for logit in logits]
+        predicted.append(int(np.argmax(scores)))
+        confidence.append(max(scores) / sum(scores))
+    return predicted, confidence
+
+
+def _rms(confidence: Sequence[float], correct: Sequence[bool], *, is_last_counted: bool = True) -> float:
+    """RMS calibration error in plain Python: sorted by confidence, bins of 100, the last takes what is left over."""
+    pairs = sorted(zip(confidence, correct, strict=True))
+    count = max(len(pairs) // 100, 1)
+    bins = [pairs[100 * i : 100 * (i + 1) if i < count - 1 else len(pairs)] for i in range(count)]
+    if not is_last_counted:
+        bins = bins[:-1]
+    gaps = [(len(b), sum(c for c, _ in b) / len(b) - sum(right for _, right in b) / len(b)) for b in bins]
+    return math.sqrt(sum(size / len(pairs) * gap**2 for size, gap in gaps))
 
 
 def _row(rows: list[Measurement], metric: str) -> Measurement:
@@ -88,3 +114,37 @@ def test_the_five_best_classes_break_ties_in_the_order_of_the_classes() -> None:
     labels = torch.zeros(2, dtype=torch.int64)
     ranked = [extra.of(logits, labels).tolist() for extra in TOP_FIVE.values() if extra.of is not None]
     assert [list(picture) for picture in zip(*ranked, strict=True)] == [[1, 2, 5, 4, 0], [0, 1, 2, 3, 4]]
+
+
+def test_clean_predictions_and_error_are_those_of_a_plain_loop() -> None:
+    network, test = _network(), _test_pictures(60)
+    predicted, confidence = _one_by_one(network, test.images)
+    predictions = Clean().predict(network, test, CPU)
+    assert predictions.predicted.tolist() == predicted
+    np.testing.assert_allclose(predictions.confidence, confidence, rtol=0, atol=1e-6)
+    assert set(predictions.condition) == {""}
+    assert set(predictions.severity) == {0}
+
+    rows = Clean().measure(predictions)
+    wrong = sum(guess != label for guess, label in zip(predicted, test.labels, strict=True))
+    error = _row(rows, "error")
+    assert error.n == 60
+    assert error.value == pytest.approx(wrong / 60)
+    # the deviation of 60 zeros and ones, over sqrt(60)
+    share = wrong / 60
+    assert error.standard_error == pytest.approx(math.sqrt(share * (1 - share) / 59))
+    correct = [guess == label for guess, label in zip(predicted, test.labels, strict=True)]
+    assert _row(rows, "rms_calibration_error").value == pytest.approx(_rms(confidence, correct), abs=1e-6)
+
+
+@pytest.mark.parametrize(("count", "names"), [(99, 1), (100, 2), (364, 2)])
+def test_the_official_codes_calibration_is_there_from_a_hundred_pictures_on(count: int, names: int) -> None:
+    test = _test_pictures(count)
+    predictions = Clean().predict(_network(), test, CPU)
+    rows = [row for row in Clean().measure(predictions) if row.metric.startswith("rms_calibration")]
+    assert len(rows) == names
+    values = predictions.confidence.tolist(), predictions.correct.tolist()
+    assert _row(rows, "rms_calibration_error").value == pytest.approx(_rms(*values), abs=1e-6)
+    if names == 2:
+        official = _row(rows, "rms_calibration_error_without_last_bin")
+        assert official.value == pytest.approx(_rms(*values, is_last_counted=False), abs=1e-6)

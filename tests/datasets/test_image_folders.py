@@ -57,7 +57,7 @@ def test_arrays_are_mapped_read_only_and_the_second_load_decodes_nothing(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = ImageFolder(root=root, **SMALL).load()
-    monkeypatch.setattr(large_arrays, "_write", None)
+    monkeypatch.setattr(large_arrays, "squares", None)
     again = ImageFolder(root=root, **SMALL).load()
     for data in (first, again):
         for images in (data.train_images, data.test_images):

@@ -242,3 +242,12 @@ def test_a_mistake_is_one_line_and_exit_code_2(
     assert call(monkeypatch, *arguments) == 2
     shown = capsys.readouterr().err
     assert shown.count("\n") == 1 and expected in shown
+
+
+def test_whole_sets_are_made_once_over_by_some_processes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(monkeypatch, "--whole", "--family", "c_bar", "--pictures", 3, "--processes", 1, "--markdown") == 0
+    shown = capsys.readouterr().out
+    assert "--whole --family c_bar --size 32 --pictures 3 --processes 1" in shown
+    assert "| C-bar | 150 |" in shown  # ten corruptions, five severities, three pictures
