@@ -1,5 +1,7 @@
 """An experiment file and its results folder: run, plan, status."""
 
+from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -69,10 +71,11 @@ def _run(plan: "Plan", address: str | None) -> "list[Failure]":
     if address is not None:
         probe(address)
     try:
-        with session(address):
-            prepare(plan.sweep)
-            with ProgressView(plan, log) as view:
-                return run_plan(plan, view)
+        with ExitStack() as stack:
+            connect = cache(lambda: stack.enter_context(session(address)))
+            prepare(plan.sweep, connect)
+            connect()
+            return run_plan(plan, stack.enter_context(ProgressView(plan, log)))
     except KeyboardInterrupt:
         fail("interrupted; what is done is kept: run the same command again to go on", 130)
 
