@@ -1,5 +1,7 @@
 """An experiment file and its results folder: run, plan, status."""
 
+from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -107,11 +109,17 @@ def _run(plan: "Plan", address: str | None) -> "list[Failure]":
             ending_cleanly(),
             held(plan.store) as lease,
             last_words(f"pixmix-ray: died, as its Ray cluster went away or something killed it; {GO_ON}"),
-            session(address),
-            ending_cleanly(),  # again, since Ray has put its own way of ending there
-            BackgroundCompaction(plan.store),
+            ExitStack() as stack,
         ):
-            prepare(plan.sweep)
+
+            @cache
+            def connect() -> None:
+                stack.enter_context(session(address))
+                stack.enter_context(ending_cleanly())  # again, since Ray has put its own way of ending there
+
+            prepare(plan.sweep, connect)
+            connect()
+            stack.enter_context(BackgroundCompaction(plan.store))
             failures: list[Failure] = []
             for step in rounds(plan):
                 with ProgressView(step, log, cluster_use) as view:

@@ -7,7 +7,7 @@ first of its trials asks for it, under that cache's lock.
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import ray
@@ -23,13 +23,23 @@ RETRIES = 3  # of a task whose worker or node died
 POLL_SECONDS = 1.0
 
 
-def prepare(sweep: Sweep) -> None:
-    """`Sweep.prepare`, with the pictures that are missing drawn by the connected Ray cluster.
+def prepare(sweep: Sweep, connect: Callable[[], None]) -> None:
+    """`Sweep.prepare`, with the pictures that are missing drawn by the Ray cluster.
+
+    Args:
+        sweep: whose data are prepared.
+        connect: connects to Ray, or does nothing where that is done; called if there is much to draw, so that broken
+            files are named before a cluster is started.
 
     Raises:
         DataError: as `Sweep.prepare`.
     """
-    with drawing_with(draw_as_tasks):
+
+    def draw(work: ShardedWork, numbers: Sequence[int], progress: Progress) -> None:
+        connect()
+        draw_as_tasks(work, numbers, progress)
+
+    with drawing_with(draw):
         sweep.prepare()
 
 

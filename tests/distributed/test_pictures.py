@@ -108,7 +108,7 @@ def test_after_an_interrupt_only_what_is_missing_is_drawn(tmp_path: Path, monkey
 def test_a_sweep_is_prepared_with_the_same_pictures_as_without_ray(
     experiment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = list[list[int]]()
+    asked, connected = list[list[int]](), list[bool]()
     draw = pictures.draw_as_tasks
 
     def noted(work: ShardedWork, numbers: Sequence[int], progress: Progress) -> None:
@@ -116,8 +116,10 @@ def test_a_sweep_is_prepared_with_the_same_pictures_as_without_ray(
         draw(work, numbers, progress)
 
     monkeypatch.setattr(pictures, "draw_as_tasks", noted)
-    prepare(read_sweep(experiment, ["methods=[pixmix]", "mixing_set={name: fractals, count: 6}"]))
-    assert asked == [[1, 2]]
+    sweep = read_sweep(experiment, ["methods=[pixmix]", "mixing_set={name: fractals, count: 6}"])
+    for _ in range(2):
+        prepare(sweep, lambda: connected.append(True))
+        assert asked == [[1, 2]] and connected == [True]  # nothing to draw, no cluster
     made = Fractals(count=6).pictures(36)  # for digits of 32 pixels
     assert [file.name for file in (tmp_path / "cache").glob("pictures-*[0-9]")] == [entry_name(made.version, 36)]
     monkeypatch.setenv("PIXMIX_RAY_CACHE", str(tmp_path / "another"))
