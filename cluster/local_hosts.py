@@ -22,7 +22,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated
 
@@ -31,10 +30,8 @@ import typer
 PROGRAMS = ("unshare", "nsenter", "ip", "mount")
 NETWORK = "10.77.0"  # inside the namespaces alone: it may be in use outside
 PORT = 6379
-ATTEMPTS = 4  # Ray gives a node 30 s to come up, which it may miss where many share the cores of one machine
+ATTEMPTS = 4  # Ray gives a node 30 s to come up, which it may miss on a machine that has other work
 OBJECT_STORE_BYTES = 100_000_000  # the smallest that Ray is content with: data go through memory maps
-# said beforehand, or Ray gives up a host whose agents are not up and have not said theirs within seconds
-AGENT_PORTS = ("--dashboard-agent-grpc-port=52366", "--metrics-export-port=52367", "--runtime-env-agent-port=52368")
 PATIENCE = {
     # a host counts as lost after about 15 s instead of a minute
     "RAY_health_check_period_ms": "1000",
@@ -94,9 +91,8 @@ def up(
     _save(grid, {"switch": switch}, cpus)
     for name in names:
         _lay_out(grid, name)
-    _start_ray(grid, "head")
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda name: _start_ray(grid, name), names[1:]))
+    for name in names:  # one after the other: Ray gives a node's agents 15 s, and the cores are shared
+        _start_ray(grid, name)
     typer.echo(f"Ray is up at {_address('head')}:{PORT}; RAY_AUTH_TOKEN_PATH={grid / 'token'}")
 
 
@@ -140,8 +136,9 @@ def kill(grid: Grid, name: Name) -> None:
 def down(grid: Grid) -> None:
     """End all hosts and remove the folder."""
     grid = grid.resolve()
-    for pid in _pids(grid).values():
-        _end(pid)
+    if (grid / "grid.json").exists():  # else `up` did not get far
+        for pid in _pids(grid).values():
+            _end(pid)
     shutil.rmtree(grid)
 
 
@@ -183,7 +180,7 @@ def _start_ray(grid: Path, name: str) -> None:
     place = ["--head", f"--port={PORT}", f"--temp-dir={grid / 'ray'}", "--dashboard-host=127.0.0.1", "--num-cpus=0"]
     if name != "head":
         place = [f"--address={_address('head')}:{PORT}", f"--num-cpus={_cpus(grid)}"]
-    own = [f"--node-ip-address={_address(name)}", f"--object-store-memory={OBJECT_STORE_BYTES}", *AGENT_PORTS]
+    own = [f"--node-ip-address={_address(name)}", f"--object-store-memory={OBJECT_STORE_BYTES}"]
     ray = [sys.executable, "-m", "ray.scripts.scripts", "start", *place, *own]
     for _ in range(ATTEMPTS):
         started = subprocess.run(command_on(grid, name, ray), capture_output=True, text=True, check=False)
