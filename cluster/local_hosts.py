@@ -27,6 +27,7 @@ from typing import Annotated
 
 import typer
 
+RAY = (sys.executable, "-m", "ray.scripts.scripts")
 PROGRAMS = ("unshare", "nsenter", "ip", "mount")
 NETWORK = "10.77.0"  # inside the namespaces alone: it may be in use outside
 PORT = 6379
@@ -47,9 +48,14 @@ mount --bind "$GRID/etc/resolv.conf" /etc/resolv.conf
 mount -t tmpfs tmpfs /dev/shm
 hostname "$NAME"
 ip link set lo up
-trap '' CHLD
-: > "$GRID/$NAME/is_up"
-exec sleep infinity
+exec "$PYTHON" -c "$REST"
+"""
+REST = """
+import os, pathlib, signal
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+pathlib.Path(os.environ["GRID"], os.environ["NAME"], "is_up").touch()
+while True:
+    signal.pause()
 """
 
 commands = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
@@ -100,7 +106,9 @@ def up(
 def start(grid: Grid, name: Name) -> None:
     """Start a host that is down, or Ray on a host that has lost it."""
     grid = grid.resolve()
-    if name not in _pids(grid):
+    if name in _pids(grid):  # a worker process may outlive its node's part of Ray, and hold its memory
+        subprocess.run(command_on(grid, name, [*RAY, "stop", "--force"]), capture_output=True, check=False)
+    else:
         _lay_out(grid, name)
     _start_ray(grid, name)
 
@@ -170,7 +178,8 @@ def _lay_out(grid: Path, name: str) -> None:
     (grid / name / "is_up").unlink(missing_ok=True)
     pids = _pids(grid)
     namespaces = ["--net", "--mount", "--uts", "--ipc", "--pid", "--fork", "--kill-child", "--mount-proc"]
-    pids[name] = _first_process(namespaces, FIRST_PROCESS, {"GRID": str(grid), "NAME": name})
+    variables = {"GRID": str(grid), "NAME": name, "PYTHON": sys.executable, "REST": REST}
+    pids[name] = _first_process(namespaces, FIRST_PROCESS, variables)
     _save(grid, pids, _cpus(grid))
     _wait_until((grid / name / "is_up").exists, f"{name} did not come up")
     _plug_in(pids["switch"], pids[name], name)
@@ -181,13 +190,13 @@ def _start_ray(grid: Path, name: str) -> None:
     if name != "head":
         place = [f"--address={_address('head')}:{PORT}", f"--num-cpus={_cpus(grid)}"]
     own = [f"--node-ip-address={_address(name)}", f"--object-store-memory={OBJECT_STORE_BYTES}"]
-    ray = [sys.executable, "-m", "ray.scripts.scripts", "start", *place, *own]
+    ray = [*RAY, "start", *place, *own]
     for _ in range(ATTEMPTS):
         started = subprocess.run(command_on(grid, name, ray), capture_output=True, text=True, check=False)
         if started.returncode == 0:
             return
-        stop = [*ray[:3], "stop", "--force"]  # what is left of the attempt
-        subprocess.run(command_on(grid, name, stop), capture_output=True, check=False)
+        # what is left of the attempt
+        subprocess.run(command_on(grid, name, [*RAY, "stop", "--force"]), capture_output=True, check=False)
     raise RuntimeError(f"Ray did not start on {name}: {started.stdout}{started.stderr}")
 
 
