@@ -70,7 +70,7 @@ class Store:
                 stream.write(content)
         except OSError as error:
             raise ResultsError(
-                f"cannot write to results {self.uri}: {' '.join(str(error).split())[:300]}. Is it reachable, and may you "
+                f"cannot write to results {self.uri}: {' '.join(str(error).split())[:300]}. Is it reachable, may you "
                 "write there? What is done is kept: run the same command again"
             ) from None
 
