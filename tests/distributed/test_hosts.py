@@ -168,7 +168,7 @@ def test_a_sweep_survives_a_cut_cable_and_the_death_of_a_host(grid: Grid, file: 
     assert first.wait(SECONDS) == 0, log.read_text()
     wait_until(lambda: grid.on("worker1", "pgrep", "-x", "raylet").returncode == 1, "it has stopped what it still ran")
     grid.do("start", "worker1")
-    assert nodes(grid) == 3
+    wait_until(lambda: nodes(grid) == 3, "it is back")
     assert {path: time for path, time in done(results).items() if path in before} == before
     assert len(done(results)) == 12
 
