@@ -22,19 +22,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+RAY = (sys.executable, "-m", "ray.scripts.scripts")
 PROGRAMS = ("unshare", "nsenter", "ip", "mount")
 NETWORK = "10.77.0"  # inside the namespaces alone: it may be in use outside
 PORT = 6379
-ATTEMPTS = 4  # Ray gives a node 30 s to come up, which it may miss where many share the cores of one machine
+ATTEMPTS = 4  # Ray gives a node 30 s to come up, which it may miss on a machine that has other work
 OBJECT_STORE_BYTES = 100_000_000  # the smallest that Ray is content with: data go through memory maps
-# said beforehand, or Ray gives up a host whose agents are not up and have not said theirs within seconds
-AGENT_PORTS = ("--dashboard-agent-grpc-port=52366", "--metrics-export-port=52367", "--runtime-env-agent-port=52368")
 PATIENCE = {
     # a host counts as lost after about 15 s instead of a minute
     "RAY_health_check_period_ms": "1000",
@@ -50,9 +48,14 @@ mount --bind "$GRID/etc/resolv.conf" /etc/resolv.conf
 mount -t tmpfs tmpfs /dev/shm
 hostname "$NAME"
 ip link set lo up
-trap '' CHLD
-: > "$GRID/$NAME/is_up"
-exec sleep infinity
+exec "$PYTHON" -c "$REST"
+"""
+REST = """
+import os, pathlib, signal
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+pathlib.Path(os.environ["GRID"], os.environ["NAME"], "is_up").touch()
+while True:
+    signal.pause()
 """
 
 commands = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
@@ -94,9 +97,8 @@ def up(
     _save(grid, {"switch": switch}, cpus)
     for name in names:
         _lay_out(grid, name)
-    _start_ray(grid, "head")
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda name: _start_ray(grid, name), names[1:]))
+    for name in names:  # one after the other: Ray gives a node's agents 15 s, and the cores are shared
+        _start_ray(grid, name)
     typer.echo(f"Ray is up at {_address('head')}:{PORT}; RAY_AUTH_TOKEN_PATH={grid / 'token'}")
 
 
@@ -104,7 +106,9 @@ def up(
 def start(grid: Grid, name: Name) -> None:
     """Start a host that is down, or Ray on a host that has lost it."""
     grid = grid.resolve()
-    if name not in _pids(grid):
+    if name in _pids(grid):  # a worker process may outlive its node's part of Ray, and hold its memory
+        subprocess.run(command_on(grid, name, [*RAY, "stop", "--force"]), capture_output=True, check=False)
+    else:
         _lay_out(grid, name)
     _start_ray(grid, name)
 
@@ -140,8 +144,9 @@ def kill(grid: Grid, name: Name) -> None:
 def down(grid: Grid) -> None:
     """End all hosts and remove the folder."""
     grid = grid.resolve()
-    for pid in _pids(grid).values():
-        _end(pid)
+    if (grid / "grid.json").exists():  # else `up` did not get far
+        for pid in _pids(grid).values():
+            _end(pid)
     shutil.rmtree(grid)
 
 
@@ -173,7 +178,8 @@ def _lay_out(grid: Path, name: str) -> None:
     (grid / name / "is_up").unlink(missing_ok=True)
     pids = _pids(grid)
     namespaces = ["--net", "--mount", "--uts", "--ipc", "--pid", "--fork", "--kill-child", "--mount-proc"]
-    pids[name] = _first_process(namespaces, FIRST_PROCESS, {"GRID": str(grid), "NAME": name})
+    variables = {"GRID": str(grid), "NAME": name, "PYTHON": sys.executable, "REST": REST}
+    pids[name] = _first_process(namespaces, FIRST_PROCESS, variables)
     _save(grid, pids, _cpus(grid))
     _wait_until((grid / name / "is_up").exists, f"{name} did not come up")
     _plug_in(pids["switch"], pids[name], name)
@@ -183,14 +189,14 @@ def _start_ray(grid: Path, name: str) -> None:
     place = ["--head", f"--port={PORT}", f"--temp-dir={grid / 'ray'}", "--dashboard-host=127.0.0.1", "--num-cpus=0"]
     if name != "head":
         place = [f"--address={_address('head')}:{PORT}", f"--num-cpus={_cpus(grid)}"]
-    own = [f"--node-ip-address={_address(name)}", f"--object-store-memory={OBJECT_STORE_BYTES}", *AGENT_PORTS]
-    ray = [sys.executable, "-m", "ray.scripts.scripts", "start", *place, *own]
+    own = [f"--node-ip-address={_address(name)}", f"--object-store-memory={OBJECT_STORE_BYTES}"]
+    ray = [*RAY, "start", *place, *own]
     for _ in range(ATTEMPTS):
         started = subprocess.run(command_on(grid, name, ray), capture_output=True, text=True, check=False)
         if started.returncode == 0:
             return
-        stop = [*ray[:3], "stop", "--force"]  # what is left of the attempt
-        subprocess.run(command_on(grid, name, stop), capture_output=True, check=False)
+        # what is left of the attempt
+        subprocess.run(command_on(grid, name, [*RAY, "stop", "--force"]), capture_output=True, check=False)
     raise RuntimeError(f"Ray did not start on {name}: {started.stdout}{started.stderr}")
 
 

@@ -30,7 +30,14 @@ srun --ntasks="$SLURM_NTASKS" --kill-on-bad-exit=0 bash -c '
   until ray start --block --address="$ADDRESS" --num-cpus="$CPUS"; do sleep 1; done # Ray gives up after 30 s
 ' &
 cluster=$!
-trap 'kill "$cluster" 2>/dev/null; wait "$cluster" 2>/dev/null; rm -rf "$SCRATCH"' EXIT
+end() { # with the sweep's own exit code
+  status=$?
+  kill "$cluster" 2>/dev/null || true
+  wait "$cluster" || true
+  rm -rf "$SCRATCH"
+  exit "$status"
+}
+trap end EXIT
 
 # the sweep divides the cluster that it finds, so all nodes must be there
 is_whole() {

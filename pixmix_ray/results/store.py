@@ -63,13 +63,24 @@ class Store:
         return f"Store({self.uri!r})"
 
     def write(self, path: str, content: bytes) -> None:
-        """Write a file whole: it is there with all of `content`, or not at all."""
+        """Write a file whole: it is there with all of `content`, or not at all.
+
+        Raises:
+            OSError: on a local disk.
+            ResultsError: on object storage.
+        """
         target = f"{self._root}/{path}"
         if self._is_local:
             _write_beside_and_rename(Path(target), content)
             return
-        with self._files.open_output_stream(target) as stream:
-            stream.write(content)
+        try:
+            with self._files.open_output_stream(target) as stream:
+                stream.write(content)
+        except OSError as error:
+            raise ResultsError(
+                f"cannot write to results {self.uri}: {' '.join(str(error).split())[:300]}. Is it reachable, may you "
+                "write there? What is done is kept: run the same command again"
+            ) from None
 
     def read(self, path: str) -> bytes | None:
         """The content of a file, or none if there is no such file."""
