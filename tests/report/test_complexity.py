@@ -47,7 +47,7 @@ def measurements(sweep: Sweep, errors: dict[str, list[float]]) -> pd.DataFrame:
                 "seed": seed,
             }
             row |= {"benchmark": "clean", "metric": "error", "condition": "", "value": value, "dataset": "digits"}
-            rows.append(row | {"severity": None, "standard_error": 0.01, "settings": trial.mixing_set_label or ""})
+            rows.append({**row, "severity": None, "standard_error": 0.01, "settings": trial.mixing_set_label or ""})
     return pd.DataFrame(rows)
 
 
