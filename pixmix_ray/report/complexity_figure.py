@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PANEL = (1.85, 1.6)  # inches; four in a row fill the text width of a page
-DOTS = 150  # an inch
+DOTS = 125  # an inch
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#7A6A00", "#444444")
 """Okabe and Ito's, which most colour-blind people can tell apart; yellow, too light for a letter, is darker."""
 
