@@ -155,7 +155,7 @@ class Consistency(Benchmark):
             self._files(is_imagenet).check(test.images, test.labels, test.indices)
 
     def predict(self, network: nn.Module, test: TestPictures, device: torch.device) -> Predictions:
-        """One forward pass over every frame; no more than a batch of sequences is there at a time."""
+        """One forward pass over every frame; no more than two batches of sequences are there at a time."""
         sequences = prefetched(self._sequences(test), depth_for(device))
         return Predictions.join([self._frames(network, *made, device) for made in sequences])
 

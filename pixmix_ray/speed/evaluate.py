@@ -16,7 +16,7 @@ from pydantic import Field, PlainValidator, field_validator
 from torch import Tensor, nn
 
 from pixmix_ray.benchmarks import Benchmark, Clean, Corruptions, TestPictures
-from pixmix_ray.benchmarks.base import batches, to_device
+from pixmix_ray.benchmarks.base import passes, to_device
 from pixmix_ray.corruptions import NAMES
 from pixmix_ray.errors import RequestError, UnknownNameError
 from pixmix_ray.models import Model, WideResNet
@@ -73,7 +73,7 @@ class EvaluationSpeedRequest(Settings):
     @property
     def batch_alone(self) -> int:
         """How many pictures the network alone gets at once."""
-        return self.batch or next(batches(self.pictures, self.size)).stop
+        return self.batch or next(passes(self.pictures, self.size, torch.device(self.device))).stop
 
     @classmethod
     def asked(cls, values: Mapping[str, Any], overrides: Iterable[str]) -> Self:

@@ -71,9 +71,9 @@ def test_each_benchmark_is_beside_the_network_and_the_command_shown_does_it_agai
 def test_the_default_is_the_network_of_the_paper_on_one_thread() -> None:
     request = EvaluationSpeedRequest()
     assert request.model == Part(name="wide_resnet", settings=WideResNet(depth=40, width=4))
-    assert (request.threads, request.device, request.batch_alone) == (1, "cpu", request.pictures)
-    assert EvaluationSpeedRequest(pictures=5000).batch_alone == 500
-    assert EvaluationSpeedRequest(pictures=5000, batch=64).batch_alone == 64
+    assert (request.threads, request.device, request.batch_alone) == (1, "cpu", 64)
+    assert EvaluationSpeedRequest(pictures=50).batch_alone == 50
+    assert EvaluationSpeedRequest(pictures=5000, batch=500).batch_alone == 500
 
 
 def test_a_benchmark_counts_every_copy_that_it_evaluates() -> None:
