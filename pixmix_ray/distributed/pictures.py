@@ -52,7 +52,8 @@ def draw_as_tasks(work: ShardedWork, numbers: Sequence[int], progress: Progress)
         return
     task = _drawn.options(num_cpus=1, num_gpus=num_gpus, max_retries=RETRIES, scheduling_strategy="SPREAD")
     sent = ray.put(work)
-    waiting, in_flight = deque(numbers), dict[ray.ObjectRef[NDArray[np.uint8]], int]()
+    waiting = deque(numbers)
+    in_flight: dict[ray.ObjectRef[NDArray[np.uint8]], int] = {}
     failures: list[str] = []
     try:
         while waiting or in_flight:
