@@ -102,6 +102,17 @@ class _Reporter(Callback):
         self._events.put(TrialEvent(trial_id=trial.config["job"]["id"], is_done=True, failure=failure))
 
 
+class Jobs(list[dict[str, Any]]):
+    """The configurations of all trials, as Tune's grid wants them.
+
+    Tune copies the whole grid deeply for every trial that it makes of it, so that 10,000 trials would cost an hour
+    before the last one starts. Nobody changes these, so a copy is the same object.
+    """
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Jobs":
+        return self
+
+
 class _Stop(tune.Stopper):
     """Ends all trials once an event of the driver is set."""
 
@@ -137,10 +148,10 @@ def train_all(
         stop: set it to end within seconds; the epochs that are safe stay so.
     """
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
-    configs = [
+    configs = Jobs(
         {"id": trial.id, "trial": trial.dump(), "results": store.uri, "cpus": share.cpus, "gpus": share.gpus}
         for trial in trials
-    ]
+    )
     with tempfile.TemporaryDirectory(prefix="pixmix_ray_tune_") as scratch:
         tune.Tuner(
             tune.with_resources(Trainer, {"CPU": share.cpus, "GPU": share.gpus}),
