@@ -9,6 +9,7 @@ CPU seconds tell more than wall time on a machine that does other things too.
 """
 
 import argparse
+import itertools
 import json
 import os
 import resource
@@ -40,7 +41,7 @@ from pixmix_ray.work import Progress
 
 BENCHMARKS = 12
 ROWS = 15
-WINDOW = 500  # trials between two samples
+SAMPLES = 20  # a run
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -177,10 +178,11 @@ def _kind(title: str) -> str:
 
 
 class Samples:
-    """A watcher that samples time and memory every `WINDOW` trials' worth of cells."""
+    """A watcher that samples time and memory as many times as there are `SAMPLES`."""
 
-    def __init__(self) -> None:
-        """Begin now."""
+    def __init__(self, trials: int) -> None:
+        """Begin now; so many trials are to come."""
+        self.window = max(1, trials * BENCHMARKS // SAMPLES)
         self.started, self.trials, self.cells, self.failures = time.monotonic(), 0, 0, 0
         self.rows: list[dict[str, float]] = []
         self.sample()
@@ -209,8 +211,9 @@ class Samples:
     def cell_done(self, cell: Cell, seconds: float) -> None:
         """Count it, and sample now and then."""
         self.cells += 1
-        if self.cells % (WINDOW * BENCHMARKS) == 0:
+        if self.cells % self.window == 0:
             self.sample()
+            sys.stderr.write(f"{self.cells} cells, {self.trials} trials: {self.rows[-1]}\n")
 
     def cell_failed(self, cell: Cell, reason: str) -> None:
         """Count it."""
@@ -218,6 +221,12 @@ class Samples:
 
     def tick(self) -> None:
         """Nothing to show."""
+
+
+def say(text: str) -> None:
+    """A line to stdout."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
 
 
 def timed(action: Any) -> tuple[float, float]:
@@ -247,7 +256,7 @@ def measure(folder: Path, trials: int) -> dict[str, Any]:
 
     file = experiment(folder, trials)
     plan = make_plan(read_sweep(file))
-    watcher = Samples()
+    watcher = Samples(trials)
     with session(cpus=2), BackgroundCompaction(plan.store):
         failures = run_plan(plan, watcher)
         watcher.sample()
@@ -268,20 +277,36 @@ def measure(folder: Path, trials: int) -> dict[str, Any]:
 
 
 def show(folder: Path) -> None:
-    """Print the table, and draw the figure into the folder."""
+    """Print the table, wall and in brackets CPU seconds, and draw the figure into the folder.
+
+    The columns trainers, evaluators, driver and ray are CPU milliseconds: a trial the first, a cell the others.
+    """
     found = sorted((json.loads(file.read_text()) for file in folder.glob("*.json")), key=lambda of: of["size"])
-    print(
-        "| trials | cells | wall s | CPU s | ms CPU a trial | ms CPU a cell | driver MB | plan s | again s | read s |"
+    headers = (
+        "trials",
+        "cells",
+        "wall s",
+        "CPU s",
+        "trainers",
+        "evaluators",
+        "driver",
+        "ray",
+        "MB",
+        "plan s",
+        "again s",
     )
-    print("| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
+    say("| " + " | ".join(headers) + " |")
+    say("|" + " ---: |" * len(headers))
     for of in found:
         first, last = of["samples"][0], of["samples"][-1]
         used = {kind: last.get(kind, 0) - first.get(kind, 0) for kind in ("driver", "trainers", "evaluators", "ray")}
         cells = last["cells"]
-        print(
+        say(
             f"| {of['size']:,} | {cells:,} | {last['wall']:.0f} | {sum(used.values()):.0f} "
             f"| {1000 * used['trainers'] / of['size']:.1f} | {1000 * used['evaluators'] / cells:.1f} "
-            f"| {last['memory']:.0f} | {of['plan'][0]:.1f} | {of['again'][0]:.1f} | {of['read'][0]:.2f} |"
+            f"| {1000 * used['driver'] / cells:.1f} | {1000 * used['ray'] / cells:.1f} | {last['memory']:.0f} "
+            f"| {of['plan'][0]:.1f} ({of['plan'][1]:.1f}) | {of['again'][0]:.1f} ({of['again'][1]:.1f}) "
+            f"| {of['status'][0]:.1f} ({of['status'][1]:.1f}) | {of['read'][0]:.2f} ({of['read'][1]:.2f}) |"
         )
     _draw(found[-1], folder / "scale.png")
 
@@ -295,7 +320,7 @@ def _draw(of: dict[str, Any], file: Path) -> None:
 
     samples = of["samples"]
     figure, axes = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
-    steps = list(zip(samples, samples[1:], strict=False))
+    steps = list(itertools.pairwise(samples))
     for kind in ("driver", "trainers", "evaluators", "ray"):
         rates = [
             1000 * (b.get(kind, 0) - a.get(kind, 0)) / max(1, b["cells"] - a["cells"])
@@ -327,7 +352,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory(prefix="pixmix_ray_scale_") as scratch:
             measured = measure(Path(scratch), size)
         (arguments.folder / f"{size}.json").write_text(json.dumps(measured))
-        print(json.dumps({key: value for key, value in measured.items() if key != "samples"}))
+        say(json.dumps({key: value for key, value in measured.items() if key != "samples"}))
 
 
 if __name__ == "__main__":

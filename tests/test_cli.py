@@ -279,6 +279,34 @@ def test_run_joins_a_running_cluster(experiment: Path, ray_cluster: str) -> None
 
 @pytest.mark.ray
 @pytest.mark.slow
+def test_a_cell_with_a_flipped_bit_is_set_aside_and_measured_again_by_the_same_command(
+    experiment: Path, ray_cluster: str
+) -> None:
+    """The fault: a bit of the cell's own file, then of the segment that it was compacted into, is flipped."""
+
+    def shell(*arguments: str) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run([*PROGRAM, *arguments], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done
+
+    run, results = ("run", str(experiment), "--address", ray_cluster), experiment.parent / "results"
+    first = shell(*run)
+    for folder in ("cells/*", "compacted"):
+        if folder == "compacted":
+            shell("compact", str(results))
+        (file,) = results.glob(f"{folder}/*.parquet")
+        content = bytearray(file.read_bytes())
+        content[len(content) // 2] ^= 1
+        file.write_bytes(content)
+        again = shell(*run)
+        assert f"{file.relative_to(results)} in {results} is damaged" in again.stderr
+        assert "measured in" in again.stderr and "epoch" not in again.stderr
+        assert again.stdout == first.stdout
+        assert f"{file.relative_to(results)}.damaged: not what was written" in shell("status", str(results)).stdout
+
+
+@pytest.mark.ray
+@pytest.mark.slow
 def test_a_failed_trial_is_named_and_the_exit_code_is_1(experiment: Path, ray_cluster: str) -> None:
     edited(experiment, "epochs: 1", "epochs: 1\n  lr: 1.0e+30")
     failed = subprocess.run(

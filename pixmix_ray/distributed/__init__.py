@@ -8,6 +8,7 @@ ENVIRONMENT = {
     # else the worker that waits for the first checkpoint is ended after a second, and its imports are paid again
     "RAY_idle_worker_killing_time_threshold_ms": "3600000",
     "RAY_AIR_NEW_OUTPUT": "0",  # Tune's own progress tables
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000",  # nor made but at the end: each one writes all trials anew
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",  # its snapshots are never used
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # else Ray warns of a coming change for tasks without a GPU
 }

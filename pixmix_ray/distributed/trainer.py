@@ -177,6 +177,17 @@ def _death(trial: Any) -> Problem:
     return Problem(report=ErrorReport.of(error, place), cause=Cause.WORKER_DIED)
 
 
+class Jobs(list[dict[str, Any]]):
+    """The configurations of all trials, as Tune's grid wants them.
+
+    Tune copies the whole grid deeply for every trial that it makes of it, so that 10,000 trials would cost an hour
+    before the last one starts. Nobody changes these, so a copy is the same object.
+    """
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Jobs":
+        return self
+
+
 class _Stop(tune.Stopper):
     """Ends all trials once an event of the driver is set."""
 
@@ -211,7 +222,7 @@ def train_all(
     """
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
     share = terms.share
-    configs = [
+    configs = Jobs(
         {
             "id": trial.id,
             "trial": trial.dump(),
@@ -221,7 +232,7 @@ def train_all(
             "beside": node_beside(avoid.get(trial.id), share),
         }
         for trial in trials
-    ]
+    )
     with tempfile.TemporaryDirectory(prefix="pixmix_ray_tune_") as scratch:
         tune.Tuner(
             tune.with_resources(tune.with_parameters(Trainer, work=terms.work), _placement),

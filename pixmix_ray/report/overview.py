@@ -23,8 +23,11 @@ def plan_table(plan: Plan) -> Table:
     table = Table()
     for header in ("trial", "id", "epochs", "training", "cells done"):
         table.add_column(header, no_wrap=True)
+    cells_of: dict[str, list[str]] = {trial.id: [] for trial in plan.trials}
+    for cell, state in plan.cells.items():
+        cells_of[cell.trial.id].append(state)
     for trial, state in plan.trials.items():
-        cells = [of for cell, of in plan.cells.items() if cell.trial is trial]
+        cells = cells_of[trial.id]
         rest = "".join(f", {cells.count(of)} {word}" for of, word in LEFT_OUT.items() if of in cells)
         done = f"{cells.count('done')} of {len(cells)}{rest}"
         table.add_row(Text(trial.label), Text(trial.id), str(trial.training.epochs), state, done)

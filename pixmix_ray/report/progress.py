@@ -8,7 +8,6 @@ failure with its reason) is printed above it as it comes.
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from statistics import mean
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -40,7 +39,8 @@ class ProgressView:
         self._live = Live(console=console, refresh_per_second=4, transient=True) if console.is_terminal else None
         self._started = time.monotonic()
         self._last_line = 0.0
-        self._epochs_left = {trial.id: trial.training.epochs for trial in plan.trials_to_run()}
+        self._epochs_of = {trial.id: trial.training.epochs for trial in plan.trials_to_run()}  # left to each
+        self._epochs_left = sum(self._epochs_of.values())  # running totals: a sum a line would grow with the sweep
         self._training: dict[str, tuple[str, Progress]] = {}
         self._measuring: dict[Cell, float] = {}
         self._cells_left: dict[str, int] = defaultdict(int)
@@ -50,8 +50,9 @@ class ProgressView:
             self._cells_of[cell.trial.id].append(cell.run.name)
         self._cells_done = len(plan.cells) - sum(self._cells_left.values())
         self._failed = 0
-        self._epoch_seconds: list[float] = []
-        self._cell_seconds: dict[str, list[float]] = defaultdict(list)
+        self._epoch_seconds = _Mean()
+        self._any_cell = _Mean()
+        self._cell_seconds: dict[str, _Mean] = defaultdict(_Mean)
 
     def __enter__(self) -> "ProgressView":
         if self._live:
@@ -64,8 +65,8 @@ class ProgressView:
 
     def epoch_done(self, trial: Trial, progress: Progress) -> None:
         """Show the epoch."""
-        self._epochs_left[trial.id] = progress.epochs - progress.epoch
-        self._epoch_seconds.append(progress.seconds)
+        self._leave_epochs(trial, progress.epochs - progress.epoch)
+        self._epoch_seconds.add(progress.seconds)
         self._training[trial.id] = trial.label, progress
         state = f"epoch {progress.epoch}/{progress.epochs}, loss {progress.loss:.3f}, {progress.seconds:.1f} s"
         if time.monotonic() - self._last_line > SECONDS_BETWEEN_LINES or progress.epoch == progress.epochs:
@@ -87,7 +88,7 @@ class ProgressView:
     def trial_failed(self, trial: Trial, reason: str) -> None:
         """Show why."""
         self._training.pop(trial.id, None)
-        self._epochs_left[trial.id] = 0
+        self._leave_epochs(trial, 0)
         for name in self._cells_of.get(trial.id, ()):  # they cannot be measured
             self._cells_left[name] -= 1
             self._failed += 1
@@ -101,7 +102,8 @@ class ProgressView:
         """Show it."""
         self._cell_ended(cell)
         self._cells_done += 1
-        self._cell_seconds[cell.run.name].append(seconds)
+        self._cell_seconds[cell.run.name].add(seconds)
+        self._any_cell.add(seconds)
         self._line(f"{cell.label}: measured in {seconds:.1f} s", lasting=True)
 
     def cell_failed(self, cell: Cell, reason: str) -> None:
@@ -140,6 +142,10 @@ class ProgressView:
         self._measuring.pop(cell, None)
         self._cells_left[cell.run.name] -= 1
 
+    def _leave_epochs(self, trial: Trial, left: int) -> None:
+        self._epochs_left += left - self._epochs_of[trial.id]
+        self._epochs_of[trial.id] = left
+
     def _line(self, text: str, *, lasting: bool = False) -> None:
         """Print one line; on a terminal only what is worth keeping, the rest is in the live view."""
         if self._live and not lasting:
@@ -155,28 +161,41 @@ class ProgressView:
         failed = f", {self._failed} failed" if self._failed else ""
         return (
             f"cells: {self._cells_done} done, {len(self._measuring)} running, {left} left{failed}; "
-            f"epochs left: {sum(self._epochs_left.values())}; {self._rates()}{self._time_left()}"
+            f"epochs left: {self._epochs_left}; {self._rates()}{self._time_left()}"
         )
 
     def _rates(self) -> str:
         """Epochs and cells a minute so far, once there are some."""
         minutes = max(time.monotonic() - self._started, 1e-9) / 60
-        counts = {"epochs": len(self._epoch_seconds), "cells": sum(map(len, self._cell_seconds.values()))}
+        counts = {"epochs": self._epoch_seconds.count, "cells": self._any_cell.count}
         shown = [f"{count / minutes:.3g} {what}" for what, count in counts.items() if count]
         return f"{' and '.join(shown)} a minute; " if shown else ""
 
     def _time_left(self) -> str:
         """Time left if the work goes on at the rate so far, work being seconds of epochs and of cells."""
-        done = sum(self._epoch_seconds) + sum(sum(seconds) for seconds in self._cell_seconds.values())
+        done = self._epoch_seconds.total + self._any_cell.total
         if done == 0:
             return "time left: not known yet"
-        epoch = mean(self._epoch_seconds) if self._epoch_seconds else 0.0
-        any_cell = [s for seconds in self._cell_seconds.values() for s in seconds] or [epoch]
-        left = epoch * sum(self._epochs_left.values())
+        epoch = self._epoch_seconds.mean(0.0)
+        left = epoch * self._epochs_left
         for name, count in self._cells_left.items():
-            left += count * mean(self._cell_seconds.get(name) or any_cell)
+            left += count * self._cell_seconds[name].mean(self._any_cell.mean(epoch))
         rate = done / max(time.monotonic() - self._started, 1e-9)
         return f"about {_clock(left / rate)} left"
+
+
+class _Mean:
+    """The mean of numbers as they come."""
+
+    def __init__(self) -> None:
+        self.total, self.count = 0.0, 0
+
+    def add(self, value: float) -> None:
+        self.total += value
+        self.count += 1
+
+    def mean(self, default: float) -> float:
+        return self.total / self.count if self.count else default
 
 
 def _clock(seconds: float) -> str:

@@ -10,6 +10,8 @@ import pyarrow as pa
 import pytest
 
 from pixmix_ray.errors import DataError
+from pixmix_ray.results import history
+from pixmix_ray.results.compaction import compact
 from pixmix_ray.results.plan import Cell, Plan, estimate, make_plan
 from pixmix_ray.results.schema import MEASUREMENTS
 from pixmix_ray.results.store import Store, cell_failure_file, cell_file, predictions_file, trial_file
@@ -238,3 +240,39 @@ def test_a_file_that_cannot_be_read_has_no_price(plan: MakePlan, name: str) -> N
     made.store.write(path, b"{ damaged")
     cost = estimate(plan("seeds=[0, 1]"))
     assert (cost.evaluation if name == "cell" else cost.training) is None
+
+
+def test_the_estimate_is_the_same_after_compaction(plan: MakePlan) -> None:
+    before = plan("methods=[baseline, cutout]", "benchmarks=[clean, adversaries]")
+    for trial in before.trials:
+        finish_trial(before.store, trial, [2.0])
+    for cell, seconds in zip(before.cells, [0.5, 20.0, 1.5, 40.0], strict=True):
+        finish_cell(before.store, cell, seconds)
+    more = ("methods=[baseline, cutout]", "benchmarks=[clean, adversaries]", "seeds=[0, 1]")
+    cost = estimate(plan(*more))
+    assert cost.evaluation == pytest.approx(2 * 1 + 2 * 30)  # as above: means of 1 s and 30 s
+    compact(before.store)
+    assert estimate(plan(*more)) == cost
+    after = states(plan(*more))
+    assert after == {**dict.fromkeys(after, "missing"), **dict.fromkeys(states(before), "done")}
+
+
+def test_of_many_files_the_price_is_that_of_a_sample(plan: MakePlan, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = plan("seeds=[0, 1, 2, 3, 4, 5, 6, 7, 8]")
+    for trial in made.trials:
+        finish_trial(made.store, trial, [float(trial.seed)])
+    for cell in made.cells:
+        finish_cell(made.store, cell, 3.0)
+    read: list[str] = []
+    real = Store.read
+
+    def counted(self: Store, path: str) -> bytes | None:
+        read.append(path)
+        return real(self, path)
+
+    monkeypatch.setattr(Store, "read", counted)
+    monkeypatch.setattr(history, "SAMPLE", 3)
+    cost = estimate(plan("seeds=[9]"))
+    assert len(read) == 6  # three trials and three cells
+    assert cost.evaluation == pytest.approx(3)
+    assert cost.training is not None and 0 <= cost.training <= 8
