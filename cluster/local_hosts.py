@@ -135,9 +135,8 @@ def mend(grid: Grid, name: Name) -> None:
 def kill(grid: Grid, name: Name) -> None:
     """End a host at once with all that runs on it, as when a spot instance is taken away."""
     grid = grid.resolve()
-    pids = _pids(grid)
-    _end(pids.pop(name))
-    _save(grid, pids, _cpus(grid))
+    _end(_pid(grid, name))
+    _save(grid, {other: pid for other, pid in _pids(grid).items() if other != name}, _cpus(grid))
 
 
 @commands.command()
@@ -155,7 +154,7 @@ def command_on(grid: Path, name: str, command: Sequence[str]) -> list[str]:
     variables = [f"{key}={value}" for key, value in environment(grid, name).items()]
     namespaces = ["--mount", "--uts", "--ipc", "--net", "--pid"]
     folder = f"--wd={Path.cwd()}"
-    return ["nsenter", f"--target={_pids(grid)[name]}", *namespaces, folder, "env", *variables, *command]
+    return ["nsenter", f"--target={_pid(grid, name)}", *namespaces, folder, "env", *variables, *command]
 
 
 def environment(grid: Path, name: str) -> dict[str, str]:
@@ -262,9 +261,19 @@ def _save(grid: Path, pids: Mapping[str, int], cpus: int) -> None:
     (grid / "grid.json").write_text(json.dumps({"cpus": cpus, "pids": pids}))
 
 
+def _pid(grid: Path, name: str) -> int:
+    pids = _pids(grid)
+    if name not in pids:
+        raise typer.BadParameter(f"no host {name!r} is up in {grid}; there are {', '.join(pids)}")
+    return pids[name]
+
+
 def _pids(grid: Path) -> dict[str, int]:
     """The first process of each host that is up, and of the switch."""
-    return {str(name): int(pid) for name, pid in json.loads((grid / "grid.json").read_text())["pids"].items()}
+    file = grid / "grid.json"
+    if not file.exists():
+        raise typer.BadParameter(f"there is no grid in {grid}: lay one out with 'up'")
+    return {str(name): int(pid) for name, pid in json.loads(file.read_text())["pids"].items()}
 
 
 def _cpus(grid: Path) -> int:
