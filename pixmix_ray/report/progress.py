@@ -80,7 +80,7 @@ class ProgressView:
     def trial_stopped(self, trial: Trial, epoch: int) -> None:
         """Show when; its cells are not measured."""
         self._training.pop(trial.id, None)
-        self._epochs_left[trial.id] = 0
+        self._leave_epochs(trial, 0)
         for name in self._cells_of.get(trial.id, ()):
             self._cells_left[name] -= 1
         self._line(f"{trial.label}: stopped early after epoch {epoch} of {trial.training.epochs}", lasting=True)

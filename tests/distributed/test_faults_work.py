@@ -15,12 +15,11 @@ import torch
 from pixmix_ray.distributed import run_plan
 from pixmix_ray.distributed.retries import POLICIES, Cause, Policy, Problem, Tries, cause_of
 from pixmix_ray.errors import DamagedError, DataError, StorageError, TrainingDivergedError
-from pixmix_ray.results import Cell, Plan, make_plan, read
+from pixmix_ray.results import Plan, make_plan, read
 from pixmix_ray.results.failures import ErrorReport
 from pixmix_ray.results.status import read_status
 from pixmix_ray.sweep import read_sweep
-from pixmix_ray.trial import Trial
-from pixmix_ray.work import Progress
+from tests.distributed.notes import Notes
 
 pytestmark = [
     pytest.mark.ray,
@@ -41,34 +40,6 @@ class Outcome:
     def attempts(self, part: str) -> list[int]:
         """The processes that tried that part, in order."""
         return [int(path.name.split("-")[1]) for path in sorted((self.folder / part).iterdir())]
-
-
-class Notes:
-    """A watcher that writes down what ended."""
-
-    def __init__(self) -> None:
-        self.ended: list[str] = []
-
-    def epoch_done(self, trial: Trial, progress: Progress) -> None:
-        pass
-
-    def trial_done(self, trial: Trial) -> None:
-        self.ended.append(f"trained {trial.label}")
-
-    def trial_failed(self, trial: Trial, reason: str) -> None:
-        self.ended.append(f"failed {trial.label}")
-
-    def cell_started(self, cell: Cell) -> None:
-        pass
-
-    def cell_done(self, cell: Cell, seconds: float) -> None:
-        self.ended.append(f"measured {cell.label}")
-
-    def cell_failed(self, cell: Cell, reason: str) -> None:
-        self.ended.append(f"failed {cell.label}")
-
-    def tick(self) -> None:
-        pass
 
 
 def modified(folder: Path) -> dict[str, int]:

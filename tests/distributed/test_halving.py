@@ -15,8 +15,8 @@ from pixmix_ray.results.plan import Plan, make_plan
 from pixmix_ray.results.status import read_status
 from pixmix_ray.results.store import trial_file
 from pixmix_ray.sweep import read_sweep
+from tests.distributed.notes import Notes
 from tests.distributed.stand_ins import BY_SEED
-from tests.distributed.test_run import Notes
 
 GO_ON, STOP = "CONTINUE", "STOP"
 

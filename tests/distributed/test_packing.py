@@ -14,8 +14,8 @@ from pixmix_ray.distributed import run_plan
 from pixmix_ray.results.plan import make_plan
 from pixmix_ray.results.usage import last_usage
 from pixmix_ray.sweep import read_sweep
+from tests.distributed.notes import Notes
 from tests.distributed.stand_ins import SECONDS, TELLING
-from tests.distributed.test_run import Notes
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -30,7 +30,7 @@ from pixmix_ray.distributed import run_plan
 from pixmix_ray.results import make_plan
 from pixmix_ray.sweep import read_sweep
 from tests.distributed.stand_ins import TELLING
-from tests.distributed.test_run import Notes
+from tests.distributed.notes import Notes
 
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 4, "num_gpus": 1, "include_dashboard": False})
 cluster.add_node(num_cpus=4, num_gpus=1)

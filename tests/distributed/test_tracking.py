@@ -11,7 +11,7 @@ from pixmix_ray.distributed.loggers import _Guarded
 from pixmix_ray.errors import RequestError
 from pixmix_ray.results import make_plan, read
 from pixmix_ray.sweep import read_sweep
-from tests.distributed.test_run import Notes
+from tests.distributed.notes import Notes
 
 
 def scalars(folder: Path, tag: str) -> list[tuple[int, float]]:
