@@ -57,11 +57,10 @@ def submit(cell: Cell, terms: Terms, near: str | None = None, avoid: str | None 
     where its worker died: the driver does, by the one table of retries.
     """
     share, store = terms.share, terms.store
-    task = _evaluate.options(num_cpus=share.cpus, num_gpus=share.gpus, max_retries=0)
-    if (node := node_beside(avoid, share) or near) is not None:
-        # without spilling the cell would wait for that node while others are idle
-        place = NodeAffinitySchedulingStrategy(node, soft=True, _spill_on_unavailable=True)
-        task = task.options(scheduling_strategy=place)
+    node = node_beside(avoid, share) or near
+    # without spilling the cell would wait for that node while others are idle
+    place = "DEFAULT" if node is None else NodeAffinitySchedulingStrategy(node, soft=True, _spill_on_unavailable=True)
+    task = _evaluate.options(num_cpus=share.cpus, num_gpus=share.gpus, max_retries=0, scheduling_strategy=place)
     job = {
         "work": terms.work,
         "trial": cell.trial.dump(),
