@@ -137,5 +137,5 @@ def test_the_slurm_script_is_bash_and_starts_ray_with_a_token() -> None:
 
 def test_every_file_that_the_readme_names_is_there() -> None:
     text = (CLUSTER / "README.md").read_text()
-    named = set(re.findall(r"cluster/[\w/]+\.(?:yaml|sh|py)|experiments/\w+\.yaml", text))
+    named = set(re.findall(r"(?:tests/\w+|cluster|cluster/kuberay|experiments)/\w+\.(?:yaml|sh|py)", text))
     assert named and all((ROOT / name).exists() for name in named), named
