@@ -98,7 +98,7 @@ def test_a_cell_whose_worker_is_killed_is_measured_by_another(outcome: Outcome) 
     values = frame[frame.trial_id.str.startswith("baseline")].pivot_table(
         index="metric", columns="benchmark", values="value"
     )
-    assert (values["faulty_parts:KillsItsWorker"] == values["clean"]).all()
+    assert (values["KillsItsWorker"] == values["clean"]).all()
 
 
 def test_a_cell_that_kills_every_worker_fails_after_four_attempts_with_all_of_them_recorded(outcome: Outcome) -> None:
@@ -120,7 +120,7 @@ def test_memory_that_runs_out_in_an_evaluation_costs_no_attempt_and_no_number(ou
     frame = read(outcome.folder / "results")
     hungry, clean = (
         frame[(frame.benchmark == name) & frame.trial_id.str.startswith("baseline")][["metric", "value"]]
-        for name in ("faulty_parts:Hungry", "clean")
+        for name in ("Hungry", "clean")
     )
     assert hungry.value.to_numpy() == pytest.approx(clean.value.to_numpy(), abs=1e-6)
 
