@@ -226,16 +226,17 @@ def limited_batches(at_most: int | None) -> Iterator[BatchLimit]:
         _limit.reset(token)
 
 
-def batches(count: int, side: int = 0, *, has_gradients: bool = False) -> Iterator[slice]:
+def batches(count: int, side: int = 0, *, has_gradients: bool = False, at_most: int | None = None) -> Iterator[slice]:
     """Slices that cover `count`, each as many pictures as go through a network at once.
 
     Args:
         count: of pictures.
         side: of a picture, in pixels.
         has_gradients: whether the pass goes back too.
+        at_most: pictures, whatever their size; none for as many as fit.
     """
     share = min(1.0, (SMALL / max(side, 1)) ** 2) / (GRADIENT_COST if has_gradients else 1)
-    size = max(1, int(BATCH * share))
+    size = min(max(1, int(BATCH * share)), at_most or BATCH)
     if (limit := _limit.get()) is not None:
         size = min(size, limit.at_most or size)
         limit.last = min(size, count)
@@ -247,10 +248,7 @@ def passes(count: int, side: int, device: torch.device) -> Iterator[slice]:
 
     Logits may differ in their last bits with the size of a pass, as they do between devices.
     """
-    size = next(batches(count, side), slice(0, 1)).stop
-    if device.type == "cpu":
-        size = min(size, CPU_PASS)
-    return (slice(start, min(start + size, count)) for start in range(0, count, size))
+    return batches(count, side, at_most=CPU_PASS if device.type == "cpu" else None)
 
 
 def finite_logits(network: nn.Module, images: Tensor) -> Tensor:
