@@ -8,14 +8,31 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from xdist.scheduler import LoadScopeScheduling
+
+WITH_RAY = ("tests/distributed/", "tests/cluster/", "tests/results/test_s3.py", "tests/test_cli.py")
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
+class RayTogether(LoadScopeScheduling):  # type: ignore[misc]  # pytest-xdist has no types
+    """Tests with Ray share one cluster, so one process runs them all in turn; others run anywhere.
+
+    Not by xdist_group: its names are lost with pytest 9.2 and pytest-xdist 3.8.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "ray" if nodeid.startswith(WITH_RAY) else nodeid
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> RayTogether:
+    """The scheduler for tests on several processes."""
+    return RayTogether(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests with Ray share one cluster, so one process runs them all, one after the other."""
+    """A test with Ray elsewhere would start a second cluster."""
     for item in items:
-        if item.get_closest_marker("ray"):
-            item.add_marker(pytest.mark.xdist_group("ray"))
+        if item.get_closest_marker("ray") and not item.nodeid.startswith(WITH_RAY):
+            raise pytest.UsageError(f"{item.nodeid} uses Ray: name its place in WITH_RAY of tests/conftest.py")
 
 
 @pytest.fixture(autouse=True, scope="session")
