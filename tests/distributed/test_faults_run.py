@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
@@ -42,7 +43,7 @@ class Sweep:
         self.folder, self.address, self.epochs = folder, address, epochs
         self.results, self.diary = folder / "results", folder / "diary"
         self.file = folder / "experiment.yaml"
-        method = {"name": "faulty_parts:Diary", "diary": str(self.diary), "seconds": 0.5}
+        method = {"name": "faulty_parts:Diary", "diary": str(self.diary), "seconds": 0.3}
         content = {
             "results": "results",
             "dataset": {"name": "digits", "train_limit": 60},
@@ -75,6 +76,17 @@ class Sweep:
         _, said = process.communicate(timeout=PATIENCE)
         assert process.returncode == 0, said
         return said
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Within this block no second epoch of a trial ends."""
+        hold = self.diary / "hold"
+        self.diary.mkdir(exist_ok=True)
+        hold.touch()
+        try:
+            yield
+        finally:
+            hold.unlink()
 
     def begun(self, epoch: int) -> int:
         """How many times an epoch of that number was begun, over all trials."""
@@ -117,18 +129,19 @@ def test_a_second_run_is_told_of_the_first_and_goes_on_at_once_when_that_is_kill
 ) -> None:
     """The faults: two drivers on the same results; then SIGKILL of the first."""
     sweep = Sweep(tmp_path, ray_cluster)
-    first = sweep.start()
-    assert first.stderr is not None
-    wait_for(lambda: sweep.begun(2))
-    second = sweep.start()
-    _, said = second.communicate(timeout=PATIENCE)
-    assert second.returncode == 2
-    assert said.count("another run is at work on results") == 1
-    assert f"process {first.pid} on {os.uname().nodename}, since 20" in said.splitlines()[-1]
-    for command in (["status", str(sweep.results)], ["plan", str(sweep.file)]):  # those who only look are not held up
-        assert subprocess.run([PROGRAM, *command], capture_output=True, check=False).returncode == 0
-    os.kill(first.pid, signal.SIGKILL)
-    assert first.wait() == -signal.SIGKILL
+    with sweep.held():
+        first = sweep.start()
+        assert first.stderr is not None
+        wait_for(lambda: sweep.begun(2))
+        second = sweep.start()
+        _, said = second.communicate(timeout=PATIENCE)
+        assert second.returncode == 2
+        assert said.count("another run is at work on results") == 1
+        assert f"process {first.pid} on {os.uname().nodename}, since 20" in said.splitlines()[-1]
+        for command in (["status", str(sweep.results)], ["plan", str(sweep.file)]):  # to look, nobody needs the lease
+            assert subprocess.run([PROGRAM, *command], capture_output=True, check=False).returncode == 0
+        os.kill(first.pid, signal.SIGKILL)
+        assert first.wait() == -signal.SIGKILL
     assert first.stderr.read().splitlines()[-1].endswith("what is done is kept: run the same command again to go on")
     first.stderr.close()
     before, epochs = sweep.modified(), sweep.epochs_begun()
@@ -139,11 +152,11 @@ def test_a_second_run_is_told_of_the_first_and_goes_on_at_once_when_that_is_kill
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 4 MB in memory, where the results go."""
+    """A file system of 16 MB in memory, where the results go."""
     folder = tmp_path / "results"
     folder.mkdir()
     try:
-        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", folder], capture_output=True, check=True)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", folder], capture_output=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         pytest.skip("file systems cannot be mounted here")
     try:
@@ -154,10 +167,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 def fill(disk: Path) -> Path:
     filler = disk / "filler"
-    with filler.open("wb") as stream, pytest.raises(OSError, match="No space left"):
+    with filler.open("wb", buffering=0) as stream, pytest.raises(OSError, match="No space left"):
         while True:
             stream.write(bytes(4096))
-            stream.flush()
     return filler
 
 
@@ -175,9 +187,10 @@ def test_a_full_disk_and_then_a_read_only_one_end_the_run_with_one_line_and_it_g
 ) -> None:
     """The faults: no space left on the results' disk after an epoch; then the disk is read-only."""
     sweep = Sweep(tmp_path, ray_cluster)
-    process = sweep.start()
-    wait_for(lambda: sweep.begun(2))
-    filler = fill(small_disk)
+    with sweep.held():
+        process = sweep.start()
+        wait_for(lambda: sweep.begun(2))
+        filler = fill(small_disk)
     assert_ended_for(sweep, process, "No space left on device")
     filler.unlink()
 
