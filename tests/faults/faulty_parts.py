@@ -113,7 +113,7 @@ class _Diary(MethodRun):
 
 
 class Diary(Method):
-    """Plain training that notes each epoch that it begins, and takes its time over it; from the second, a test's time."""
+    """Plain training that notes each epoch that it begins, and takes its time over it, or a test its own."""
 
     location: ClassVar[frozenset[str]] = frozenset({"diary", "seconds"})
     summary: ClassVar[str] = "notes its epochs"
