@@ -205,6 +205,18 @@ def _settings(**changes: object) -> Spoil:
     return spoil
 
 
+def _columns(**changes: object) -> Spoil:
+    return lambda folder, run: folder.put(run, [{**row, **changes} for row in folder.rows(run)])
+
+
+def _with_words_for_labels(folder: Folder, run: BenchmarkRun) -> None:
+    path = predictions_file(folder.trial.id, run.key)
+    table = folder.store.read_table(path)
+    assert table is not None
+    place = table.schema.get_field_index("label")
+    folder.store.write_table(path, table.set_column(place, "label", pa.array(["cat"] * len(table))))
+
+
 SPOILT: dict[str, tuple[Spoil, str]] = {
     "predictions without extras": (
         _without_extras,
@@ -213,7 +225,18 @@ SPOILT: dict[str, tuple[Spoil, str]] = {
     "another version's key": (_of_an_older_version, "an older version of the benchmark clean made it"),
     "a setting that is no more": (_settings(temperature=2), "unknown key in benchmark: 'temperature'"),
     "a benchmark that is no more": (_settings(name="claen"), "unknown benchmark 'claen'"),
-    "somebody else's benchmark": (_settings(name="no_such_module:Theirs"), "cannot import 'no_such_module:Theirs'"),
+    "somebody else's benchmark": (
+        _settings(name="no_such_module:Theirs"),
+        "it asks to import 'no_such_module:Theirs': if you trust it, add --trust",
+    ),
+    "code within its settings": (_settings(inner=[{"name": "theirs:Part"}]), "it asks to import 'theirs:Part'"),
+    "settings that are no JSON": (
+        _columns(benchmark_settings="{'name'"),
+        "cannot be read (JSONDecodeError",
+    ),
+    "settings without a name": (_columns(benchmark_settings="{}"), "cannot be read (KeyError"),
+    "settings that are a list": (_columns(benchmark_settings="[1]"), "cannot be read (TypeError"),
+    "predictions of another kind": (_with_words_for_labels, "cannot be measured (ArrowInvalid"),
     "no predictions": (
         lambda folder, run: folder.store.delete(predictions_file(folder.trial.id, run.key)),
         "its predictions are not there",
