@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 import torch
 
+from pixmix_ray.checkpoints import trained
+from pixmix_ray.results.rescore import rescore
 from pixmix_ray.results.store import Store
 from pixmix_ray.sweep import read_sweep
-from pixmix_ray.work import train_trial
+from pixmix_ray.work import evaluate_cell, train_trial
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [
@@ -87,6 +89,31 @@ def test_the_example_of_a_mixing_set_of_ones_own_is_mixed_by_module_and_by_entry
         assert np.isfinite(progress.loss)
     pictures = trial.mixing_set.settings.pictures(36) if trial.mixing_set else ()
     assert len({pictures[index].tobytes() for index in range(len(pictures))}) == 300
+
+
+def test_the_example_of_a_benchmark_of_ones_own_is_evaluated_by_module_and_by_entry_point(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install_example("my_benchmark", tmp_path, monkeypatch)
+    sets = ["training.epochs=1", "dataset.train_limit=64", f"results={tmp_path / 'results'}", "methods=[baseline]"]
+    cpu, values = torch.device("cpu"), []
+    for name in ("my_benchmark:Occlusion", "occlusion"):
+        sweep = read_sweep(
+            ROOT / "experiments" / "quickstart.yaml", [*sets, f"benchmarks=[{{name: '{name}', grey: 0, limit: 40}}]"]
+        )
+        (trial,), (run,), store = sweep.trials(), sweep.benchmark_runs(), Store(sweep.results)
+        list(train_trial(trial, store, cpu))
+        rows = evaluate_cell(trained(trial, store), run, store, cpu, "0.0.1")
+        assert [(row.metric, row.severity, row.n) for row in rows] == [
+            ("error", None, 200),
+            *(("error", severity, 40) for severity in range(1, 6)),
+        ]
+        assert rows[0].value == pytest.approx(sum(row.value for row in rows[1:]) / 5)
+        values.append([row.value for row in rows])
+    assert values[0] == values[1]
+    # code that a file names is imported for those who trust it; what is installed has their trust already
+    assert sorted(cell.state for cell in rescore(sweep.results)) == ["same", "skipped"]
+    assert [cell.state for cell in rescore(sweep.results, is_trusted=True)] == ["same", "same"]
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "experiments").glob("*.yaml")), ids=lambda file: file.name)

@@ -2,8 +2,8 @@
 
 from pixmix_ray.benchmarks.adversaries import Adversaries
 from pixmix_ray.benchmarks.anomalies import Anomalies
-from pixmix_ray.benchmarks.base import Benchmark, Measurement, Predictions, TestPictures, limited_batches
-from pixmix_ray.benchmarks.clean import Clean
+from pixmix_ray.benchmarks.base import Benchmark, Measurement, Predictions, TestPictures, classify, limited_batches
+from pixmix_ray.benchmarks.clean import Clean, error_of
 from pixmix_ray.benchmarks.consistency import Consistency
 from pixmix_ray.benchmarks.corruptions import Corruptions
 from pixmix_ray.benchmarks.corruptions_bar import CorruptionsBar
@@ -23,5 +23,7 @@ __all__ = [
     "Predictions",
     "Renditions",
     "TestPictures",
+    "classify",
+    "error_of",
     "limited_batches",
 ]

@@ -12,6 +12,7 @@ is told from two draws on, there from five.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, ClassVar, Self
@@ -37,7 +38,7 @@ from pixmix_ray.benchmarks.base import (
 from pixmix_ray.benchmarks.extras import ANOMALY_SCORES, Extra
 from pixmix_ray.benchmarks.outlier_sets import GENERATED, PAPER_SETS, outlier_images, outlier_version
 from pixmix_ray.datasets import evenly_spaced
-from pixmix_ray.errors import UnknownNameError
+from pixmix_ray.errors import DataError, UnknownNameError
 from pixmix_ray.seeding import rng, uniforms
 from pixmix_ray.settings import DataPath
 
@@ -158,7 +159,11 @@ class Anomalies(Benchmark):
 
     def version(self) -> str:
         """Names and content of the folders."""
-        return ",".join(f"{name}:{outlier_version(path)}" for name, path in sorted(self.folders.items()))
+        versions = []
+        for name, path in sorted(self.folders.items()):
+            with _named(name):
+                versions.append(f"{name}:{outlier_version(path)}")
+        return ",".join(versions)
 
     def prepare(self, test: TestPictures) -> None:
         """Decode the folders; raises DataError as the base class says."""
@@ -195,7 +200,9 @@ class Anomalies(Benchmark):
 
     def _decoded(self, name: str, test: TestPictures) -> NDArray[np.uint8]:
         """The pictures of a folder among which to draw: those of the one draw, or all for several."""
-        return outlier_images(self.folders[name], test.images.shape[1], _count(test) if self.repeats == 1 else None)
+        limit = _count(test) if self.repeats == 1 else None
+        with _named(name):
+            return outlier_images(self.folders[name], test.images.shape[1], limit)
 
     def _draws(self, name: str, test: TestPictures) -> Iterator[TestPictures]:
         """The draws from a folder; their indices are positions among its decoded pictures."""
@@ -223,6 +230,15 @@ class Anomalies(Benchmark):
             for area in AREAS:
                 rows.append(_mean([row for row in means if row.metric == area + suffix]))
         return rows
+
+
+@contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Errors of a folder say which set it is."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"anomalies, set {name}: {error}") from error
 
 
 def _ordered(names: Iterable[str]) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from scipy.special import ndtri
 from pixmix_ray.cache import cached_arrays
 from pixmix_ray.datasets import source_images, source_version
 from pixmix_ray.datasets.file_digests import combined, file_md5s
+from pixmix_ray.datasets.picture_files import picture_files
 from pixmix_ray.datasets.picture_source import BROKEN
 from pixmix_ray.errors import DataError
 
@@ -29,6 +30,7 @@ PAPER_SETS: tuple[str, ...] = ("gaussian", "rademacher", "blobs", "textures", "s
 """The seven sets over which the paper averages on CIFAR (§3.1)."""
 
 SVHN_FILE = "test_32x32.mat"
+SVHN_OTHERS = ("train_32x32.mat", "extra_32x32.mat")
 _COMPRESSED = (b"\x0f\0\0\0", b"\0\0\0\x0f")  # the tag of a compressed variable, after a header of 128 bytes
 
 
@@ -68,7 +70,7 @@ def outlier_images(path: Path, size: int, limit: int | None = None) -> NDArray[n
     Raises:
         DataError: there is nothing at `path`, or it is broken, empty or of another kind (one line, with the way out).
     """
-    _check_database(path)
+    _check_layout(path)
     matlab = _matlab_file(path)
     return source_images(path if matlab is None else _unpacked(matlab), size, limit)
 
@@ -79,7 +81,7 @@ def outlier_version(path: Path) -> str:
     Raises:
         DataError: there is nothing at `path`, or nothing of a known kind.
     """
-    _check_database(path)
+    _check_layout(path)
     matlab = _matlab_file(path)
     return source_version(path) if matlab is None else combined(file_md5s([matlab]))
 
@@ -95,12 +97,28 @@ def _matlab_file(path: Path) -> Path | None:
     return file if file.suffix.lower() == ".mat" and file.is_file() else None
 
 
-def _check_database(path: Path) -> None:
-    if (path / "data.mdb").is_file():
+def _check_layout(path: Path) -> None:
+    """Refuse what is published but cannot be read as it is, where there are no pictures beside it: a DataError."""
+    if not path.is_dir():
+        return
+    below = [path, *sorted(entry for entry in path.iterdir() if entry.is_dir())]
+    database = next((folder for folder in below if (folder / "data.mdb").is_file()), None)
+    others = [name for name in SVHN_OTHERS if (path / name).is_file()]
+    if (database is None and not others) or (path / SVHN_FILE).is_file() or _has_pictures(path):
+        return
+    if database is not None:
         raise DataError(
-            f"{path} is a database as LSUN publishes it: write its pictures to a folder with LSUN's own data.py "
+            f"{database} is a database as LSUN publishes it: write its pictures to a folder with LSUN's own data.py "
             "(export DATABASE --out_dir FOLDER) and give that folder"
         )
+    raise DataError(f"{path} holds {', '.join(others)} and no {SVHN_FILE}: fetch SVHN's test pictures, {SVHN_FILE}")
+
+
+def _has_pictures(folder: Path) -> bool:
+    try:
+        return bool(picture_files(folder))
+    except DataError:
+        return False
 
 
 def _unpacked(file: Path) -> Path:

@@ -51,13 +51,14 @@ def rescore(
     results: Results,
     benchmarks: Annotated[str | None, typer.Option(help="Comma-separated names; default: all.")] = None,
     write: Annotated[bool, typer.Option("--write", help="Rewrite the cells that differ.")] = False,
+    trust: Annotated[bool, typer.Option("--trust", help="Import classes that the cells name.")] = False,
 ) -> None:
     """Measure stored predictions anew, without a network: check the stored numbers, or add new metrics."""
     from pixmix_ray.results.rescore import rescore as rescored_cells
 
     counts: dict[str, int] = {}
     names = () if benchmarks is None else tuple(name.strip() for name in benchmarks.split(","))
-    for cell in rescored_cells(results, names, write=write):
+    for cell in rescored_cells(results, names, write=write, is_trusted=trust):
         counts[cell.state] = counts.get(cell.state, 0) + 1
         if cell.reason:
             say(f"{cell.state} {cell.path}: {cell.reason}")

@@ -13,8 +13,8 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from pixmix_ray.benchmarks import Benchmark, Measurement
-from pixmix_ray.errors import DamagedError, RequestError, ResultsError, UnknownNameError
-from pixmix_ray.plugins import BENCHMARKS, Part
+from pixmix_ray.errors import DamagedError, RequestError, ResultsError, UnknownNameError, one_line
+from pixmix_ray.plugins import BENCHMARKS, Part, named_code
 from pixmix_ray.results.cells import Cells, GoneError, list_cells, put_aside, replacing_file
 from pixmix_ray.results.predictions import predictions_of
 from pixmix_ray.results.provenance import code_version
@@ -41,7 +41,9 @@ class RescoredCell:
     reason: str = ""
 
 
-def rescore(uri: str | Path, benchmarks: Collection[str] = (), *, write: bool = False) -> Iterator[RescoredCell]:
+def rescore(
+    uri: str | Path, benchmarks: Collection[str] = (), *, write: bool = False, is_trusted: bool = False
+) -> Iterator[RescoredCell]:
     """Measure every stored cell anew from its predictions, and yield what became of it.
 
     Args:
@@ -49,6 +51,7 @@ def rescore(uri: str | Path, benchmarks: Collection[str] = (), *, write: bool = 
         benchmarks: names of those to take; none takes all.
         write: whether cells that differ are rewritten. A rewritten row keeps all of its columns but those of the
             measurement itself and `code_version`, which is then that of the code that measured it anew.
+        is_trusted: whether the classes that cells name as module:Class may be imported; if not, those are skipped.
 
     Raises:
         UnknownNameError: the folder holds no cell of a benchmark that was asked for.
@@ -66,7 +69,7 @@ def rescore(uri: str | Path, benchmarks: Collection[str] = (), *, write: bool = 
         store.check_writable()
     for cell in sorted(cells.places):
         if not benchmarks or _benchmark_name(cell) in benchmarks:
-            yield _rescored(store, cells, cell, write)
+            yield _rescored(store, cells, cell, write=write, is_trusted=is_trusted)
 
 
 def _benchmark_name(cell: str) -> str:
@@ -74,11 +77,12 @@ def _benchmark_name(cell: str) -> str:
     return cell.rpartition("/")[2].rpartition("-")[0]
 
 
-def _rescored(store: Store, cells: Cells, cell: str, write: bool) -> RescoredCell:
-    path = cell_file(*cell.split("/"))
+def _rescored(store: Store, cells: Cells, cell: str, *, write: bool, is_trusted: bool) -> RescoredCell:
+    trial_id, _, key = cell.rpartition("/")
+    path = cell_file(trial_id, key)
     try:
         rows = _stored_rows(store, cells, cell)
-        measured = _measured(store, cell, rows[0])
+        measured = _measured(store, cell, rows[0], is_trusted=is_trusted)
     except (RequestError, GoneError) as error:
         return RescoredCell(path=path, state="skipped", reason=str(error))
     found = _differences(rows, measured)
@@ -106,10 +110,13 @@ def _stored_rows(store: Store, cells: Cells, cell: str) -> list[dict[str, Any]]:
     return rows
 
 
-def _measured(store: Store, cell: str, row: Mapping[str, Any]) -> list[Measurement]:
-    """What the stored predictions of a cell measure; `row` is any of its rows."""
-    trial_id, _, key = cell.partition("/")
-    benchmark, path = _benchmark(row, key), predictions_file(trial_id, key)
+def _measured(store: Store, cell: str, row: Mapping[str, Any], *, is_trusted: bool) -> list[Measurement]:
+    """What the stored predictions of a cell measure; `row` is any of its rows.
+
+    Where they lie follows from where the cell lies. What the row says of that is somebody's word, and is not read.
+    """
+    trial_id, _, key = cell.rpartition("/")
+    benchmark, path = _benchmark(row, key, is_trusted=is_trusted), predictions_file(trial_id, key)
     try:
         table = store.read_table(path)
     except DamagedError as error:
@@ -120,15 +127,27 @@ def _measured(store: Store, cell: str, row: Mapping[str, Any]) -> list[Measureme
             "its predictions are not there; its measurements stay. To evaluate again: pixmix-ray evaluate --checkpoint "
             f"{store.uri}/trials/{trial_id} --benchmarks {_benchmark_name(cell)} --results {store.uri}"
         )
-    return benchmark.measure(predictions_of(table, benchmark.extras))
+    try:
+        return benchmark.measure(predictions_of(table, benchmark.extras))
+    except (ResultsError, MemoryError):
+        raise
+    except Exception as error:  # a benchmark of anybody's, on a file of anybody's: the other cells go on
+        raise ResultsError(f"{path} cannot be measured ({type(error).__name__}: {one_line(error)})") from error
 
 
-def _benchmark(row: Mapping[str, Any], key: str) -> Benchmark:
+def _benchmark(row: Mapping[str, Any], key: str, *, is_trusted: bool) -> Benchmark:
     """The benchmark of a row, if its settings mean today what they meant when `key` was made of them."""
-    settings = json.loads(row["benchmark_settings"])
-    name = settings.pop("name")
-    part = Part(name=name, settings=BENCHMARKS.find(name).from_identity(settings))
-    version = row["data_version"].partition(";")[2]  # what comes first is the data set's
+    try:
+        settings = json.loads(row["benchmark_settings"])
+        if not is_trusted and (named := named_code(settings)):
+            raise ResultsError(f"it asks to import {one_line(named[0])!r}: if you trust it, add --trust")
+        name = settings.pop("name")
+        part = Part(name=name, settings=BENCHMARKS.find(name).from_identity(settings))
+        version = row["data_version"].partition(";")[2]  # what comes first is the data set's
+    except RequestError:
+        raise
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+        raise ResultsError(f"its settings cannot be read ({type(error).__name__}: {one_line(error)})") from error
     if BenchmarkRun(benchmark=part, version=version).key != key:
         raise ResultsError(f"an older version of the benchmark {name} made it: evaluate again")
     return part.settings
@@ -155,4 +174,5 @@ def _key(row: Mapping[str, Any]) -> tuple[str, str, int | None]:
 
 def _said(key: tuple[str, str, int | None]) -> str:
     metric, condition, severity = key
-    return " ".join(filter(None, [metric, condition, "" if severity is None else f"severity {severity}"]))
+    words = filter(None, [metric, condition, "" if severity is None else f"severity {severity}"])
+    return one_line(" ".join(words))

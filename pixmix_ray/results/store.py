@@ -62,14 +62,20 @@ class Store:
     def __repr__(self) -> str:
         return f"Store({self.uri!r})"
 
+    def _place(self, path: str) -> str:
+        """Where a file of the store lies. Names come out of files too, which may be somebody else's."""
+        if path.startswith("/") or "\0" in path or ".." in path.split("/"):
+            raise ResultsError(f"{path!r} leads out of results {self.uri}: a path must lie below the folder")
+        return f"{self._root}/{path}"
+
     def write(self, path: str, content: bytes) -> None:
         """Write a file whole: it is there with all of `content`, or not at all.
 
         Raises:
             OSError: on a local disk.
-            ResultsError: on object storage.
+            ResultsError: on object storage; or, as all that follows does, `path` leads out of the store.
         """
-        target = f"{self._root}/{path}"
+        target = self._place(path)
         if self._is_local:
             _write_beside_and_rename(Path(target), content)
             return
@@ -85,7 +91,7 @@ class Store:
     def read(self, path: str) -> bytes | None:
         """The content of a file, or none if there is no such file."""
         try:
-            with self._files.open_input_stream(f"{self._root}/{path}") as stream:
+            with self._files.open_input_stream(self._place(path)) as stream:
                 content: bytes = stream.read()
                 return content
         except (FileNotFoundError, NotADirectoryError):
@@ -95,7 +101,7 @@ class Store:
 
     def delete(self, path: str) -> None:
         """Remove a file, if it is there."""
-        target = f"{self._root}/{path}"
+        target = self._place(path)
         if self._is_local:
             with suppress(FileNotFoundError, NotADirectoryError):
                 os.unlink(target)
@@ -111,16 +117,17 @@ class Store:
         """
         aside = f"{path}{DAMAGED}"
         with suppress(FileNotFoundError):
-            self._files.move(f"{self._root}/{path}", f"{self._root}/{aside}")
+            self._files.move(self._place(path), self._place(aside))
         return aside
 
     def files(self, prefix: str) -> set[str]:
         """Paths of all files at or below `prefix`, relative to the store."""
+        top = self._place(prefix)
         if self._is_local:
             return self._local_files(prefix)
-        selector = fs.FileSelector(f"{self._root}/{prefix}", recursive=True, allow_not_found=True)
+        selector = fs.FileSelector(top, recursive=True, allow_not_found=True)
         try:
-            info = self._files.get_file_info(f"{self._root}/{prefix}")
+            info = self._files.get_file_info(top)
             found = [info] if info.type == fs.FileType.File else self._files.get_file_info(selector)
         except OSError as error:
             raise self._unreachable(error) from None

@@ -335,6 +335,51 @@ def test_an_array_file_is_one_more_set(tmp_path: Path, suffix: str) -> None:
     torch.testing.assert_close(network.shown[-1], expected)
 
 
+def test_folders_are_read_as_published(tmp_path: Path) -> None:
+    layouts = {
+        "textures": [
+            f"dtd/images/{kind}/{kind}_{number:04d}.jpg" for kind in ("banded", "waffled") for number in range(3)
+        ],
+        "lsun": [f"test/{number:02x}/{number}.webp" for number in range(5)],  # as its data.py exports them
+        "places69": [f"places/{kind}/{number}.jpg" for kind in ("a/abbey", "b/bayou") for number in "12"],
+        "imagenet": [f"val/n0{number}/ILSVRC2012_val_{number:08d}.JPEG" for number in (1440764, 1443537)],
+    }
+    for place, files in enumerate(layouts.values()):
+        for file in files:
+            (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (48, 40), (40 * place, 10, 90)).save(tmp_path / file)
+    (tmp_path / "dtd" / "imdb").mkdir()  # beside the pictures DTD holds its splits
+    savemat(tmp_path / "dtd" / "imdb" / "imdb.mat", {"images": 1})
+    folders = {name: tmp_path / files[0].partition("/")[0] for name, files in layouts.items()}
+    predictions = Anomalies(generated=(), folders=folders).predict(_Recorder(), _digits(60), CPU)
+    assert {name: int((predictions.condition == name).sum()) for name in layouts} == {
+        name: len(files) for name, files in layouts.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("file", "said"),
+    [
+        ("test_lmdb/data.mdb", "test_lmdb is a database as LSUN publishes it: write its pictures to a folder with"),
+        ("train_32x32.mat", "holds train_32x32.mat and no test_32x32.mat"),
+        ("dtd-r1.0.1.tar.gz", "no pictures in"),
+    ],
+)
+def test_a_folder_in_which_the_published_pictures_are_missing_says_which_and_what_to_do(
+    tmp_path: Path, file: str, said: str
+) -> None:
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).write_bytes(b"")
+    settings = Anomalies(folders={"lsun": tmp_path})
+    for call in (settings.version, lambda: settings.prepare(_digits(60))):
+        with pytest.raises(DataError, match=r"^anomalies, set lsun: ") as caught:
+            call()
+        assert said in str(caught.value)
+        assert "\n" not in str(caught.value)
+    Image.new("RGB", (40, 40)).save(tmp_path / "exported.png")
+    settings.prepare(_digits(60))  # pictures beside it are what is meant
+
+
 def _broken_sets(folder: Path) -> dict[str, Path]:
     """Files that are no set of pictures, each for another reason."""
     made = {name: folder / f"{name}.{suffix}" for name, suffix in _BROKEN.items()}

@@ -6,22 +6,23 @@ import shutil
 import sys
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
 
-from pixmix_ray.benchmarks import Clean, Measurement, Predictions
+from pixmix_ray.benchmarks import Benchmark, Clean, Consistency, Corruptions, Measurement, Predictions
 from pixmix_ray.benchmarks.extras import TOP_FIVE
 from pixmix_ray.checkpoints import trained
 from pixmix_ray.cli import main
+from pixmix_ray.corruptions.perturbations import PERTURBATIONS, frames
 from pixmix_ray.errors import RequestError, ResultsError, UnknownNameError
+from pixmix_ray.metrics import zipf_distances
 from pixmix_ray.plugins import BENCHMARKS
 from pixmix_ray.results.cells import read_rows
 from pixmix_ray.results.compaction import compact
@@ -29,6 +30,7 @@ from pixmix_ray.results.predictions import predictions_of, predictions_table
 from pixmix_ray.results.provenance import code_version
 from pixmix_ray.results.rescore import RescoredCell, rescore
 from pixmix_ray.results.schema import MEASUREMENTS, PREDICTIONS, columns_of, predictions_schema
+from pixmix_ray.results.sealed import seal
 from pixmix_ray.results.store import Store, cell_file, predictions_file
 from pixmix_ray.sweep import Sweep
 from pixmix_ray.trial import BenchmarkRun, Trial
@@ -205,6 +207,18 @@ def _settings(**changes: object) -> Spoil:
     return spoil
 
 
+def _columns(**changes: object) -> Spoil:
+    return lambda folder, run: folder.put(run, [{**row, **changes} for row in folder.rows(run)])
+
+
+def _with_words_for_labels(folder: Folder, run: BenchmarkRun) -> None:
+    path = predictions_file(folder.trial.id, run.key)
+    table = folder.store.read_table(path)
+    assert table is not None
+    place = table.schema.get_field_index("label")
+    folder.store.write_table(path, table.set_column(place, "label", pa.array(["cat"] * len(table))))
+
+
 SPOILT: dict[str, tuple[Spoil, str]] = {
     "predictions without extras": (
         _without_extras,
@@ -213,7 +227,18 @@ SPOILT: dict[str, tuple[Spoil, str]] = {
     "another version's key": (_of_an_older_version, "an older version of the benchmark clean made it"),
     "a setting that is no more": (_settings(temperature=2), "unknown key in benchmark: 'temperature'"),
     "a benchmark that is no more": (_settings(name="claen"), "unknown benchmark 'claen'"),
-    "somebody else's benchmark": (_settings(name="no_such_module:Theirs"), "cannot import 'no_such_module:Theirs'"),
+    "somebody else's benchmark": (
+        _settings(name="no_such_module:Theirs"),
+        "it asks to import 'no_such_module:Theirs': if you trust it, add --trust",
+    ),
+    "code within its settings": (_settings(inner=[{"name": "theirs:Part"}]), "it asks to import 'theirs:Part'"),
+    "settings that are no JSON": (
+        _columns(benchmark_settings="{'name'"),
+        "cannot be read (JSONDecodeError",
+    ),
+    "settings without a name": (_columns(benchmark_settings="{}"), "cannot be read (KeyError"),
+    "settings that are a list": (_columns(benchmark_settings="[1]"), "cannot be read (TypeError"),
+    "predictions of another kind": (_with_words_for_labels, "cannot be measured (ArrowInvalid"),
     "no predictions": (
         lambda folder, run: folder.store.delete(predictions_file(folder.trial.id, run.key)),
         "its predictions are not there",
@@ -333,24 +358,52 @@ def test_every_further_column_documents_itself() -> None:
             assert schema.field(extra).metadata[b"range"]
 
 
-def test_the_suite_of_a_cifar_checkpoint_stays_small() -> None:
-    # a tenth of CIFAR-10-P's frames, made up as a network's rankings drift: five classes each, and no confidence
-    draws = np.random.default_rng(0)
-    logits = draws.normal(0, 1.5, (1000, 1, 10)) + draws.normal(0, 0.35, (1000, 300, 10)).cumsum(axis=1)
-    ranked = np.argsort(-logits.reshape(-1, 10), axis=1)[:, :5].astype(np.int16)
-    count = len(ranked)
-    predictions = Predictions(
+def _size(predictions: Predictions, benchmark: type[Benchmark], rows: int) -> float:
+    """The bytes of `rows` predictions of a benchmark in its file, from those of fewer."""
+    return len(seal(predictions_table(predictions, benchmark.extras))) * rows / len(predictions)
+
+
+def test_the_suite_of_a_cifar_checkpoint_takes_at_most_40_megabytes() -> None:
+    # parts of CIFAR-10-P, -C and -C-bar, made up as a network's logits are: every column, and floats of all bits
+    draws, pictures, num_frames = np.random.default_rng(0), 1000, 31
+    labels = draws.integers(0, 10, pictures)
+    sure = draws.normal(0, 1.5, (pictures, 1, 10)) + 5 * np.eye(10)[labels][:, None]
+    logits = sure + draws.normal(0, 0.35, (pictures, num_frames, 10)).cumsum(axis=1)
+    ranked = np.argsort(-logits, axis=2).astype(np.int16)
+    zipf = np.zeros((pictures, num_frames), np.float32)
+    pairs = (ranked[:, :-1].reshape(-1, 10), ranked[:, 1:].reshape(-1, 10))
+    zipf[:, 1:] = zipf_distances(*pairs).reshape(pictures, -1)
+    count = pictures * num_frames
+    side = np.full(count, 32, np.int16)
+    sequences = Predictions(
         condition=np.full(count, "translate"),
         severity=np.zeros(count, np.int8),
-        index=np.repeat(np.arange(1000), 300).astype(np.int32),
-        label=np.repeat(draws.integers(0, 10, 1000), 300).astype(np.int16),
-        predicted=ranked[:, 0],
+        index=np.repeat(np.arange(pictures), num_frames).astype(np.int32),
+        label=np.repeat(labels, num_frames).astype(np.int16),
+        predicted=ranked[..., 0].ravel(),
         confidence=np.full(count, np.nan, np.float32),
-        extras={name: ranked[:, place] for place, name in enumerate(TOP_FIVE)},
+        extras={
+            **{name: ranked[..., place].ravel() for place, name in enumerate(TOP_FIVE)},
+            "frame": np.tile(np.arange(num_frames, dtype=np.int16), pictures),
+            "zipf_distance": zipf.ravel(),
+            "side": side,
+        },
     )
-    sink = pa.BufferOutputStream()
-    pq.write_table(predictions_table(predictions, TOP_FIVE), sink, compression="zstd")
-    assert sink.getvalue().size < 1_500_000  # ten times that, beside CIFAR-10-C and its like, is within 40 MB
+    corrupted = replace(
+        sequences,
+        condition=np.full(count, "fog"),
+        confidence=draws.random(count).astype(np.float32),
+        extras={
+            "label_log_probability": -draws.random(count).astype(np.float32),
+            "squared_error": draws.random(count).astype(np.float32),
+            "side": side,
+        },
+    )
+    frames_of_p = 10_000 * sum(frames(name, "cifar") for name in PERTURBATIONS["cifar"])
+    pictures_of_c = 10_000 * (15 + 10) * 5
+    assert frames_of_p > 2_500_000
+    whole = _size(sequences, Consistency, frames_of_p) + _size(corrupted, Corruptions, pictures_of_c)
+    assert whole + 60_000 * 40 < 40e6  # beside them clean, adversaries and anomalies: fewer than 60,000 rows
 
 
 # the command

@@ -5,10 +5,12 @@ import json
 import os
 import pickle
 import struct
+import warnings
 import zipfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -22,12 +24,17 @@ from pixmix_ray.datasets.cifar_files import CIFAR10, read_batch
 from pixmix_ray.datasets.official_arrays import picture_array
 from pixmix_ray.datasets.picture_files import rgb_picture
 from pixmix_ray.datasets.picture_source import array_images
-from pixmix_ray.errors import RequestError
+from pixmix_ray.errors import RequestError, ResultsError
 from pixmix_ray.mixing_sets.sources import read_source
 from pixmix_ray.models import read_weights
-from pixmix_ray.results.schema import MEASUREMENTS
-from pixmix_ray.results.store import Store
+from pixmix_ray.plugins import BENCHMARKS
+from pixmix_ray.results.compaction import compact
+from pixmix_ray.results.rescore import rescore
+from pixmix_ray.results.schema import MEASUREMENTS, PREDICTIONS
+from pixmix_ray.results.segments import MANIFEST_KEY, read_segment
+from pixmix_ray.results.store import Store, cell_file, predictions_file
 from pixmix_ray.sweep import read_sweep
+from pixmix_ray.trial import BenchmarkRun
 
 
 class _Command:
@@ -170,3 +177,92 @@ def test_a_trial_that_names_code_imports_nothing_unless_trusted(
     with pytest.raises(RequestError, match="cannot import"):  # trusted, it is imported, and holds no such class
         Request(checkpoint=str(folder), benchmarks=("clean",), is_trusted=True).open()
     assert (tmp_path / "ran").exists()
+
+
+CLEAN = BenchmarkRun(benchmark=BENCHMARKS.read("clean"), version="")
+KEY = CLEAN.key  # with it, a cell of theirs gets as far as its predictions
+
+
+def _cell(store: Store, benchmark: dict[str, object], **columns: object) -> str:
+    """Write a cell of `benchmark` with empty predictions beside it; the name of the cell."""
+    row: dict[str, object] = dict.fromkeys(MEASUREMENTS.names)
+    settings = {"benchmark": benchmark["name"], "benchmark_settings": json.dumps(benchmark), "data_version": "a;"}
+    number = {"seed": 0, "value": 0.5, "n": 1, "seconds": 1.0}
+    words = dict.fromkeys((field.name for field in MEASUREMENTS if field.type == pa.string()), "x")
+    values = {**row, **words, **number, "finished_at": datetime.now(UTC), **settings, **columns}
+    store.write_table(cell_file("baseline-000000000000", KEY), pa.Table.from_pylist([values], schema=MEASUREMENTS))
+    store.write_table(predictions_file("baseline-000000000000", KEY), PREDICTIONS.empty_table())
+    return f"baseline-000000000000/{KEY}"
+
+
+def test_a_cell_that_names_code_imports_nothing_unless_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "evil_cell.py").write_text(f"import os\nos.mkdir({str(tmp_path / 'ran')!r})\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    store = Store(tmp_path / "results")
+    _cell(store, {"name": "evil_cell:Theirs"})
+    (cell,) = rescore(store.uri, write=True)
+    said = "it asks to import 'evil_cell:Theirs': if you trust it, add --trust"
+    assert (cell.state, cell.reason) == ("skipped", said)
+    assert not (tmp_path / "ran").exists()
+    (cell,) = rescore(store.uri, is_trusted=True)  # trusted, it is imported, and holds no such class
+    assert cell.state == "skipped" and "cannot import" in cell.reason
+    assert (tmp_path / "ran").exists()
+
+
+def test_predictions_are_looked_for_beside_the_cell_whatever_its_rows_say(tmp_path: Path) -> None:
+    store = Store(tmp_path / "results")
+    cell = _cell(store, CLEAN.benchmark.identity(), trial_id="../../outside", checkpoint_id="/etc/passwd")
+    store.delete(predictions_file(*cell.split("/")))
+    outside = Store(tmp_path)
+    outside.write(f"outside/{KEY}.parquet", b"no table")
+    with warnings.catch_warnings(action="error"):  # a file that is read and no table is set aside, with a warning
+        (found,) = rescore(store.uri, write=True)
+    assert found.path == cell_file(*cell.split("/"))
+    assert "its predictions are not there" in found.reason
+    assert outside.read(f"outside/{KEY}.parquet") == b"no table"
+
+
+@pytest.mark.parametrize("trial", ["../../outside", "..", "/outside", "a/../../../outside"])
+def test_a_segment_cannot_name_a_cell_outside_of_the_folder(tmp_path: Path, trial: str) -> None:
+    store = Store(tmp_path / "results")
+    _cell(store, CLEAN.benchmark.identity())
+    compact(store)
+    (path,) = store.files("compacted")
+    segment = read_segment(store, path)
+    assert segment is not None
+    manifest = {"benchmarks": [KEY], "trials": {trial: [[0, 0, 1]]}}
+    store.write_table(path, segment.rows(), {MANIFEST_KEY: json.dumps(manifest)})
+    victims = [tmp_path / "outside", tmp_path / "results", tmp_path / "results" / "outside"]
+    for folder in victims:  # wherever the path may lead
+        folder.mkdir(exist_ok=True)
+        (folder / f"{KEY}.parquet").write_bytes(b"no table")
+    before = _everything(tmp_path)
+    with warnings.catch_warnings(action="error"):
+        (found,) = rescore(store.uri, write=True)
+    assert found.state == "skipped"
+    assert ("leads out of results" in found.reason) == (".." in trial)
+    assert _everything(tmp_path) == before
+
+
+def _everything(folder: Path) -> dict[Path, bytes]:
+    return {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+@pytest.mark.parametrize("path", ["../victim", "cells/../../victim", "/victim", "..", "cells/.."])
+def test_no_path_leads_out_of_the_results_folder(tmp_path: Path, path: str) -> None:
+    (tmp_path / "victim").write_text("mine")
+    (tmp_path / "results" / "cells").mkdir(parents=True)
+    store = Store(tmp_path / "results")
+    calls: list[Callable[[], object]] = [
+        lambda: store.read(path),
+        lambda: store.write(path, b"theirs"),
+        lambda: store.delete(path),
+        lambda: store.set_aside(path),
+        lambda: store.files(path),
+    ]
+    for call in calls:
+        with pytest.raises(ResultsError, match="leads out of results") as caught:
+            call()
+        assert "\n" not in str(caught.value)
+    assert (tmp_path / "victim").read_text() == "mine"
+    store.write("cells/a..b/..c", b"")  # two dots within a name are only a name
