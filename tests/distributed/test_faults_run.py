@@ -16,7 +16,10 @@ import ray
 import yaml
 from ray.cluster_utils import Cluster
 
-from pixmix_ray.results import read
+from pixmix_ray.distributed import run_plan
+from pixmix_ray.results import make_plan, read
+from pixmix_ray.sweep import read_sweep
+from tests.distributed.notes import Notes
 
 PROGRAM = str(Path(sys.executable).parent / "pixmix-ray")
 MEASURED = ["trial_id", "checkpoint_id", "benchmark", "metric", "condition", "value"]
@@ -70,12 +73,9 @@ class Sweep:
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )
 
-    def finish(self, *more: str) -> str:
-        """Run to the end; what was said."""
-        process = self.start(*more)
-        _, said = process.communicate(timeout=PATIENCE)
-        assert process.returncode == 0, said
-        return said
+    def finish(self) -> None:
+        """Run to the end: what the command does, in this process, on the tests' cluster."""
+        assert run_plan(make_plan(read_sweep(self.file)), Notes()) == []
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -265,7 +265,6 @@ def test_asked_to_end_it_ends_cleanly_within_ten_seconds_and_says_how_to_go_on(
     wait_for(lambda: are_gone(started), 10)
     assert not (sweep.results / "lease.json").exists()
     before, epochs = sweep.modified(), sweep.epochs_begun()
-    sweep.address = ray_cluster
     sweep.finish()
     assert_nothing_was_lost(sweep, before, epochs, undisturbed)
 
@@ -288,7 +287,6 @@ def test_a_run_whose_head_is_killed_ends_with_a_reason_and_goes_on(
     assert process.returncode not in (0, 130), said
     assert "died, as its Ray cluster went away or something killed it; what is done is kept" in said
     before, epochs = sweep.modified(), sweep.epochs_begun()
-    sweep.address = ray_cluster
     sweep.finish()
     assert_nothing_was_lost(sweep, before, epochs, undisturbed)
 
