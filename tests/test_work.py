@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from safetensors.torch import load
 from pixmix_ray import __version__
 from pixmix_ray.checkpoints import trained
 from pixmix_ray.datasets import Digits
-from pixmix_ray.errors import DamagedError, DataError, TrainingDivergedError
+from pixmix_ray.errors import DamagedError, DataError, TrainingDivergedError, WorkError
 from pixmix_ray.metrics import direction
 from pixmix_ray.models import WideResNet
 from pixmix_ray.results.failures import record_failure
@@ -392,6 +392,19 @@ def test_a_damaged_checkpoint_is_refused_by_name(tiny: Open, where: str) -> None
     assert path in str(caught.value)
     assert "\n" not in str(caught.value)
     assert of.store.files("cells") == set()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_fail_their_cell_with_that_reason_and_nothing_is_stored(
+    tiny: Open, value: float
+) -> None:
+    of = finished(tiny())
+    whole = trained(of.trial, of.store)
+    last = [name for name, weight in whole.weights.items() if weight.is_floating_point()][-1]
+    broken = replace(whole, weights={**whole.weights, last: torch.full_like(whole.weights[last], value)})
+    with pytest.raises(WorkError, match="the network returns NaN or infinite logits: the checkpoint is broken"):
+        evaluate_cell(broken, of.run, of.store, CPU, "0.1.0+abc")
+    assert of.store.files("cells") == of.store.files("predictions") == set()
 
 
 def test_evaluation_here_writes_the_rows_or_keeps_nothing(tiny: Open, tmp_path: Path) -> None:

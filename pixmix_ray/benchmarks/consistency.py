@@ -16,7 +16,7 @@ that cell as `alexnet`. Without it the rows are called flip_rate_unnormalised, m
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 import torch
@@ -125,6 +125,13 @@ class Consistency(Benchmark):
     def identity(self) -> dict[str, Any]:
         """The settings that change an outcome; of the files, that it is they."""
         return {**super().identity(), "files": told(self.files)}
+
+    @classmethod
+    def from_identity(cls, identity: Mapping[str, Any]) -> Self:
+        """As the base class says; a row holds AlexNet's rates, and no path of anybody's is read for them."""
+        if isinstance(identity.get("alexnet"), str):
+            raise DataError("consistency: a row must hold AlexNet's rates themselves, and this one holds a path")
+        return super().from_identity(identity)
 
     def version(self) -> str:
         """`official-` and digits of the files, if there are any; raises DataError if one is missing."""

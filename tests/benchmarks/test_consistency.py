@@ -280,6 +280,8 @@ def test_imagenet_is_divided_by_alexnets_own_cell_and_called_unnormalised_withou
     again = Consistency.read(normalised.model_dump(mode="json"), "benchmark")
     assert again == normalised
     assert Consistency.from_identity(normalised.identity()) == normalised
+    with pytest.raises(DataError, match="holds a path"):  # of somebody else's choice
+        Consistency.from_identity({**normalised.identity(), "alexnet": str(_cell(tmp_path / "c.parquet", by_alexnet))})
 
 
 def _rates(**values: object) -> dict[str, object]:
