@@ -15,7 +15,7 @@ import numpy as np
 from pixmix_ray.errors import RequestError
 from pixmix_ray.metrics import DIRECTIONS
 from pixmix_ray.results.read import read_cells
-from pixmix_ray.results.store import Store, cell_file
+from pixmix_ray.results.store import Store
 from pixmix_ray.search import Choices, Range, Search
 from pixmix_ray.sweep import Sweep
 from pixmix_ray.trial import BenchmarkRun, Trial
@@ -89,7 +89,7 @@ def _values(search: Search, store: Store, runs: Sequence[BenchmarkRun], trials: 
     values = []
     for objective in search.objectives:
         (key,) = (run.key for run in runs if run.name == objective.partition(".")[0])
-        rows = read_cells(store, [cell_file(trial.id, key) for trial in trials])
+        rows = read_cells(store, [f"{trial.id}/{key}" for trial in trials])
         whole = rows[(rows["metric"] == _metric(objective)) & (rows["condition"] == "") & rows["severity"].isna()]
         if len(whole) != len(trials):
             return None
