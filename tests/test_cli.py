@@ -279,6 +279,7 @@ def test_run_joins_a_running_cluster(experiment: Path, ray_cluster: str) -> None
 
 @pytest.mark.ray
 @pytest.mark.slow
+@pytest.mark.drill
 def test_a_cell_with_a_flipped_bit_is_set_aside_and_measured_again_by_the_same_command(
     experiment: Path, ray_cluster: str
 ) -> None:

@@ -21,6 +21,7 @@ SECONDS = 400
 pytestmark = [
     pytest.mark.ray,
     pytest.mark.slow,
+    pytest.mark.drill,
     pytest.mark.skipif(bool(ABSENT), reason=f"no {', '.join(ABSENT)}: apt-get install slurm-wlm"),
     pytest.mark.skipif(os.geteuid() != 0, reason="Slurm's daemons start jobs as root"),
 ]

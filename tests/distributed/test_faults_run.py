@@ -28,6 +28,7 @@ PATIENCE = 240.0  # seconds; a machine may be busy with other things
 pytestmark = [
     pytest.mark.ray,
     pytest.mark.slow,
+    pytest.mark.drill,
     pytest.mark.filterwarnings("ignore::ResourceWarning"),  # Ray leaves files of its own processes open
 ]
 

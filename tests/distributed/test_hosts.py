@@ -39,6 +39,7 @@ REASON = script().missing()
 pytestmark = [
     pytest.mark.ray,
     pytest.mark.slow,
+    pytest.mark.drill,
     pytest.mark.skipif(REASON is not None, reason=f"no hosts can be laid out: {REASON}"),
 ]
 
