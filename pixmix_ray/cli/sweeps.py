@@ -60,6 +60,8 @@ def show_plan(file: ExperimentFile, overrides: Overrides = None) -> None:
     say(f"results: {made.store.uri}")
     out.print(plan_table(made))
     say(_counts(made))
+    for note in made.sweep.training.notes(made.sweep.resources.trial.gpus):
+        say(f"training: {note}")
     for part in made.sweep.benchmarks:
         for note in part.settings.notes():
             say(f"{part.name}: {note}")

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import ray
 
 from pixmix_ray.distributed.token import prepare_token
-from pixmix_ray.errors import ClusterError
+from pixmix_ray.errors import ClusterError, one_line
 from pixmix_ray.sweep import Resources, Share
 
 CONNECT_SECONDS = 2.0
@@ -25,12 +25,23 @@ def session(address: str | None = None, cpus: int | None = None) -> Iterator[Non
         address: host:port of a running cluster, that passed `probe`; none starts one on this machine, which ends with
             the block.
         cpus: of the local cluster; default: the cores of this machine.
+
+    Raises:
+        ClusterError: Ray's processes did not come up, or the cluster did not take us in.
     """
     if address is None:
         prepare_token()
-        ray.init(num_cpus=cpus, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-    else:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    try:
+        if address is None:
+            ray.init(num_cpus=cpus, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        else:
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except Exception as error:  # Ray raises a bare one when its processes have not answered after 30 s
+        ray.shutdown()
+        where = f"did not let us in at {address}" if address else "did not start on this machine"
+        raise ClusterError(
+            f"Ray {where}: {one_line(error)} On a machine that is too busy this passes: run the same command again"
+        ) from None
     try:
         yield
     finally:

@@ -3,10 +3,11 @@
 import socket
 import time
 from collections.abc import Iterator
+from importlib import import_module
 
 import pytest
 
-from pixmix_ray.distributed.session import probe, trials_at_once
+from pixmix_ray.distributed.session import probe, session, trials_at_once
 from pixmix_ray.errors import ClusterError
 from pixmix_ray.sweep import Resources, Share
 
@@ -75,3 +76,23 @@ def test_a_share_larger_than_any_node_is_an_error_that_says_what_to_set() -> Non
         trials_at_once([Share(cpus=2)], Resources(trial=Share(gpus=1)))
     with pytest.raises(ClusterError, match="a trial asks for 2 CPUs"):  # two nodes of one CPU are not one of two
         trials_at_once([Share(cpus=1), Share(cpus=1)], Resources(trial=Share(cpus=2)))
+
+
+@pytest.mark.parametrize(("address", "where"), [(None, "on this machine"), ("10.0.0.1:6379", "at 10.0.0.1:6379")])
+def test_a_ray_that_does_not_come_up_is_one_line_with_the_way_out(
+    address: str | None, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The fault: Ray's start ends in the bare exception of a machine that is too busy."""
+
+    def too_slow(**options: object) -> None:
+        raise Exception("The current node timed out during startup.\nThe GCS may be overloaded.")
+
+    ended: list[bool] = []
+    monkeypatch.setattr("ray.init", too_slow)
+    monkeypatch.setattr("ray.shutdown", lambda: ended.append(True))
+    monkeypatch.setattr(import_module("pixmix_ray.distributed.session"), "prepare_token", lambda: None)
+    expected = rf"{where}: The current node timed out during startup\. The GCS"
+    with pytest.raises(ClusterError, match=expected) as caught, session(address):
+        pass
+    assert ended == [True]  # what did start is ended
+    assert str(caught.value).endswith("run the same command again")

@@ -53,6 +53,23 @@ def test_a_crop_size_without_a_resized_crop_is_refused() -> None:
         Recipe.read({"crop_size": 14}, "training")
 
 
+@pytest.mark.parametrize(
+    ("precision", "gpus", "capabilities", "is_told"),
+    [
+        ("bfloat16", 0, {"avx2": True, "avx512_bf16": False}, True),
+        ("bfloat16", 0, {"avx2": True, "avx512_bf16": True}, False),
+        ("bfloat16", 0, {}, False),
+        ("bfloat16", 1, {"avx512_bf16": False}, False),
+        ("float32", 0, {"avx512_bf16": False}, False),
+    ],
+)
+def test_bfloat16_on_a_processor_without_it_is_told_before_it_costs_hours(
+    precision: str, gpus: float, capabilities: dict[str, bool], is_told: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: capabilities, raising=False)
+    assert bool(Recipe.model_validate({"precision": precision}).notes(gpus)) == is_told
+
+
 def test_the_schedule_by_hand() -> None:
     # cos 0 = 1, cos 60 degrees = 1/2, cos 90 degrees = 0, cos 120 degrees = -1/2, cos 180 degrees = -1
     assert cosine(0, 6, 0.1, 0.0) == pytest.approx(0.1)
