@@ -13,14 +13,14 @@ from pixmix_ray.settings import Settings
 
 
 class Mlflow(Settings):
-    """An MLflow server, or a folder; one run a trial."""
+    """An MLflow server or database, such as http://host:5000 or sqlite:///mlflow.db; one run a trial."""
 
-    tracking_uri: str | None = Field(None, description="None: $MLFLOW_TRACKING_URI, else ./mlruns")
+    tracking_uri: str | None = Field(None, description="None: $MLFLOW_TRACKING_URI, else what MLflow takes by itself")
     experiment: str = "pixmix_ray"
 
 
 class Wandb(Settings):
-    """A project of Weights & Biases; one run a trial."""
+    """A project of Weights & Biases; one run a trial, which with WANDB_MODE=offline lies in RESULTS/wandb."""
 
     project: str = "pixmix_ray"
 

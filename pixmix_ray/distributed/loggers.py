@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from ray.air.integrations.mlflow import MLflowLoggerCallback
@@ -22,7 +23,9 @@ def loggers(tracking: Tracking, results: str) -> list[Callback]:
     if (mlflow := tracking.mlflow) is not None:
         makers["MLflow"] = lambda: MLflowLoggerCallback(mlflow.tracking_uri, experiment_name=mlflow.experiment)
     if (wandb := tracking.wandb) is not None:
-        makers["Weights & Biases"] = lambda: WandbLoggerCallback(project=wandb.project)
+        # by itself it writes among Ray's temporary files, which lose the runs of somebody who is offline
+        folder: dict[str, Any] = {"dir": results} if Path(results).is_dir() else {}
+        makers["Weights & Biases"] = lambda: WandbLoggerCallback(project=wandb.project, **folder)
     return [_Guarded(name, maker) for name, maker in makers.items()]
 
 

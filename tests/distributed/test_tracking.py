@@ -1,5 +1,7 @@
 """Training curves for other tools, written by a real sweep; and tools that are away or not installed."""
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -43,6 +45,28 @@ def test_tensorboard_has_the_losses_by_epoch_under_the_name_of_the_trial(experim
     assert [step for step, _ in found] == [1, 2, 3]
     assert [loss for _, loss in found] == pytest.approx([loss for _, loss in expected], rel=1e-6)
     assert len(read(experiment.parent / "results")) > 0  # the folder of the curves is in nobody's way
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_cluster")
+@pytest.mark.filterwarnings("ignore")  # theirs
+def test_mlflow_and_weights_and_biases_have_a_run_of_the_trials_name_where_they_are_installed(
+    experiment: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("mlflow")
+    pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    database = experiment.parent / "mlflow.db"
+    tracking = f"{{mlflow: {{tracking_uri: 'sqlite:///{database}'}}, wandb: {{}}}}"
+    plan = make_plan(read_sweep(experiment, [f"tracking={tracking}"]))
+    (trial,) = plan.trials
+    assert run_plan(plan, Notes()) == []
+    with closing(sqlite3.connect(database)) as connection:
+        assert connection.execute("select name, status from runs").fetchall() == [(trial.id, "FINISHED")]
+        losses = connection.execute("select value from metrics where key = 'progress/loss' order by step").fetchall()
+    done = plan.store.read_json(f"trials/{trial.id}/done.json")
+    assert done is not None and [loss for (loss,) in losses] == done["losses"]
+    assert len(list((experiment.parent / "results" / "wandb").glob("offline-run-*"))) == 1
 
 
 def test_a_package_that_is_not_installed_is_named_before_anything_runs(
