@@ -20,9 +20,10 @@ class Mlflow(Settings):
 
 
 class Wandb(Settings):
-    """A project of Weights & Biases; one run a trial, which with WANDB_MODE=offline lies in RESULTS/wandb."""
+    """A project of Weights & Biases; one run a trial."""
 
     project: str = "pixmix_ray"
+    offline: bool = Field(False, description="write to RESULTS/wandb alone, to be synced with `wandb sync`")
 
 
 class Tracking(Settings):

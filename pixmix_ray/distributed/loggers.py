@@ -1,6 +1,7 @@
 """Training curves for TensorBoard, MLflow and Weights & Biases, through Ray's own integrations."""
 
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,12 @@ def loggers(tracking: Tracking, results: str) -> list[Callback]:
     if (mlflow := tracking.mlflow) is not None:
         makers["MLflow"] = lambda: MLflowLoggerCallback(mlflow.tracking_uri, experiment_name=mlflow.experiment)
     if (wandb := tracking.wandb) is not None:
-        # by itself it writes among Ray's temporary files, which lose the runs of somebody who is offline
-        folder: dict[str, Any] = {"dir": results} if Path(results).is_dir() else {}
-        makers["Weights & Biases"] = lambda: WandbLoggerCallback(project=wandb.project, **folder)
+        options: dict[str, Any] = {}
+        if wandb.offline:  # Ray asks for a key unless the environment says so; its process may have another environment
+            os.environ["WANDB_MODE"] = options["mode"] = "offline"
+        if Path(results).is_dir():  # by itself it writes among Ray's temporary files, which are lost
+            options["dir"] = results
+        makers["Weights & Biases"] = lambda: WandbLoggerCallback(project=wandb.project, **options)
     return [_Guarded(name, maker) for name, maker in makers.items()]
 
 

@@ -87,5 +87,5 @@ def has_bfloat16() -> bool:
     """
     import torch
 
-    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # torch did not have it from the start
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # newer than torch 2.6
     return not capabilities or any(there for name, there in capabilities.items() if "bf16" in name)

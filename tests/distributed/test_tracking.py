@@ -51,11 +51,10 @@ def test_tensorboard_has_the_losses_by_epoch_under_the_name_of_the_trial(experim
 @pytest.mark.usefixtures("ray_cluster")
 @pytest.mark.filterwarnings("ignore")  # theirs
 def test_mlflow_and_weights_and_biases_have_a_run_of_the_trials_name_where_they_are_installed(
-    experiment: Path, monkeypatch: pytest.MonkeyPatch
+    experiment: Path,
 ) -> None:
     pytest.importorskip("mlflow")
     pytest.importorskip("wandb")
-    monkeypatch.setenv("WANDB_MODE", "offline")
     database = experiment.parent / "mlflow.db"
     tracking = f"{{mlflow: {{tracking_uri: 'sqlite:///{database}'}}, wandb: {{}}}}"
     plan = make_plan(read_sweep(experiment, [f"tracking={tracking}"]))
