@@ -95,7 +95,7 @@ def operate(name: str, images: Tensor, parameters: Tensor | None = None, fill: i
         parameters: (N,) or (N, P), the parameters of each picture; none for an operation that takes none.
         fill: the value of what comes in from outside, 0 to 255.
     """
-    if images.shape[1] != 3 or (compiled := _for(images)) is None:
+    if images.shape[1] != 3 or min(images.shape[2:]) < 2 or (compiled := _for(images)) is None:
         return None
     count, _, height, width = images.shape
     pictures = images.contiguous()
