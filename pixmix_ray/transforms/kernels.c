@@ -7,6 +7,11 @@
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
+#ifdef _OPENMP
+#include <omp.h>
+#else
+#define omp_get_thread_num() 0
+#endif
 
 typedef uint8_t byte;
 enum { RUN = 256, SHORT_RUN = 32 }; /* pixels worked on together: as vectors, in the first-level cache */
@@ -312,36 +317,110 @@ void paint(float *images, const int64_t *boxes, float value, int64_t count, int 
             }
 }
 
-/* Row rows[n] of mixed becomes a times itself + b times row partners[n] of sources + shift, cut to [0, 1]; a row has
-   `size` values, and its own a, b and shift. */
+/* Sums and products go block by block: a block of float32 stays in the first-level cache through all rounds. */
+enum { BLOCK = 1024, LANES = 8 };
+typedef float Lanes __attribute__((vector_size(4 * LANES)));
+typedef void Logarithms(int64_t count, const float *in, float *out, int64_t mode);
+typedef Lanes Powers(Lanes);
+
+static Logarithms *logarithms;
+static Powers *powers;
+static const int64_t MODE = 0x00140102; /* of VML, as torch has it: high accuracy, denormals kept, errors not told */
+static float logs_of_starts[256], logs_of_partners[256];
+
+/* Take torch's own functions for the base 2; 0 where this processor cannot call them. */
+int use(Logarithms *log2_of_values, Powers *exp2_of_lanes) {
+#ifdef __AVX2__
+    float units[256], doubled[256];
+    for (int i = 0; i < 256; i++) {
+        units[i] = i / 255.0f;
+        doubled[i] = i ? i * (float)(2.0 / 255.0) : 1e-37f;
+    }
+    logarithms = log2_of_values;
+    powers = exp2_of_lanes;
+    logarithms(256, units, logs_of_starts, MODE);
+    logarithms(256, doubled, logs_of_partners, MODE);
+    return 1;
+#else
+    return 0;
+#endif
+}
+
+static void add_block(float *restrict values, const byte *restrict partner, float a, float b, int count) {
+    const float scaled = b / 255.0f, shift = (1.0f - a - b) / 2.0f;
+    for (int i = 0; i < count; i++) {
+        const float value = (values[i] * a + partner[i] * scaled) + shift;
+        values[i] = value < 0 ? 0 : value > 1 ? 1 : value;
+    }
+}
+
+/* From logarithms of `mixed`, in a block of BLOCK values, to the product. */
+static void multiply_block(float *restrict logs, const byte *restrict partner, float a, float b, int count) {
+    float table[256]; /* what a partner's value contributes */
+    for (int i = 0; i < 256; i++) table[i] = fmaf(b, logs_of_partners[i], a - 1.0f); /* rounded once, as by addcmul */
+    for (int i = 0; i < count; i++) logs[i] = logs[i] * a + table[partner[i]];
+    for (int i = 0; i < count; i += LANES) {
+        Lanes some;
+        memcpy(&some, logs + i, sizeof some);
+        some = powers(some);
+        memcpy(logs + i, &some, sizeof some);
+    }
+    for (int i = 0; i < count; i++) logs[i] = logs[i] > 1 ? 1 : logs[i];
+}
+
+/* Row rows[n] of mixed, of `size` values, becomes its sum with row partners[n] of sources, with coefficients of its own. */
 void add(float *mixed, const int64_t *rows, const byte *sources, const int64_t *partners, const float *a,
-         const float *b, const float *shift, int64_t count, int64_t size, int threads) {
-#pragma omp parallel for num_threads(threads) if (threads > 1)
-    for (int64_t n = 0; n < count; n++) {
-        float *row = mixed + rows[n] * size;
-        const byte *partner = sources + partners[n] * size;
-        for (int64_t i = 0; i < size; i++) {
-            const float value = (row[i] * a[n] + partner[i] * b[n]) + shift[n];
-            row[i] = value < 0 ? 0 : value > 1 ? 1 : value;
-        }
-    }
-}
-
-/* values * a + what a table of 256 values for each row has for row partners[n] of sources. */
-void look_up_and_add(float *values, const byte *sources, const int64_t *partners, const float *a, const float *table,
-                     int64_t count, int64_t size, int threads) {
-#pragma omp parallel for num_threads(threads) if (threads > 1)
-    for (int64_t n = 0; n < count; n++) {
-        float *row = values + n * size;
-        const byte *partner = sources + partners[n] * size;
-        for (int64_t i = 0; i < size; i++) row[i] = row[i] * a[n] + table[256 * n + partner[i]];
-    }
-}
-
-/* Row n of values, cut to 1 and below, to row rows[n] of mixed. */
-void put(float *mixed, const int64_t *rows, const float *values, int64_t count, int64_t size, int threads) {
+         const float *b, int64_t count, int64_t size, int threads) {
 #pragma omp parallel for num_threads(threads) if (threads > 1)
     for (int64_t n = 0; n < count; n++)
-        for (int64_t i = 0; i < size; i++)
-            mixed[rows[n] * size + i] = values[n * size + i] > 1 ? 1 : values[n * size + i];
+        add_block(mixed + rows[n] * size, sources + partners[n] * size, a[n], b[n], (int)size);
+}
+
+/* The same with products. */
+void multiply(float *mixed, const int64_t *rows, const byte *sources, const int64_t *partners, const float *a,
+              const float *b, int64_t count, int64_t size, int threads) {
+#pragma omp parallel for num_threads(threads) if (threads > 1)
+    for (int64_t n = 0; n < count; n++)
+        for (int64_t start = 0; start < size; start += BLOCK) {
+            const int here = size - start < BLOCK ? (int)(size - start) : BLOCK;
+            float values[BLOCK] = {0}, *row = mixed + rows[n] * size + start;
+            logarithms(here, row, values, MODE);
+            multiply_block(values, sources + partners[n] * size + start, a[n], b[n], here);
+            memcpy(row, values, here * sizeof *row);
+        }
+}
+
+/* ---- pixmix.py: all that `Draws` say of each picture; copies has (1 + k) pictures for each thread, p two numbers for
+   each slot. A picture's copies are made first, then each of its blocks goes through all rounds. */
+void mix(const byte *images, const byte *pictures, Operation *const *operations, const int64_t *rounds,
+         const byte *is_copy, const int64_t *operation, const double *p, const byte *is_product, const float *a,
+         const float *b, int k, int64_t count, int height, int width, int threads, byte *copies, float *out) {
+    const int64_t size = 3 * (int64_t)height * width, slots = 1 + k;
+#pragma omp parallel for num_threads(threads) if (threads > 1) schedule(dynamic, 4)
+    for (int64_t n = 0; n < count; n++) {
+        byte *copy = copies + omp_get_thread_num() * slots * size;
+        const byte *image = images + n * size, *picture = pictures + n * size;
+        for (int64_t j = 0, slot = n * slots; j <= rounds[n]; j++, slot++)
+            if (is_copy[slot]) operations[operation[slot]](image, p + 2 * slot, height, width, 0, copy + j * size);
+        for (int64_t start = 0; start < size; start += BLOCK) {
+            const int here = size - start < BLOCK ? (int)(size - start) : BLOCK;
+            const byte *from = (is_copy[n * slots] ? copy : image) + start;
+            const int is_log = rounds[n] && is_product[n * k]; /* bytes have logarithms that are known */
+            float values[BLOCK] = {0};
+            if (is_log)
+                for (int i = 0; i < here; i++) values[i] = logs_of_starts[from[i]];
+            else
+                for (int i = 0; i < here; i++) values[i] = from[i] / 255.0f;
+            for (int64_t j = 0, round = n * k; j < rounds[n]; j++, round++) {
+                const byte *partner = (is_copy[n * slots + j + 1] ? copy + (j + 1) * size : picture) + start;
+                if (!is_product[round]) {
+                    add_block(values, partner, a[round], b[round], here);
+                    continue;
+                }
+                if (j) logarithms(here, values, values, MODE);
+                multiply_block(values, partner, a[round], b[round], here);
+            }
+            memcpy(out + n * size + start, values, here * sizeof *values);
+        }
+    }
 }

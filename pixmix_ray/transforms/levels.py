@@ -6,11 +6,13 @@ operations often change nothing. The four enhancers get a factor of 0.1 + 0.18 l
 up to level 5.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import torch
 from torch import Tensor
+
+from pixmix_ray.transforms.geometry import cosine_and_sine
 
 NINE: Final = (
     "autocontrast",
@@ -39,6 +41,25 @@ def operation_parameter(name: str, level: Tensor, is_negative: Tensor, size: int
         size: the width of the pictures in pixels, the unit of the translations.
     """
     return _PARAMETERS[name](level, torch.where(is_negative, -1, 1), size)
+
+
+def compiled_parameters(
+    names: Sequence[str], choice: Tensor, level: Tensor, is_negative: Tensor, size: int
+) -> Tensor:
+    """What the compiled operations take: float64 (N, 2), the parameter, but for rotate the cosine and the sine.
+
+    Args:
+        names: of operations, from `ALL`.
+        choice: int64 (N,), which of `names`; the rest is as in `operation_parameter`.
+        level: float64 (N,).
+        is_negative: bool (N,).
+        size: of the pictures.
+    """
+    numbers = torch.empty(len(names), len(level), 2, dtype=torch.float64)
+    for name, numbers_of_one in zip(names, numbers, strict=True):
+        parameter = operation_parameter(name, level, is_negative, size)
+        numbers_of_one.copy_(cosine_and_sine(parameter) if name == "rotate" else parameter.unsqueeze(1))
+    return numbers[choice, torch.arange(len(level))]
 
 
 def _whole(level: Tensor, largest: float) -> Tensor:
