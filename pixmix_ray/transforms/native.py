@@ -25,6 +25,7 @@ from filelock import FileLock
 from torch import Tensor
 
 from pixmix_ray.cache import cache_folder
+from pixmix_ray.memory import keep_freed_memory
 
 SOURCE: Final = Path(__file__).with_name("kernels.c")
 FLAGS: Final = ("-O3", "-march=native", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-fwrapv")
@@ -42,6 +43,7 @@ def library() -> ctypes.CDLL | None:
 
 @cache  # for good: what is loaded stays loaded
 def _loaded() -> ctypes.CDLL | None:
+    keep_freed_memory()
     compiler = shlex.split(os.environ.get("CC") or "cc")
     if shutil.which(compiler[0]) is None:
         _log.info("no C compiler %s: the image operations run in PyTorch alone", compiler[0])
