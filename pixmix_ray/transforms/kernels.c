@@ -15,7 +15,8 @@
 
 typedef uint8_t byte;
 enum { RUN = 256, SHORT_RUN = 32 }; /* pixels worked on together: as vectors, in the first-level cache */
-typedef void Operation(const byte *restrict in, const double *p, int height, int width, int fill, byte *restrict out);
+typedef void Operation(const byte *restrict in, const double *p, int height, int width, int fill,
+                       byte *restrict out);
 
 /* in[i], p + i * num_parameters -> out[i] for all pictures; the larger the count, the better threads pay. */
 void each(Operation *operation, const byte *in, const double *p, int num_parameters, int64_t count, int height,
@@ -135,10 +136,20 @@ void sharpness(const byte *restrict in, const double *p, int height, int width, 
     if (height < 3 || width < 3) return;
     for (int c = 0; c < 3; c++, in += area, out += area) {
         /* all rows as one, longer than a vector; what that puts into the outermost columns is put back */
-        for (int i = width + 1; i < area - width - 1; i++) {
-            const byte *row = in + i, *above = row - width, *under = row + width;
-            const int sum = above[-1] + above[0] + above[1] + row[-1] + 5 * row[0] + row[1] + under[-1] + under[0] + under[1];
-            out[i] = blended(floorf((sum + 6.5f) * thirteenth), row[0], factor);
+        for (int start = width + 1, end = area - width - 1; start < end; start += RUN) {
+            const int count = end - start < RUN ? end - start : RUN;
+            const byte *row = in + start, *above = row - width, *under = row + width;
+            uint16_t sums[RUN];
+            for (int i = 0; i < count; i++) {
+                const uint16_t sides = (uint16_t)(above[i - 1] + above[i + 1] + under[i - 1] + under[i + 1]);
+                const uint16_t cross = (uint16_t)(above[i] + row[i - 1] + row[i + 1] + under[i]);
+                sums[i] = (uint16_t)(sides + cross + 5 * row[i]);
+            }
+            byte *made = out + start;
+            for (int i = 0; i < count; i++) {
+                const int sum = sums[i];
+                made[i] = blended(floorf((sum + 6.5f) * thirteenth), row[i], factor);
+            }
         }
         for (int i = width; i < area; i += width) {
             out[i - 1] = in[i - 1];
@@ -166,7 +177,8 @@ static inline uint16_t both(const byte *first, int step) { return (uint16_t)(fir
 static inline double between_both(int pair, double weight) { return between(pair & 255, pair >> 8, weight); }
 
 /* A run of one channel, with `fill` for what comes from outside the picture. */
-static inline void put_run(const int *restrict values, const int *restrict is_inside, int fill, int count, byte *restrict out) {
+static inline void put_run(const int *restrict values, const int *restrict is_inside, int fill, int count,
+                           byte *restrict out) {
     byte made[SHORT_RUN];
     for (int i = 0; i < SHORT_RUN; i++) made[i] = (byte)(is_inside[i] ? values[i] : fill);
     memcpy(out, made, count);
@@ -185,7 +197,8 @@ void rotate(const byte *restrict in, const double *p, int height, int width, int
             uint16_t upper[3][SHORT_RUN], lower[3][SHORT_RUN];
             for (int i = 0; i < SHORT_RUN; i++) {
                 const double column = start + i + 0.5, row = line + 0.5;
-                const double x = (cosine * column + sine * row) + x_shift, y = (-sine * column + cosine * row) + y_shift;
+                const double x = (cosine * column + sine * row) + x_shift;
+                const double y = (-sine * column + cosine * row) + y_shift;
                 is_inside[i] = x >= 0 && x < width && y >= 0 && y < height;
                 /* a weight of 1 would do for whole numbers, such as pixels, not for what lies between pixels */
                 const int above = before(y, height, height - 1, y_weight + i);
@@ -210,8 +223,8 @@ void rotate(const byte *restrict in, const double *p, int height, int width, int
 }
 
 /* Resampled along one axis, at positions moved by slope * (centre on the other axis) + shift. */
-static inline void resample(const byte *restrict in, int along_x, double slope, double shift, int height, int width, int fill,
-                     byte *restrict out) {
+static inline void resample(const byte *restrict in, int along_x, double slope, double shift, int height, int width,
+                            int fill, byte *restrict out) {
     const int area = height * width, size = along_x ? width : height, step = along_x ? 1 : width;
     for (int line = 0; line < height; line++)
         for (int start = 0; start < width; start += SHORT_RUN) {
@@ -368,7 +381,7 @@ static void multiply_block(float *restrict logs, const byte *restrict partner, f
     for (int i = 0; i < count; i++) logs[i] = logs[i] > 1 ? 1 : logs[i];
 }
 
-/* Row rows[n] of mixed, of `size` values, becomes its sum with row partners[n] of sources, with coefficients of its own. */
+/* Row rows[n] of mixed, of `size` values, becomes its sum with row partners[n] of sources, with its own coefficients. */
 void add(float *mixed, const int64_t *rows, const byte *sources, const int64_t *partners, const float *a,
          const float *b, int64_t count, int64_t size, int threads) {
 #pragma omp parallel for num_threads(threads) if (threads > 1)

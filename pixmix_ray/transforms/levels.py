@@ -55,29 +55,51 @@ def compiled_parameters(
         is_negative: bool (N,).
         size: of the pictures.
     """
-    numbers = torch.empty(len(names), len(level), 2, dtype=torch.float64)
-    for name, numbers_of_one in zip(names, numbers, strict=True):
-        parameter = operation_parameter(name, level, is_negative, size)
-        numbers_of_one.copy_(cosine_and_sine(parameter) if name == "rotate" else parameter.unsqueeze(1))
-    return numbers[choice, torch.arange(len(level))]
+    kinds = list(dict.fromkeys(_PARAMETERS[name] for name in names))  # most operations share theirs
+    sign, numbers = torch.where(is_negative, -1, 1), torch.empty(len(kinds), len(level), 2, dtype=torch.float64)
+    for kind, numbers_of_kind in zip(kinds, numbers, strict=True):
+        parameter = kind(level, sign, size)
+        numbers_of_kind.copy_(cosine_and_sine(parameter) if kind is _degrees else parameter.unsqueeze(1))
+    kind_of_name = torch.tensor([kinds.index(_PARAMETERS[name]) for name in names])
+    return numbers[kind_of_name[choice], torch.arange(len(level))]
 
 
 def _whole(level: Tensor, largest: float) -> Tensor:
     return (level * largest / 10).long()  # in this order: a level that divides evenly must not fall below its integer
 
 
+def _unused(level: Tensor, sign: Tensor, size: int) -> Tensor:
+    return level
+
+
+def _degrees(level: Tensor, sign: Tensor, size: int) -> Tensor:
+    return sign * _whole(level, 30)
+
+
+def _slope(level: Tensor, sign: Tensor, size: int) -> Tensor:
+    return sign * (level * 0.3 / 10)
+
+
+def _pixels(level: Tensor, sign: Tensor, size: int) -> Tensor:
+    return sign * _whole(level, size / 3)
+
+
+def _factor(level: Tensor, sign: Tensor, size: int) -> Tensor:
+    return level * 1.8 / 10 + 0.1
+
+
 _PARAMETERS: Final[dict[str, Callable[[Tensor, Tensor, int], Tensor]]] = {
-    "autocontrast": lambda level, sign, size: level,
-    "equalize": lambda level, sign, size: level,
+    "autocontrast": _unused,
+    "equalize": _unused,
     "posterize": lambda level, sign, size: 4 - _whole(level, 4),
-    "rotate": lambda level, sign, size: sign * _whole(level, 30),
+    "rotate": _degrees,
     "solarize": lambda level, sign, size: 256 - _whole(level, 256),
-    "shear_x": lambda level, sign, size: sign * (level * 0.3 / 10),
-    "shear_y": lambda level, sign, size: sign * (level * 0.3 / 10),
-    "translate_x": lambda level, sign, size: sign * _whole(level, size / 3),
-    "translate_y": lambda level, sign, size: sign * _whole(level, size / 3),
-    "color": lambda level, sign, size: level * 1.8 / 10 + 0.1,
-    "contrast": lambda level, sign, size: level * 1.8 / 10 + 0.1,
-    "brightness": lambda level, sign, size: level * 1.8 / 10 + 0.1,
-    "sharpness": lambda level, sign, size: level * 1.8 / 10 + 0.1,
+    "shear_x": _slope,
+    "shear_y": _slope,
+    "translate_x": _pixels,
+    "translate_y": _pixels,
+    "color": _factor,
+    "contrast": _factor,
+    "brightness": _factor,
+    "sharpness": _factor,
 }
