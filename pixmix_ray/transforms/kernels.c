@@ -367,6 +367,14 @@ static void add_block(float *restrict values, const byte *restrict partner, floa
     }
 }
 
+/* In place; VML takes twenty times as long for a zero, and black pixels are many. */
+static void take_logarithms(float *restrict values, int count) {
+    float logs[BLOCK];
+    for (int i = 0; i < count; i++) logs[i] = values[i] > 0 ? values[i] : 1;
+    logarithms(count, logs, logs, MODE);
+    for (int i = 0; i < count; i++) values[i] = values[i] > 0 ? logs[i] : -INFINITY;
+}
+
 /* From logarithms of `mixed`, in a block of BLOCK values, to the product. */
 static void multiply_block(float *restrict logs, const byte *restrict partner, float a, float b, int count) {
     float table[256]; /* what a partner's value contributes */
@@ -397,7 +405,8 @@ void multiply(float *mixed, const int64_t *rows, const byte *sources, const int6
         for (int64_t start = 0; start < size; start += BLOCK) {
             const int here = size - start < BLOCK ? (int)(size - start) : BLOCK;
             float values[BLOCK] = {0}, *row = mixed + rows[n] * size + start;
-            logarithms(here, row, values, MODE);
+            memcpy(values, row, here * sizeof *row);
+            take_logarithms(values, here);
             multiply_block(values, sources + partners[n] * size + start, a[n], b[n], here);
             memcpy(row, values, here * sizeof *row);
         }
@@ -430,7 +439,7 @@ void mix(const byte *images, const byte *pictures, Operation *const *operations,
                     add_block(values, partner, a[round], b[round], here);
                     continue;
                 }
-                if (j) logarithms(here, values, values, MODE);
+                if (j) take_logarithms(values, here);
                 multiply_block(values, partner, a[round], b[round], here);
             }
             memcpy(out + n * size + start, values, here * sizeof *values);
