@@ -160,7 +160,7 @@ def mix(images: Tensor, pictures: Tensor, draws: Draws, operations: tuple[str, .
         draws: the random choices, on the same device.
         operations: the names that `draws.operation` counts through.
     """
-    if blending.has_compiled_powers(images) and min(images.shape[2:]) > 1:
+    if images.shape[1] == 3 and min(images.shape[2:]) > 1 and blending.has_compiled_powers(images):
         return _mix_compiled(images, pictures, draws, operations)
     chunks = pieces(slice(0, len(images)), images, _CHUNK) or [slice(0, 0)]
     mixed = [_mix_in_groups(images[chunk], pictures[chunk], draws.of(chunk), operations) for chunk in chunks]

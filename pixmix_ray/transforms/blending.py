@@ -78,14 +78,14 @@ def has_compiled_powers(images: Tensor) -> bool:
     return images.device.type == "cpu" and native.library() is not None and _has_powers_of_torch()
 
 
-def _multiply_in_torch_(
-    mixed: Tensor, rows: Tensor, sources: Tensor, partners: Tensor, a: Tensor, b: Tensor
-) -> None:
+def _multiply_in_torch_(mixed: Tensor, rows: Tensor, sources: Tensor, partners: Tensor, a: Tensor, b: Tensor) -> None:
     """What `multiply_` does."""
     # the partner has 256 values: what it contributes, b log2(2y) + a - 1, is a table (N, 256)
     values = torch.arange(256.0, device=mixed.device).mul_(2 / 255).clamp_min_(1e-37).log2_()
     table = torch.addcmul((a - 1).unsqueeze(1), b.unsqueeze(1), values)
-    contribution = table.gather(1, sources.index_select(0, partners).flatten(1).long()).view(len(rows), *mixed.shape[1:])
+    contribution = table.gather(1, sources.index_select(0, partners).flatten(1).long()).view(
+        len(rows), *mixed.shape[1:]
+    )
     made = mixed.index_select(0, rows).log2_().mul_(a.view(-1, 1, 1, 1)).add_(contribution)
     _exp2_(made)
     copy_rows_(mixed, rows, made.clamp_max_(1))
@@ -102,14 +102,14 @@ def _exp2_(values: Tensor) -> None:
         return
     flat = values.view(-1)
     whole = len(flat) // _VECTORS * _VECTORS
-    for part in flat[:whole].split(_ONE_THREAD):
+    for part in torch.split(flat[:whole], _ONE_THREAD):
         part.exp2_()
     flat[whole:] = torch.nn.functional.pad(flat[whole:], (0, _VECTORS))[:_VECTORS].exp2_()[: len(flat) - whole]
 
 
 @cache
 def _has_powers_of_torch() -> bool:
-    """Whether products by compiled code are those by torch, tried on every byte, and on values down to denormal ones."""
+    """Whether products by compiled code are those by torch: tried on every byte, and down to denormal values."""
     if not native.take_powers():
         return False
     generator = torch.Generator().manual_seed(0)
@@ -117,7 +117,7 @@ def _has_powers_of_torch() -> bool:
     sources = torch.arange(256).repeat(64, 12).to(torch.uint8).view(64, 3, 32, 32)
     mixed = torch.rand(sources.shape, generator=generator).pow_(torch.arange(1.0, 65).view(-1, 1, 1, 1))
     mixed[::2] = sources[::2].flip(3) / 255
-    rows, (a, b) = torch.arange(64), coefficients(*uniforms[:2], uniforms[2] < 0.5, 1.0)
+    rows, (a, b) = torch.arange(64), coefficients(uniforms[0], uniforms[1], uniforms[2] < 0.5, 1.0)
     expected, made = mixed.clone(), mixed
     _multiply_in_torch_(expected, rows, sources, rows, a, b)
     return native.on_rows_("multiply", made, rows, sources, rows, a, b) and torch.equal(made, expected)

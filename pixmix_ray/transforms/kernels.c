@@ -1,9 +1,9 @@
 /* Image operations picture by picture: the same numbers, bit for bit, as the tensor operations beside this file.
 
-   native.py compiles this on first use and calls the functions without `static`; `each` those of one picture. Every operation takes
-   one picture, 3 x height x width bytes, and writes another; what its parameters mean is said in colour.py, geometry.py
-   and nearest.py, and so is why the arithmetic is in this order: it is Pillow's. It must be compiled with
-   -ffp-contract=off, since a fused multiplication and addition rounds once and not twice. */
+   native.py compiles this on first use and calls the functions without `static`; `each` and `mix` those of one picture.
+   Every operation takes one picture, 3 x height x width bytes, and writes another; what its parameters mean is said in
+   colour.py, geometry.py and nearest.py, and so is why the arithmetic is in this order: it is Pillow's. It must be
+   compiled with -ffp-contract=off, since a fused multiplication and addition rounds once and not twice. */
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
@@ -389,7 +389,7 @@ static void multiply_block(float *restrict logs, const byte *restrict partner, f
     for (int i = 0; i < count; i++) logs[i] = logs[i] > 1 ? 1 : logs[i];
 }
 
-/* Row rows[n] of mixed, of `size` values, becomes its sum with row partners[n] of sources, with its own coefficients. */
+/* Row rows[n] of mixed, of `size` values, becomes its sum with row partners[n] of sources. */
 void add(float *mixed, const int64_t *rows, const byte *sources, const int64_t *partners, const float *a,
          const float *b, int64_t count, int64_t size, int threads) {
 #pragma omp parallel for num_threads(threads) if (threads > 1)

@@ -43,9 +43,7 @@ def operation_parameter(name: str, level: Tensor, is_negative: Tensor, size: int
     return _PARAMETERS[name](level, torch.where(is_negative, -1, 1), size)
 
 
-def compiled_parameters(
-    names: Sequence[str], choice: Tensor, level: Tensor, is_negative: Tensor, size: int
-) -> Tensor:
+def compiled_parameters(names: Sequence[str], choice: Tensor, level: Tensor, is_negative: Tensor, size: int) -> Tensor:
     """What the compiled operations take: float64 (N, 2), the parameter, but for rotate the cosine and the sine.
 
     Args:

@@ -205,8 +205,8 @@ def mix(images: Tensor, pictures: Tensor, names: Sequence[str], choices: Sequenc
         images: uint8 (N, 3, H, W) on the processor, with two rows and two columns at least.
         pictures: uint8 (N, 3, H, W), the mixing pictures.
         names: of the operations, in the order in which they are numbered.
-        choices: rounds, is_copy and operation as in `pixmix_ray.methods.pixmix.Draws`, two numbers float64 for each slot as
-            `compiled_parameters` has them, and is_product, a and b.
+        choices: rounds, is_copy and operation as in `pixmix_ray.methods.pixmix.Draws`, two numbers float64 for each slot
+            as `compiled_parameters` has them, and is_product, a and b.
     """
     compiled = _loaded()
     assert compiled is not None
@@ -215,12 +215,11 @@ def mix(images: Tensor, pictures: Tensor, names: Sequence[str], choices: Sequenc
     k, num_threads = choices[-1].shape[1], torch.get_num_threads()
     copies = torch.empty(num_threads, 1 + k, images[:1].numel(), dtype=torch.uint8)
     made = torch.empty(images.shape)
-    operations = [ctypes.cast(getattr(compiled, name), ctypes.c_void_p) for name in names]
-    sources, draws = tensors[:2], tensors[2:]
-    compiled.mix(
-        *(*map(_address, sources), (ctypes.c_void_p * len(names))(*(function.value for function in operations))),
-        *(*map(_address, draws), k, ctypes.c_int64(count), height, width, num_threads, _address(copies), _address(made)),
-    )
+    operations = [ctypes.cast(getattr(compiled, name), ctypes.c_void_p).value for name in names]
+    addresses = [_address(tensor) for tensor in tensors]
+    sizes = (k, ctypes.c_int64(count), height, width, num_threads)
+    table = (ctypes.c_void_p * len(names))(*operations)
+    compiled.mix(*addresses[:2], table, *addresses[2:], *sizes, _address(copies), _address(made))
     return made
 
 

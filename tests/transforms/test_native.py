@@ -170,9 +170,7 @@ def test_large_pictures_and_empty_batches_are_the_same(monkeypatch: pytest.Monke
         pytest.param(("vmsLog2", "Sleef_expf8_u10"), id="another power"),
     ],
 )
-def test_powers_that_are_not_torchs_are_not_used(
-    functions: tuple[str, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_powers_that_are_not_torchs_are_not_used(functions: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     images, pictures = _pictures(40, 8, 8), _pictures(40, 8, 8, seed=5)
     _has_powers(images)
     expected = PixMix().augment(images, pictures, _generator())
@@ -188,7 +186,7 @@ def test_powers_that_are_not_torchs_are_not_used(
 
 def test_a_power_is_the_same_wherever_it_stands() -> None:
     values = torch.rand(10_007, generator=_generator()) * 40 - 30
-    expected, parts = values.clone(), [part.clone() for part in values.split(37)]
+    expected, parts = values.clone(), [part.clone() for part in torch.split(values, 37)]
     blending._exp2_(expected)
     for part in parts:
         blending._exp2_(part)
