@@ -205,8 +205,8 @@ def mix(images: Tensor, pictures: Tensor, names: Sequence[str], choices: Sequenc
         images: uint8 (N, 3, H, W) on the processor, with two rows and two columns at least.
         pictures: uint8 (N, 3, H, W), the mixing pictures.
         names: of the operations, in the order in which they are numbered.
-        choices: rounds, is_copy and operation as in `pixmix_ray.methods.pixmix.Draws`, two numbers float64 for each slot
-            as `compiled_parameters` has them, and is_product, a and b.
+        choices: rounds, is_copy and operation as in `pixmix_ray.methods.pixmix.Draws`, two float64 numbers for each
+            slot as `compiled_parameters` has them, and is_product, a and b.
     """
     compiled = _loaded()
     assert compiled is not None
