@@ -1,4 +1,10 @@
-"""Whether an error means that memory ran out, on the CPU or on a GPU."""
+"""Memory: what is freed is kept for the next batch; and whether an error means that it ran out, on the CPU or a GPU."""
+
+import ctypes
+import platform
+from functools import cache
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 SIGNS = (
     "DefaultCPUAllocator:",  # "can't allocate memory", "not enough memory": torch has no class of its own for it
@@ -8,6 +14,19 @@ SIGNS = (
     "CUDNN_STATUS_ALLOC_FAILED",
 )
 """In the texts of torch's RuntimeErrors, of which torch.OutOfMemoryError is one."""
+
+
+@cache  # it holds for the process
+def keep_freed_memory() -> None:
+    """Let the C library keep freed arrays of up to 32 MB, 256 MB in all.
+
+    By default glibc gives arrays of a batch's size back to the system, and each new one is mapped page by page: half of
+    the time that flip, crop and normalisation take.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        library = ctypes.CDLL(None)
+        library.mallopt(M_MMAP_THRESHOLD, 2**25)  # the largest that it takes
+        library.mallopt(M_TRIM_THRESHOLD, 2**28)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -26,8 +26,9 @@ from torch import Tensor
 from pixmix_ray.errors import RequestError
 from pixmix_ray.methods.base import Method, MethodRun, Setup
 from pixmix_ray.methods.iterative import IterativeRun
-from pixmix_ray.transforms import ALL, NINE, OPERATIONS, blending, operation_parameter, to_unit
+from pixmix_ray.transforms import ALL, NINE, OPERATIONS, blending, native, operation_parameter, to_unit
 from pixmix_ray.transforms.choice import grouped, pieces
+from pixmix_ray.transforms.levels import compiled_parameters
 
 _SETS = {"all": ALL, "nine": NINE}
 _NAMES_BY_SIZE: dict[object, str] = {13: "all", 9: "nine"}
@@ -127,10 +128,7 @@ class PixMix(Method):
             shapes = f"{tuple(pictures.shape)} for images {tuple(images.shape)}"
             raise RequestError(f"pixmix needs one picture of the same size for each image, got {shapes}: crop them so")
         partners, operations = images if pictures is None else pictures, _SETS[self.operations]
-        draws = self.draw(len(images), generator)
-        chunks = pieces(slice(0, len(images)), images, _CHUNK) or [slice(0, 0)]
-        mixed = [mix(images[chunk], partners[chunk], draws.of(chunk), operations) for chunk in chunks]
-        return mixed[0] if len(mixed) == 1 else torch.cat(mixed)
+        return mix(images, partners, self.draw(len(images), generator), operations)
 
     def draw(self, count: int, generator: torch.Generator) -> Draws:
         """The random choices for `count` pictures, on the device of `generator`."""
@@ -162,6 +160,23 @@ def mix(images: Tensor, pictures: Tensor, draws: Draws, operations: tuple[str, .
         draws: the random choices, on the same device.
         operations: the names that `draws.operation` counts through.
     """
+    if images.shape[1] == 3 and min(images.shape[2:]) > 1 and blending.has_compiled_powers(images):
+        return _mix_compiled(images, pictures, draws, operations)
+    chunks = pieces(slice(0, len(images)), images, _CHUNK) or [slice(0, 0)]
+    mixed = [_mix_in_groups(images[chunk], pictures[chunk], draws.of(chunk), operations) for chunk in chunks]
+    return mixed[0] if len(mixed) == 1 else torch.cat(mixed)
+
+
+def _mix_compiled(images: Tensor, pictures: Tensor, draws: Draws, operations: tuple[str, ...]) -> Tensor:
+    """What `mix` returns, picture by picture: a picture's copies and its mixes stay in the processor's caches."""
+    slots = draws.operation.flatten(), draws.level.flatten(), draws.is_negative.flatten()
+    numbers = compiled_parameters(operations, *slots, images.shape[3])
+    choices = [draws.rounds, draws.is_copy, draws.operation, numbers, draws.is_product, draws.a, draws.b]
+    return native.mix(images, pictures, operations, choices)
+
+
+def _mix_in_groups(images: Tensor, pictures: Tensor, draws: Draws, operations: tuple[str, ...]) -> Tensor:
+    """What `mix` returns, copies of one operation and mixes of one round and kind together, on any device."""
     count, k = draws.is_product.shape
     num_operations, num_groups = len(operations), len(operations) + 2 * k
     takes_place = torch.arange(k, device=images.device) < draws.rounds.unsqueeze(1)

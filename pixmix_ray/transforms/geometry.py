@@ -24,10 +24,10 @@ _CHANNEL_BITS = 8  # red, green and blue of a pixel are packed into one int32: o
 
 def rotate(images: Tensor, degrees: Tensor, fill: int = 0) -> Tensor:
     """The pictures turned counter-clockwise by `degrees` about their centre; only fractional degrees pass the host."""
-    cos, sin = _cos_sin(degrees)
-    parameters = torch.cat([cos, sin], 1).flatten(1)
-    if (made := native.operate("rotate", images, parameters, fill)) is not None:
+    pairs = cosine_and_sine(degrees)
+    if (made := native.operate("rotate", images, pairs, fill)) is not None:
         return made
+    cos, sin = pairs.t().reshape(2, -1, 1, 1)
     height, width = images.shape[2:]
     column, row = _centres(images)
     x = (cos * column + sin * row).add_(cos * (-width / 2) + sin * (-height / 2) + width / 2)
@@ -83,14 +83,12 @@ def _whole_degrees(device: torch.device) -> Tensor:
     return torch.tensor([_rounded_cos_sin(degrees) for degrees in range(360)], dtype=torch.float64, device=device)
 
 
-def _cos_sin(degrees: Tensor) -> Tensor:
-    """(2, N, 1, 1) float64: cosine and sine; by Python's own, as torch's differ from them in the last bit."""
-    if degrees.is_floating_point():
-        pairs = torch.tensor([_rounded_cos_sin(angle) for angle in degrees.tolist()], dtype=torch.float64)
-        pairs = pairs.view(-1, 2).to(degrees.device)
-    else:
-        pairs = _whole_degrees(degrees.device)[degrees.remainder(360)]
-    return pairs.t().reshape(2, -1, 1, 1)
+def cosine_and_sine(degrees: Tensor) -> Tensor:
+    """(N, 2) float64, of minus the angle; by Python's own functions, as torch's differ from them in the last bit."""
+    if not degrees.is_floating_point():
+        return _whole_degrees(degrees.device)[degrees.remainder(360)]
+    pairs = torch.tensor([_rounded_cos_sin(angle) for angle in degrees.tolist()], dtype=torch.float64)
+    return pairs.view(-1, 2).to(degrees.device)
 
 
 def _per_picture(parameter: Tensor) -> Tensor:

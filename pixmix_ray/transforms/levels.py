@@ -6,11 +6,13 @@ operations often change nothing. The four enhancers get a factor of 0.1 + 0.18 l
 up to level 5.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import torch
 from torch import Tensor
+
+from pixmix_ray.transforms.geometry import cosine_and_sine
 
 NINE: Final = (
     "autocontrast",
@@ -41,22 +43,61 @@ def operation_parameter(name: str, level: Tensor, is_negative: Tensor, size: int
     return _PARAMETERS[name](level, torch.where(is_negative, -1, 1), size)
 
 
+def compiled_parameters(names: Sequence[str], choice: Tensor, level: Tensor, is_negative: Tensor, size: int) -> Tensor:
+    """What the compiled operations take: float64 (N, 2), the parameter, but for rotate the cosine and the sine.
+
+    Args:
+        names: of operations, from `ALL`.
+        choice: int64 (N,), which of `names`; the rest is as in `operation_parameter`.
+        level: float64 (N,).
+        is_negative: bool (N,).
+        size: of the pictures.
+    """
+    kinds = list(dict.fromkeys(_PARAMETERS[name] for name in names))  # most operations share theirs
+    sign, numbers = torch.where(is_negative, -1, 1), torch.empty(len(kinds), len(level), 2, dtype=torch.float64)
+    for kind, numbers_of_kind in zip(kinds, numbers, strict=True):
+        parameter = kind(level, sign, size)
+        numbers_of_kind.copy_(cosine_and_sine(parameter) if kind is _degrees else parameter.unsqueeze(1))
+    kind_of_name = torch.tensor([kinds.index(_PARAMETERS[name]) for name in names])
+    return numbers[kind_of_name[choice], torch.arange(len(level))]
+
+
 def _whole(level: Tensor, largest: float) -> Tensor:
     return (level * largest / 10).long()  # in this order: a level that divides evenly must not fall below its integer
 
 
+def _unused(level: Tensor, sign: Tensor, size: int) -> Tensor:
+    return level
+
+
+def _degrees(level: Tensor, sign: Tensor, size: int) -> Tensor:
+    return sign * _whole(level, 30)
+
+
+def _slope(level: Tensor, sign: Tensor, size: int) -> Tensor:
+    return sign * (level * 0.3 / 10)
+
+
+def _pixels(level: Tensor, sign: Tensor, size: int) -> Tensor:
+    return sign * _whole(level, size / 3)
+
+
+def _factor(level: Tensor, sign: Tensor, size: int) -> Tensor:
+    return level * 1.8 / 10 + 0.1
+
+
 _PARAMETERS: Final[dict[str, Callable[[Tensor, Tensor, int], Tensor]]] = {
-    "autocontrast": lambda level, sign, size: level,
-    "equalize": lambda level, sign, size: level,
+    "autocontrast": _unused,
+    "equalize": _unused,
     "posterize": lambda level, sign, size: 4 - _whole(level, 4),
-    "rotate": lambda level, sign, size: sign * _whole(level, 30),
+    "rotate": _degrees,
     "solarize": lambda level, sign, size: 256 - _whole(level, 256),
-    "shear_x": lambda level, sign, size: sign * (level * 0.3 / 10),
-    "shear_y": lambda level, sign, size: sign * (level * 0.3 / 10),
-    "translate_x": lambda level, sign, size: sign * _whole(level, size / 3),
-    "translate_y": lambda level, sign, size: sign * _whole(level, size / 3),
-    "color": lambda level, sign, size: level * 1.8 / 10 + 0.1,
-    "contrast": lambda level, sign, size: level * 1.8 / 10 + 0.1,
-    "brightness": lambda level, sign, size: level * 1.8 / 10 + 0.1,
-    "sharpness": lambda level, sign, size: level * 1.8 / 10 + 0.1,
+    "shear_x": _slope,
+    "shear_y": _slope,
+    "translate_x": _pixels,
+    "translate_y": _pixels,
+    "color": _factor,
+    "contrast": _factor,
+    "brightness": _factor,
+    "sharpness": _factor,
 }

@@ -15,6 +15,7 @@ import platform
 import shlex
 import shutil
 import subprocess
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -24,11 +25,13 @@ from filelock import FileLock
 from torch import Tensor
 
 from pixmix_ray.cache import cache_folder
+from pixmix_ray.memory import keep_freed_memory
 
 SOURCE: Final = Path(__file__).with_name("kernels.c")
 FLAGS: Final = ("-O3", "-march=native", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-fwrapv")
 OPEN_MP: Final = (("-fopenmp",), ())  # the second where the compiler has none
 SECONDS: Final = 120  # that a compiler may take
+POWERS: Final = ("vmsLog2", "Sleef_exp2f8_u10")  # behind torch.log2 and torch.exp2, where torch is built with MKL
 
 _log = logging.getLogger(__name__)
 
@@ -40,6 +43,7 @@ def library() -> ctypes.CDLL | None:
 
 @cache  # for good: what is loaded stays loaded
 def _loaded() -> ctypes.CDLL | None:
+    keep_freed_memory()
     compiler = shlex.split(os.environ.get("CC") or "cc")
     if shutil.which(compiler[0]) is None:
         _log.info("no C compiler %s: the image operations run in PyTorch alone", compiler[0])
@@ -95,7 +99,7 @@ def operate(name: str, images: Tensor, parameters: Tensor | None = None, fill: i
         parameters: (N,) or (N, P), the parameters of each picture; none for an operation that takes none.
         fill: the value of what comes in from outside, 0 to 255.
     """
-    if images.shape[1] != 3 or (compiled := _for(images)) is None:
+    if images.shape[1] != 3 or min(images.shape[2:]) < 2 or (compiled := _for(images)) is None:
         return None
     count, _, height, width = images.shape
     pictures = images.contiguous()
@@ -164,9 +168,9 @@ def on_rows_(name: str, *tensors: Tensor) -> bool:
     """Let function `name` of kernels.c, one for rows of float32 values, change the first tensor in place.
 
     Args:
-        name: add, look_up_and_add or put; what they do is said there.
-        tensors: their arguments, contiguous; the first, float32 (M, ...), is changed. The last has a row for each one
-            that is made.
+        name: add or multiply; what they do is said there.
+        tensors: their arguments, contiguous; the first, float32 (M, ...), is changed. The last has a number for each
+            row that is.
 
     Returns:
         False where PyTorch must do it.
@@ -176,6 +180,47 @@ def on_rows_(name: str, *tensors: Tensor) -> bool:
     sizes = (len(tensors[-1]), tensors[0].shape[1:].numel())
     getattr(compiled, name)(*map(_address, tensors), *map(ctypes.c_int64, sizes), torch.get_num_threads())
     return True
+
+
+def take_powers() -> bool:
+    """Give torch's own logarithms and powers to the compiled code; False where it cannot have them.
+
+    They are not part of torch's interface: compare what comes out with torch before use.
+    """
+    if (compiled := _loaded()) is None or torch.backends.cpu.get_cpu_capability() not in ("AVX2", "AVX512"):
+        return False
+    try:
+        library = ctypes.CDLL(str(Path(torch.__file__).with_name("lib") / "libtorch_cpu.so"))
+        functions = [ctypes.cast(getattr(library, name), ctypes.c_void_p) for name in POWERS]
+    except (OSError, AttributeError) as error:
+        _log.info("products run in PyTorch: %s", error)
+        return False
+    return bool(compiled.use(*functions))
+
+
+def mix(images: Tensor, pictures: Tensor, names: Sequence[str], choices: Sequence[Tensor]) -> Tensor:
+    """PixMix's mixes, picture by picture: float32 (N, 3, H, W) in [0, 1]; only where `take_powers` gave the powers.
+
+    Args:
+        images: uint8 (N, 3, H, W) on the processor, with two rows and two columns at least.
+        pictures: uint8 (N, 3, H, W), the mixing pictures.
+        names: of the operations, in the order in which they are numbered.
+        choices: rounds, is_copy and operation as in `pixmix_ray.methods.pixmix.Draws`, two float64 numbers for each
+            slot as `compiled_parameters` has them, and is_product, a and b.
+    """
+    compiled = _loaded()
+    assert compiled is not None
+    count, _, height, width = images.shape
+    tensors = [tensor.contiguous() for tensor in (images, pictures, *choices)]  # kept while the code runs
+    k, num_threads = choices[-1].shape[1], torch.get_num_threads()
+    copies = torch.empty(num_threads, 1 + k, images[:1].numel(), dtype=torch.uint8)
+    made = torch.empty(images.shape)
+    operations = [ctypes.cast(getattr(compiled, name), ctypes.c_void_p).value for name in names]
+    addresses = [_address(tensor) for tensor in tensors]
+    sizes = (k, ctypes.c_int64(count), height, width, num_threads)
+    table = (ctypes.c_void_p * len(names))(*operations)
+    compiled.mix(*addresses[:2], table, *addresses[2:], *sizes, _address(copies), _address(made))
+    return made
 
 
 def _for(tensor: Tensor) -> ctypes.CDLL | None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -120,6 +121,77 @@ def test_a_method_makes_the_same_pictures_with_any_number_of_threads(
         assert torch.equal(method.augment(images, pictures, _generator()), fast)
     finally:
         torch.set_num_threads(before)
+
+
+def _has_powers(images: Tensor) -> None:
+    if not blending.has_compiled_powers(images):
+        pytest.skip("this processor, or this build of torch, has not the powers that products need")
+
+
+@compiled
+@pytest.mark.parametrize(
+    "method",
+    [
+        PixMix(k=0),
+        PixMix(k=1, operations="nine"),
+        PixMix(k=2, partner="pictures"),
+        PixMix(k=3, severity=10, beta=0.5),
+        PixMix(k=4, operations="nine", partner="augmented"),
+        PixMix(k=9),
+    ],
+)
+@pytest.mark.parametrize(("height", "width"), [(8, 8), (32, 32), (33, 17), (1, 5)])
+def test_pixmix_picture_by_picture_is_pixmix_in_groups(
+    method: PixMix, height: int, width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, pictures = _pictures(60, height, width), _pictures(60, height, width, seed=5)
+    _has_powers(images)
+    fast, plain = _both_ways(monkeypatch, lambda: method.augment(images, pictures, _generator()))
+    assert fast.isfinite().all()
+    assert torch.equal(fast, plain)
+
+
+@compiled
+def test_large_pictures_and_empty_batches_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    images, pictures = _pictures(8, 224, 224), _pictures(8, 224, 224, seed=5)
+    _has_powers(images)
+    method = PixMix(beta=4, severity=1)
+    for some in (images, images[:0]):
+        fast, plain = _both_ways(monkeypatch, lambda s=some: method.augment(s, pictures[: len(s)], _generator()))  # type: ignore[misc]
+        assert torch.equal(fast, plain)
+
+
+@compiled
+@pytest.mark.parametrize(
+    "functions",
+    [
+        pytest.param(("vmsLog2", "no_such_function"), id="missing"),
+        pytest.param(("vmsLog10", "Sleef_exp2f8_u10"), id="another logarithm"),
+        pytest.param(("vmsLog2", "Sleef_expf8_u10"), id="another power"),
+    ],
+)
+def test_powers_that_are_not_torchs_are_not_used(functions: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    images, pictures = _pictures(40, 8, 8), _pictures(40, 8, 8, seed=5)
+    _has_powers(images)
+    expected = PixMix().augment(images, pictures, _generator())
+    monkeypatch.setattr(native, "POWERS", functions)
+    blending._has_powers_of_torch.cache_clear()
+    try:
+        assert not blending.has_compiled_powers(images)
+        assert torch.equal(PixMix().augment(images, pictures, _generator()), expected)
+    finally:
+        monkeypatch.undo()
+        blending._has_powers_of_torch.cache_clear()
+
+
+def test_a_power_is_the_same_wherever_it_stands() -> None:
+    values = torch.rand(10_007, generator=_generator()) * 40 - 30
+    expected, parts = values.clone(), [part.clone() for part in torch.split(values, 37)]
+    blending._exp2_(expected)
+    for part in parts:
+        blending._exp2_(part)
+    assert torch.equal(torch.cat(parts), expected)
+    torch.testing.assert_close(expected, torch.from_numpy(np.exp2(values.numpy())), rtol=1e-6, atol=0)
 
 
 def _loaded_afresh(monkeypatch: pytest.MonkeyPatch, cache: Path) -> bool:
