@@ -56,7 +56,7 @@ def test_mlflow_and_weights_and_biases_have_a_run_of_the_trials_name_where_they_
     pytest.importorskip("mlflow")
     pytest.importorskip("wandb")
     database = experiment.parent / "mlflow.db"
-    tracking = f"{{mlflow: {{tracking_uri: 'sqlite:///{database}'}}, wandb: {{}}}}"
+    tracking = f"{{mlflow: {{tracking_uri: 'sqlite:///{database}'}}, wandb: {{offline: true}}}}"
     plan = make_plan(read_sweep(experiment, [f"tracking={tracking}"]))
     (trial,) = plan.trials
     assert run_plan(plan, Notes()) == []
