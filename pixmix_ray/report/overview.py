@@ -72,7 +72,7 @@ def _price(plan: Plan) -> str:
 
 
 def status_table(status: Status) -> Table:
-    """A row a trial: how far it is and how many of its cells are measured; of very many only those that are not done."""
+    """A row a trial: how far it is, how many of its cells are measured; of very many only those that are not done."""
     table = Table()
     table.add_column("trial", no_wrap=True)
     table.add_column("training")
