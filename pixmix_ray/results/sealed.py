@@ -12,7 +12,7 @@ import hashlib
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -78,8 +78,8 @@ def unseal(content: bytes, schema: pa.Schema | None = None) -> Unsealed:
     """
     is_checked = _is_checked(content)
     try:
-        texts = [field.name for field in schema or () if pa.types.is_dictionary(field.type)]
-        file = pq.ParquetFile(pa.BufferReader(content), read_dictionary=texts)  # not made of texts afterwards
+        # not made of texts afterwards
+        file = pq.ParquetFile(pa.BufferReader(content), read_dictionary=_dictionaries(schema))
         metadata = file.metadata.metadata or {}
         if not is_checked and set(metadata) - OTHERS:  # the bytes that mark the place of the digest have changed
             raise DamagedError("its digest is gone")
@@ -87,6 +87,12 @@ def unseal(content: bytes, schema: pa.Schema | None = None) -> Unsealed:
         raise _unreadable(error) from None
     ours = {key.decode(): text.decode() for key, text in metadata.items() if key not in OTHERS}
     return Unsealed(metadata=ours, file=file, schema=schema)
+
+
+@lru_cache(maxsize=8)
+def _dictionaries(schema: pa.Schema | None) -> tuple[str, ...]:
+    """The columns that are wanted as dictionaries."""
+    return tuple(field.name for field in schema or () if pa.types.is_dictionary(field.type))
 
 
 def _unreadable(error: Exception) -> DamagedError:
