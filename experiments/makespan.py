@@ -31,7 +31,7 @@ from pixmix_ray.results.usage import last_usage
 from pixmix_ray.seeding import rng
 from pixmix_ray.sweep import Share, read_sweep
 from pixmix_ray.trial import BenchmarkRun, Trial
-from pixmix_ray.work import Progress, Work
+from pixmix_ray.work import Measure, Progress, Work
 
 EPOCHS = 3
 CELL_SECONDS = {"clean": 0.5, "anomalies": 1.0, "corruptions_bar": 4.0, "adversaries": 8.0}
@@ -60,10 +60,14 @@ def sleep_through(trial: Trial, store: Store, device: torch.device) -> Iterator[
     store.write_json(trial_file(trial.id, "done.json"), {"slept": trial_seconds(trial)})
 
 
-def sleep_on(trial: Trial, run: BenchmarkRun, store: Store, device: torch.device, code: str) -> None:
-    """In place of an evaluation."""
-    time.sleep(cell_seconds(trial, run))
-    store.write(cell_file(trial.id, run.key), b"slept")
+def sleep_on(trial: Trial, store: Store, device: torch.device, code: str) -> Measure:
+    """In place of evaluations."""
+
+    def measure(run: BenchmarkRun) -> None:
+        time.sleep(cell_seconds(trial, run))
+        store.write(cell_file(trial.id, run.key), b"slept")
+
+    return measure
 
 
 def main() -> None:

@@ -6,6 +6,7 @@ them as entry points (group `pixmix_ray.methods` and so on), or an experiment fi
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from inspect import isabstract
@@ -76,7 +77,11 @@ class Part(Generic[T]):
 
     def identity(self) -> dict[str, Any]:
         """Name and the settings that change an outcome, as JSON values."""
-        return {"name": self.name, **self.settings.identity()}
+        return {"name": self.name, **self._identity}
+
+    @cached_property
+    def _identity(self) -> dict[str, Any]:
+        return self.settings.identity()  # once, for all the trials that have this part
 
     def dump(self) -> dict[str, Any]:
         """Name and all settings, as JSON values that `Table.read` takes back."""

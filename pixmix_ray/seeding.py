@@ -32,6 +32,17 @@ def torch_generator(seed: int, *purpose: Purpose, device: torch.device | str = "
     return torch.Generator(device=device).manual_seed(stream_key(seed, *purpose) % 2**63)
 
 
+def seed_globally(seed: int, *purpose: Purpose, device: torch.device | str = "cpu") -> None:
+    """Seed torch's global generators of the CPU and of `device`, for code that can draw from no other.
+
+    Not by torch.manual_seed: that keeps, for each kind of device that was not used yet, a stack trace for later.
+    """
+    key = stream_key(seed, *purpose) % 2**63
+    torch.default_generator.manual_seed(key)
+    if torch.device(device).type == "cuda":
+        torch.cuda.manual_seed(key)
+
+
 def uniforms(seed: int, *purpose: Purpose, indices: ArrayLike, count: int) -> NDArray[np.float64]:
     """Uniform numbers in the open interval (0, 1), `count` for each picture index.
 

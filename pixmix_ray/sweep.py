@@ -169,7 +169,7 @@ class Sweep(Settings):
         versions: dict[int, str] = {}
         found: dict[str, Trial] = {}
         for method in itertools.chain.from_iterable(self._grid(method) for method in self.methods):
-            method_version = method.settings.version()
+            method_version, recipe = method.settings.version(), self._recipe(method.settings)
             for pictures in self.mixing_set if method.settings.needs_pictures else (None,):
                 if pictures is not None and id(pictures) not in versions:
                     versions[id(pictures)] = pictures.settings.version()
@@ -182,7 +182,7 @@ class Sweep(Settings):
                         method_version=method_version,
                         mixing_set=pictures,
                         pictures_version="" if pictures is None else versions[id(pictures)],
-                        training=self._recipe(method.settings),
+                        training=recipe,
                         seed=seed,
                     )
                     found.setdefault(trial.id, trial)

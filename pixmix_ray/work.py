@@ -32,7 +32,7 @@ from pixmix_ray.results.predictions import predictions_table
 from pixmix_ray.results.provenance import code_version, hardware, library_versions
 from pixmix_ray.results.schema import MEASUREMENTS, columns_of
 from pixmix_ray.results.store import Store, cell_failure_file, cell_file, predictions_file, trial_file
-from pixmix_ray.seeding import stream_key
+from pixmix_ray.seeding import seed_globally
 from pixmix_ray.training import TrainingData, train
 from pixmix_ray.trial import BenchmarkRun, Trial
 
@@ -108,7 +108,7 @@ def fresh_network(trial: Trial, num_classes: int) -> nn.Module:
     """The trial's network with the weights that its seed names, on the CPU."""
     # the initialisers of torch draw from the global generator only: seed it for this call and give it back as it was
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(stream_key(trial.seed, "weights") % 2**63)
+        seed_globally(trial.seed, "weights")
         return trial.model.settings.build(num_classes)
 
 
@@ -247,14 +247,18 @@ def free_memory(device: torch.device) -> None:
         torch.cuda.empty_cache()
 
 
-def evaluate_trial(trial: Trial, run: BenchmarkRun, store: Store, device: torch.device, code: str) -> None:
-    """Evaluate the checkpoint of a trial that is done, as `evaluate_cell`.
+Measure = Callable[[BenchmarkRun], object]
+"""Measures one cell of a checkpoint that was opened; what it returns is of no account, what it writes is."""
+
+
+def open_trial(trial: Trial, store: Store, device: torch.device, code: str) -> Measure:
+    """Read the checkpoint of a trial that is done; the result evaluates it on a benchmark, as `evaluate_cell`.
 
     Raises:
-        CheckpointError: the checkpoint is missing, damaged, or does not fit the model.
-        WorkError: the network's output is not finite.
+        DamagedError: the checkpoint is missing, or its bytes are not those that were written.
     """
-    evaluate_cell(trained(trial, store), run, store, device, code)
+    checkpoint = trained(trial, store)
+    return lambda run: evaluate_cell(checkpoint, run, store, device, code)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -263,11 +267,11 @@ class Work:
 
     Attributes:
         train: as `train_trial`.
-        evaluate: as `evaluate_trial`.
+        evaluate: as `open_trial`.
     """
 
     train: Callable[[Trial, Store, torch.device], Iterator[Progress]] = train_trial
-    evaluate: Callable[[Trial, BenchmarkRun, Store, torch.device, str], None] = evaluate_trial
+    evaluate: Callable[[Trial, Store, torch.device, str], Measure] = open_trial
 
 
 def evaluate_here(

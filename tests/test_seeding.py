@@ -72,3 +72,11 @@ def test_generators_repeat_themselves_and_leave_the_global_ones_alone() -> None:
     assert torch.equal(*draws)
     assert not torch.equal(draws[0], torch.rand(3, generator=seeding.torch_generator(5, "boxes")))
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_global_seeding_draws_the_numbers_of_torchs_own() -> None:
+    with torch.random.fork_rng(devices=[]):
+        seeding.seed_globally(3, "weights")
+        ours = torch.rand(5)
+        torch.manual_seed(seeding.stream_key(3, "weights") % 2**63)
+        assert torch.equal(ours, torch.rand(5))

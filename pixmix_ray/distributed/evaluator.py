@@ -1,7 +1,12 @@
-"""Evaluation half: one Ray task evaluates one checkpoint on one benchmark."""
+"""Evaluation half: one Ray task evaluates one checkpoint, on one benchmark or on several that take no time to speak of.
+
+Each cell is written, answered for, recorded and tried again by itself; a task with several only reads the checkpoint
+once. They are measured in turn, so a worker that dies takes no more with it than the cell that it was at.
+"""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,12 +17,14 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from pixmix_ray.checkpoints import set_aside
 from pixmix_ray.distributed.retries import Cause, Problem
 from pixmix_ray.distributed.session import node_beside
+from pixmix_ray.errors import DamagedError
 from pixmix_ray.plugins import BENCHMARKS
 from pixmix_ray.results.plan import Cell
+from pixmix_ray.results.schema import MEASUREMENTS
 from pixmix_ray.results.store import Store, cell_file
 from pixmix_ray.sweep import Share
 from pixmix_ray.trial import BenchmarkRun, Trial
-from pixmix_ray.work import Work, free_memory
+from pixmix_ray.work import Measure, Work, free_memory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,22 +57,27 @@ class Terms:
     work: Work
 
 
-def submit(cell: Cell, terms: Terms, near: str | None = None, avoid: str | None = None) -> "ray.ObjectRef[Evaluated]":
-    """Start the evaluation of a cell: on the node `near`, which holds its checkpoint in its caches, if that has room.
+Answers = Sequence[Evaluated]
+"""How the cells of a task ended, in their order. Where there are fewer than cells, the others were not begun."""
+
+
+def submit(
+    cells: Sequence[Cell], terms: Terms, near: str | None = None, avoid: str | None = None
+) -> "ray.ObjectRef[Answers]":
+    """Start the evaluation of cells of one checkpoint: on the node `near`, that has it in its caches, if it has room.
 
     After a failure that asks for another node than `avoid`, there, if there is another. Ray does not retry it, not even
     where its worker died: the driver does, by the one table of retries.
     """
     share, store = terms.share, terms.store
     node = node_beside(avoid, share) or near
-    # without spilling the cell would wait for that node while others are idle
+    # without spilling the task would wait for that node while others are idle
     place = "DEFAULT" if node is None else NodeAffinitySchedulingStrategy(node, soft=True, _spill_on_unavailable=True)
     task = _evaluate.options(num_cpus=share.cpus, num_gpus=share.gpus, max_retries=0, scheduling_strategy=place)
     job = {
         "work": terms.work,
-        "trial": cell.trial.dump(),
-        "benchmark": cell.run.benchmark.dump(),
-        "version": cell.run.version,
+        "trial": cells[0].trial.dump(),
+        "benchmarks": [(cell.run.benchmark.dump(), cell.run.version) for cell in cells],
         "results": store.uri,
         "code_version": terms.code_version,
         "cpus": share.cpus,
@@ -86,21 +98,47 @@ def _import_all() -> bool:
 
 
 @ray.remote
-def _evaluate(job: Mapping[str, Any]) -> Evaluated:
-    started = time.perf_counter()
+def _evaluate(job: Mapping[str, Any]) -> Answers:
     torch.set_num_threads(max(1, round(job["cpus"])))
     store = Store(job["results"])
     device = torch.device("cuda" if job["gpus"] > 0 else "cpu")
-    problem = None
-    try:
-        trial = Trial.load(job["trial"])
-        run = BenchmarkRun(benchmark=BENCHMARKS.read(job["benchmark"]), version=job["version"])
-        if not store.files(cell_file(trial.id, run.key)):  # else an attempt whose worker died after its last write
-            job["work"].evaluate(trial, run, store, device, job["code_version"])
-    except Exception as error:  # the task's outermost frame: returned to the driver, which records it
-        problem = Problem.of(error)
-        if problem.cause is Cause.DAMAGED:
-            set_aside(trial, store)
-    if problem is not None:
-        free_memory(device)  # after the error and all that its frames held
-    return Evaluated(seconds=time.perf_counter() - started, problem=problem)
+    measure: Measure | None = None
+    answers: list[Evaluated] = []
+    for benchmark, version in job["benchmarks"]:
+        started = time.perf_counter()
+        problem = None
+        try:
+            if measure is None:
+                trial = Trial.load(job["trial"])
+                measure = job["work"].evaluate(trial, store, device, job["code_version"])
+            measure(BenchmarkRun(benchmark=BENCHMARKS.read(benchmark), version=version))
+        except Exception as error:  # the task's outermost frame: returned to the driver, which records it
+            problem = Problem.of(error)
+            if problem.cause is Cause.DAMAGED:
+                set_aside(trial, store)
+        if problem is not None:
+            free_memory(device)  # after the error and all that its frames held
+        answers.append(Evaluated(seconds=time.perf_counter() - started, problem=problem))
+        if measure is None:
+            break  # without its checkpoint no other cell can be measured either
+    return answers
+
+
+def answers_of_the_dead(cells: Sequence[Cell], store: Store, problem: Problem) -> Answers:
+    """What the files say of the cells of a task whose worker died: some are done, and at the next one it died."""
+    answers: list[Evaluated] = []
+    for cell in cells:
+        seconds = _seconds_written(cell, store)
+        answers.append(Evaluated(seconds=seconds or 0.0, problem=problem if seconds is None else None))
+        if seconds is None:
+            break
+    return answers
+
+
+def _seconds_written(cell: Cell, store: Store) -> float | None:
+    """How long a cell took, if its file is there."""
+    with suppress(DamagedError):
+        table = store.read_table(cell_file(cell.trial.id, cell.run.key), MEASUREMENTS)
+        if table is not None and len(table):
+            return float(table["seconds"][0].as_py())
+    return None

@@ -2,11 +2,15 @@
 
 import heapq
 import itertools
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable
+from statistics import median
 
 from pixmix_ray.results.plan import Cell, Prices
 from pixmix_ray.trial import Trial
 
+TOGETHER_SECONDS = 1.0  # at most, for cells that share a task: it ends soon enough for whatever waits behind it
+MEASURED = 9  # cells of each benchmark
 PICTURES = 10_000  # of a test set, where a benchmark has no limit: only ratios matter
 
 
@@ -16,15 +20,20 @@ class LongestFirst:
     def __init__(self, seconds: Callable[[Cell], float]) -> None:
         """An empty queue; `seconds` says how long a cell is expected to take, in any unit."""
         self._seconds = seconds
-        self._heap: list[tuple[float, int, Cell]] = []
+        self._heap: list[tuple[float, int, Cell]] = []  # with cells that were taken out of turn
+        self._of_trial: dict[str, dict[int, Cell]] = {}  # all that wait, by the numbers that they have in the heap
         self._count = itertools.count()
+        self._waiting = 0
 
     def __len__(self) -> int:
-        return len(self._heap)
+        return self._waiting
 
     def append(self, cell: Cell) -> None:
         """Let a cell wait."""
-        heapq.heappush(self._heap, (-self._seconds(cell), next(self._count), cell))
+        number = next(self._count)
+        heapq.heappush(self._heap, (-self._seconds(cell), number, cell))
+        self._of_trial.setdefault(cell.trial.id, {})[number] = cell
+        self._waiting += 1
 
     def extend(self, cells: Iterable[Cell]) -> None:
         """Let several wait."""
@@ -33,14 +42,58 @@ class LongestFirst:
 
     def popleft(self) -> Cell:
         """Take the longest."""
-        return heapq.heappop(self._heap)[2]
+        while True:
+            _, number, cell = heapq.heappop(self._heap)
+            if number in self._of_trial.get(cell.trial.id, ()):
+                return self._take(cell.trial.id, number)
+
+    def take_together(self, seconds: Callable[[Cell], float | None], at_most: int) -> list[Cell]:
+        """Take the longest, and with it others of its trial, as long as all together are known to be short.
+
+        Args:
+            seconds: that a cell takes; None where that is not known.
+            at_most: so many.
+        """
+        taken = [self.popleft()]
+        total, trial_id = seconds(taken[0]), taken[0].trial.id
+        for number, cell in list(self._of_trial.get(trial_id, {}).items()):
+            if total is None or len(taken) >= at_most:
+                break
+            more = seconds(cell)
+            if more is not None and total + more <= TOGETHER_SECONDS:
+                taken.append(self._take(trial_id, number))
+                total += more
+        return taken
 
     def take_those_of(self, trial: Trial) -> list[Cell]:
         """Take all cells of a trial."""
-        taken = [entry for entry in self._heap if entry[2].trial is trial]
-        self._heap = [entry for entry in self._heap if entry[2].trial is not trial]
-        heapq.heapify(self._heap)
-        return [cell for _, _, cell in sorted(taken, key=lambda entry: entry[:2])]
+        return [self._take(trial.id, number) for number in list(self._of_trial.get(trial.id, ()))]
+
+    def _take(self, trial_id: str, number: int) -> Cell:
+        others = self._of_trial[trial_id]
+        cell = others.pop(number)
+        if not others:
+            del self._of_trial[trial_id]
+        self._waiting -= 1
+        return cell
+
+
+class CellSeconds:
+    """How long a cell takes: what this run has measured of its benchmark, before that what is known from others."""
+
+    def __init__(self, prices: Prices) -> None:
+        """Nothing is measured yet."""
+        self._prices = prices
+        self._measured: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=MEASURED))
+
+    def add(self, cell: Cell, seconds: float) -> None:
+        """A cell took so long."""
+        self._measured[cell.run.key].append(seconds)
+
+    def known(self, cell: Cell) -> float | None:
+        """The median of the newest; not the mean, as the first cell of each worker pays for its imports."""
+        measured = self._measured.get(cell.run.key)
+        return median(measured) if measured else self._prices.cell(cell)
 
 
 def longest_trials_first(trials: Iterable[Trial], prices: Prices) -> list[Trial]:

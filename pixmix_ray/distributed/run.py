@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Sequence
+import time
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,10 +13,10 @@ import ray
 
 from pixmix_ray.distributed import evaluator, trainer
 from pixmix_ray.distributed.accounting import Account
-from pixmix_ray.distributed.evaluator import Evaluated, submit, warm_up
+from pixmix_ray.distributed.evaluator import Answers, Evaluated, answers_of_the_dead, submit, warm_up
 from pixmix_ray.distributed.halving import scheduler
 from pixmix_ray.distributed.loggers import loggers
-from pixmix_ray.distributed.order import LongestFirst, expected_cell_seconds, longest_trials_first
+from pixmix_ray.distributed.order import CellSeconds, LongestFirst, expected_cell_seconds, longest_trials_first
 from pixmix_ray.distributed.reserve import forecast
 from pixmix_ray.distributed.retries import Cause, Problem, Tries
 from pixmix_ray.distributed.session import how_many_fit, node_resources
@@ -32,6 +32,7 @@ from pixmix_ray.work import Progress, Work
 
 log = logging.getLogger(__name__)
 POLL_SECONDS = 0.2
+MOST_TOGETHER = 12  # cells in a task: with more, what a task costs is a small part of what they cost themselves
 STOP_SECONDS = 9.0  # Tune waits up to 5 for its actors, then kills them
 
 
@@ -122,9 +123,11 @@ class _Run:
         self.waiting = LongestFirst(expected_cell_seconds(plan.cells_to_run(), known))
         self.waiting.extend(cell for cell in plan.cells_to_run() if cell.trial.id not in training)
         self.node_of: dict[str, str] = {}  # where a trial ran: its node has the data and the checkpoint in its caches
-        self.in_flight: dict[ray.ObjectRef[Evaluated], Cell] = {}
+        self.cell_seconds = CellSeconds(known)
+        self.in_flight: dict[ray.ObjectRef[Answers], list[Cell]] = {}
         self.stop = threading.Event()
         self.failures: list[Failure] = []
+        self.looked = float("-inf")
         self.is_warm = False
         self.breakdown = "Ray Tune stopped before the trial ended"
         self.tries = Tries()
@@ -137,13 +140,12 @@ class _Run:
         try:
             while training.is_alive() or not self.events.empty() or self.waiting or self.in_flight or self.again:
                 lease.check()
-                self._look_at_nodes()
+                self._look_around()
                 self._take_events()
                 if not training.is_alive() and (trials := self._trials_again()):
                     training = self._start_training(trials)
                 self._submit()
                 self._collect()
-                self.watcher.tick()
         finally:  # also when interrupted: Tune must be done with Ray before the session ends
             self.stop.set()
             training.join(STOP_SECONDS)
@@ -165,13 +167,19 @@ class _Run:
         except Exception as error:  # the thread's outermost frame: told to the trials that it leaves behind
             self.breakdown = reason(error)
 
-    def _look_at_nodes(self) -> None:
+    def _look_around(self) -> None:
+        """What need not be done for each of many short cells."""
+        now = time.monotonic()
+        if now - self.looked < POLL_SECONDS:
+            return
+        self.looked = now
         self.nodes = node_resources()
         self.account.tick(self.nodes)
+        self.watcher.tick()
 
     def _trials_again(self) -> list[Trial]:
         """The trials to be tried once more, but for those with a cell that is still being evaluated."""
-        busy = {cell.trial.id for cell in self.in_flight.values()}
+        busy = {cells[0].trial.id for cells in self.in_flight.values()}
         return [self.again.pop(trial_id) for trial_id in set(self.again) - busy]
 
     def _take_events(self) -> None:
@@ -272,30 +280,42 @@ class _Run:
         fitting = how_many_fit(self.nodes, self.plan.sweep.resources.evaluation)
         bound = fitting + max(2, fitting // 2)
         while self.waiting and len(self.in_flight) < bound:
-            cell = self.waiting.popleft()
-            near, avoid = self.node_of.get(cell.trial.id), self.avoid.get(_name(cell))
-            reference = submit(cell, self.evaluation, near, avoid)
-            self.in_flight[reference] = cell
-            if not self.tries.failed(_name(cell)):
-                self.watcher.cell_started(cell)
+            # several in a task only where there are so many that none of the other slots goes without
+            cells = self.waiting.take_together(self._known_seconds, min(MOST_TOGETHER, len(self.waiting) // fitting))
+            near, avoid = self.node_of.get(cells[0].trial.id), self.avoid.get(_name(cells[0]))
+            self.in_flight[submit(cells, self.evaluation, near, avoid)] = cells
+            for cell in cells:
+                if not self.tries.failed(_name(cell)):
+                    self.watcher.cell_started(cell)
+
+    def _known_seconds(self, cell: Cell) -> float | None:
+        """How long a cell takes; not known of one that has failed, so that it is tried again alone."""
+        return None if self.tries.failed(_name(cell)) else self.cell_seconds.known(cell)
 
     def _collect(self) -> None:
-        finished: Sequence[ray.ObjectRef[Evaluated]] = []
-        if self.in_flight:
-            finished, _ = ray.wait(list(self.in_flight), num_returns=len(self.in_flight), timeout=POLL_SECONDS)
-        else:
+        if not self.in_flight:
             threading.Event().wait(POLL_SECONDS)
+            return
+        references = list(self.in_flight)
+        ray.wait(references, timeout=POLL_SECONDS)  # for one, then all that are there
+        finished, _ = ray.wait(references, num_returns=len(references), timeout=0)
         for reference in finished:
-            cell = self.in_flight.pop(reference)
+            cells = self.in_flight.pop(reference)
             try:
-                result = ray.get(reference)
+                answers = ray.get(reference)
             except ray.exceptions.RayError as error:  # its worker or node died
-                result = Evaluated(seconds=0, problem=Problem.of_death(error))
-            self.account.cell_ended(cell, result.seconds, has_failed=result.problem is not None)
-            if result.problem is None:
-                self.watcher.cell_done(cell, result.seconds)
-            else:
-                self._cell_problem(cell, result.problem)
+                answers = answers_of_the_dead(cells, self.plan.store, Problem.of_death(error))
+            self.waiting.extend(cells[len(answers) :])
+            for cell, answer in zip(cells, answers, strict=False):
+                self._cell_ended(cell, answer)
+
+    def _cell_ended(self, cell: Cell, answer: Evaluated) -> None:
+        self.account.cell_ended(cell, answer.seconds, has_failed=answer.problem is not None)
+        if answer.problem is None:
+            self.cell_seconds.add(cell, answer.seconds)
+            self.watcher.cell_done(cell, answer.seconds)
+        else:
+            self._cell_problem(cell, answer.problem)
 
     def _cell_problem(self, cell: Cell, problem: Problem) -> None:
         path = cell_failure_file(cell.trial.id, cell.run.key)

@@ -1,8 +1,9 @@
 """What there is and what is to do: plans, results folders, tables of parts, and the rows of one evaluation."""
 
+import itertools
 from collections import Counter
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Collection, Iterable
+from typing import Any, TypeVar
 
 from rich.table import Table
 from rich.text import Text
@@ -15,23 +16,35 @@ from pixmix_ray.results import Plan, estimate
 from pixmix_ray.results.plan import State
 from pixmix_ray.results.status import Status
 
+T = TypeVar("T")
+MOST_ROWS = 1000  # of a table of trials: a row costs a millisecond, and nobody reads ten thousand
 LEFT_OUT: dict[State, str] = {"failed": "failed", "stopped": "not to be measured"}
 
 
 def plan_table(plan: Plan) -> Table:
-    """A row a trial: its state, and how many of its cells are done."""
+    """A row a trial: its state, and how many of its cells are done; of very many only those with something to do."""
     table = Table()
     for header in ("trial", "id", "epochs", "training", "cells done"):
         table.add_column(header, no_wrap=True)
     cells_of: dict[str, list[str]] = {trial.id: [] for trial in plan.trials}
     for cell, state in plan.cells.items():
         cells_of[cell.trial.id].append(state)
-    for trial, state in plan.trials.items():
-        cells = cells_of[trial.id]
+    shown = _few(plan.trials, table, lambda trial: set(cells_of[trial.id]) == {"done"})
+    for trial in shown:
+        state, cells = plan.trials[trial], cells_of[trial.id]
         rest = "".join(f", {cells.count(of)} {word}" for of, word in LEFT_OUT.items() if of in cells)
         done = f"{cells.count('done')} of {len(cells)}{rest}"
         table.add_row(Text(trial.label), Text(trial.id), str(trial.training.epochs), state, done)
     return table
+
+
+def _few(trials: Collection[T], table: Table, is_done: Callable[[T], bool]) -> Iterable[T]:
+    """The trials to show; of more than `MOST_ROWS` the first that are not done, and the table says how many others."""
+    if len(trials) <= MOST_ROWS:
+        return trials
+    shown = list(itertools.islice((trial for trial in trials if not is_done(trial)), MOST_ROWS))
+    table.caption = f"and {len(trials) - len(shown)} more{'' if len(shown) == MOST_ROWS else ', which are done'}"
+    return shown
 
 
 def counts_line(plan: Plan) -> str:
@@ -59,13 +72,13 @@ def _price(plan: Plan) -> str:
 
 
 def status_table(status: Status) -> Table:
-    """A row a trial: how far it is and how many of its cells are measured."""
+    """A row a trial: how far it is, how many of its cells are measured; of very many only those that are not done."""
     table = Table()
     table.add_column("trial", no_wrap=True)
     table.add_column("training")
     table.add_column("cells done", justify="right")
     table.add_column("cells failed", justify="right")
-    for trial in status.trials:
+    for trial in _few(status.trials, table, lambda trial: trial.state == "done" and not trial.cells_failed):
         table.add_row(trial.trial_id, trial.state, str(trial.cells_done), str(trial.cells_failed))
     return table
 

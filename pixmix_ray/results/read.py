@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from pixmix_ray.errors import ResultsError
 from pixmix_ray.results.cells import read_rows
+from pixmix_ray.results.segments import by_column
 from pixmix_ray.results.store import Store
 
 REPEATED = (
@@ -51,8 +52,10 @@ def read_cells(store: Store, cells: Iterable[str]) -> pd.DataFrame:
 
 
 def _frame(rows: pa.Table) -> pd.DataFrame:
-    for number, field in enumerate(rows.schema):
-        if pa.types.is_dictionary(field.type) and field.name not in REPEATED:
-            rows = rows.set_column(number, field.name, rows[field.name].cast(pa.string()))
+    columns = {field.name for field in rows.schema if pa.types.is_dictionary(field.type)}
+    texts = [name for name in rows.column_names if name in columns - set(REPEATED)]
+    cast = by_column(rows.select(texts), lambda column: column.cast(pa.string()))
+    for name in texts:
+        rows = rows.set_column(rows.schema.get_field_index(name), name, cast[name])
     frame: pd.DataFrame = rows.to_pandas()
     return frame

@@ -63,47 +63,62 @@ def list_makespan(
     >>> list_makespan(two, [Share(cpus=2)], Resources())
     4.0
     """
-    free = [_Free(cpus=node.cpus, gpus=node.gpus) for node in nodes]
-    waiting = sorted((trial for trial in trials if trial.seconds > 0), key=lambda trial: trial.seconds)
-    cells = [-cell for trial in trials if trial.seconds <= 0 for cell in trial.cells]
-    heapq.heapify(cells)
-    running: list[tuple[float, int, int, TrialTime | None]] = []  # end, tie breaker, node, the trial or a cell
-    ties = itertools.count()
-    training, now = 0, 0.0
-
-    def start_trial() -> bool:
-        nonlocal training
-        if not waiting or (at_once is not None and training >= at_once):
-            return False
-        node = _fitting_node(free, resources.trial)
-        if node is None:
-            return False
-        trial = waiting.pop()
-        training += 1
-        free[node].take(resources.trial)
-        heapq.heappush(running, (now + trial.seconds, next(ties), node, trial))
-        return True
-
-    def start_cell() -> bool:
-        node = _fitting_node(free, resources.evaluation) if cells else None
-        if node is None:
-            return False
-        free[node].take(resources.evaluation)
-        heapq.heappush(running, (now - heapq.heappop(cells), next(ties), node, None))
-        return True
-
-    starts = (start_trial, start_cell) if first == "trials" else (start_cell, start_trial)
+    schedule = _Schedule(trials, nodes, resources, at_once)
+    starts = (schedule.start_trial, schedule.start_cell)
     while True:
-        while any(start() for start in starts):
+        while any(start() for start in (starts if first == "trials" else reversed(starts))):
             pass
-        if not running:
-            return float("inf") if waiting or cells else now
-        now, _, node, ended = heapq.heappop(running)
-        free[node].take(resources.evaluation if ended is None else resources.trial, times=-1)
+        if not schedule.running:
+            return float("inf") if schedule.waiting or schedule.cells else schedule.now
+        schedule.end_next()
+
+
+class _Schedule:
+    """What waits, what runs and what is free at one moment of a list schedule."""
+
+    def __init__(
+        self, trials: Sequence[TrialTime], nodes: Sequence[Share], resources: Resources, at_once: int | None
+    ) -> None:
+        self.free = [_Free(cpus=node.cpus, gpus=node.gpus) for node in nodes]
+        self.resources, self.at_once = resources, at_once
+        self.waiting = sorted((trial for trial in trials if trial.seconds > 0), key=lambda trial: trial.seconds)
+        self.cells = [-cell for trial in trials if trial.seconds <= 0 for cell in trial.cells]
+        heapq.heapify(self.cells)
+        self.running: list[tuple[float, int, int, TrialTime | None]] = []  # end, tie breaker, node, the trial or a cell
+        self.ties = itertools.count()
+        self.training, self.now = 0, 0.0
+
+    def start_trial(self) -> bool:
+        """Start the longest trial, if it fits."""
+        if not self.waiting or (self.at_once is not None and self.training >= self.at_once):
+            return False
+        node = _fitting_node(self.free, self.resources.trial)
+        if node is None:
+            return False
+        trial = self.waiting.pop()
+        self.training += 1
+        self.free[node].take(self.resources.trial)
+        heapq.heappush(self.running, (self.now + trial.seconds, next(self.ties), node, trial))
+        return True
+
+    def start_cell(self) -> bool:
+        """Start the longest cell, if it fits."""
+        node = _fitting_node(self.free, self.resources.evaluation) if self.cells else None
+        if node is None:
+            return False
+        self.free[node].take(self.resources.evaluation)
+        end = self.now - heapq.heappop(self.cells)
+        heapq.heappush(self.running, (end, next(self.ties), node, None))
+        return True
+
+    def end_next(self) -> None:
+        """Go to the moment at which the next trial or cell ends."""
+        self.now, _, node, ended = heapq.heappop(self.running)
+        self.free[node].take(self.resources.evaluation if ended is None else self.resources.trial, times=-1)
         if ended is not None:
-            training -= 1
+            self.training -= 1
             for cell in ended.cells:
-                heapq.heappush(cells, -cell)
+                heapq.heappush(self.cells, -cell)
 
 
 def best_list_makespan(trials: Sequence[TrialTime], nodes: Sequence[Share], resources: Resources) -> float:

@@ -157,6 +157,8 @@ PREDICTIONS: pa.Schema = schema_of(PREDICTION_COLUMNS)
 
 def predictions_schema(extras: Mapping[str, Extra]) -> pa.Schema:
     """`PREDICTIONS`, and after them a column for each of the extras that a benchmark keeps."""
+    if not extras:
+        return PREDICTIONS
     further = [
         Column(
             name=name,

@@ -25,7 +25,7 @@ import uuid
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 from pyarrow import fs
@@ -77,7 +77,7 @@ class Store:
         """
         target = self._place(path)
         if self._is_local:
-            _write_beside_and_rename(Path(target), content)
+            _write_beside_and_rename(target, content)
             return
         try:
             with self._files.open_output_stream(target) as stream:
@@ -228,17 +228,27 @@ class Store:
             ) from None
 
 
-def _write_beside_and_rename(target: Path, content: bytes) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    beside = target.with_name(f"{target.name}.{uuid.uuid4().hex}.part")
+def _write_beside_and_rename(target: str, content: bytes) -> None:
+    beside = f"{target}.{uuid.uuid4().hex}.part"  # a string: a Path costs as much as the system's own part of this
     try:
-        with beside.open("wb") as stream:
+        with _opened(beside) as stream:
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
-        beside.rename(target)
-    finally:
-        beside.unlink(missing_ok=True)
+        os.rename(beside, target)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(beside)
+        raise
+
+
+def _opened(beside: str) -> BinaryIO:
+    """A new file, in a folder that is made if it is not there."""
+    try:
+        return open(beside, "xb")
+    except FileNotFoundError:
+        os.makedirs(os.path.dirname(beside), exist_ok=True)
+        return open(beside, "xb")
 
 
 def trial_file(trial_id: str, name: str) -> str:

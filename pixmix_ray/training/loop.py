@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from pixmix_ray.errors import TrainingDivergedError
 from pixmix_ray.methods import Method, MethodRun, Setup
 from pixmix_ray.mixing_sets import PictureBank
-from pixmix_ray.seeding import rng, stream_key, torch_generator
+from pixmix_ray.seeding import rng, seed_globally, torch_generator
 from pixmix_ray.training.recipe import Recipe, cosine
 
 # augmented in one go: what fits the caches of a CPU; on a GPU so many that the launches of the kernels do not matter
@@ -113,7 +113,7 @@ def _epoch(
     network.train()
     # dropout can only draw from the global generator: seed it for this epoch alone and give it back as it was
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(stream_key(seed, "dropout", number) % 2**63)
+        seed_globally(seed, "dropout", number, device=device)
         run.begin_epoch(network, number)
         for step, (images, labels) in enumerate(_batches(number, run, data, recipe, seed)):
             for group in optimizer.param_groups:

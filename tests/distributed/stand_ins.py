@@ -11,8 +11,8 @@ import ray
 import torch
 
 from pixmix_ray.results.store import Store, cell_file, trial_file
-from pixmix_ray.trial import BenchmarkRun, Trial
-from pixmix_ray.work import Progress, Work
+from pixmix_ray.trial import Trial
+from pixmix_ray.work import Measure, Progress, Work
 
 # the workers cannot import the tests
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # type: ignore[no-untyped-call]  # it has no types
@@ -31,9 +31,9 @@ def train_by_seed(trial: Trial, store: Store, device: torch.device) -> Iterator[
     store.write_json(trial_file(trial.id, "done.json"), {"losses": [loss] * epochs})
 
 
-def evaluate_nothing(trial: Trial, run: BenchmarkRun, store: Store, device: torch.device, code: str) -> None:
-    """A cell without rows."""
-    store.write(cell_file(trial.id, run.key), b"")
+def evaluate_nothing(trial: Trial, store: Store, device: torch.device, code: str) -> Measure:
+    """Cells without rows."""
+    return lambda run: store.write(cell_file(trial.id, run.key), b"")
 
 
 def train_and_tell_where(trial: Trial, store: Store, device: torch.device) -> Iterator[Progress]:
@@ -44,9 +44,9 @@ def train_and_tell_where(trial: Trial, store: Store, device: torch.device) -> It
     store.write_json(trial_file(trial.id, "done.json"), where(started))
 
 
-def evaluate_and_tell_where(trial: Trial, run: BenchmarkRun, store: Store, device: torch.device, code: str) -> None:
-    """A cell, likewise."""
-    store.write(cell_file(trial.id, run.key), json.dumps(where(time.time())).encode())
+def evaluate_and_tell_where(trial: Trial, store: Store, device: torch.device, code: str) -> Measure:
+    """Cells, likewise."""
+    return lambda run: store.write(cell_file(trial.id, run.key), json.dumps(where(time.time())).encode())
 
 
 def where(started: float) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pixmix_ray.distributed.order import LongestFirst, expected_cell_seconds, longest_trials_first
+from pixmix_ray.distributed.order import CellSeconds, LongestFirst, expected_cell_seconds, longest_trials_first
 from pixmix_ray.distributed.reserve import Forecast, forecast
 from pixmix_ray.results.plan import Cell, Plan, Prices, epoch_key, make_plan
 from pixmix_ray.sweep import Share, read_sweep
@@ -90,3 +90,37 @@ def test_the_queue_takes_cells_back(plan: Callable[..., Plan]) -> None:
     first = queue.popleft()
     queue.append(first)
     assert taken(queue) == [cells[1].label, cells[0].label]
+
+
+def test_short_cells_of_one_trial_are_taken_together_and_others_alone(plan: Callable[..., Plan]) -> None:
+    made = plan("seeds=[0, 1]", "benchmarks=[clean, anomalies, adversaries, consistency]")
+    known = priced(made, clean=0.5, anomalies=0.25, adversaries=0.5)
+    queue = LongestFirst(expected_cell_seconds(made.cells, known))
+    queue.extend(made.cells)
+    groups = []
+    while queue:
+        cells = queue.take_together(CellSeconds(known).known, at_most=3)
+        groups.append([cell.label.removeprefix("baseline ") for cell in cells])
+    # consistency has no history, and is expected to take longest; a second holds clean and one of the others
+    assert groups == [
+        ["seed 0 × consistency"],
+        ["seed 1 × consistency"],
+        ["seed 0 × clean", "seed 0 × anomalies"],
+        ["seed 0 × adversaries"],
+        ["seed 1 × clean", "seed 1 × anomalies"],
+        ["seed 1 × adversaries"],
+    ]
+    queue.extend(made.cells)
+    assert len(queue.take_together(lambda cell: 0.1, at_most=3)) == 3
+    assert len(queue.take_together(lambda cell: 0.1, at_most=0)) == 1
+    assert len(queue) == 4
+
+
+def test_what_the_run_itself_measures_counts_before_history(plan: Callable[..., Plan]) -> None:
+    made = plan("benchmarks=[clean, anomalies]")
+    cell, other = made.cells
+    seconds = CellSeconds(priced(made, clean=8))
+    assert (seconds.known(cell), seconds.known(other)) == (8, None)
+    for value in (5.0, 0.2, 0.1):  # the first paid for its worker's imports
+        seconds.add(cell, value)
+    assert (seconds.known(cell), seconds.known(other)) == (0.2, None)

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from pixmix_ray.benchmarks import Measurement
 from pixmix_ray.plugins import TABLES
+from pixmix_ray.report import overview
 from pixmix_ray.report.overview import counts_line, measurements_table, parts_table, plan_table, status_table
 from pixmix_ray.results.plan import Plan, make_plan
 from pixmix_ray.results.schema import MEASUREMENTS
@@ -114,6 +115,18 @@ def test_a_status_shows_how_far_each_trial_is() -> None:
     for part in ("done", "3", "1"):
         assert part in row_with(text, "baseline-0123456789ab")
     assert "epoch 3/10" in row_with(text, "pixmix-0123456789ab")
+
+
+def test_of_very_many_trials_only_those_that_are_not_done_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    def trials(*states: str) -> Status:
+        found = [TrialStatus(trial_id=f"t{i}", state=of, cells_done=1, cells_failed=0) for i, of in enumerate(states)]
+        return Status(uri="", trials=tuple(found), failures=())
+
+    monkeypatch.setattr(overview, "MOST_ROWS", 2)
+    text = shown(status_table(trials("done", "begun", "done")))
+    assert "t1" in text and "t0" not in text and "and 2 more, which are done" in " ".join(text.split())
+    text = shown(status_table(trials("begun", "begun", "begun", "done")))
+    assert "t1" in text and "t2" not in text and "and 2 more" in " ".join(text.split()) and "which" not in text
 
 
 @pytest.mark.parametrize("kind", sorted(TABLES))
