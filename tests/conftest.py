@@ -10,6 +10,8 @@ import torch
 import yaml
 from xdist.scheduler import LoadScopeScheduling
 
+from tests.program import Program
+
 WITH_RAY = ("tests/distributed/", "tests/cluster/", "tests/results/test_s3.py", "tests/test_cli.py")
 
 
@@ -80,6 +82,14 @@ def experiment(tmp_path: Path) -> Path:
     }
     file.write_text(yaml.safe_dump(content))
     return file
+
+
+@pytest.fixture(scope="session")
+def program(_own_cache: None) -> Iterator[Program]:
+    """Starts the program in processes of its own."""
+    started = Program()
+    yield started
+    started.close()
 
 
 @pytest.fixture(scope="session")
