@@ -68,31 +68,21 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, program: Program, ray_
     return sweep.rows()
 
 
-def assert_ended_cleanly(sweep: Sweep, started: Started, *, by: signal.Signals, code: int) -> None:
-    """Ask a running command to end, by Ctrl-C as a terminal sends it; it does within ten seconds, all of it."""
-    below = children(started.pid)
-    assert len(below) > 3
-    asked = time.monotonic()
-    if by is signal.SIGINT:
-        os.killpg(started.pid, by)
-        time.sleep(0.3)
-        os.killpg(started.pid, by)  # somebody is impatient
-    else:
-        os.kill(started.pid, by)
+def assert_ended_cleanly(sweep: Sweep, started: Started, asked: float, code: int) -> None:
+    """It has been asked to end at that time: it does within ten seconds, and says how to go on."""
     assert started.wait() == code, started.stderr
     seconds = time.monotonic() - asked
     assert started.stderr.splitlines()[-1].endswith(GO_ON)
     assert "Traceback" not in started.stderr
     assert seconds < 10, seconds
-    wait_for(lambda: are_gone(below), 10)
     assert not (sweep.results / "lease.json").exists()
 
 
 def test_asked_to_end_it_ends_cleanly_within_ten_seconds_and_a_second_run_is_told_of_the_first(
-    tmp_path: Path, program: Program, undisturbed: pd.DataFrame
+    tmp_path: Path, program: Program, ray_cluster: str, undisturbed: pd.DataFrame
 ) -> None:
-    """The faults: two drivers on the same results; then SIGTERM; then Ctrl-C, twice. A Ray of its own each time."""
-    sweep = Sweep(tmp_path, program, None)
+    """The faults: two drivers on the same results; SIGTERM, as Slurm sends it; Ctrl-C, twice, with a Ray of its own."""
+    sweep, local = Sweep(tmp_path, program, ray_cluster), Sweep(tmp_path, program, None)
     with sweep.held("1-2"):
         first = sweep.start_and_wait_for("1-2")
         before = sweep.done()
@@ -102,8 +92,18 @@ def test_asked_to_end_it_ends_cleanly_within_ten_seconds_and_a_second_run_is_tol
         assert f"process {first.pid} on {os.uname().nodename}, since 20" in second.stderr.splitlines()[-1]
         for command in (["status", sweep.results], ["plan", sweep.file]):  # to look, nobody needs the lease
             assert program.run(*command).returncode == 0
-        assert_ended_cleanly(sweep, first, by=signal.SIGTERM, code=143)
-        assert_ended_cleanly(sweep, sweep.start_and_wait_for("1-2"), by=signal.SIGINT, code=130)
+        os.kill(first.pid, signal.SIGTERM)
+        assert_ended_cleanly(sweep, first, time.monotonic(), 143)
+
+        again = local.start_and_wait_for("1-2")
+        below = children(again.pid)
+        assert len(below) > 3
+        os.killpg(again.pid, signal.SIGINT)  # all of the terminal's group, Ray's processes too
+        asked = time.monotonic()
+        time.sleep(0.3)
+        os.killpg(again.pid, signal.SIGINT)  # somebody is impatient
+        assert_ended_cleanly(sweep, again, asked, 130)
+        wait_for(lambda: are_gone(below), 10)
     sweep.finish()
     sweep.assert_nothing_was_lost(before, ["1-2", "1-2"], undisturbed)
 
