@@ -190,8 +190,8 @@ def test_plan_counts_and_writes_nothing(
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_the_whole_line_from_file_to_front(experiment: Path, program: Program) -> None:
-    """As a user: run, again with nothing to do, plan, status, table, pareto, evaluate; a Ray of its own."""
+def test_the_whole_line_from_file_to_front(experiment: Path, program: Program, ray_cluster: str) -> None:
+    """As a user: run, again with nothing to do, plan, status, table, pareto, evaluate."""
     methods = [
         "--set",
         "methods=[baseline, pixmix]",
@@ -200,7 +200,7 @@ def test_the_whole_line_from_file_to_front(experiment: Path, program: Program) -
     ]
 
     shell = program.run
-    first = shell("run", experiment, *methods)
+    first = shell("run", experiment, *methods, "--address", ray_cluster)
     assert first.returncode == 0, first.stderr
     assert "epoch 1/1" in first.stderr and "cells: 4 done, 0 running, 0 left" in first.stderr
     results = experiment.parent / "results"
@@ -226,13 +226,6 @@ def test_the_whole_line_from_file_to_front(experiment: Path, program: Program) -
     assert evaluated.returncode == 0, evaluated.stderr
     row = frame[(frame.method == "baseline") & (frame.benchmark == "clean") & (frame.metric == "error")]
     assert f"{100 * row.value.item():.2f}" in evaluated.stdout
-
-
-@pytest.mark.ray
-def test_run_joins_a_running_cluster(experiment: Path, ray_cluster: str, program: Program) -> None:
-    done = program.run("run", experiment, "--address", ray_cluster)
-    assert done.returncode == 0, done.stderr
-    assert len(read(experiment.parent / "results")) > 0
 
 
 @pytest.mark.ray
