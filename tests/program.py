@@ -8,8 +8,11 @@ import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from multiprocessing import forkserver
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
+
+import pytest
 
 PROGRAM = str(Path(sys.executable).parent / "pixmix-ray")
 PATIENCE = 240.0  # seconds; a machine may be busy with other things
@@ -63,6 +66,10 @@ class Program:
         self._folder = Path(tempfile.mkdtemp(prefix="program"))
         self._context: ForkServerContext = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(IMPORTS)
+        with pytest.MonkeyPatch.context() as patch:
+            # for how long a driver looks for its lost head, instead of a minute; Ray reads it when it is imported
+            patch.setenv("RAY_gcs_rpc_server_reconnect_timeout_s", "10")
+            forkserver.ensure_running()
         self._started: list[Started] = []
 
     def start(self, *arguments: object) -> Started:
