@@ -17,7 +17,13 @@ import pytest
 PROGRAM = str(Path(sys.executable).parent / "pixmix-ray")
 PATIENCE = 240.0  # seconds; a machine may be busy with other things
 # not the command line itself: its consoles look at their surroundings when they are made
-IMPORTS = ["typer", "pixmix_ray.distributed", "pixmix_ray.report.overview", "pixmix_ray.report.progress"]
+IMPORTS = [
+    "tests.program",
+    "typer",
+    "pixmix_ray.distributed",
+    "pixmix_ray.report.overview",
+    "pixmix_ray.report.progress",
+]
 
 
 @dataclass(frozen=True)
