@@ -73,8 +73,10 @@ class Program:
         self._context: ForkServerContext = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(IMPORTS)
         with pytest.MonkeyPatch.context() as patch:
-            # for how long a driver looks for its lost head, instead of a minute; Ray reads it when it is imported
+            # Ray reads these when it is imported: for how long a driver looks for its lost head, instead of a minute,
+            # and its way to authenticate, which a local cluster has turned on
             patch.setenv("RAY_gcs_rpc_server_reconnect_timeout_s", "10")
+            patch.setenv("RAY_AUTH_MODE", os.environ.get("RAY_AUTH_MODE", "token"))
             forkserver.ensure_running()
         self._started: list[Started] = []
 
