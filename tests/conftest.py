@@ -85,8 +85,8 @@ def experiment(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def program(_own_cache: None) -> Iterator[Program]:
-    """Starts the program in processes of its own."""
+def program(ray_cluster: str) -> Iterator[Program]:
+    """Starts the program in processes of its own; made after the cluster, or both would want the cores at once."""
     started = Program()
     yield started
     started.close()
