@@ -54,9 +54,9 @@ def test_a_local_ray_that_comes_up_too_slowly_is_started_again_twice_and_what_is
     monkeypatch.setattr(ray, "init", start)
     monkeypatch.setattr(ray, "shutdown", lambda: None)
     with subprocess.Popen(["sleep", "1000"]) as bystander:
-        with nullcontext() if slow < 3 else pytest.raises(Exception, match="timed out during startup"):
-            with session(cpus=1):
-                pass
+        ends = nullcontext() if slow < 3 else pytest.raises(Exception, match="timed out during startup")
+        with ends, session(cpus=1):
+            pass
         assert [process.wait(10) for process in left[:2]] == [-signal.SIGKILL] * 2
         assert bystander.poll() is None
         for process in (bystander, *left[2:]):
