@@ -45,7 +45,7 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     before = os.environ.get("PIXMIX_RAY_CACHE")
     os.environ["PIXMIX_RAY_CACHE"] = str(tmp_path_factory.mktemp("cache"))
     torch.set_num_threads(1)  # the machine's cores are shared with Ray workers
-    os.environ["RAY_worker_niceness"] = "0"  # and they with the other tests; by itself Ray lets its own wait
+    os.environ.update({"RAY_worker_niceness": "0"})  # and they with the other tests; by itself Ray lets its own wait
     yield
     if before is None:
         del os.environ["PIXMIX_RAY_CACHE"]
