@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 PROGRAM = str(Path(sys.executable).parent / "pixmix-ray")
+LOST_HEAD = ("RAY_gcs_rpc_server_reconnect_timeout_s", "10")  # for how long it is looked for, instead of a minute
 PATIENCE = 240.0  # seconds; a machine may be busy with other things
 # not the command line itself: its consoles look at their surroundings when they are made
 IMPORTS = [
@@ -73,17 +74,16 @@ class Program:
         self._context: ForkServerContext = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(IMPORTS)
         with pytest.MonkeyPatch.context() as patch:
-            # Ray reads these when it is imported: for how long a driver looks for its lost head, instead of a minute,
-            # and its way to authenticate, which a local cluster has turned on
-            patch.setenv("RAY_gcs_rpc_server_reconnect_timeout_s", "10")
+            # Ray reads these when it is imported; the latter is its way to authenticate, turned on by a local cluster
+            patch.setenv(*LOST_HEAD)
             patch.setenv("RAY_AUTH_MODE", os.environ.get("RAY_AUTH_MODE", "token"))
             forkserver.ensure_running()
         self._started: list[Started] = []
 
     def start(self, *arguments: object) -> Started:
         out, err = (self._folder / f"{len(self._started)}.{name}" for name in ("out", "err"))
-        words = [PROGRAM, *map(str, arguments)]
-        process = self._context.Process(target=_run, args=(words, dict(os.environ), str(Path.cwd()), out, err))
+        words, environment = [PROGRAM, *map(str, arguments)], dict([*os.environ.items(), LOST_HEAD])
+        process = self._context.Process(target=_run, args=(words, environment, str(Path.cwd()), out, err))
         process.start()
         self._started.append(Started(process, out, err))
         return self._started[-1]
