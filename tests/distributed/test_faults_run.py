@@ -219,21 +219,16 @@ def test_a_node_that_is_killed_costs_its_trial_an_epoch_at_most(
 
 
 def children(pid: int) -> set[int]:
-    """All processes that descend from that one."""
-    parents: dict[int, list[int]] = {}
+    """All processes that a command has started: those of its session, since Ray's workers are nobody's children."""
+    found = set()
     for entry in Path("/proc").glob("[0-9]*/stat"):
         try:
-            parent = int(entry.read_text().rpartition(")")[2].split()[1])
+            session = int(entry.read_text().rpartition(")")[2].split()[3])
         except OSError:  # it ended while we looked
             continue
-        parents.setdefault(parent, []).append(int(entry.parent.name))
-    found: set[int] = set()
-    waiting = [pid]
-    while waiting:
-        below = parents.get(waiting.pop(), [])
-        found.update(below)
-        waiting.extend(below)
-    return found
+        if session == pid:
+            found.add(int(entry.parent.name))
+    return found - {pid}
 
 
 def are_gone(pids: set[int]) -> bool:
