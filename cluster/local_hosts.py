@@ -167,7 +167,7 @@ def environment(grid: Path, name: str) -> dict[str, str]:
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(grid / "token"),
         "RAY_USAGE_STATS_ENABLED": "0",
-        **PATIENCE,
+        **{key: os.environ.get(key, value) for key, value in PATIENCE.items()},
     }
 
 

@@ -10,6 +10,8 @@ import torch
 import yaml
 from xdist.scheduler import LoadScopeScheduling
 
+from tests.program import Program
+
 WITH_RAY = ("tests/distributed/", "tests/cluster/", "tests/results/test_s3.py", "tests/test_cli.py")
 
 
@@ -43,6 +45,7 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     before = os.environ.get("PIXMIX_RAY_CACHE")
     os.environ["PIXMIX_RAY_CACHE"] = str(tmp_path_factory.mktemp("cache"))
     torch.set_num_threads(1)  # the machine's cores are shared with Ray workers
+    os.environ.update({"RAY_worker_niceness": "0"})  # and they with the other tests; by itself Ray lets its own wait
     yield
     if before is None:
         del os.environ["PIXMIX_RAY_CACHE"]
@@ -80,6 +83,14 @@ def experiment(tmp_path: Path) -> Path:
     }
     file.write_text(yaml.safe_dump(content))
     return file
+
+
+@pytest.fixture(scope="session")
+def program(ray_cluster: str) -> Iterator[Program]:
+    """Starts the program in processes of its own; made after the cluster, or both would want the cores at once."""
+    started = Program()
+    yield started
+    started.close()
 
 
 @pytest.fixture(scope="session")

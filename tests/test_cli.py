@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -13,14 +12,13 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 from PIL import Image
 
 from pixmix_ray.cli import main
 from pixmix_ray.results import read
+from tests.program import PROGRAM, Program, Started
 
-PROGRAM = [str(Path(sys.executable).parent / "pixmix-ray")]
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
@@ -192,8 +190,8 @@ def test_plan_counts_and_writes_nothing(
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_the_whole_line_from_file_to_front(experiment: Path) -> None:
-    """As a user: run, again with nothing to do, plan, status, table, pareto, evaluate; a Ray of its own."""
+def test_the_whole_line_from_file_to_front(experiment: Path, program: Program, ray_cluster: str) -> None:
+    """As a user: run, again with nothing to do, plan, status, table, pareto, evaluate."""
     methods = [
         "--set",
         "methods=[baseline, pixmix]",
@@ -201,10 +199,8 @@ def test_the_whole_line_from_file_to_front(experiment: Path) -> None:
         "benchmarks=[{name: clean, limit: 50}, {name: adversaries, limit: 20, steps: 2}]",
     ]
 
-    def shell(*arguments: object) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([*PROGRAM, *map(str, arguments)], capture_output=True, text=True, check=False)
-
-    first = shell("run", experiment, *methods)
+    shell = program.run
+    first = shell("run", experiment, *methods, "--address", ray_cluster)
     assert first.returncode == 0, first.stderr
     assert "epoch 1/1" in first.stderr and "cells: 4 done, 0 running, 0 left" in first.stderr
     results = experiment.parent / "results"
@@ -234,59 +230,13 @@ def test_the_whole_line_from_file_to_front(experiment: Path) -> None:
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_a_driver_that_is_killed_leaves_what_is_done_and_the_same_command_goes_on(
-    experiment: Path, tmp_path: Path
-) -> None:
-    """The fault: SIGKILL of the driver after its first trial, in the middle of the second."""
-    settings = ["--set", "seeds=[0, 1]", "--set", "training.epochs=8", "--set", "resources.trial.cpus=1"]
-    killed = subprocess.Popen([*PROGRAM, "run", str(experiment), *settings], stderr=subprocess.PIPE, text=True)
-    assert killed.stderr is not None
-    for line in killed.stderr:
-        if "seed 1: epoch" in line:
-            break
-    os.kill(killed.pid, signal.SIGKILL)
-    killed.wait()
-    killed.stderr.close()
-    time.sleep(5)  # Ray's own processes notice that their driver is gone
-    results = experiment.parent / "results"
-    (first,) = results.glob("trials/*/done.json")
-    before = first.stat().st_mtime_ns
-
-    finished = subprocess.run(
-        [*PROGRAM, "run", str(experiment), *settings], capture_output=True, text=True, check=False
-    )
-    assert finished.returncode == 0, finished.stderr
-    assert first.stat().st_mtime_ns == before and "seed 0: epoch" not in finished.stderr
-    fresh = subprocess.run(
-        [*PROGRAM, "run", str(experiment), *settings, "--set", f"results={tmp_path / 'fresh'}"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert fresh.returncode == 0
-    columns = ["trial_id", "checkpoint_id", "metric", "value"]
-    pd.testing.assert_frame_equal(read(results)[columns], read(tmp_path / "fresh")[columns])
-
-
-@pytest.mark.ray
-def test_run_joins_a_running_cluster(experiment: Path, ray_cluster: str) -> None:
-    done = subprocess.run(
-        [*PROGRAM, "run", str(experiment), "--address", ray_cluster], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert len(read(experiment.parent / "results")) > 0
-
-
-@pytest.mark.ray
-@pytest.mark.slow
-@pytest.mark.drill
 def test_a_cell_with_a_flipped_bit_is_set_aside_and_measured_again_by_the_same_command(
-    experiment: Path, ray_cluster: str
+    experiment: Path, ray_cluster: str, program: Program
 ) -> None:
     """The fault: a bit of the cell's own file, then of the segment that it was compacted into, is flipped."""
 
-    def shell(*arguments: str) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run([*PROGRAM, *arguments], capture_output=True, text=True, check=False)
+    def shell(*arguments: str) -> Started:
+        done = program.run(*arguments)
         assert done.returncode == 0, done.stderr
         return done
 
@@ -308,16 +258,12 @@ def test_a_cell_with_a_flipped_bit_is_set_aside_and_measured_again_by_the_same_c
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_a_failed_trial_is_named_and_the_exit_code_is_1(experiment: Path, ray_cluster: str) -> None:
+def test_a_failed_trial_is_named_and_the_exit_code_is_1(experiment: Path, ray_cluster: str, program: Program) -> None:
     edited(experiment, "epochs: 1", "epochs: 1\n  lr: 1.0e+30")
-    failed = subprocess.run(
-        [*PROGRAM, "run", str(experiment), "--address", ray_cluster], capture_output=True, text=True, check=False
-    )
+    failed = program.run("run", experiment, "--address", ray_cluster)
     assert failed.returncode == 1
     assert re.search(r"FAILED baseline seed 0 .*: the training loss became .* in epoch 1", failed.stderr)
-    status = subprocess.run(
-        [*PROGRAM, "status", str(experiment.parent / "results")], capture_output=True, text=True, check=False
-    )
+    status = program.run("status", experiment.parent / "results")
     assert "failed" in status.stdout and "in epoch 1" in status.stdout
 
 
@@ -337,7 +283,7 @@ def test_the_published_error_of_a_foreign_resnet20_comes_out(tmp_path: Path) -> 
         "cifar10",
     ]
     shown = subprocess.run(
-        [*PROGRAM, *command, "--set", "dataset.root=.", "--benchmarks", "clean", "--results", "out"],
+        [PROGRAM, *command, "--set", "dataset.root=.", "--benchmarks", "clean", "--results", "out"],
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -348,26 +294,6 @@ def test_the_published_error_of_a_foreign_resnet20_comes_out(tmp_path: Path) -> 
     assert abs(frame[frame.metric == "error"].value.item() - 0.0827) <= 0.0005
     assert json.loads(frame.settings[0])["checkpoint"] == "cifar10_resnet20.th"
     shutil.rmtree(tmp_path / "cifar-10-batches-py")
-
-
-@pytest.mark.ray
-@pytest.mark.slow
-def test_an_interrupt_stops_cleanly_and_says_how_to_go_on(experiment: Path) -> None:
-    """The fault: Ctrl-C after the second epoch."""
-    command = [*PROGRAM, "run", str(experiment), "--set", "training.epochs=500"]
-    # a shell starts background jobs with the interrupt ignored, and children inherit that
-    interrupted = subprocess.Popen(
-        command, stderr=subprocess.PIPE, text=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
-    )
-    assert interrupted.stderr is not None
-    for line in interrupted.stderr:
-        if "epoch" in line and "epoch 1/" not in line and "[cells" in line:
-            break
-    interrupted.send_signal(signal.SIGINT)
-    rest = interrupted.stderr.read()
-    assert interrupted.wait() == 130
-    assert rest.splitlines()[-1].endswith("run the same command again to go on")
-    assert list((experiment.parent / "results").glob("trials/*/progress.safetensors"))
 
 
 def test_a_method_in_a_file_of_the_current_folder_is_found(

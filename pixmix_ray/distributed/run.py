@@ -33,7 +33,7 @@ from pixmix_ray.work import Progress, Work
 log = logging.getLogger(__name__)
 POLL_SECONDS = 0.2
 MOST_TOGETHER = 12  # cells in a task: with more, what a task costs is a small part of what they cost themselves
-STOP_SECONDS = 9.0  # Tune waits up to 5 for its actors, then kills them
+STOP_SECONDS = 4.0  # takes Tune a second or less once its trainers are killed
 
 
 class Watcher(Protocol):

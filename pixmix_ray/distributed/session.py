@@ -7,12 +7,15 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+import psutil
 import ray
 
 from pixmix_ray.distributed.token import prepare_token
 from pixmix_ray.errors import ClusterError, one_line
 from pixmix_ray.sweep import Resources, Share
 
+log = logging.getLogger(__name__)
+START_ATTEMPTS = 3
 CONNECT_SECONDS = 2.0
 ANSWER_SECONDS = 7.0  # a healthy cluster takes about one
 
@@ -33,10 +36,10 @@ def session(address: str | None = None, cpus: int | None = None) -> Iterator[Non
         prepare_token()
     try:
         if address is None:
-            ray.init(num_cpus=cpus, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+            _start(cpus)
         else:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    except Exception as error:  # Ray raises a bare one when its processes have not answered after 30 s
+    except Exception as error:  # Ray raises a bare one when its processes do not come up
         ray.shutdown()
         where = f"did not let us in at {address}" if address else "did not start on this machine"
         raise ClusterError(
@@ -46,6 +49,23 @@ def session(address: str | None = None, cpus: int | None = None) -> Iterator[Non
         yield
     finally:
         ray.shutdown()
+
+
+def _start(cpus: int | None) -> None:
+    """Start Ray on this machine, again if it comes up too slowly: it gives a node's parts 15 s, short on a busy one."""
+    before = {process.pid for process in psutil.Process().children()}
+    for attempt in range(1, START_ATTEMPTS + 1):
+        try:
+            ray.init(num_cpus=cpus, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        except Exception as error:  # Ray has no type for this
+            if attempt == START_ATTEMPTS or "timed out during startup" not in str(error):
+                raise
+            log.warning("Ray did not come up in time; trying again")
+            for process in psutil.Process().children():
+                if process.pid not in before:  # what is left of the attempt
+                    process.kill()
+        else:
+            return
 
 
 def probe(address: str) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import Any
 
+import ray
 import torch
 from ray import tune
 from ray.tune import Callback
@@ -204,6 +205,24 @@ class _Stop(tune.Stopper):
         return self._stop.is_set()
 
 
+class _StopAtOnce(Callback):
+    """Ends the trainers in the middle of their epochs then; Tune by itself waits up to 15 seconds for each.
+
+    What an epoch has written is whole or not there at all, so nothing is gained by waiting for its end.
+    """
+
+    def __init__(self, stop: threading.Event) -> None:
+        self._stop = stop
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # as for `_Reporter`
+
+    def on_step_begin(self, iteration: int, trials: list[Any], **_: Any) -> None:
+        if self._stop.is_set():
+            for actor in filter(None, (trial.temporary_state.ray_actor for trial in trials)):
+                ray.kill(actor)
+
+
 def train_all(
     trials: list[Trial],
     terms: Terms,
@@ -245,7 +264,7 @@ def train_all(
             ),
             run_config=tune.RunConfig(
                 storage_path=scratch,
-                callbacks=[_Reporter(events), *terms.loggers],
+                callbacks=[_StopAtOnce(stop), _Reporter(events), *terms.loggers],
                 stop=_Stop(stop),
                 failure_config=tune.FailureConfig(max_failures=POLICIES[Cause.WORKER_DIED].retries),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),

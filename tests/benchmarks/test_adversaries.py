@@ -376,7 +376,7 @@ def test_autoattack_stays_in_its_ball_and_is_the_same_again(norm: str, eps: floa
         memory_format=torch.channels_last
     )
     settings = Adversaries.read({"attack": "autoattack", "norm": norm, "eps": eps}, "benchmark adversaries")
-    recorder, test, state = _Recorder(network).eval(), _ten_classes(), torch.get_rng_state()
+    recorder, test, state = _Recorder(network).eval(), _ten_classes(8), torch.get_rng_state()
     found = settings.predict(recorder, test, CPU)
     moved = (recorder.shown[-1] - _clean(test)).flatten(1)
     distance = moved.abs().amax(dim=1) if norm == "linf" else moved.norm(dim=1)

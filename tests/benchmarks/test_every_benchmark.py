@@ -31,7 +31,7 @@ from pixmix_ray.errors import RequestError, WorkError
 
 BENCHMARKS: list[Benchmark] = [
     Clean(),
-    Corruptions(exclude=("frost",)),
+    Corruptions(exclude=("frost",), severities=(1, 5)),
     Corruptions(names=("contrast", "shot_noise"), severities=(5, 2), seed=3),
     CorruptionsBar(names=("lines", "ripple"), severities=(1, 5), seed=2),
     Adversaries(),

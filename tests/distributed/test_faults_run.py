@@ -1,153 +1,136 @@
-"""What happens to the command itself: killed, interrupted, started twice, its disk full, its cluster gone."""
+"""What happens to the command itself: killed, interrupted, started twice, its disk full, its cluster gone.
+
+All sweeps here are two trials of three epochs, one after the other. The fault comes in the middle of the second trial's
+second epoch, which a test holds for as long as it needs, as an epoch of hours would; the first trial and its cell are
+done by then.
+"""
 
 import json
 import os
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import ray
-import yaml
 from ray.cluster_utils import Cluster
 
 from pixmix_ray.distributed import run_plan
-from pixmix_ray.results import make_plan, read
+from pixmix_ray.results import make_plan
 from pixmix_ray.sweep import read_sweep
+from tests.distributed.held_sweep import HeldSweep, wait_for
 from tests.distributed.notes import Notes
+from tests.program import Program, Started
 
-PROGRAM = str(Path(sys.executable).parent / "pixmix-ray")
-MEASURED = ["trial_id", "checkpoint_id", "benchmark", "metric", "condition", "value"]
-PATIENCE = 240.0  # seconds; a machine may be busy with other things
+GO_ON = "what is done is kept: run the same command again to go on"
 
 pytestmark = [
     pytest.mark.ray,
     pytest.mark.slow,
-    pytest.mark.drill,
     pytest.mark.filterwarnings("ignore::ResourceWarning"),  # Ray leaves files of its own processes open
 ]
 
 
-def wait_for(condition: Callable[[], object], seconds: float = PATIENCE) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.05)
+class Sweep(HeldSweep):
+    """Such a sweep, run by the command in its own process."""
 
+    def __init__(self, folder: Path, program: Program, address: str | None, *, cpus: float = 1) -> None:
+        super().__init__(folder, cpus=cpus)
+        self.program = program
+        self.command = ["run", str(self.file), *(["--address", address] if address else [])]
 
-class Sweep:
-    """An experiment of slow trials that note each epoch that they begin, run by the command in its own process."""
-
-    def __init__(self, folder: Path, address: str | None, trials: int = 2, epochs: int = 3) -> None:
-        self.folder, self.address, self.epochs = folder, address, epochs
-        self.results, self.diary = folder / "results", folder / "diary"
-        self.file = folder / "experiment.yaml"
-        method = {"name": "faulty_parts:Diary", "diary": str(self.diary), "seconds": 0.3}
-        content = {
-            "results": "results",
-            "dataset": {"name": "digits", "train_limit": 60},
-            "model": {"name": "wide_resnet", "depth": 10, "width": 1, "dropout": 0.0},
-            "methods": [method],
-            "training": {"epochs": epochs, "flip": False},
-            "seeds": list(range(trials)),
-            "benchmarks": [{"name": "clean", "limit": 50}],
-            "resources": {"trial": {"cpus": 0.75}, "evaluation": {"cpus": 0.5}},
-        }
-        self.file.write_text(yaml.safe_dump(content))
-
-    def start(self, *more: str) -> "subprocess.Popen[str]":
-        command = [PROGRAM, "run", str(self.file), *more]
-        if self.address is not None:
-            command += ["--address", self.address]
-        # in a group of its own, to which Ctrl-C of a terminal goes; a shell's background job ignores it, children too
-        return subprocess.Popen(
-            command,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    def start_and_wait_for(self, name: str) -> Started:
+        """Start the command; it is in the middle of that epoch, which is held, and all before is done."""
+        before = self.begun().count(name)
+        started = self.program.start(*self.command)
+        wait_for(
+            lambda: self.begun().count(name) > before or started.returncode is not None, told=lambda: started.stderr
         )
+        assert started.returncode is None, started.stderr
+        wait_for(lambda: len(self.done()) == 2, told=lambda: started.stderr)  # the first trial and its cell
+        return started
 
     def finish(self) -> None:
         """Run to the end: what the command does, in this process, on the tests' cluster."""
         assert run_plan(make_plan(read_sweep(self.file)), Notes()) == []
 
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        """Within this block no second epoch of a trial ends."""
-        hold = self.diary / "hold"
-        self.diary.mkdir(exist_ok=True)
-        hold.touch()
-        try:
-            yield
-        finally:
-            hold.unlink()
-
-    def begun(self, epoch: int) -> int:
-        """How many times an epoch of that number was begun, over all trials."""
-        return len(list((self.diary / str(epoch)).glob("*")))
-
-    def epochs_begun(self) -> int:
-        return sum(self.begun(epoch) for epoch in range(1, self.epochs + 1))
-
-    def modified(self) -> dict[str, int]:
-        """When all that marks something as done was written."""
-        marks = [*self.results.glob("trials/*/done.json"), *self.results.glob("cells/*/*.parquet")]
-        return {str(path.relative_to(self.results)): path.stat().st_mtime_ns for path in marks}
-
-    def rows(self, results: Path | None = None) -> pd.DataFrame:
-        return read(results or self.results)[MEASURED].sort_values(MEASURED, ignore_index=True)
-
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory, ray_cluster: str) -> pd.DataFrame:
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, program: Program, ray_cluster: str) -> pd.DataFrame:
     """What comes out when nothing happens."""
-    sweep = Sweep(tmp_path_factory.mktemp("undisturbed"), ray_cluster)
+    sweep = Sweep(tmp_path_factory.mktemp("undisturbed"), program, ray_cluster)
     sweep.finish()
+    assert sweep.begun() == sweep.undisturbed_epochs
     return sweep.rows()
 
 
-def assert_nothing_was_lost(
-    sweep: Sweep, before: dict[str, int], epochs_before: int, undisturbed: pd.DataFrame
-) -> None:
-    """After the same command has run again: what was done was left alone, and an epoch a trial at most was repeated."""
-    after = sweep.modified()
-    assert {path: after[path] for path in before} == before
-    trials = len(list(sweep.results.glob("trials/*/done.json")))
-    assert sweep.epochs_begun() <= trials * (sweep.epochs + 1)
-    assert sweep.epochs_begun() >= epochs_before
-    pd.testing.assert_frame_equal(sweep.rows(), undisturbed)
+def assert_ended_cleanly(sweep: Sweep, started: Started, asked: float, code: int) -> None:
+    """It has been asked to end at that time: it does within ten seconds, and says how to go on."""
+    assert started.wait() == code, started.stderr
+    seconds = time.monotonic() - asked
+    assert started.stderr.splitlines()[-1].endswith(GO_ON)
+    assert "Traceback" not in started.stderr
+    assert seconds < 10, seconds
+    assert not (sweep.results / "lease.json").exists()
 
 
-def test_a_second_run_is_told_of_the_first_and_goes_on_at_once_when_that_is_killed(
-    tmp_path: Path, ray_cluster: str, undisturbed: pd.DataFrame
+def test_asked_to_end_it_ends_cleanly_within_ten_seconds_and_a_second_run_is_told_of_the_first(
+    tmp_path: Path, program: Program, ray_cluster: str, undisturbed: pd.DataFrame
 ) -> None:
-    """The faults: two drivers on the same results; then SIGKILL of the first."""
-    sweep = Sweep(tmp_path, ray_cluster)
-    with sweep.held():
-        first = sweep.start()
-        assert first.stderr is not None
-        wait_for(lambda: sweep.begun(2))
-        second = sweep.start()
-        _, said = second.communicate(timeout=PATIENCE)
+    """The faults: two drivers on the same results; SIGTERM, as Slurm sends it; Ctrl-C, twice, with a Ray of its own."""
+    sweep, local = Sweep(tmp_path, program, ray_cluster), Sweep(tmp_path, program, None)
+    with sweep.held("1-2"):
+        first = sweep.start_and_wait_for("1-2")
+        before = sweep.done()
+        second = program.run(*sweep.command)
         assert second.returncode == 2
-        assert said.count("another run is at work on results") == 1
-        assert f"process {first.pid} on {os.uname().nodename}, since 20" in said.splitlines()[-1]
-        for command in (["status", str(sweep.results)], ["plan", str(sweep.file)]):  # to look, nobody needs the lease
-            assert subprocess.run([PROGRAM, *command], capture_output=True, check=False).returncode == 0
-        os.kill(first.pid, signal.SIGKILL)
-        assert first.wait() == -signal.SIGKILL
-    assert first.stderr.read().splitlines()[-1].endswith("what is done is kept: run the same command again to go on")
-    first.stderr.close()
-    before, epochs = sweep.modified(), sweep.epochs_begun()
+        assert second.stderr.count("another run is at work on results") == 1
+        assert f"process {first.pid} on {os.uname().nodename}, since 20" in second.stderr.splitlines()[-1]
+        for command in (["status", sweep.results], ["plan", sweep.file]):  # to look, nobody needs the lease
+            assert program.run(*command).returncode == 0
+        os.kill(first.pid, signal.SIGTERM)
+        assert_ended_cleanly(sweep, first, time.monotonic(), 143)
+
+        again = local.start_and_wait_for("1-2")
+        below = children(again.pid)
+        assert len(below) > 3
+        os.killpg(again.pid, signal.SIGINT)  # all of the terminal's group, Ray's processes too
+        asked = time.monotonic()
+        time.sleep(0.3)
+        os.killpg(again.pid, signal.SIGINT)  # somebody is impatient
+        assert_ended_cleanly(sweep, again, asked, 130)
+        wait_for(lambda: are_gone(below), 10)
     sweep.finish()
-    assert_nothing_was_lost(sweep, before, epochs, undisturbed)
+    sweep.assert_nothing_was_lost(before, ["1-2", "1-2"], undisturbed)
+
+
+def test_a_run_that_is_killed_or_loses_its_ray_says_how_to_go_on_and_does_so_at_once(
+    tmp_path: Path, program: Program, undisturbed: pd.DataFrame
+) -> None:
+    """The faults: SIGKILL of the driver; then of the head, Ray's control service and raylet, under the command."""
+    sweep = Sweep(tmp_path, program, None)
+    died = "pixmix-ray: died, as its Ray cluster went away or something killed it; what is done is kept"
+    with sweep.held("1-2"):
+        started = sweep.start_and_wait_for("1-2")
+        before = sweep.done()
+        below = children(started.pid)
+        os.kill(started.pid, signal.SIGKILL)
+        assert started.wait() == -signal.SIGKILL
+        wait_for(lambda: died in started.stderr)
+
+        again = sweep.start_and_wait_for("1-2")  # at once: nobody waits for the lease of a process that is dead
+        wait_for(lambda: are_gone(below), 60)  # what the first has left behind
+        for pid in children(again.pid):
+            if program_of(pid) in ("gcs_server", "raylet"):
+                os.kill(pid, signal.SIGKILL)
+        assert again.wait() not in (0, 130)
+        wait_for(lambda: died in again.stderr)
+    sweep.finish()
+    sweep.assert_nothing_was_lost(before, ["1-2", "1-2"], undisturbed)
     assert not (sweep.results / "lease.json").exists()
 
 
@@ -174,61 +157,78 @@ def fill(disk: Path) -> Path:
     return filler
 
 
-def assert_ended_for(sweep: Sweep, process: "subprocess.Popen[str]", reason: str) -> None:
-    _, said = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 1, said
-    last = said.splitlines()[-1]
-    assert last.startswith(f"pixmix-ray: cannot write to results {sweep.results}: {reason}."), said
-    assert "run the same command again" in last and "Traceback" not in said
+def assert_ended_for(sweep: Sweep, started: Started, reason: str) -> None:
+    assert started.wait() == 1, started.stderr
+    last = started.stderr.splitlines()[-1]
+    assert last.startswith(f"pixmix-ray: cannot write to results {sweep.results}: {reason}."), started.stderr
+    assert "run the same command again" in last and "Traceback" not in started.stderr
     assert not list(sweep.results.rglob("*.part")), "nothing is half-written"
 
 
 def test_a_full_disk_and_then_a_read_only_one_end_the_run_with_one_line_and_it_goes_on(
-    tmp_path: Path, small_disk: Path, ray_cluster: str, undisturbed: pd.DataFrame
+    tmp_path: Path, small_disk: Path, program: Program, ray_cluster: str, undisturbed: pd.DataFrame
 ) -> None:
     """The faults: no space left on the results' disk after an epoch; then the disk is read-only."""
-    sweep = Sweep(tmp_path, ray_cluster)
-    with sweep.held():
-        process = sweep.start()
-        wait_for(lambda: sweep.begun(2))
+    sweep = Sweep(tmp_path, program, ray_cluster)
+    with sweep.held("1-2"):
+        full = sweep.start_and_wait_for("1-2")
+        before = sweep.done()
         filler = fill(small_disk)
-    assert_ended_for(sweep, process, "No space left on device")
+    assert_ended_for(sweep, full, "No space left on device")
     filler.unlink()
+    with sweep.held("1-2"):
+        closed = sweep.start_and_wait_for("1-2")
 
-    process = sweep.start()
-    epochs = sweep.epochs_begun()
-    wait_for(lambda: sweep.epochs_begun() > epochs)
+        def is_read_only() -> bool:
+            command = ["mount", "-o", "remount,ro", str(small_disk)]  # refused while a file is being written
+            return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
-    def is_read_only() -> bool:
-        command = ["mount", "-o", "remount,ro", str(small_disk)]  # refused while a file is being written
-        return subprocess.run(command, capture_output=True, check=False).returncode == 0
-
-    wait_for(is_read_only)
-    assert_ended_for(sweep, process, "Read-only file system")
+        wait_for(is_read_only)
+    assert_ended_for(sweep, closed, "Read-only file system")
     subprocess.run(["mount", "-o", "remount,rw", str(small_disk)], check=True)
-    before = sweep.modified()
     sweep.finish()
-    after = sweep.modified()
-    assert {path: after[path] for path in before} == before
-    pd.testing.assert_frame_equal(sweep.rows(), undisturbed)
+    sweep.assert_nothing_was_lost(before, ["1-2", "1-2"], undisturbed)
+
+
+def test_a_node_that_is_killed_costs_its_trial_an_epoch_at_most(
+    tmp_path: Path, program: Program, undisturbed: pd.DataFrame
+) -> None:
+    """The fault: SIGKILL of the raylet of the second of two nodes, with its workers; a trial trains on each."""
+    head = {
+        "num_cpus": 1,
+        "include_dashboard": False,
+        "_system_config": {"health_check_period_ms": 500},  # else Ray takes 15 s to count the node as dead
+    }
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    try:
+        second = cluster.add_node(num_cpus=1, include_dashboard=False)
+        sweep = Sweep(tmp_path, program, cluster.address, cpus=0.6)
+        with sweep.held("0-2", "1-2"):
+            started = program.start(*sweep.command)
+            wait_for(lambda: {"0-2", "1-2"} <= set(sweep.begun()) or started.returncode is not None)
+            assert started.returncode is None, started.stderr
+            cluster.remove_node(second, allow_graceful=False)
+        assert started.wait() == 0, started.stderr
+        assert Counter(sweep.begun()) - Counter(sweep.undisturbed_epochs) in (Counter(["0-2"]), Counter(["1-2"]))
+        pd.testing.assert_frame_equal(sweep.rows(), undisturbed)
+        done = [json.loads(path.read_text()) for path in sweep.results.glob("trials/*/done.json")]
+        assert [len(trial["losses"]) for trial in done] == [3, 3]
+    finally:
+        cluster.shutdown()  # type: ignore[no-untyped-call]
+    assert ray.is_initialized()  # the tests' own cluster is untouched
 
 
 def children(pid: int) -> set[int]:
-    """All processes that descend from that one."""
-    parents: dict[int, list[int]] = {}
+    """All processes that a command has started: those of its session, since Ray's workers are nobody's children."""
+    found = set()
     for entry in Path("/proc").glob("[0-9]*/stat"):
         try:
-            parent = int(entry.read_text().rpartition(")")[2].split()[1])
+            session = int(entry.read_text().rpartition(")")[2].split()[3])
         except OSError:  # it ended while we looked
             continue
-        parents.setdefault(parent, []).append(int(entry.parent.name))
-    found: set[int] = set()
-    waiting = [pid]
-    while waiting:
-        below = parents.get(waiting.pop(), [])
-        found.update(below)
-        waiting.extend(below)
-    return found
+        if session == pid:
+            found.add(int(entry.parent.name))
+    return found - {pid}
 
 
 def are_gone(pids: set[int]) -> bool:
@@ -243,70 +243,9 @@ def are_gone(pids: set[int]) -> bool:
     return not any(runs(pid) for pid in pids)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "SIGTERM"])
-def test_asked_to_end_it_ends_cleanly_within_ten_seconds_and_says_how_to_go_on(
-    number: signal.Signals, code: int, tmp_path: Path, undisturbed: pd.DataFrame, ray_cluster: str
-) -> None:
-    """The fault: Ctrl-C in the terminal, which all processes of its group get, twice; or SIGTERM. A Ray of its own."""
-    sweep = Sweep(tmp_path, None)
-    process = sweep.start()
-    wait_for(lambda: sweep.begun(2))
-    started = children(process.pid)
-    asked = time.monotonic()
-    os.killpg(process.pid, number) if number is signal.SIGINT else process.send_signal(number)
-    if number is signal.SIGINT:
-        time.sleep(0.3)
-        os.killpg(process.pid, number)  # somebody is impatient
-    _, said = process.communicate(timeout=PATIENCE)
-    seconds = time.monotonic() - asked
-    assert process.returncode == code, said
-    assert said.splitlines()[-1].endswith("what is done is kept: run the same command again to go on")
-    assert "Traceback" not in said
-    assert len(started) > 3 and seconds < 10, seconds
-    wait_for(lambda: are_gone(started), 10)
-    assert not (sweep.results / "lease.json").exists()
-    before, epochs = sweep.modified(), sweep.epochs_begun()
-    sweep.finish()
-    assert_nothing_was_lost(sweep, before, epochs, undisturbed)
-
-
-def test_a_run_whose_head_is_killed_ends_with_a_reason_and_goes_on(
-    tmp_path: Path, undisturbed: pd.DataFrame, ray_cluster: str
-) -> None:
-    """The fault: SIGKILL of the head, Ray's control service and its node's raylet, under a running command."""
-    sweep = Sweep(tmp_path, None)
-    process = sweep.start()
-    wait_for(lambda: sweep.begun(2))
-    for pid in children(process.pid):
-        try:
-            name = (Path("/proc") / str(pid) / "cmdline").read_bytes().split(b"\0")[0]
-        except OSError:
-            continue
-        if name.endswith((b"/gcs_server", b"/raylet")):
-            os.kill(pid, signal.SIGKILL)
-    _, said = process.communicate(timeout=PATIENCE)
-    assert process.returncode not in (0, 130), said
-    assert "died, as its Ray cluster went away or something killed it; what is done is kept" in said
-    before, epochs = sweep.modified(), sweep.epochs_begun()
-    sweep.finish()
-    assert_nothing_was_lost(sweep, before, epochs, undisturbed)
-
-
-def test_a_node_that_is_killed_costs_its_trials_an_epoch_at_most(tmp_path: Path, undisturbed: pd.DataFrame) -> None:
-    """The fault: SIGKILL of the raylet of the second of two nodes, with its workers, while it trains."""
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+def program_of(pid: int) -> str:
+    """The name of the program that a process runs."""
     try:
-        second = cluster.add_node(num_cpus=1, include_dashboard=False)
-        sweep = Sweep(tmp_path, cluster.address)
-        process = sweep.start()
-        wait_for(lambda: sweep.begun(2) >= 2 or sweep.epochs_begun() >= 3)
-        cluster.remove_node(second, allow_graceful=False)
-        _, said = process.communicate(timeout=PATIENCE)
-        assert process.returncode == 0, said
-        assert sweep.epochs_begun() <= 2 * (sweep.epochs + 1)
-        pd.testing.assert_frame_equal(sweep.rows(), undisturbed)
-        done = [json.loads(path.read_text()) for path in sweep.results.glob("trials/*/done.json")]
-        assert [len(trial["losses"]) for trial in done] == [sweep.epochs] * 2
-    finally:
-        cluster.shutdown()  # type: ignore[no-untyped-call]
-    assert ray.is_initialized()  # the tests' own cluster is untouched
+        return Path(os.fsdecode((Path("/proc") / str(pid) / "cmdline").read_bytes().split(b"\0")[0])).name
+    except OSError:  # it ended while we looked
+        return ""

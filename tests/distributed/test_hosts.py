@@ -1,10 +1,10 @@
 """Several hosts for real: network namespaces with addresses, processes, caches and Ray nodes of their own."""
 
 import importlib.util
+import os
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,12 +19,14 @@ from pixmix_ray.checkpoints import trained
 from pixmix_ray.results import make_plan, read
 from pixmix_ray.sweep import read_sweep
 from pixmix_ray.work import evaluate_cell, train_trial
+from tests.distributed.held_sweep import HeldSweep, wait_for
+from tests.program import PROGRAM
 
 SCRIPT = Path(__file__).resolve().parents[2] / "cluster" / "local_hosts.py"
-PROGRAM = str(Path(sys.executable).parent / "pixmix-ray")
 RAY = [sys.executable, "-m", "ray.scripts.scripts"]
 ADDRESS = "10.77.0.1:6379"
 SECONDS = 400  # no step takes a tenth of it on an idle machine
+SHORTER = {"RAY_health_check_period_ms": "500", "RAY_health_check_timeout_ms": "1500"}  # lost after 8 s
 
 
 def script() -> ModuleType:
@@ -39,7 +41,6 @@ REASON = script().missing()
 pytestmark = [
     pytest.mark.ray,
     pytest.mark.slow,
-    pytest.mark.drill,
     pytest.mark.skipif(REASON is not None, reason=f"no hosts can be laid out: {REASON}"),
 ]
 
@@ -60,55 +61,26 @@ class Grid:
         whole = script().command_on(self.folder, host, command)
         return subprocess.run(whole, capture_output=True, text=True, timeout=SECONDS, check=False)
 
-    def sweep(self, log: Path, file: Path, *overrides: str) -> subprocess.Popen[bytes]:
-        """A sweep that runs on the head while we go on."""
-        command = [PROGRAM, "run", str(file), "--address", ADDRESS, *(f"--set={text}" for text in overrides)]
-        with log.open("wb") as stream:
-            return subprocess.Popen(
-                script().command_on(self.folder, "head", command), stdout=stream, stderr=subprocess.STDOUT
-            )
-
 
 @pytest.fixture(scope="module")
 def grid() -> Iterator[Grid]:
     folder = Path(tempfile.mkdtemp(prefix="grid", dir="/tmp"))  # tmp_path is too long for Ray's sockets
     laid_out = Grid(folder)
+    before = dict(os.environ)
+    os.environ.update(SHORTER)
     try:
         laid_out.do("up", "--workers=2", "--cpus=1")
         yield laid_out
     finally:
         laid_out.do("down")
+        os.environ.clear()
+        os.environ.update(before)
 
 
 @pytest.fixture
-def file(tmp_path: Path) -> Path:
-    """An experiment with a mixing set, so that each node has arrays to make."""
-    content = {
-        "results": "results",
-        "dataset": {"name": "digits", "train_limit": 200},
-        "model": {"name": "wide_resnet", "depth": 10, "width": 1, "dropout": 0.0},
-        "methods": ["pixmix"],
-        "mixing_set": {"name": "fractals", "count": 4},
-        "training": {"epochs": 16, "flip": False},
-        "benchmarks": [{"name": "clean", "limit": 50}, {"name": "adversaries", "limit": 20, "steps": 2}],
-        "resources": {"trial": {"cpus": 0.6}, "evaluation": {"cpus": 0.4}},
-    }
-    experiment = tmp_path / "experiment.yaml"
-    experiment.write_text(yaml.safe_dump(content))
-    return experiment
-
-
-def wait_until(is_so: Callable[[], bool], what: str, log: Path | None = None) -> None:
-    end = time.monotonic() + SECONDS
-    while not is_so():
-        assert time.monotonic() < end, f"not within {SECONDS} s: {what}\n{log.read_text() if log else ''}"
-        time.sleep(0.1)
-
-
-def done(results: Path) -> dict[str, int]:
-    """When each finished trial and cell was written."""
-    files = [*results.glob("trials/*/done.json"), *results.glob("cells/**/*.parquet")]
-    return {str(file.relative_to(results)): file.stat().st_mtime_ns for file in files}
+def sweep(tmp_path: Path) -> HeldSweep:
+    """With a mixing set, so that each node has arrays to make; a worker holds a trial and a cell."""
+    return HeldSweep(tmp_path, seeds=4, cpus=0.6, mixes=True)
 
 
 def listening(grid: Grid, host: str) -> list[str]:
@@ -126,9 +98,9 @@ def test_the_dashboard_is_served_on_loopback_alone_and_the_token_is_nobody_elses
 
 @pytest.mark.parametrize("token", ["RAY_AUTH_TOKEN=wrong", "RAY_AUTH_TOKEN_PATH="])
 def test_who_has_no_token_or_a_wrong_one_is_not_let_in_and_told_so_in_one_line(
-    grid: Grid, file: Path, token: str
+    grid: Grid, sweep: HeldSweep, token: str
 ) -> None:
-    refused = grid.on("worker2", "env", token, PROGRAM, "run", str(file), "--address", ADDRESS)
+    refused = grid.on("worker2", "env", token, PROGRAM, "run", str(sweep.file), "--address", ADDRESS)
     assert refused.returncode == 2
     assert refused.stderr.splitlines()[-1] == (
         f"pixmix-ray: the Ray cluster at {ADDRESS} does not let us in: check RAY_AUTH_TOKEN and Ray's versions"
@@ -136,15 +108,20 @@ def test_who_has_no_token_or_a_wrong_one_is_not_let_in_and_told_so_in_one_line(
     assert "Traceback" not in refused.stderr
 
 
-def test_a_submitted_job_brings_its_folder_and_needs_the_token(grid: Grid, file: Path, tmp_path: Path) -> None:
+def test_a_submitted_job_brings_its_folder_and_needs_the_token(grid: Grid, sweep: HeldSweep, tmp_path: Path) -> None:
     """The folder holds the experiment and a method of the user's own, which the workers must find."""
     pytest.importorskip("aiohttp_cors", reason="ray job submit needs the extra 'cluster'")
     work = tmp_path / "work"
     work.mkdir()
     (work / "mine.py").write_text("from pixmix_ray.methods import Baseline\n\nclass Mine(Baseline):\n    pass\n")
     results = tmp_path / "submitted"
-    changes = {"results": str(results), "methods": ["mine:Mine"], "training": {"epochs": 1, "flip": False}}
-    (work / "experiment.yaml").write_text(yaml.safe_dump({**yaml.safe_load(file.read_text()), **changes}))
+    changes = {
+        "results": str(results),
+        "methods": ["mine:Mine"],
+        "training": {"epochs": 1, "flip": False},
+        "seeds": [0],
+    }
+    (work / "experiment.yaml").write_text(yaml.safe_dump({**yaml.safe_load(sweep.file.read_text()), **changes}))
     submit = [*RAY, "job", "submit", "--address=http://127.0.0.1:8265", f"--working-dir={work}", "--"]
     command = [*submit, PROGRAM, "run", "experiment.yaml", "--address", "127.0.0.1:6379"]  # the job is on the head
     refused = grid.on("head", "env", "RAY_AUTH_TOKEN=wrong", *command)
@@ -154,36 +131,37 @@ def test_a_submitted_job_brings_its_folder_and_needs_the_token(grid: Grid, file:
     assert set(read(results)["method"]) == {"mine:Mine"}
 
 
-def test_a_sweep_survives_a_cut_cable_and_the_death_of_a_host(grid: Grid, file: Path, tmp_path: Path) -> None:
-    """The faults: worker1's cable is taken out while it works and put in again; later, worker2 is killed whole."""
-    results, log = tmp_path / "results", tmp_path / "log"
-    first = grid.sweep(log, file, "seeds=[0, 1, 2, 3]")
-    wait_until(lambda: any(results.glob("trials/*/done.json")) or first.poll() is not None, "a trial is done", log)
-    wait_until(lambda: any(results.glob("trials/*/progress.*")) or first.poll() is not None, "a second trains", log)
-    assert first.poll() is None, log.read_text()
-    grid.do("cut", "worker1")
-    before = done(results)
-    made = {host: when_made(grid, host) for host in ("worker1", "worker2")}
-    assert all(len(entries) == 2 for entries in made.values()), "each node has its own data set and mixing set"
-    wait_until(lambda: nodes(grid) == 2, "Ray has given up the node", log)
-    grid.do("mend", "worker1")
-    assert first.wait(SECONDS) == 0, log.read_text()
-    wait_until(lambda: grid.on("worker1", "pgrep", "-x", "raylet").returncode == 1, "it has stopped what it still ran")
-    grid.do("start", "worker1")
-    wait_until(lambda: nodes(grid) == 3, "it is back")
-    assert {path: time for path, time in done(results).items() if path in before} == before
-    assert len(done(results)) == 12
+def test_a_sweep_survives_a_cut_cable_and_the_death_of_a_host(grid: Grid, sweep: HeldSweep, tmp_path: Path) -> None:
+    """The faults: worker1's cable is taken out while it trains and put in again; later, a worker is killed whole."""
+    log = tmp_path / "log"
+    command = script().command_on(grid.folder, "head", [PROGRAM, "run", str(sweep.file), "--address", ADDRESS])
+    with log.open("wb") as stream:
+        run = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT)
 
-    before = done(results)
-    second = grid.sweep(log, file, "seeds=[0, 1, 2, 3, 4, 5]")
-    wait_until(lambda: any(results.glob("trials/*/progress.*")) or second.poll() is not None, "one trains", log)
-    assert second.poll() is None, log.read_text()
-    grid.do("kill", "worker2")
-    assert second.wait(SECONDS) == 0, log.read_text()
-    assert {path: time for path, time in done(results).items() if path in before} == before
-    assert len(done(results)) == 18 and not list(results.glob("**/*failed.json"))
+    def wait_until(condition: Callable[[], object]) -> None:
+        wait_for(lambda: condition() or run.poll() is not None, SECONDS, log.read_text)
+        assert run.poll() is None, log.read_text()
+
+    with sweep.held("3-2"):
+        with sweep.held("1-2", "2-2"):  # the first trial is done by then
+            wait_until(lambda: {"1-2", "2-2"} <= set(sweep.begun()) and len(sweep.done()) == 2)
+            before = sweep.done()
+            (lost,) = [name for name in ("1-2", "2-2") if sweep.hosts(name) == ["worker1"]]
+            made = {host: when_made(grid, host) for host in ("worker1", "worker2")}
+            assert all(len(entries) == 2 for entries in made.values()), "each has its own data set and mixing set"
+            grid.do("cut", "worker1")
+            wait_until(lambda: nodes(grid) == 2)
+            grid.do("mend", "worker1")
+            wait_until(lambda: grid.on("worker1", "pgrep", "-x", "raylet").returncode == 1)  # it has heard, and stops
+            grid.do("start", "worker1")
+            wait_until(lambda: sweep.hosts(lost) == ["worker1", "worker1"])  # the other is busy
+        wait_until(lambda: "3-2" in sweep.begun() and len(sweep.done()) == 6)
+        (last,) = sweep.hosts("3-2")
+        grid.do("kill", last)
+    assert run.wait(SECONDS) == 0, log.read_text()
+    assert not list(sweep.results.glob("**/*failed.json"))
     assert when_made(grid, "worker1") == made["worker1"], "what a node has made it does not make again"
-    pd.testing.assert_frame_equal(measured(results), undisturbed(file, tmp_path, "seeds=[0, 1, 2, 3, 4, 5]"))
+    sweep.assert_nothing_was_lost(before, [lost, "3-2"], undisturbed(tmp_path / "undisturbed"))
 
 
 def nodes(grid: Grid) -> int:
@@ -198,18 +176,14 @@ def when_made(grid: Grid, host: str) -> dict[str, int]:
     return {entry.name: entry.stat().st_mtime_ns for entry in cache.iterdir() if entry.is_dir()}
 
 
-def undisturbed(file: Path, tmp_path: Path, *overrides: str) -> pd.DataFrame:
-    """The measurements of the same sweep in this process, without Ray."""
-    results = tmp_path / "undisturbed"
-    plan = make_plan(read_sweep(file, [*overrides, f"results={results}"]))
+def undisturbed(folder: Path) -> pd.DataFrame:
+    """The rows of the same sweep in this process, without Ray."""
+    folder.mkdir()
+    sweep = HeldSweep(folder, seeds=4, cpus=0.6, mixes=True)
+    plan = make_plan(read_sweep(sweep.file))
     device = torch.device("cpu")
     for trial in plan.trials:
         list(train_trial(trial, plan.store, device))
     for cell in plan.cells:
         evaluate_cell(trained(cell.trial, plan.store), cell.run, plan.store, device, "")
-    return measured(results)
-
-
-def measured(results: Path) -> pd.DataFrame:
-    columns = ["trial_id", "checkpoint_id", "benchmark", "metric", "value"]
-    return read(results)[columns].sort_values(columns[:4]).reset_index(drop=True)
+    return sweep.rows()

@@ -1,11 +1,15 @@
 """Joining a cluster: a wrong address is reported at once, and the work must fit."""
 
+import signal
 import socket
+import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from importlib import import_module
 
 import pytest
+import ray
 
 from pixmix_ray.distributed.session import probe, session, trials_at_once
 from pixmix_ray.errors import ClusterError
@@ -34,6 +38,31 @@ def test_a_listener_that_is_no_ray_cluster_is_reported_within_ten_seconds(silent
     with pytest.raises(ClusterError, match="no Ray cluster answered at"):
         probe(silent_listener)
     assert time.monotonic() - started < 10
+
+
+@pytest.mark.parametrize("slow", [2, 3])
+def test_a_local_ray_that_comes_up_too_slowly_is_started_again_twice_and_what_is_left_of_it_ended(
+    slow: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The fault: Ray's own error on a busy machine, raised beside a process that it leaves, as it does."""
+    left: list[subprocess.Popen[bytes]] = []
+
+    def start(**_: object) -> None:
+        if len(left) < slow:
+            left.append(subprocess.Popen(["sleep", "1000"]))
+            raise Exception("The current node timed out during startup. This could happen because")
+
+    monkeypatch.setattr(ray, "init", start)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    with subprocess.Popen(["sleep", "1000"]) as bystander:
+        ends = nullcontext() if slow < 3 else pytest.raises(Exception, match="timed out during startup")
+        with ends, session(cpus=1):
+            pass
+        assert [process.wait(10) for process in left[:2]] == [-signal.SIGKILL] * 2
+        assert bystander.poll() is None
+        for process in (bystander, *left[2:]):
+            process.kill()
+            process.wait()
 
 
 @pytest.mark.ray

@@ -17,12 +17,14 @@ from torch import Tensor, nn
 
 from pixmix_ray.benchmarks import Clean, Predictions, TestPictures
 from pixmix_ray.methods import Method, MethodRun, Setup
+from pixmix_ray.transforms import to_unit
 
 
 def note(folder: str) -> int:
-    """Leave a note of this attempt; how many there are, with it."""
+    """Leave a note of this attempt, and in it the host's name; how many there are, with it."""
     Path(folder).mkdir(parents=True, exist_ok=True)
-    (Path(folder) / f"{time.time_ns()}-{os.getpid()}-{uuid.uuid4().hex[:6]}").touch()
+    name = f"{time.time_ns()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
+    (Path(folder) / name).write_text(os.uname().nodename)
     return len(list(Path(folder).iterdir()))
 
 
@@ -101,25 +103,32 @@ class RaisesInTraining(Method):
 
 
 class _Diary(MethodRun):
-    def __init__(self, method: "Diary") -> None:
+    def __init__(self, method: "Diary", seed: int) -> None:
         super().__init__(method)
-        self._method = method
+        self._folder, self._seed = Path(method.diary), seed
 
     def begin_epoch(self, network: nn.Module, number: int) -> None:
-        note(f"{self._method.diary}/{number}")
-        time.sleep(self._method.seconds)
-        while number > 1 and Path(self._method.diary, "hold").exists():  # a test has something to do meanwhile
+        name = f"{self._seed}-{number}"
+        note(str(self._folder / "epochs" / name))
+        while (self._folder / "held" / name).exists():  # a test has something to do meanwhile
             time.sleep(0.05)
 
 
 class Diary(Method):
-    """Plain training that notes each epoch that it begins, and takes its time over it, or a test its own."""
+    """Plain training that notes each epoch that it begins, and waits within one that a test holds."""
 
-    location: ClassVar[frozenset[str]] = frozenset({"diary", "seconds"})
+    location: ClassVar[frozenset[str]] = frozenset({"diary"})
     summary: ClassVar[str] = "notes its epochs"
     source: ClassVar[str] = "tests"
     diary: str
-    seconds: float = 0.0
+    mixes: bool = False
+
+    @property
+    def needs_pictures(self) -> bool:
+        return self.mixes
 
     def start(self, setup: Setup) -> MethodRun:
-        return _Diary(self)
+        return _Diary(self, setup.seed)
+
+    def augment(self, images: Tensor, pictures: Tensor | None, generator: torch.Generator) -> Tensor:
+        return to_unit(images) if pictures is None else (to_unit(images) + to_unit(pictures)) / 2

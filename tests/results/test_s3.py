@@ -25,9 +25,10 @@ from pixmix_ray.results import location, make_plan, read
 from pixmix_ray.results.store import Store
 from pixmix_ray.sweep import read_sweep
 from pixmix_ray.work import evaluate_cell, train_trial
+from tests.distributed.held_sweep import HeldSweep, wait_for
+from tests.program import Program
 
 pytest.importorskip("moto", reason="the S3 server of these tests is moto's")
-PROGRAM = str(Path(sys.executable).parent / "pixmix-ray")
 SECRET = "hush-0123456789"
 CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "tester",
@@ -233,12 +234,11 @@ def test_what_is_no_secret_is_shown_as_it_is(plain: str) -> None:
 
 @pytest.mark.ray
 @pytest.mark.slow
-@pytest.mark.drill
 def test_a_sweep_whose_storage_goes_away_ends_with_the_reason_and_the_same_command_completes_it(
-    cable: Cable, experiment: Path, tmp_path: Path
+    cable: Cable, program: Program, tmp_path: Path
 ) -> None:
     """The fault: the cable to the S3 server is cut while the second trial trains."""
-    overrides = ["seeds=[0, 1, 2]", "training.epochs=10", "resources.trial.cpus=1"]
+    sweep = HeldSweep(tmp_path)
     where = uri(cable.port, "bucket/sweep")
     storage = fs.S3FileSystem(scheme="http", endpoint_override=f"127.0.0.1:{cable.server_port}")
 
@@ -247,24 +247,25 @@ def test_a_sweep_whose_storage_goes_away_ends_with_the_reason_and_the_same_comma
         whole = re.compile(r"/done\.json$|^bucket/sweep/cells/.*\.parquet$")
         return {entry.path: entry.mtime_ns for entry in found if whole.search(entry.path)}
 
-    command = [PROGRAM, "run", str(experiment), *(f"--set={text}" for text in [*overrides, f"results={where}"])]
-    with (tmp_path / "log").open("wb") as log:
-        first = subprocess.Popen(command, stdout=log, stderr=log)
-    wait_until(lambda: len(done()) >= 2 or first.poll() is not None, "a trial and a cell are done", 300)
-    assert first.poll() is None, (tmp_path / "log").read_text()
-    cable.is_cut.set()
-    assert first.wait(300) in (1, 2)
-    lines = (tmp_path / "log").read_text().splitlines()
+    command = ["run", sweep.file, "--set", f"results={where}"]
+    with sweep.held("1-2"):
+        first = program.start(*command)
+        wait_for(lambda: ("1-2" in sweep.begun() and len(done()) == 2) or first.returncode is not None)
+        assert first.returncode is None, first.stderr
+        cable.is_cut.set()
+        before = done()
+    assert first.wait() in (1, 2)
+    lines = first.stderr.splitlines()
     assert "127.0.0.1" in lines[-1] and "Traceback" not in lines[-1]
-    before = done()
-    assert 2 <= len(before) < 6
+    assert done() == before
 
     cable.mend()
-    again = subprocess.run(command, capture_output=True, text=True, check=False)
+    again = program.run(*command)
     assert again.returncode == 0, again.stderr
     after = done()
-    assert len(after) == 6 and {path: after[path] for path in before} == before
-    undisturbed = make_plan(read_sweep(experiment, [*overrides, f"results={tmp_path / 'undisturbed'}"]))
+    assert len(after) == 4 and {path: after[path] for path in before} == before
+    assert sweep.begun() == sorted([*sweep.undisturbed_epochs, "1-2"])
+    undisturbed = make_plan(read_sweep(sweep.file))
     for trial in undisturbed.trials:
         list(train_trial(trial, undisturbed.store, torch.device("cpu")))
     for cell in undisturbed.cells:
@@ -273,6 +274,6 @@ def test_a_sweep_whose_storage_goes_away_ends_with_the_reason_and_the_same_comma
     columns = ["trial_id", "checkpoint_id", "benchmark", "metric", "value"]
     pd.testing.assert_frame_equal(read(where)[columns], read(undisturbed.store.uri)[columns])
 
-    told = (tmp_path / "log").read_text() + again.stdout + again.stderr
+    told = "".join(run.stdout + run.stderr for run in (first, again))
     stored = b"".join(Store(where).read(path) or b"" for path in Store(where).files("") if "safetensors" not in path)
     assert SECRET not in told and SECRET.encode() not in stored
