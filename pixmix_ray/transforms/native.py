@@ -38,12 +38,12 @@ _log = logging.getLogger(__name__)
 
 def library() -> ctypes.CDLL | None:
     """The compiled operations; None where they are switched off or cannot be made."""
+    keep_freed_memory()
     return None if os.environ.get("PIXMIX_RAY_NATIVE") == "0" else _loaded()
 
 
 @cache  # for good: what is loaded stays loaded
 def _loaded() -> ctypes.CDLL | None:
-    keep_freed_memory()
     compiler = shlex.split(os.environ.get("CC") or "cc")
     if shutil.which(compiler[0]) is None:
         _log.info("no C compiler %s: the image operations run in PyTorch alone", compiler[0])
