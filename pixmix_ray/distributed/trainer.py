@@ -8,7 +8,7 @@ import logging
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import Any
@@ -18,6 +18,7 @@ import torch
 from ray import tune
 from ray.tune import Callback
 from ray.tune.schedulers import TrialScheduler
+from ray.tune.search.sample import Domain
 
 from pixmix_ray.distributed.halving import EPOCH, LOSS
 from pixmix_ray.distributed.retries import POLICIES, Cause, Problem, here
@@ -178,15 +179,27 @@ def _death(trial: Any) -> Problem:
     return Problem(report=ErrorReport.of(error, place), cause=Cause.WORKER_DIED)
 
 
-class Jobs(list[dict[str, Any]]):
-    """The configurations of all trials, as Tune's grid wants them.
+class Jobs(Domain):
+    """The configurations of all trials, which Tune draws one by one in their order.
 
-    Tune copies the whole grid deeply for every trial that it makes of it, so that 10,000 trials would cost an hour
-    before the last one starts. Nobody changes these, so a copy is the same object.
+    A grid would do but for its costs: Tune copies the whole of it deeply for every trial, so that 2,000 trials cost
+    three minutes before the first one starts and 10,000 would cost over an hour.
     """
 
+    def __init__(self, configs: Iterable[dict[str, Any]]) -> None:
+        self._configs = list(configs)
+        self._drawn = 0
+
+    def __len__(self) -> int:
+        return len(self._configs)
+
     def __deepcopy__(self, memo: dict[int, Any]) -> "Jobs":
-        return self
+        return self  # copied for every trial, too; nobody changes the configurations
+
+    def sample(self, config: object = None, size: int = 1, random_state: object = None) -> dict[str, Any]:
+        """The next one."""
+        self._drawn += 1
+        return self._configs[self._drawn - 1]
 
 
 class _Stop(tune.Stopper):
@@ -241,7 +254,7 @@ def train_all(
     """
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
     share = terms.share
-    configs = Jobs(
+    jobs = Jobs(
         {
             "id": trial.id,
             "trial": trial.dump(),
@@ -255,8 +268,9 @@ def train_all(
     with tempfile.TemporaryDirectory(prefix="pixmix_ray_tune_") as scratch:
         tune.Tuner(
             tune.with_resources(tune.with_parameters(Trainer, work=terms.work), _placement),
-            param_space={"job": tune.grid_search(configs)},
+            param_space={"job": jobs},
             tune_config=tune.TuneConfig(
+                num_samples=len(jobs),
                 max_concurrent_trials=terms.at_once,
                 reuse_actors=True,
                 scheduler=terms.scheduler,
