@@ -294,12 +294,15 @@ def show(folder: Path) -> None:
         "MB",
         "plan s",
         "again s",
+        "status s",
+        "read s",
     )
     say("| " + " | ".join(headers) + " |")
     say("|" + " ---: |" * len(headers))
     for of in found:
         first, last = of["samples"][0], of["samples"][-1]
-        used = {kind: last.get(kind, 0) - first.get(kind, 0) for kind in ("driver", "trainers", "evaluators", "ray")}
+        kinds = ("driver", "trainers", "evaluators", "ray")  # a kind whose processes have ended is in no later sample
+        used = {kind: max(row.get(kind, 0) for row in of["samples"]) - first.get(kind, 0) for kind in kinds}
         cells = last["cells"]
         say(
             f"| {of['size']:,} | {cells:,} | {last['wall']:.0f} | {sum(used.values()):.0f} "
