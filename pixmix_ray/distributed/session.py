@@ -52,7 +52,7 @@ def session(address: str | None = None, cpus: int | None = None) -> Iterator[Non
 
 
 def _start(cpus: int | None) -> None:
-    """Start Ray on this machine, again if it comes up too slowly: it gives a node's parts 15 s, short on a busy one."""
+    """Start Ray on this machine, again if it comes up too slowly: it gives a node's parts 30 s, short on a busy one."""
     before = {process.pid for process in psutil.Process().children()}
     for attempt in range(1, START_ATTEMPTS + 1):
         try:
