@@ -400,8 +400,8 @@ def test_weights_that_are_not_finite_fail_their_cell_with_that_reason_and_nothin
 ) -> None:
     of = finished(tiny())
     whole = trained(of.trial, of.store)
-    last = [name for name, weight in whole.weights.items() if weight.is_floating_point()][-1]
-    broken = replace(whole, weights={**whole.weights, last: torch.full_like(whole.weights[last], value)})
+    bias = next(name for name in whole.weights if name.endswith("head.bias"))
+    broken = replace(whole, weights={**whole.weights, bias: torch.full_like(whole.weights[bias], value)})
     with pytest.raises(WorkError, match="the network returns NaN or infinite logits: the checkpoint is broken"):
         evaluate_cell(broken, of.run, of.store, CPU, "0.1.0+abc")
     assert of.store.files("cells") == of.store.files("predictions") == set()
