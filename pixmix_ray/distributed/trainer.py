@@ -65,7 +65,7 @@ class Terms:
         share: of the cluster, for each trial.
         at_once: how many train at the same time.
         work: what trains a trial.
-        scheduler: stops trials early; None trains all to their end.
+        scheduler: says whose turn it is, and stops trials early.
         loggers: shown what Tune's trials do, beside us.
     """
 
@@ -73,7 +73,7 @@ class Terms:
     share: Share
     at_once: int
     work: Work
-    scheduler: TrialScheduler | None = None
+    scheduler: TrialScheduler
     loggers: Sequence[Callback] = ()
 
 

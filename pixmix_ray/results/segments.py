@@ -30,6 +30,8 @@ from pixmix_ray.results.store import Store, compacted_file
 
 MANIFEST_KEY = "pixmix_ray.cells"
 
+FOLD = 256  # tables at a time: the rows of one cell take 50 kB as a table of their own, and 2 kB among others
+
 ROWS: pa.Schema = pa.schema(
     [
         field.with_type(pa.dictionary(pa.int32(), pa.string())) if field.type == pa.string() else field
@@ -83,13 +85,16 @@ class Gathering:
     def __init__(self) -> None:
         """Begin with nothing."""
         self._tables: list[pa.Table] = [ROWS.empty_table()]
+        self._recent: list[pa.Table] = []
         self._first: dict[str, int] = {}  # the number of each cell's first row in all tables together
         self._end = 0
         self.entries: dict[str, Entry] = {}
 
     def add(self, table: pa.Table, entries: Mapping[str, Entry], chosen: Container[str]) -> None:
         """Add the rows (of the schema `ROWS`) of those of the cells in `entries`, in that order, that are chosen."""
-        self._tables.append(table)
+        self._recent.append(table)
+        if len(self._recent) == FOLD:
+            self._fold()
         for cell, entry in entries.items():
             if cell in chosen:
                 self.entries[cell] = entry
@@ -103,9 +108,20 @@ class Gathering:
         counts = np.array([self.entries[cell].rows for cell in found], dtype=np.int64)
         ends = np.cumsum(counts)
         indices = pa.array(np.arange(counts.sum()) + np.repeat(first - (ends - counts), counts))
-        rows = pa.concat_tables(self._tables).unify_dictionaries().combine_chunks()
+        self._fold()
+        rows = _joined(self._tables)
         is_in_order = len(indices) == len(rows) and bool((np.diff(indices) == 1).all())
         return rows if is_in_order else by_column(rows, lambda column: column.take(indices))
+
+
+    def _fold(self) -> None:
+        if self._recent:
+            self._tables.append(_joined(self._recent))
+            self._recent = []
+
+
+def _joined(tables: Sequence[pa.Table]) -> pa.Table:
+    return pa.concat_tables(tables).unify_dictionaries().combine_chunks()
 
 
 def by_column(table: pa.Table, change: Callable[[pa.ChunkedArray], pa.ChunkedArray]) -> pa.Table:

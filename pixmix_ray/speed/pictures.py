@@ -2,7 +2,8 @@
 
 Seconds are the processor's and not the clock's: a generator waits for nothing, and other work on the machine then does
 not count. Of the peers, pyrtools can be installed: its steerable pyramid is what the statistical model spends its time
-in, so that step is timed beside it. The authors' generators are scripts and no packages: nothing here runs them.
+in, so that step is timed beside it. The authors' generators are scripts and no packages: nothing here runs them. Nor
+does anything run torch-lucent 0.1.8, which makes feature visualizations: it calls functions that kornia has since moved.
 """
 
 import statistics
@@ -16,6 +17,7 @@ from typing import Annotated, Final, Literal
 
 import numpy as np
 import scipy.fft
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 from pydantic import Field, field_validator
@@ -23,7 +25,9 @@ from pydantic import Field, field_validator
 from pixmix_ray.datasets.picture_files import resized
 from pixmix_ray.errors import UnknownNameError
 from pixmix_ray.mixing_sets import DeadLeaves, FractalDb, Fractals, SpectrumColorWmm, StyleGanOriented, shorter_side_for
+from pixmix_ray.mixing_sets.feature_visualization import ascended, draw_channels, spectrum_shape
 from pixmix_ray.mixing_sets.steerable_pyramid import steerable_pyramid
+from pixmix_ray.models import CifarResNet
 from pixmix_ray.seeding import rng
 from pixmix_ray.settings import Settings
 from pixmix_ray.speed.document import Grid, processors, rate_text, ratio_text, today, versions
@@ -33,6 +37,7 @@ Images = NDArray[np.uint8]
 Draw = Callable[[NDArray[np.int64], int], Images]
 
 PICTURES: Final = {32: 32, 224: 8}  # drawn at once, by the size of the crops; categories of FractalDB that are searched
+FVIS_PICTURES, FVIS_SIDE, FVIS_STEPS = 4, 48, 128  # at once; side and steps are those of the set by default
 PYRAMID: Final = (128, 3)  # side and scales of the pyramid that the statistical model uses
 PYRAMID_PICTURES = 8  # channels at once
 PEER = "pyrtools"
@@ -90,6 +95,18 @@ def _fractaldb(indices: NDArray[np.int64], side: int) -> Images:
     return _own_size(FractalDb(count=len(indices)).drawn)(indices, side)
 
 
+def _fvis(indices: NDArray[np.int64], side: int) -> Images:
+    """Some of as many feature visualizations, of a ResNet-20: what its weights are is nothing to the speed."""
+    with torch.random.fork_rng(devices=[]):
+        network = CifarResNet(depth=20).build(num_classes=10)
+    count, generator = min(FVIS_PICTURES, len(indices)), torch.Generator()
+    spectrum = torch.randn((count, *spectrum_shape(FVIS_SIDE)), generator=generator)
+    moves = (torch.rand(count, 4, generator=generator) * 2 - 1 for _ in range(FVIS_STEPS))
+    made = ascended(network, draw_channels(network, count, generator), spectrum, moves)
+    drawn: Images = made.permute(0, 2, 3, 1).numpy()
+    return _own_size(lambda _: drawn)(indices, side)
+
+
 GENERATORS: Mapping[str, Draw] = MappingProxyType(
     {
         "dead_leaves_squares": _own_size(DeadLeaves(shape="squares").drawn),
@@ -99,6 +116,7 @@ GENERATORS: Mapping[str, Draw] = MappingProxyType(
         "fractals": Fractals().drawn,
         "fractals (flames)": Fractals(escape_time=0).drawn,
         "fractals (escape time)": Fractals(escape_time=1).drawn,
+        "fvis": _fvis,
     }
 )
 """Name -> what draws pictures of some indices with a given side, (N, side, side, 3) uint8."""
@@ -134,8 +152,9 @@ def pictures_heading(request: PictureSpeedRequest) -> str:
     return (
         f"`{command}`: {processors('cpu', 1)}; {versions(('torch', 'numpy', 'scipy', 'pillow'))}, {peer}; {today()}. "
         f"Medians of {request.repeats}, in seconds of the processor, one thread, {PICTURES[request.size]} pictures at "
-        "once: drawn in the generator's own size and reduced, or drawn in the size asked for; FractalDB without the "
-        "search of its categories. Sets are drawn on all cores. The pyramid: one channel, split and put together again."
+        "once: drawn in the generator's own size and fitted, or drawn in the size asked for; FractalDB without the "
+        f"search of its categories; fvis {FVIS_PICTURES} at once, of {FVIS_SIDE} pixels and {FVIS_STEPS} steps, of a "
+        "ResNet-20 of random weights. Sets are drawn on all cores. The pyramid: one channel, split and put together again."
     )
 
 

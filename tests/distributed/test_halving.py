@@ -1,13 +1,14 @@
-"""Stopping early: who is stopped is worked out by hand; what is left behind is found by a second run."""
+"""Whose turn it is, and stopping early: worked out by hand; what is left behind is found by a second run."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from pixmix_ray.distributed.halving import HalvingByMethod, LossCurve
+from pixmix_ray.distributed.halving import HalvingByMethod, InTurn, LossCurve
 from pixmix_ray.distributed.run import run_plan
 from pixmix_ray.early_stopping import Asha
 from pixmix_ray.errors import RequestError
@@ -53,6 +54,34 @@ def test_trials_of_earlier_runs_count() -> None:
     new = trial("new", "a")
     halving.on_trial_add(None, new)
     assert halving.on_trial_result(None, new, {"epoch": 2, "loss": 2.0}) == STOP
+
+
+@pytest.mark.parametrize("halving", [InTurn(), HalvingByMethod(Asha(grace_period=2, reduction_factor=2), epochs=8)])
+def test_the_first_that_waits_is_next_and_before_those_that_pause(halving: InTurn) -> None:
+    names = [f"{letter}{number}" for number in range(12) for letter in "ba"]  # no order of letters or of lengths
+    trials = {name: trial(name, name[0]) for name in names}
+    alive: list[Any] = []
+    controller = SimpleNamespace(get_live_trials=lambda: alive)
+    assert halving.choose_trial_to_run(controller) is None
+    for name in names:
+        trials[name].status = "PENDING"
+        halving.on_trial_add(controller, trials[name])
+    alive = Alive(trials.values())
+    turns = []
+    while (chosen := halving.choose_trial_to_run(controller)) is not None and chosen.status == "PENDING":
+        turns.append(chosen.trial_id)
+        chosen.status = "PAUSED" if chosen.trial_id in ("b3", "a2") else "RUNNING"
+    assert turns == names
+    assert chosen is trials["a2"]  # it came before b3
+    alive = Alive([trials["b3"], trials["b5"]])  # ended ones are no longer among them
+    assert halving.choose_trial_to_run(controller) is trials["b3"]
+
+
+class Alive(list[Any]):
+    """Stands in for Tune's set, which has no order: here the last comes first."""
+
+    def __iter__(self) -> Iterator[Any]:
+        return reversed(self)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ import pytest
 from pyarrow import fs
 
 from pixmix_ray.errors import ResultsError
-from pixmix_ray.results import compaction
+from pixmix_ray.results import compaction, segments
 from pixmix_ray.results.cells import list_cells, read_rows, replacing_file
 from pixmix_ray.results.compaction import BackgroundCompaction, compact
 from pixmix_ray.results.read import read
@@ -73,6 +73,17 @@ def test_the_rows_are_the_same_before_and_after_and_in_the_same_order(store: Sto
     assert content(store) == before
     assert set(list_cells(store).places) == cells  # a benchmark without a row is done too
     assert compact(store).segments == 0  # nothing left to do
+
+
+@pytest.mark.parametrize("fold", [1, 2, 3, 7, 8])
+def test_how_many_small_tables_are_joined_at_a_time_changes_no_row(
+    store: Store, fold: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(segments, "FOLD", fold)
+    measure(store, ["c", "a", "d", "b"])
+    before = content(store)
+    compact(store)
+    assert content(store) == before
 
 
 @pytest.mark.usefixtures("small_segments")
@@ -148,7 +159,7 @@ def test_a_damaged_segment_is_set_aside_and_its_cells_are_missing(store: Store) 
 KILLS = """
 import os, shutil, signal, sys
 from pathlib import Path
-from pixmix_ray.results import compaction
+from pixmix_ray.results import compaction, segments
 from pixmix_ray.results.cells import list_cells, read_rows
 from pixmix_ray.results.store import Store
 
