@@ -12,17 +12,31 @@ from xdist.scheduler import LoadScopeScheduling
 
 from tests.program import Program
 
-WITH_RAY = ("tests/distributed/", "tests/cluster/", "tests/results/test_s3.py", "tests/test_cli.py")
+OWN_RAY = (
+    "tests/cluster/test_slurm.py",
+    "tests/distributed/test_hosts.py",
+    "tests/distributed/test_token.py",
+    "tests/results/test_s3.py",
+)
+SHARED_RAY = ("tests/distributed/", "tests/test_cli.py")
 
 
 class RayTogether(LoadScopeScheduling):  # type: ignore[misc]  # pytest-xdist has no types
     """Tests with Ray share one cluster, so one process runs them all in turn; others run anywhere.
 
+    Those that start a Ray of their own run in turn, too, in a second process: they mostly wait.
     Not by xdist_group: its names are lost with pytest 9.2 and pytest-xdist 3.8.
     """
 
     def _split_scope(self, nodeid: str) -> str:
-        return "ray" if nodeid.startswith(WITH_RAY) else nodeid
+        if nodeid.startswith(OWN_RAY):
+            return "own ray"
+        return "shared ray" if nodeid.startswith(SHARED_RAY) else nodeid
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """One process more than there are cores, and at least three: the two with Ray wait most of the time."""
+    return 1 + max(2, os.cpu_count() or 1)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> RayTogether:
@@ -35,8 +49,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("drill") and not os.environ.get("PIXMIX_RAY_DRILLS"):
             item.add_marker(pytest.mark.skip(reason="a drill of minutes: PIXMIX_RAY_DRILLS=1 pytest -n 0 -m drill"))
-        if item.get_closest_marker("ray") and not item.nodeid.startswith(WITH_RAY):
-            raise pytest.UsageError(f"{item.nodeid} uses Ray: name its place in WITH_RAY of tests/conftest.py")
+        if item.get_closest_marker("ray") and not item.nodeid.startswith(OWN_RAY + SHARED_RAY):
+            raise pytest.UsageError(f"{item.nodeid} uses Ray: name its place in SHARED_RAY of tests/conftest.py")
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -86,8 +100,8 @@ def experiment(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def program(ray_cluster: str) -> Iterator[Program]:
-    """Starts the program in processes of its own; made after the cluster, or both would want the cores at once."""
+def program() -> Iterator[Program]:
+    """Starts the program in processes of its own."""
     started = Program()
     yield started
     started.close()

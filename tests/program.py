@@ -17,6 +17,7 @@ import pytest
 PROGRAM = str(Path(sys.executable).parent / "pixmix-ray")
 LOST_HEAD = ("RAY_gcs_rpc_server_reconnect_timeout_s", "10")  # for how long it is looked for, instead of a minute
 PATIENCE = 240.0  # seconds; a machine may be busy with other things
+
 # not the command line itself: its consoles look at their surroundings when they are made
 IMPORTS = [
     "tests.program",
@@ -25,6 +26,11 @@ IMPORTS = [
     "pixmix_ray.report.overview",
     "pixmix_ray.report.progress",
 ]
+
+
+def processes_a_core() -> float:
+    """How many processes want each core just now, at least 1: what takes a core's time takes that much longer."""
+    return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
 
 
 @dataclass(frozen=True)

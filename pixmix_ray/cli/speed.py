@@ -1,4 +1,4 @@
-"""Speed on this machine: speed augment, corruptions, pictures, evaluate."""
+"""Speed on this machine: speed augment, corruptions, whole-sets, pictures, evaluate."""
 
 from typing import TYPE_CHECKING, Annotated, Optional
 
@@ -46,26 +46,32 @@ def speed_corruptions(
     size: Annotated[int, typer.Option(help="Side of the pictures: 32 or 224.")] = 32,
     severity: Annotated[int, typer.Option(help="Of C and C-bar: 1 to 5.")] = 3,
     repeats: Annotated[int, typer.Option(help="Measurements of each, of which the median counts.")] = 3,
-    whole: Annotated[bool, typer.Option("--whole", help="Time making all of each set instead, without peers.")] = False,
-    pictures: Annotated[int, typer.Option(help="Of a whole set: how many test pictures.")] = 10_000,
-    processes: Annotated[int, typer.Option(help="Of a whole set: how many make it at once.")] = 2,
     markdown: Annotated[bool, typer.Option(help="As Markdown, for a document.")] = False,
 ) -> None:
     """Measure how fast test pictures are corrupted on this machine, beside installed peers in the same run."""
     from pixmix_ray.speed import CorruptionSpeedRequest, corruption_rates, corruptions_grid, corruptions_heading
 
-    if whole:
-        from pixmix_ray.speed.whole_sets import WholeSetsRequest, whole_set_times, whole_sets_grid, whole_sets_heading
-
-        values = {"family": family, "size": size, "pictures": pictures, "processes": processes}
-        sets = WholeSetsRequest.read(values, "speed corruptions --whole")
-        _show_grid(whole_sets_heading(sets), whole_sets_grid(whole_set_times(sets, tell)), markdown)
-        return
     request = CorruptionSpeedRequest.read(
         {"family": family, "size": size, "severity": severity, "repeats": repeats}, "speed corruptions"
     )
     grid = corruptions_grid(corruption_rates(request, tell))
     _show_grid(corruptions_heading(request), grid, markdown)
+
+
+@commands.command("whole-sets", epilog="Example: pixmix-ray speed whole-sets --family c --pictures 10000 --processes 2")
+def speed_whole_sets(
+    family: Annotated[str | None, typer.Option(help="c, c_bar or p; default: all three.")] = None,
+    size: Annotated[int, typer.Option(help="Side of the pictures: 32 or 224.")] = 32,
+    pictures: Annotated[int, typer.Option(help="How many test pictures.")] = 10_000,
+    processes: Annotated[int, typer.Option(help="How many make a set at once.")] = 2,
+    markdown: Annotated[bool, typer.Option(help="As Markdown, for a document.")] = False,
+) -> None:
+    """Measure how long this machine takes for all of C, C-bar and P."""
+    from pixmix_ray.speed.whole_sets import WholeSetsRequest, whole_set_times, whole_sets_grid, whole_sets_heading
+
+    values = {"family": family, "size": size, "pictures": pictures, "processes": processes}
+    request = WholeSetsRequest.read(values, "speed whole-sets")
+    _show_grid(whole_sets_heading(request), whole_sets_grid(whole_set_times(request, tell)), markdown)
 
 
 @commands.command("pictures", epilog="Example: pixmix-ray speed pictures --sets dead_leaves_squares --size 224")

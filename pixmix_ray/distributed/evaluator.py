@@ -5,7 +5,7 @@ once. They are measured in turn, so a worker that dies takes no more with it tha
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -15,10 +15,11 @@ import torch
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pixmix_ray.checkpoints import set_aside
-from pixmix_ray.distributed.retries import Cause, Problem
+from pixmix_ray.distributed.retries import Cause, Problem, here
 from pixmix_ray.distributed.session import node_beside
 from pixmix_ray.errors import DamagedError
 from pixmix_ray.plugins import BENCHMARKS
+from pixmix_ray.results.failures import Place
 from pixmix_ray.results.plan import Cell
 from pixmix_ray.results.schema import MEASUREMENTS
 from pixmix_ray.results.store import Store, cell_file
@@ -61,13 +62,28 @@ Answers = Sequence[Evaluated]
 """How the cells of a task ended, in their order. Where there are fewer than cells, the others were not begun."""
 
 
+@dataclass(kw_only=True)
+class InFlight:
+    """A task that was submitted.
+
+    Attributes:
+        cells: that it measures, in this order.
+        place: where it runs, once it has told.
+    """
+
+    cells: Sequence[Cell]
+    place: Place | None = None
+
+
 def submit(
     cells: Sequence[Cell], terms: Terms, near: str | None = None, avoid: str | None = None
-) -> "ray.ObjectRef[Answers]":
+) -> ray.ObjectRefGenerator:
     """Start the evaluation of cells of one checkpoint: on the node `near`, that has it in its caches, if it has room.
 
     After a failure that asks for another node than `avoid`, there, if there is another. Ray does not retry it, not even
     where its worker died: the driver does, by the one table of retries.
+
+    What is returned gives references to where the task runs, a `Place`, as soon as it does, and then to its `Answers`.
     """
     share, store = terms.share, terms.store
     node = node_beside(avoid, share) or near
@@ -97,8 +113,13 @@ def _import_all() -> bool:
     return callable(Work().evaluate)
 
 
-@ray.remote
-def _evaluate(job: Mapping[str, Any]) -> Answers:
+@ray.remote(num_returns="streaming")
+def _evaluate(job: Mapping[str, Any]) -> Iterator[Place | Answers]:
+    yield here()  # at once: a worker that dies tells nothing more
+    yield _measured(job)
+
+
+def _measured(job: Mapping[str, Any]) -> Answers:
     torch.set_num_threads(max(1, round(job["cpus"])))
     store = Store(job["results"])
     device = torch.device("cuda" if job["gpus"] > 0 else "cpu")

@@ -45,7 +45,9 @@ class InTurn(FIFOScheduler):
 
     def choose_trial_to_run(self, tune_controller: Any) -> Any:
         """The first trial that waits to be started, or else to go on; None where there is none."""
-        waiting = [trial for trial in tune_controller.get_live_trials() if trial.status in (Trial.PENDING, Trial.PAUSED)]
+        waiting = [
+            trial for trial in tune_controller.get_live_trials() if trial.status in (Trial.PENDING, Trial.PAUSED)
+        ]
         return min(waiting, key=lambda trial: (trial.status == Trial.PAUSED, self._turn[trial.trial_id]), default=None)
 
 

@@ -7,7 +7,7 @@ first of its trials asks for it, under that cache's lock.
 """
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import ray
@@ -21,6 +21,8 @@ from pixmix_ray.sweep import Sweep
 
 RETRIES = 3  # of a task whose worker or node died
 POLL_SECONDS = 1.0
+
+Images = NDArray[np.uint8]
 
 
 def prepare(sweep: Sweep, connect: Callable[[], None]) -> None:
@@ -52,30 +54,38 @@ def draw_as_tasks(work: ShardedWork, numbers: Sequence[int], progress: Progress)
         return
     task = _drawn.options(num_cpus=1, num_gpus=num_gpus, max_retries=RETRIES, scheduling_strategy="SPREAD")
     sent = ray.put(work)
-    waiting = deque(numbers)
-    in_flight: dict[ray.ObjectRef[NDArray[np.uint8]], int] = {}
     failures: list[str] = []
-    try:
-        while waiting or in_flight:
-            while waiting and len(in_flight) < 2 * round(places):  # so that a free place never waits for us
-                number = waiting.popleft()
-                in_flight[task.remote(sent, number)] = number
-            finished, _ = ray.wait(list(in_flight), num_returns=len(in_flight), timeout=POLL_SECONDS)
-            for reference in finished:
-                done = in_flight.pop(reference)
-                try:
-                    work.write(done, ray.get(reference))
-                except ray.exceptions.RayError as error:
-                    failures.append(" ".join(str(error).split())[-200:])
-            progress.tell()
-    finally:  # also when interrupted
-        for reference in in_flight:
-            ray.cancel(reference, force=True)
+    at_once = 2 * round(places)  # so that a free place never waits for us
+    for number, drawn in _as_they_end(lambda number: task.remote(sent, number), numbers, at_once, progress):
+        try:
+            work.write(number, ray.get(drawn))
+        except ray.exceptions.RayError as error:
+            failures.append(" ".join(str(error).split())[-200:])
     if failures:
         progress.report(f"drawing {work.name}: {len(failures)} of {len(numbers)} Ray tasks failed, as {failures[0]}")
 
 
+def _as_they_end(
+    start: Callable[[int], "ray.ObjectRef[Images]"], numbers: Sequence[int], at_once: int, progress: Progress
+) -> Iterator[tuple[int, "ray.ObjectRef[Images]"]]:
+    """Start the tasks of all numbers, so many at once, and return each with its number once it has ended."""
+    waiting = deque(numbers)
+    in_flight: dict[ray.ObjectRef[Images], int] = {}
+    try:
+        while waiting or in_flight:
+            while waiting and len(in_flight) < at_once:
+                number = waiting.popleft()
+                in_flight[start(number)] = number
+            ended, _ = ray.wait(list(in_flight), num_returns=len(in_flight), timeout=POLL_SECONDS)
+            for reference in ended:
+                yield in_flight.pop(reference), reference
+            progress.tell()
+    finally:  # also when interrupted
+        for reference in in_flight:
+            ray.cancel(reference, force=True)
+
+
 @ray.remote
-def _drawn(work: ShardedWork, number: int) -> NDArray[np.uint8]:
+def _drawn(work: ShardedWork, number: int) -> Images:
     torch.set_num_threads(1)
     return work.drawn(number)

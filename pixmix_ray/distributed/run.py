@@ -13,7 +13,7 @@ import ray
 
 from pixmix_ray.distributed import evaluator, trainer
 from pixmix_ray.distributed.accounting import Account
-from pixmix_ray.distributed.evaluator import Answers, Evaluated, answers_of_the_dead, submit, warm_up
+from pixmix_ray.distributed.evaluator import Evaluated, InFlight, answers_of_the_dead, submit, warm_up
 from pixmix_ray.distributed.halving import scheduler
 from pixmix_ray.distributed.loggers import loggers
 from pixmix_ray.distributed.order import CellSeconds, LongestFirst, expected_cell_seconds, longest_trials_first
@@ -22,7 +22,7 @@ from pixmix_ray.distributed.retries import Cause, Problem, Tries
 from pixmix_ray.distributed.session import how_many_fit, node_resources
 from pixmix_ray.distributed.trainer import TrialEvent, train_all
 from pixmix_ray.errors import StorageError, WorkError
-from pixmix_ray.results.failures import reason, record_failure
+from pixmix_ray.results.failures import Place, reason, record_failure
 from pixmix_ray.results.lease import Lease, held
 from pixmix_ray.results.plan import Cell, Plan, prices
 from pixmix_ray.results.provenance import code_version
@@ -124,7 +124,7 @@ class _Run:
         self.waiting.extend(cell for cell in plan.cells_to_run() if cell.trial.id not in training)
         self.node_of: dict[str, str] = {}  # where a trial ran: its node has the data and the checkpoint in its caches
         self.cell_seconds = CellSeconds(known)
-        self.in_flight: dict[ray.ObjectRef[Answers], list[Cell]] = {}
+        self.in_flight: dict[ray.ObjectRefGenerator, InFlight] = {}
         self.stop = threading.Event()
         self.failures: list[Failure] = []
         self.looked = float("-inf")
@@ -179,7 +179,7 @@ class _Run:
 
     def _trials_again(self) -> list[Trial]:
         """The trials to be tried once more, but for those with a cell that is still being evaluated."""
-        busy = {cells[0].trial.id for cells in self.in_flight.values()}
+        busy = {task.cells[0].trial.id for task in self.in_flight.values()}
         return [self.again.pop(trial_id) for trial_id in set(self.again) - busy]
 
     def _take_events(self) -> None:
@@ -283,7 +283,7 @@ class _Run:
             # several in a task only where there are so many that none of the other slots goes without
             cells = self.waiting.take_together(self._known_seconds, min(MOST_TOGETHER, len(self.waiting) // fitting))
             near, avoid = self.node_of.get(cells[0].trial.id), self.avoid.get(_name(cells[0]))
-            self.in_flight[submit(cells, self.evaluation, near, avoid)] = cells
+            self.in_flight[submit(cells, self.evaluation, near, avoid)] = InFlight(cells=cells)
             for cell in cells:
                 if not self.tries.failed(_name(cell)):
                     self.watcher.cell_started(cell)
@@ -296,18 +296,26 @@ class _Run:
         if not self.in_flight:
             threading.Event().wait(POLL_SECONDS)
             return
-        references = list(self.in_flight)
-        ray.wait(references, timeout=POLL_SECONDS)  # for one, then all that are there
-        finished, _ = ray.wait(references, num_returns=len(references), timeout=0)
-        for reference in finished:
-            cells = self.in_flight.pop(reference)
-            try:
-                answers = ray.get(reference)
-            except ray.exceptions.RayError as error:  # its worker or node died
-                answers = answers_of_the_dead(cells, self.plan.store, Problem.of_death(error))
-            self.waiting.extend(cells[len(answers) :])
-            for cell, answer in zip(cells, answers, strict=False):
-                self._cell_ended(cell, answer)
+        tasks = list(self.in_flight)
+        ray.wait(tasks, timeout=POLL_SECONDS)  # for one, then all that are there
+        told, _ = ray.wait(tasks, num_returns=len(tasks), timeout=0)
+        for task in told:
+            self._hear(task)
+
+    def _hear(self, task: ray.ObjectRefGenerator) -> None:
+        """Take what a task tells: where it runs, or how its cells ended."""
+        known = self.in_flight[task]
+        try:
+            told = ray.get(next(task))
+        except ray.exceptions.RayError as error:  # its worker or node died
+            told = answers_of_the_dead(known.cells, self.plan.store, Problem.of_death(error, known.place))
+        if isinstance(told, Place):
+            known.place = told
+            return
+        del self.in_flight[task]
+        self.waiting.extend(known.cells[len(told) :])
+        for cell, answer in zip(known.cells, told, strict=False):
+            self._cell_ended(cell, answer)
 
     def _cell_ended(self, cell: Cell, answer: Evaluated) -> None:
         self.account.cell_ended(cell, answer.seconds, has_failed=answer.problem is not None)

@@ -236,6 +236,14 @@ class _StopAtOnce(Callback):
                 ray.kill(actor)
 
 
+class _ForgetEnded(Callback):
+    """Takes trials that have ended off Tune's list of all: between two trials it goes through the whole list."""
+
+    def on_step_end(self, iteration: int, trials: list[Any], **_: Any) -> None:
+        if any(trial.is_finished() for trial in trials):
+            trials[:] = [trial for trial in trials if not trial.is_finished()]
+
+
 def train_all(
     trials: list[Trial],
     terms: Terms,
@@ -278,7 +286,7 @@ def train_all(
             ),
             run_config=tune.RunConfig(
                 storage_path=scratch,
-                callbacks=[_StopAtOnce(stop), _Reporter(events), *terms.loggers],
+                callbacks=[_StopAtOnce(stop), _Reporter(events), _ForgetEnded(), *terms.loggers],
                 stop=_Stop(stop),
                 failure_config=tune.FailureConfig(max_failures=POLICIES[Cause.WORKER_DIED].retries),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),

@@ -113,7 +113,6 @@ class Gathering:
         is_in_order = len(indices) == len(rows) and bool((np.diff(indices) == 1).all())
         return rows if is_in_order else by_column(rows, lambda column: column.take(indices))
 
-
     def _fold(self) -> None:
         if self._recent:
             self._tables.append(_joined(self._recent))

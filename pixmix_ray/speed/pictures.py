@@ -3,7 +3,7 @@
 Seconds are the processor's and not the clock's: a generator waits for nothing, and other work on the machine then does
 not count. Of the peers, pyrtools can be installed: its steerable pyramid is what the statistical model spends its time
 in, so that step is timed beside it. The authors' generators are scripts and no packages: nothing here runs them. Nor
-does anything run torch-lucent 0.1.8, which makes feature visualizations: it calls functions that kornia has since moved.
+does anything run torch-lucent 0.1.8, which makes feature visualizations: it calls functions that kornia has moved.
 """
 
 import statistics
@@ -154,7 +154,8 @@ def pictures_heading(request: PictureSpeedRequest) -> str:
         f"Medians of {request.repeats}, in seconds of the processor, one thread, {PICTURES[request.size]} pictures at "
         "once: drawn in the generator's own size and fitted, or drawn in the size asked for; FractalDB without the "
         f"search of its categories; fvis {FVIS_PICTURES} at once, of {FVIS_SIDE} pixels and {FVIS_STEPS} steps, of a "
-        "ResNet-20 of random weights. Sets are drawn on all cores. The pyramid: one channel, split and put together again."
+        "ResNet-20 of random weights. Sets are drawn on all cores. The pyramid: one channel, split and put together "
+        "again."
     )
 
 

@@ -102,8 +102,11 @@ def test_a_cell_whose_worker_is_killed_is_measured_by_another(outcome: Outcome) 
 
 
 def test_a_cell_that_kills_every_worker_fails_after_four_attempts_with_all_of_them_recorded(outcome: Outcome) -> None:
-    assert len(set(outcome.attempts("kill_ever"))) == 4
+    pids = outcome.attempts("kill_ever")
+    assert len(set(pids)) == 4
     record = _record_of(outcome, "WorkerCrashedError")
+    assert [attempt["pid"] for attempt in (*record["earlier"], record)] == pids
+    assert {attempt["node"] for attempt in (*record["earlier"], record)} == {ray.get_runtime_context().get_node_id()}
     assert (record["attempt"], record["retried"]) == (4, False)
     assert [earlier["attempt"] for earlier in record["earlier"]] == [1, 2, 3]
     assert all(earlier["retried"] for earlier in record["earlier"])

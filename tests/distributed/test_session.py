@@ -14,6 +14,7 @@ import ray
 from pixmix_ray.distributed.session import probe, session, trials_at_once
 from pixmix_ray.errors import ClusterError
 from pixmix_ray.sweep import Resources, Share
+from tests.program import processes_a_core
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ def test_an_address_with_nothing_behind_is_reported_within_ten_seconds() -> None
     started = time.monotonic()
     with pytest.raises(ClusterError, match=f"no Ray cluster at 127.0.0.1:{free}: Connection refused"):
         probe(f"127.0.0.1:{free}")
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 10 * processes_a_core()
 
 
 @pytest.mark.ray
@@ -37,7 +38,7 @@ def test_a_listener_that_is_no_ray_cluster_is_reported_within_ten_seconds(silent
     started = time.monotonic()
     with pytest.raises(ClusterError, match="no Ray cluster answered at"):
         probe(silent_listener)
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 10 * processes_a_core()
 
 
 @pytest.mark.parametrize("slow", [2, 3])

@@ -70,9 +70,9 @@ def install(monkeypatch: pytest.MonkeyPatch, folder: Path, **sources: str) -> No
         del sys.modules[module]
 
 
-def call(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
+def call(monkeypatch: pytest.MonkeyPatch, *arguments: object, command: str = "corruptions") -> int:
     """The exit code of the command in this process."""
-    monkeypatch.setattr(sys, "argv", ["pixmix-ray", "speed", "corruptions", *map(str, arguments)])
+    monkeypatch.setattr(sys, "argv", ["pixmix-ray", "speed", command, *map(str, arguments)])
     with pytest.raises(SystemExit) as stop:
         main()
     return int(stop.value.code or 0)
@@ -247,7 +247,8 @@ def test_a_mistake_is_one_line_and_exit_code_2(
 def test_whole_sets_are_made_once_over_by_some_processes(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert call(monkeypatch, "--whole", "--family", "c_bar", "--pictures", 3, "--processes", 1, "--markdown") == 0
+    arguments = ["--family", "c_bar", "--pictures", 3, "--processes", 1, "--markdown"]
+    assert call(monkeypatch, *arguments, command="whole-sets") == 0
     shown = capsys.readouterr().out
-    assert "--whole --family c_bar --size 32 --pictures 3 --processes 1" in shown
+    assert "speed whole-sets --family c_bar --size 32 --pictures 3 --processes 1" in shown
     assert "| C-bar | 150 |" in shown  # ten corruptions, five severities, three pictures
