@@ -10,6 +10,7 @@ from typing import Literal
 
 import pandas as pd
 
+from pixmix_ray.memory import without_garbage_collection
 from pixmix_ray.results.cells import list_cells
 from pixmix_ray.results.history import cell_seconds, trials_done
 from pixmix_ray.results.read import read_cells
@@ -81,6 +82,7 @@ class Plan:
         return read_cells(self.store, [cell.name for cell in self.cells])
 
 
+@without_garbage_collection()
 def make_plan(sweep: Sweep) -> Plan:
     """The plan of a sweep; of a search as far as it was suggested until now.
 

@@ -7,6 +7,7 @@ import pandas as pd
 import pyarrow as pa
 
 from pixmix_ray.errors import ResultsError
+from pixmix_ray.memory import without_garbage_collection
 from pixmix_ray.results.cells import read_rows
 from pixmix_ray.results.segments import by_column
 from pixmix_ray.results.store import Store
@@ -23,6 +24,7 @@ REPEATED = (
 """The columns of long texts that many rows share: categories in a DataFrame."""
 
 
+@without_garbage_collection()
 def read(uri: str | Path) -> pd.DataFrame:
     """All measurements of a results folder, a row a measurement, columns as in `pixmix_ray.results.schema`.
 
@@ -42,6 +44,7 @@ def read(uri: str | Path) -> pd.DataFrame:
     return frame
 
 
+@without_garbage_collection()
 def read_cells(store: Store, cells: Iterable[str]) -> pd.DataFrame:
     """The measurements of those of the cells (TRIAL/BENCHMARK) that are there, in that order, otherwise as `read`.
 

@@ -94,7 +94,8 @@ class Gathering:
         """Add the rows (of the schema `ROWS`) of those of the cells in `entries`, in that order, that are chosen."""
         self._recent.append(table)
         if len(self._recent) == FOLD:
-            self._fold()
+            self._tables.append(_joined(self._recent))
+            self._recent = []
         for cell, entry in entries.items():
             if cell in chosen:
                 self.entries[cell] = entry
@@ -108,22 +109,16 @@ class Gathering:
         counts = np.array([self.entries[cell].rows for cell in found], dtype=np.int64)
         ends = np.cumsum(counts)
         indices = pa.array(np.arange(counts.sum()) + np.repeat(first - (ends - counts), counts))
-        self._fold()
-        rows = _joined(self._tables)
+        rows = _joined([*self._tables, *self._recent])
         is_in_order = len(indices) == len(rows) and bool((np.diff(indices) == 1).all())
         return rows if is_in_order else by_column(rows, lambda column: column.take(indices))
 
-    def _fold(self) -> None:
-        if self._recent:
-            self._tables.append(_joined(self._recent))
-            self._recent = []
-
 
 def _joined(tables: Sequence[pa.Table]) -> pa.Table:
-    return pa.concat_tables(tables).unify_dictionaries().combine_chunks()
+    return by_column(pa.concat_tables(tables), lambda column: column.unify_dictionaries().combine_chunks())
 
 
-def by_column(table: pa.Table, change: Callable[[pa.ChunkedArray], pa.ChunkedArray]) -> pa.Table:
+def by_column(table: pa.Table, change: Callable[[pa.ChunkedArray], pa.ChunkedArray | pa.Array]) -> pa.Table:
     """A table of the columns that `change` makes of those of `table`, on all cores: pyarrow itself does it on one."""
     with ThreadPoolExecutor(pa.cpu_count()) as pool:
         columns = list(pool.map(change, table.columns))

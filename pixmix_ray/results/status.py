@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pixmix_ray.errors import ResultsError
+from pixmix_ray.memory import without_garbage_collection
 from pixmix_ray.models import read_header
 from pixmix_ray.results.cells import list_cells
 from pixmix_ray.results.failures import described
@@ -43,6 +44,7 @@ class Status:
     failures: tuple[str, ...]
 
 
+@without_garbage_collection()
 def read_status(uri: str | Path) -> Status:
     """The status of a results folder.
 
