@@ -24,7 +24,7 @@ SHARED_RAY = ("tests/distributed/", "tests/test_cli.py")
 class RayTogether(LoadScopeScheduling):  # type: ignore[misc]  # pytest-xdist has no types
     """Tests with Ray share one cluster, so one process runs them all in turn; others run anywhere.
 
-    Those that start a Ray of their own run in turn, too, in a second process: they mostly wait.
+    Those that start a Ray of their own run in turn, too, in another process.
     Not by xdist_group: its names are lost with pytest 9.2 and pytest-xdist 3.8.
     """
 
@@ -32,16 +32,6 @@ class RayTogether(LoadScopeScheduling):  # type: ignore[misc]  # pytest-xdist ha
         if nodeid.startswith(OWN_RAY):
             return "own ray"
         return "shared ray" if nodeid.startswith(SHARED_RAY) else nodeid
-
-
-def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """One process more than there are cores, and at least three: the two with Ray wait most of the time."""
-    return 1 + max(2, os.cpu_count() or 1)
-
-
-def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> RayTogether:
-    """The scheduler for tests on several processes."""
-    return RayTogether(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -17,7 +17,7 @@ from pixmix_ray.results.store import Store
 from pixmix_ray.sweep import read_sweep
 from pixmix_ray.work import _predict_within_memory, evaluate_cell, train_trial
 
-FAULTS = Path(__file__).resolve().parents[1] / "faults"
+FAULTS = Path(__file__).parent / "faults"
 CPU = torch.device("cpu")
 WRITES = {  # part of a file's name: at which writing of it the process is killed, and how many epochs are safe then
     "progress.safetensors": (2, 1),

@@ -56,7 +56,13 @@ def _start(cpus: int | None) -> None:
     before = {process.pid for process in psutil.Process().children()}
     for attempt in range(1, START_ATTEMPTS + 1):
         try:
-            ray.init(num_cpus=cpus, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+            ray.init(
+                address="local",  # else it joins one that it finds on this machine
+                num_cpus=cpus,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
         except Exception as error:  # Ray has no type for this
             if attempt == START_ATTEMPTS or "timed out during startup" not in str(error):
                 raise
@@ -69,7 +75,7 @@ def _start(cpus: int | None) -> None:
 
 
 def probe(address: str) -> None:
-    """Return if a Ray cluster answers at host:port, within about ten seconds.
+    """Return if a Ray cluster answers at host:port, within about ten seconds, or more where this machine is busy.
 
     Ray's own connect waits for minutes where nothing listens or where something else does.
 
@@ -87,11 +93,13 @@ def probe(address: str) -> None:
             f"no Ray cluster at {address}: {reason}. Start one with 'ray start --head', or leave --address out"
         ) from None
     check = ["-m", "ray.scripts.scripts", "health-check", "--skip-version-check", "--address", address]
+    processes_a_core = psutil.getloadavg()[0] / (psutil.cpu_count() or 1)
+    seconds = ANSWER_SECONDS * max(1.0, processes_a_core)  # the check's imports alone take a second of a core
     try:
-        ended = subprocess.run([sys.executable, *check], capture_output=True, timeout=ANSWER_SECONDS, check=False)
+        ended = subprocess.run([sys.executable, *check], capture_output=True, timeout=seconds, check=False)
     except subprocess.TimeoutExpired:
         raise ClusterError(
-            f"no Ray cluster answered at {address} within {ANSWER_SECONDS:g} s: something else listens there, or it is "
+            f"no Ray cluster answered at {address} within {seconds:.0f} s: something else listens there, or it is "
             "overloaded; check the port"
         ) from None
     if ended.returncode != 0:
