@@ -237,11 +237,23 @@ class _StopAtOnce(Callback):
 
 
 class _ForgetEnded(Callback):
-    """Takes trials that have ended off Tune's list of all: between two trials it goes through the whole list."""
+    """Takes trials that have ended off Tune's list of all, and out of the snapshot that it writes at its end.
+
+    Between two trials it goes through the whole list. The snapshot, which we never read, would cost 6 ms and 100 kB of
+    memory a trial.
+    """
 
     def on_step_end(self, iteration: int, trials: list[Any], **_: Any) -> None:
-        if any(trial.is_finished() for trial in trials):
-            trials[:] = [trial for trial in trials if not trial.is_finished()]
+        ended = [trial for trial in trials if trial.is_finished()]
+        for trial in ended:
+            trial.get_json_state = _nothing
+        if ended:
+            trials[:] = [trial for trial in trials if trial not in ended]
+
+
+def _nothing() -> tuple[str, str]:
+    """In place of the state and the metadata of a trial, as JSON."""
+    return "{}", "{}"
 
 
 def train_all(
