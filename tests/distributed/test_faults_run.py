@@ -209,7 +209,9 @@ def test_a_node_that_is_killed_costs_its_trial_an_epoch_at_most(
             assert started.returncode is None, started.stderr
             cluster.remove_node(second, allow_graceful=False)
         assert started.wait() == 0, started.stderr
-        assert Counter(sweep.begun()) - Counter(sweep.undisturbed_epochs) in (Counter(["0-2"]), Counter(["1-2"]))
+        repeated = list((Counter(sweep.begun()) - Counter(sweep.undisturbed_epochs)).elements())
+        # a trainer outlives its raylet for a moment, in which it may end the epoch and begin the next
+        assert repeated in (["0-2"], ["1-2"], ["0-3"], ["1-3"])
         pd.testing.assert_frame_equal(sweep.rows(), undisturbed)
         done = [json.loads(path.read_text()) for path in sweep.results.glob("trials/*/done.json")]
         assert [len(trial["losses"]) for trial in done] == [3, 3]
