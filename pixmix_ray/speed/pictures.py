@@ -96,7 +96,7 @@ def _fractaldb(indices: NDArray[np.int64], side: int) -> Images:
 
 
 def _fvis(indices: NDArray[np.int64], side: int) -> Images:
-    """Some of as many feature visualizations, of a ResNet-20: what its weights are is nothing to the speed."""
+    """Feature visualizations of a ResNet-20, FVIS_PICTURES at most: what its weights are is nothing to the speed."""
     with torch.random.fork_rng(devices=[]):
         network = CifarResNet(depth=20).build(num_classes=10)
     count, generator = min(FVIS_PICTURES, len(indices)), torch.Generator()
