@@ -66,6 +66,10 @@ class HeldSweep:
         """Where that epoch was begun, each time."""
         return [path.read_text() for path in sorted(self.diary.glob(f"epochs/{name}/*"))]
 
+    def processes(self, *names: str) -> set[int]:
+        """Those that began one of these epochs."""
+        return {int(path.name.split("-")[1]) for name in names for path in self.diary.glob(f"epochs/{name}/*")}
+
     def done(self) -> dict[str, int]:
         """When all that marks something as done was written."""
         marks = [*self.results.glob("trials/*/done.json"), *self.results.glob("cells/*/*.parquet")]

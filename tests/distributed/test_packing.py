@@ -44,11 +44,11 @@ cluster.shutdown()
 @pytest.mark.slow
 @pytest.mark.ray
 def test_small_trials_share_a_gpu_and_cells_go_where_their_checkpoint_is(experiment: Path) -> None:
-    # all at once, so that a trial that ends leaves room for its cell
     text = experiment.read_text() + "seeds: [0, 1, 2, 3, 4, 5]\n"
     a = "evaluation:\n    cpus: 0.5\n  trial:\n    cpus: 0.75\n"
     assert a in text
-    shares = "evaluation:\n    cpus: 0.25\n    gpus: 0.125\n  trial:\n    cpus: 0.75\n    gpus: 0.25\n"
+    # three trials fill a GPU but for the room that their cells need: none has a reason to go elsewhere
+    shares = "evaluation:\n    cpus: 0.25\n    gpus: 0.03\n  trial:\n    cpus: 0.75\n    gpus: 0.3\n"
     experiment.write_text(text.replace(a, shares))
     ended = subprocess.run(
         [sys.executable, "-c", RUN, experiment, ROOT], capture_output=True, text=True, timeout=240, check=False
@@ -62,7 +62,7 @@ def test_small_trials_share_a_gpu_and_cells_go_where_their_checkpoint_is(experim
     assert {record["threads"] for record in [*trials.values(), *cells.values()]} == {1}
     by_node = [[t for t in trials.values() if t["node"] == node] for node in {t["node"] for t in trials.values()}]
     most = [max(sum(at["started"] <= t["started"] < at["ended"] for at in node) for t in node) for node in by_node]
-    assert all(count <= 4 for count in most) and max(most) >= 2, most  # of four quarters, and packed
+    assert all(count <= 3 for count in most) and max(most) >= 2, most  # as many as fit, and packed
     assert [trial for trial in trials if trials[trial]["node"] != cells[trial]["node"]] == []
 
 
