@@ -15,7 +15,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import torch
 from safetensors.torch import save
 from torch import Tensor, nn
@@ -30,7 +29,7 @@ from pixmix_ray.models import fit_weights, open_tensors, seal_tensors
 from pixmix_ray.results.failures import forget_failure
 from pixmix_ray.results.predictions import predictions_table
 from pixmix_ray.results.provenance import code_version, hardware, library_versions
-from pixmix_ray.results.schema import MEASUREMENTS, columns_of
+from pixmix_ray.results.schema import measurements_table
 from pixmix_ray.results.store import Store, cell_failure_file, cell_file, predictions_file, trial_file
 from pixmix_ray.seeding import seed_globally
 from pixmix_ray.training import TrainingData, train
@@ -215,11 +214,10 @@ def evaluate_cell(
         "finished_at": datetime.now(UTC),
     }
     table = predictions_table(predictions, benchmark.extras)
-    rows = [{**common, **columns_of(measurement)} for measurement in measurements]
     with _kept(store):
         store.write_table(predictions_file(checkpoint.trial_id, run.key), table)
         # written last: it marks the cell as complete
-        store.write_table(cell_file(checkpoint.trial_id, run.key), pa.Table.from_pylist(rows, schema=MEASUREMENTS))
+        store.write_table(cell_file(checkpoint.trial_id, run.key), measurements_table(measurements, common))
         store.delete(cell_failure_file(checkpoint.trial_id, run.key))
     return measurements
 

@@ -16,7 +16,8 @@ def predictions_table(predictions: Predictions, extras: Mapping[str, Extra]) -> 
     schema, columns = predictions_schema(extras), predictions.columns
     assert set(columns) == set(schema.names), "a benchmark must keep the extras that it declares, and no other"
     arrays = {name: pa.array(columns[name]) for name in schema.names}
-    return pa.table({**arrays, "condition": arrays["condition"].dictionary_encode()}).cast(schema)
+    arrays["condition"] = arrays["condition"].dictionary_encode()
+    return pa.table(list(arrays.values()), schema=schema)
 
 
 def predictions_of(table: pa.Table, extras: Mapping[str, Extra]) -> Predictions:

@@ -10,15 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import pyarrow as pa
-
 from pixmix_ray.benchmarks import Benchmark, Measurement
 from pixmix_ray.errors import DamagedError, RequestError, ResultsError, UnknownNameError, one_line
 from pixmix_ray.plugins import BENCHMARKS, Part, named_code
 from pixmix_ray.results.cells import Cells, GoneError, list_cells, put_aside, replacing_file
 from pixmix_ray.results.predictions import predictions_of
 from pixmix_ray.results.provenance import code_version
-from pixmix_ray.results.schema import MEASUREMENTS, columns_of
+from pixmix_ray.results.schema import columns_of, measurements_table
 from pixmix_ray.results.store import Store, cell_file, predictions_file
 from pixmix_ray.trial import BenchmarkRun
 
@@ -91,8 +89,8 @@ def _rescored(store: Store, cells: Cells, cell: str, *, write: bool, is_trusted:
     reason = "; ".join(found[:SHOWN]) + (f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else "")
     if not write:
         return RescoredCell(path=path, state="different", reason=reason)
-    new = [{**rows[0], **columns_of(measurement), "code_version": code_version()} for measurement in measured]
-    store.write_table(replacing_file(cell), pa.Table.from_pylist(new, schema=MEASUREMENTS))
+    common = {**rows[0], "code_version": code_version()}
+    store.write_table(replacing_file(cell), measurements_table(measured, common))
     if cell in cells.own_files:
         store.delete(cells.own_files[cell].path)  # what a segment holds of it, compaction will leave out
     return RescoredCell(path=path, state="rewritten", reason=reason)
