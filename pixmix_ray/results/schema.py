@@ -190,7 +190,7 @@ def measurements_table(measurements: Sequence[Measurement], common: Mapping[str,
     """
     rows = [columns_of(measurement) for measurement in measurements]
     own = {name: [row[name] for row in rows] for name in (*_MEASURED, "direction")}
-    # one value repeated costs less than as many values looked at: half of what making the table of a small cell takes
+    # a value repeated costs less than as many values looked at, and no row is put together for it
     columns = [
         pa.array(own[field.name], field.type)
         if field.name in own
