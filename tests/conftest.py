@@ -15,6 +15,7 @@ from tests.program import Program
 OWN_RAY = (
     "tests/cluster/test_slurm.py",
     "tests/distributed/test_hosts.py",
+    "tests/distributed/test_memory_monitor.py",
     "tests/distributed/test_token.py",
     "tests/results/test_s3.py",
 )

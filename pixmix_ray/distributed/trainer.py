@@ -10,20 +10,23 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
 import ray
 import torch
 from ray import tune
+from ray.exceptions import OutOfMemoryError
 from ray.tune import Callback
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search.sample import Domain
 
 from pixmix_ray.distributed.halving import EPOCH, LOSS
+from pixmix_ray.distributed.memory_kills import count_as_deaths, place_of_kill
 from pixmix_ray.distributed.retries import POLICIES, Cause, Problem, here
 from pixmix_ray.distributed.session import node_beside
-from pixmix_ray.errors import WorkError
+from pixmix_ray.errors import WorkError, one_line
 from pixmix_ray.results.failures import ErrorReport, Place
 from pixmix_ray.results.store import Store
 from pixmix_ray.sweep import Share
@@ -164,7 +167,11 @@ class _Reporter(Callback):
         self._events.put(event)
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
-        self._events.put(TrialEvent(trial_id=trial.config["job"]["id"], problem=_death(trial)))
+        problem, job = _death(trial), trial.config["job"]
+        self._events.put(TrialEvent(trial_id=job["id"], problem=problem))
+        if (node := problem.avoided_node()) is not None:
+            job["beside"] = node_beside(node, Share(cpus=job["cpus"], gpus=job["gpus"]))
+            trial.update_resources(_placement(trial.config))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         self._events.put(TrialEvent(trial_id=trial.config["job"]["id"], is_done=True, problem=_death(trial)))
@@ -172,9 +179,11 @@ class _Reporter(Callback):
 
 def _death(trial: Any) -> Problem:
     """What Tune says of the worker of a trial that died; what it last did tells where it was."""
-    last = str(trial.get_error() or "").strip().splitlines()
-    result = trial.last_result or {}
-    error = WorkError(f"its worker died: {last[-1] if last else 'no message'}")
+    file, result = trial.error_file, trial.last_result or {}
+    last = Path(file).read_text().rpartition("Failure # ")[2].partition("\n")[2] if file else ""
+    if (place := place_of_kill(last)) is not None:
+        return Problem.of_death(OutOfMemoryError(last), place)  # type: ignore[no-untyped-call]
+    error = WorkError(f"its worker died: {one_line(last) or 'no message'}")
     place = Place(host=result.get("hostname"), pid=result.get("pid"), node=result.get("node"))
     return Problem(report=ErrorReport.of(error, place), cause=Cause.WORKER_DIED)
 
@@ -272,7 +281,8 @@ def train_all(
         stop: set it to end within seconds; the epochs that are safe stay so.
         avoid: by trial id, Ray's id of a node where it failed and should not run again, if there is another.
     """
-    logging.getLogger("ray.tune").setLevel(logging.ERROR)
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # we tell of deaths ourselves, without a traceback
+    count_as_deaths()
     share = terms.share
     jobs = Jobs(
         {

@@ -16,21 +16,32 @@ import torch
 from torch import Tensor, nn
 
 from pixmix_ray.benchmarks import Clean, Predictions, TestPictures
+from pixmix_ray.distributed.retries import here
 from pixmix_ray.methods import Method, MethodRun, Setup
 from pixmix_ray.transforms import to_unit
 
 
-def note(folder: str) -> int:
-    """Leave a note of this attempt, and in it the host's name; how many there are, with it."""
+def note(folder: str, place: str = os.uname().nodename) -> int:
+    """Leave a note of this attempt, and in it the place, the host by default; how many there are, with it."""
     Path(folder).mkdir(parents=True, exist_ok=True)
     name = f"{time.time_ns()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
-    (Path(folder) / name).write_text(os.uname().nodename)
+    (Path(folder) / name).write_text(place)
     return len(list(Path(folder).iterdir()))
 
 
 def exhaust_memory() -> None:
     """Ask for more memory than any machine has."""
     torch.empty(1 << 50, dtype=torch.uint8)
+
+
+def fill_memory(gigabytes: float) -> None:
+    """Take memory little by little, so that whoever watches it has time to end this process."""
+    step = 2**26
+    held = []
+    for _ in range(int(gigabytes * 2**30 / step)):
+        held.append(np.ones(step, np.uint8))
+        time.sleep(0.02)
+    raise AssertionError(f"nobody minded {gigabytes} GB")
 
 
 class KillsItsWorker(Clean):
@@ -65,6 +76,20 @@ class Hungry(Clean):
         return super().predict(hungry, test, device)  # type: ignore[arg-type]  # as good as a module here
 
 
+class FillsMemory(Clean):
+    """More and more of the machine's memory."""
+
+    summary: ClassVar[str] = "takes all memory"
+    diary: str
+    times: int
+    gigabytes: float
+
+    def predict(self, network: nn.Module, test: TestPictures, device: torch.device) -> Predictions:
+        if note(self.diary) <= self.times:
+            fill_memory(self.gigabytes)
+        return super().predict(network, test, device)
+
+
 class Raises(Clean):
     """An exception in somebody's own benchmark."""
 
@@ -87,6 +112,24 @@ class NeedsMemory(Method):
     def start(self, setup: Setup) -> MethodRun:
         if note(self.diary) <= self.times:
             exhaust_memory()
+        return super().start(setup)
+
+
+class FillsMemoryInTraining(Method):
+    """More and more of the machine's memory, in a trainer, once a file is there."""
+
+    summary: ClassVar[str] = "takes all memory"
+    source: ClassVar[str] = "tests"
+    diary: str
+    times: int
+    gigabytes: float
+    after: str = "/"
+
+    def start(self, setup: Setup) -> MethodRun:
+        if note(self.diary, str(here().node)) <= self.times:
+            while not Path(self.after).exists():
+                time.sleep(0.05)
+            fill_memory(self.gigabytes)
         return super().start(setup)
 
 
