@@ -225,8 +225,8 @@ def _on_patch(mixing: str, pictures: Tensor, draws: Draws, noise: Noise) -> Oper
             is_taken = is_patch & (numbers >= kept[slots].view(-1, 1, 1, 1))
             return torch.where(is_taken, pictures.index_select(0, partners), chains)
         blend_ = blending.add_ if mixing == "add" else blending.multiply_
-        mixed, rows = to_unit(chains), torch.arange(len(chains), device=chains.device)
-        blend_(mixed, rows, pictures, partners, a[slots], b[slots])
+        mixed = to_unit(chains)
+        blend_(mixed, pictures, partners, a[slots], b[slots])
         return torch.where(is_patch, mixed.mul_(255).to(torch.int32).to(torch.uint8), chains)
 
     return mix

@@ -26,7 +26,7 @@ from torch import Tensor
 from pixmix_ray.errors import RequestError
 from pixmix_ray.methods.base import Method, MethodRun, Setup
 from pixmix_ray.methods.iterative import IterativeRun
-from pixmix_ray.transforms import ALL, NINE, OPERATIONS, blending, native, operation_parameter, to_unit
+from pixmix_ray.transforms import ALL, NINE, OPERATIONS, blending, native, operation_parameter
 from pixmix_ray.transforms.choice import grouped, pieces
 from pixmix_ray.transforms.levels import compiled_parameters
 
@@ -198,16 +198,22 @@ def _mix_in_groups(images: Tensor, pictures: Tensor, draws: Draws, operations: t
     source[:, 1:] += count
     source.view(-1)[copies] = torch.arange(2 * count, len(sources), device=images.device)
 
-    # the mixtures, from what they start from on; a round changes those that it mixes
-    mixed = to_unit(sources.index_select(0, source[:, 0]))
+    # the states: first what the mixtures start from, then what each round makes of those that it mixes
+    states = torch.empty((count + len(steps), *images.shape[1:]), device=images.device)
+    states[:count].copy_(sources.index_select(0, source[:, 0])).div_(255)
     row, column = steps // max(k, 1), steps % max(k, 1)
     partner, a, b = source[row, column + 1], draws.a[row, column], draws.b[row, column]
-    for number, whole in enumerate(step_parts):  # even: the sums of a round, odd: its products
-        blend_ = blending.multiply_ if number % 2 else blending.add_
-        for piece in pieces(whole, images):
-            part = slice(piece.start - num_copies, piece.stop - num_copies)
-            blend_(mixed, row[part], sources, partner[part], a[part], b[part])
-    return mixed
+    state = torch.arange(count, device=images.device)  # where that of each picture is
+    for sums, products in zip(step_parts[::2], step_parts[1::2], strict=True):
+        first, end = sums.start - num_copies, products.stop - num_copies
+        for whole, blend_ in ((sums, blending.add_), (products, blending.multiply_)):
+            for piece in pieces(whole, images):
+                part = slice(piece.start - num_copies, piece.stop - num_copies)
+                mixed = states[count + part.start : count + part.stop]
+                torch.index_select(states[: count + first], 0, state[row[part]], out=mixed)
+                blend_(mixed, sources, partner[part], a[part], b[part])
+        state[row[first:end]] = torch.arange(count + first, count + end, device=images.device)
+    return states.index_select(0, state)
 
 
 def _augment(sources: Tensor, copies: Tensor, draws: Draws, parts: dict[str, slice]) -> None:

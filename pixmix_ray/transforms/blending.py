@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from pixmix_ray.transforms import native
-from pixmix_ray.transforms.choice import copy_rows_
 
 _VECTORS = 64  # values; a multiple of the vectors that torch works on at once
 _ONE_THREAD = 2**14  # values that torch leaves to one thread
@@ -37,40 +36,38 @@ def coefficients(uniform_a: Tensor, uniform_b: Tensor, is_beyond: Tensor, beta: 
     return a.float().clamp_min_(1e-30), b.float()  # a > 0: with a = 0 a black pixel would be 0 * log 0
 
 
-def add_(mixed: Tensor, rows: Tensor, sources: Tensor, partners: Tensor, a: Tensor, b: Tensor) -> None:
-    """Change rows of `mixed` in place to their additive mixes with partners, clipped to [0, 1].
+def add_(mixed: Tensor, sources: Tensor, partners: Tensor, a: Tensor, b: Tensor) -> None:
+    """Change `mixed` in place to additive mixes with partners, clipped to [0, 1].
 
     Args:
-        mixed: float32 (M, 3, H, W) in [0, 1].
-        rows: int64 (N,), which of them, each once.
+        mixed: float32 (N, 3, H, W) in [0, 1].
         sources: uint8 (S, 3, H, W).
         partners: int64 (N,), which of `sources` each is mixed with.
         a: float32 (N,).
         b: float32 (N,).
     """
-    if native.on_rows_("add", mixed, rows, sources, partners, a, b):
+    if native.on_rows_("add", mixed, sources, partners, a, b):
         return
     weight_a, weight_b, shift = (number.view(-1, 1, 1, 1) for number in (a, b / 255, (1 - a - b) / 2))
     weighted = sources.index_select(0, partners).float().mul_(weight_b)
-    copy_rows_(mixed, rows, mixed.index_select(0, rows).mul_(weight_a).add_(weighted).add_(shift).clamp_(0, 1))
+    mixed.mul_(weight_a).add_(weighted).add_(shift).clamp_(0, 1)
 
 
-def multiply_(mixed: Tensor, rows: Tensor, sources: Tensor, partners: Tensor, a: Tensor, b: Tensor) -> None:
-    """Change rows of `mixed` in place to their multiplicative mixes with partners, clipped to [0, 1].
+def multiply_(mixed: Tensor, sources: Tensor, partners: Tensor, a: Tensor, b: Tensor) -> None:
+    """Change `mixed` in place to multiplicative mixes with partners, clipped to [0, 1].
 
     Powers go by way of base 2 logarithms, several times faster; these are PyTorch's, also where the rest is compiled.
-    Only the partner is kept above 1e-37; a black pixel of `mixed` has logarithm minus infinity and stays black.
+    Only the partner is kept above 1e-37; a black pixel of `mixed` stays black.
 
     Args:
-        mixed: float32 (M, 3, H, W) in [0, 1].
-        rows: int64 (N,), which of them, each once.
+        mixed: float32 (N, 3, H, W) in [0, 1].
         sources: uint8 (S, 3, H, W).
         partners: int64 (N,), which of `sources` each is mixed with.
         a: float32 (N,), above 0.
         b: float32 (N,).
     """
-    if not (has_compiled_powers(mixed) and native.on_rows_("multiply", mixed, rows, sources, partners, a, b)):
-        _multiply_in_torch_(mixed, rows, sources, partners, a, b)
+    if not (has_compiled_powers(mixed) and native.on_rows_("multiply", mixed, sources, partners, a, b)):
+        _multiply_in_torch_(mixed, sources, partners, a, b)
 
 
 def has_compiled_powers(images: Tensor) -> bool:
@@ -78,17 +75,17 @@ def has_compiled_powers(images: Tensor) -> bool:
     return images.device.type == "cpu" and native.library() is not None and _has_powers_of_torch()
 
 
-def _multiply_in_torch_(mixed: Tensor, rows: Tensor, sources: Tensor, partners: Tensor, a: Tensor, b: Tensor) -> None:
+def _multiply_in_torch_(mixed: Tensor, sources: Tensor, partners: Tensor, a: Tensor, b: Tensor) -> None:
     """What `multiply_` does."""
     # the partner has 256 values: what it contributes, b log2(2y) + a - 1, is a table (N, 256)
     values = torch.arange(256.0, device=mixed.device).mul_(2 / 255).clamp_min_(1e-37).log2_()
     table = torch.addcmul((a - 1).unsqueeze(1), b.unsqueeze(1), values)
-    contribution = table.gather(1, sources.index_select(0, partners).flatten(1).long()).view(
-        len(rows), *mixed.shape[1:]
-    )
-    made = mixed.index_select(0, rows).log2_().mul_(a.view(-1, 1, 1, 1)).add_(contribution)
-    _exp2_(made)
-    copy_rows_(mixed, rows, made.clamp_max_(1))
+    contribution = table.gather(1, sources.index_select(0, partners).flatten(1).long()).view_as(mixed)
+    # a logarithm of zero takes twenty times as long, and black pixels are many: theirs is that of 1, and then dropped
+    is_black = mixed.clone().eq_(0)  # 1.0 where it is; as float32, since comparisons that give bool are slow
+    mixed.add_(is_black).log2_().mul_(a.view(-1, 1, 1, 1)).add_(contribution)
+    _exp2_(mixed)
+    mixed.clamp_max_(1).addcmul_(mixed, is_black, value=-1)
 
 
 def _exp2_(values: Tensor) -> None:
@@ -119,5 +116,5 @@ def _has_powers_of_torch() -> bool:
     mixed[::2] = sources[::2].flip(3) / 255
     rows, (a, b) = torch.arange(64), coefficients(uniforms[0], uniforms[1], uniforms[2] < 0.5, 1.0)
     expected, made = mixed.clone(), mixed
-    _multiply_in_torch_(expected, rows, sources, rows, a, b)
-    return native.on_rows_("multiply", made, rows, sources, rows, a, b) and torch.equal(made, expected)
+    _multiply_in_torch_(expected, sources, rows, a, b)
+    return native.on_rows_("multiply", made, sources, rows, a, b) and torch.equal(made, expected)

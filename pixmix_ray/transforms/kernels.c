@@ -389,22 +389,22 @@ static void multiply_block(float *restrict logs, const byte *restrict partner, f
     for (int i = 0; i < count; i++) logs[i] = logs[i] > 1 ? 1 : logs[i];
 }
 
-/* Row rows[n] of mixed, of `size` values, becomes its sum with row partners[n] of sources. */
-void add(float *mixed, const int64_t *rows, const byte *sources, const int64_t *partners, const float *a,
+/* Row n of mixed, of `size` values, becomes its sum with row partners[n] of sources. */
+void add(float *mixed, const byte *sources, const int64_t *partners, const float *a,
          const float *b, int64_t count, int64_t size, int threads) {
 #pragma omp parallel for num_threads(threads) if (threads > 1)
     for (int64_t n = 0; n < count; n++)
-        add_block(mixed + rows[n] * size, sources + partners[n] * size, a[n], b[n], (int)size);
+        add_block(mixed + n * size, sources + partners[n] * size, a[n], b[n], (int)size);
 }
 
 /* The same with products. */
-void multiply(float *mixed, const int64_t *rows, const byte *sources, const int64_t *partners, const float *a,
+void multiply(float *mixed, const byte *sources, const int64_t *partners, const float *a,
               const float *b, int64_t count, int64_t size, int threads) {
 #pragma omp parallel for num_threads(threads) if (threads > 1)
     for (int64_t n = 0; n < count; n++)
         for (int64_t start = 0; start < size; start += BLOCK) {
             const int here = size - start < BLOCK ? (int)(size - start) : BLOCK;
-            float values[BLOCK] = {0}, *row = mixed + rows[n] * size + start;
+            float values[BLOCK] = {0}, *row = mixed + n * size + start;
             memcpy(values, row, here * sizeof *row);
             take_logarithms(values, here);
             multiply_block(values, sources + partners[n] * size + start, a[n], b[n], here);

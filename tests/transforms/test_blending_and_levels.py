@@ -23,7 +23,7 @@ def _row(*values: float) -> Tensor:
 )
 def test_an_additive_mix_by_hand(a: float, b: float, expected: list[float]) -> None:
     mixed, partner, first = _row(0, 0.25, 0.5, 1), _row(255, 0, 51, 0).to(torch.uint8), torch.tensor([0])
-    blending.add_(mixed, first, partner, first, torch.tensor([a]), torch.tensor([b]))
+    blending.add_(mixed, partner, first, torch.tensor([a]), torch.tensor([b]))
     torch.testing.assert_close(mixed, _row(*expected))
 
 
@@ -38,7 +38,7 @@ def test_an_additive_mix_by_hand(a: float, b: float, expected: list[float]) -> N
 )
 def test_a_multiplicative_mix_by_hand(a: float, b: float, expected: list[float]) -> None:
     mixed, partner, first = _row(0, 0.25, 0.5, 1), _row(0, 0, 51, 255).to(torch.uint8), torch.tensor([0])
-    blending.multiply_(mixed, first, partner, first, torch.tensor([a]), torch.tensor([b]))
+    blending.multiply_(mixed, partner, first, torch.tensor([a]), torch.tensor([b]))
     torch.testing.assert_close(mixed, _row(*expected))
 
 
@@ -54,7 +54,7 @@ def test_both_mixes_equal_the_formula_in_double_precision() -> None:
     before = partner.clone()
     for blend_, expected in ((blending.add_, sums), (blending.multiply_, products)):
         mixed, rows = x.clone(), torch.arange(200)
-        blend_(mixed, rows, partner, rows, a, b)
+        blend_(mixed, partner, rows, a, b)
         torch.testing.assert_close(mixed.double(), expected.clamp(0, 1), rtol=0, atol=1e-5)
     assert torch.equal(partner, before)
 
@@ -78,7 +78,7 @@ def test_a_draw_of_zero_gives_no_undefined_pixel() -> None:
     zero = torch.zeros(1, dtype=torch.float64)
     a, b = blending.coefficients(zero, zero, zero > 0, 3.0)
     mixed, first = _row(0, 0, 0.5), torch.tensor([0])
-    blending.multiply_(mixed, first, _row(0, 255, 0).to(torch.uint8), first, a, b)
+    blending.multiply_(mixed, _row(0, 255, 0).to(torch.uint8), first, a, b)
     assert bool(mixed.isfinite().all())
 
 
