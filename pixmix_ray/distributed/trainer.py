@@ -26,7 +26,7 @@ from pixmix_ray.distributed.halving import EPOCH, LOSS
 from pixmix_ray.distributed.memory_kills import count_as_deaths, place_of_kill
 from pixmix_ray.distributed.retries import POLICIES, Cause, Problem, here
 from pixmix_ray.distributed.session import node_beside
-from pixmix_ray.errors import WorkError, one_line
+from pixmix_ray.errors import WorkError
 from pixmix_ray.results.failures import ErrorReport, Place
 from pixmix_ray.results.store import Store
 from pixmix_ray.sweep import Share
@@ -180,10 +180,11 @@ class _Reporter(Callback):
 def _death(trial: Any) -> Problem:
     """What Tune says of the worker of a trial that died; what it last did tells where it was."""
     file, result = trial.error_file, trial.last_result or {}
-    last = Path(file).read_text().rpartition("Failure # ")[2].partition("\n")[2] if file else ""
+    told = Path(file).read_text(encoding="utf-8", errors="replace") if file else ""  # of each of its deaths
+    last = told.rpartition("Failure # ")[2].partition("\n")[2].strip()
     if (place := place_of_kill(last)) is not None:
         return Problem.of_death(OutOfMemoryError(last), place)  # type: ignore[no-untyped-call]
-    error = WorkError(f"its worker died: {one_line(last) or 'no message'}")
+    error = WorkError(f"its worker died: {last.splitlines()[-1] if last else 'no message'}")
     place = Place(host=result.get("hostname"), pid=result.get("pid"), node=result.get("node"))
     return Problem(report=ErrorReport.of(error, place), cause=Cause.WORKER_DIED)
 

@@ -16,7 +16,7 @@ from pixmix_ray.work import Measure, Progress, Work
 
 # the workers cannot import the tests
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # type: ignore[no-untyped-call]  # it has no types
-SECONDS = 1.5  # of a trial whose placement is looked at: long enough that several run at the same time
+SECONDS = 3.0  # of a trial whose placement is looked at: long enough that several run at the same time
 
 
 def train_by_seed(trial: Trial, store: Store, device: torch.device) -> Iterator[Progress]:

@@ -141,12 +141,15 @@ def _ancestors(pid: int) -> list[int]:
     return [parent, *_ancestors(parent)] if parent > 1 else []
 
 
-def test_a_trial_whose_worker_is_killed_goes_on_from_its_last_epoch(experiment: Path, tmp_path: Path) -> None:
+def test_a_trial_whose_worker_is_killed_goes_on_from_its_last_epoch(
+    experiment: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     long = ["training.epochs=12"]
     undisturbed, _ = run(experiment, *long, f"results={tmp_path / 'undisturbed'}")
     killer = _Killer()
     failures = run_plan(plan_of(experiment, *long), killer)
     assert undisturbed == failures == [] and killer.killed
+    assert "its worker died: The actor is dead because its worker process has died" in caplog.text
     epochs = [epoch for _, epoch in killer.epochs]
     assert sorted(set(epochs)) == epochs, "no epoch is reported twice"
     columns = ["checkpoint_id", "metric", "value"]
