@@ -186,9 +186,9 @@ def _mix_in_groups(images: Tensor, pictures: Tensor, draws: Draws, operations: t
     step = torch.arange(num_operations, num_groups, 2, device=images.device) + draws.is_product
     step = torch.where(takes_place, step, num_groups)
     order, parts = grouped(torch.cat([copy.flatten(), step.flatten()]), num_groups)
-    copy_parts, step_parts = parts[:num_operations], parts[num_operations:]
-    num_copies = copy_parts[-1].stop
+    copy_parts, num_copies = parts[:num_operations], parts[num_operations - 1].stop
     copies, steps = order[:num_copies], order[num_copies : parts[-1].stop] - copy.numel()
+    step_parts = [slice(part.start - num_copies, part.stop - num_copies) for part in parts[num_operations:]]
 
     # all that is mixed: images, mixing pictures, augmented copies in the order of `copies`
     sources = images.new_empty((2 * count + num_copies, *images.shape[1:]))
@@ -197,22 +197,34 @@ def _mix_in_groups(images: Tensor, pictures: Tensor, draws: Draws, operations: t
     source = torch.arange(count, device=images.device).unsqueeze(1).repeat(1, 1 + k)
     source[:, 1:] += count
     source.view(-1)[copies] = torch.arange(2 * count, len(sources), device=images.device)
+    return _blend(sources, source, draws, steps, step_parts)
 
-    # the states: first what the mixtures start from, then what each round makes of those that it mixes
-    states = torch.empty((count + len(steps), *images.shape[1:]), device=images.device)
+
+def _blend(sources: Tensor, source: Tensor, draws: Draws, steps: Tensor, parts: list[slice]) -> Tensor:
+    """The mixes, of one round after the other.
+
+    Args:
+        sources: uint8 (S, 3, H, W), all that is mixed.
+        source: int64 (N, 1 + k), which of these a mix starts from, and its partner in each round.
+        draws: the random choices.
+        steps: int64, places in (N, k), flattened: the sums of the first round, its products, the sums of the second...
+        parts: which of `steps` each of these groups is.
+    """
+    (count, k), device = draws.is_product.shape, sources.device
+    # the states: first what the mixes start from, then what each round makes of those that it changes
+    states = torch.empty((count + len(steps), *sources.shape[1:]), device=device)
     states[:count].copy_(sources.index_select(0, source[:, 0])).div_(255)
     row, column = steps // max(k, 1), steps % max(k, 1)
     partner, a, b = source[row, column + 1], draws.a[row, column], draws.b[row, column]
-    state = torch.arange(count, device=images.device)  # where that of each picture is
-    for sums, products in zip(step_parts[::2], step_parts[1::2], strict=True):
-        first, end = sums.start - num_copies, products.stop - num_copies
+    state = torch.arange(count, device=device)  # where that of each picture is
+    for sums, products in zip(parts[::2], parts[1::2], strict=True):
+        before = states[: count + sums.start]
         for whole, blend_ in ((sums, blending.add_), (products, blending.multiply_)):
-            for piece in pieces(whole, images):
-                part = slice(piece.start - num_copies, piece.stop - num_copies)
+            for part in pieces(whole, sources):
                 mixed = states[count + part.start : count + part.stop]
-                torch.index_select(states[: count + first], 0, state[row[part]], out=mixed)
+                torch.index_select(before, 0, state[row[part]], out=mixed)
                 blend_(mixed, sources, partner[part], a[part], b[part])
-        state[row[first:end]] = torch.arange(count + first, count + end, device=images.device)
+        state[row[sums.start : products.stop]] = torch.arange(len(before), count + products.stop, device=device)
     return states.index_select(0, state)
 
 
