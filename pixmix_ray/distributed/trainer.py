@@ -169,7 +169,7 @@ class _Reporter(Callback):
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         problem, job = _death(trial), trial.config["job"]
         self._events.put(TrialEvent(trial_id=job["id"], problem=problem))
-        if (node := problem.avoided_node()) is not None:
+        if (node := problem.avoided_node()) is not None:  # Tune has the trial wait again, so its place can be changed
             job["beside"] = node_beside(node, Share(cpus=job["cpus"], gpus=job["gpus"]))
             trial.update_resources(_placement(trial.config))
 

@@ -29,11 +29,11 @@ def apply_each(
         for part in pieces(whole, images):
             rows = order[part]
             made = operation(images.index_select(0, rows), row.index_select(0, rows))
-            copy_rows_(changed, rows, made.contiguous())
+            _copy_rows_(changed, rows, made.contiguous())
     return changed
 
 
-def copy_rows_(images: Tensor, rows: Tensor, made: Tensor) -> None:
+def _copy_rows_(images: Tensor, rows: Tensor, made: Tensor) -> None:
     """Put `made` (n, ...) at `rows`, int64 (n,), of `images` (N, ...), in place; both contiguous, of one dtype."""
     _as_words(images).index_copy_(0, rows, _as_words(made))
 

@@ -169,8 +169,8 @@ def on_rows_(name: str, *tensors: Tensor) -> bool:
 
     Args:
         name: add or multiply; what they do is said there.
-        tensors: their arguments, contiguous; the first, float32 (M, ...), is changed. The last has a number for each
-            row that is.
+        tensors: their arguments, contiguous; the first, float32 (N, ...), is changed. The last has a number for each
+            of its rows.
 
     Returns:
         False where PyTorch must do it.
