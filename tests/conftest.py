@@ -36,10 +36,8 @@ class RayTogether(LoadScopeScheduling):  # type: ignore[misc]  # pytest-xdist ha
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave drills out unless they are asked for. A test with Ray elsewhere would start a second cluster."""
+    """A test with Ray elsewhere would start a second cluster."""
     for item in items:
-        if item.get_closest_marker("drill") and not os.environ.get("PIXMIX_RAY_DRILLS"):
-            item.add_marker(pytest.mark.skip(reason="a drill of minutes: PIXMIX_RAY_DRILLS=1 pytest -n 0 -m drill"))
         if item.get_closest_marker("ray") and not item.nodeid.startswith(OWN_RAY + SHARED_RAY):
             raise pytest.UsageError(f"{item.nodeid} uses Ray: name its place in SHARED_RAY of tests/conftest.py")
 

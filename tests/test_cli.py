@@ -189,7 +189,7 @@ def test_plan_counts_and_writes_nothing(
 
 
 @pytest.mark.ray
-@pytest.mark.slow
+@pytest.mark.drill
 def test_the_whole_line_from_file_to_front(experiment: Path, program: Program, ray_cluster: str) -> None:
     """As a user: run, again with nothing to do, plan, status, table, pareto, evaluate."""
     methods = [
@@ -229,7 +229,7 @@ def test_the_whole_line_from_file_to_front(experiment: Path, program: Program, r
 
 
 @pytest.mark.ray
-@pytest.mark.slow
+@pytest.mark.drill
 def test_a_cell_with_a_flipped_bit_is_set_aside_and_measured_again_by_the_same_command(
     experiment: Path, ray_cluster: str, program: Program
 ) -> None:
@@ -257,7 +257,7 @@ def test_a_cell_with_a_flipped_bit_is_set_aside_and_measured_again_by_the_same_c
 
 
 @pytest.mark.ray
-@pytest.mark.slow
+@pytest.mark.drill
 def test_a_failed_trial_is_named_and_the_exit_code_is_1(experiment: Path, ray_cluster: str, program: Program) -> None:
     edited(experiment, "epochs: 1", "epochs: 1\n  lr: 1.0e+30")
     failed = program.run("run", experiment, "--address", ray_cluster)
@@ -267,7 +267,7 @@ def test_a_failed_trial_is_named_and_the_exit_code_is_1(experiment: Path, ray_cl
     assert "failed" in status.stdout and "in epoch 1" in status.stdout
 
 
-@pytest.mark.slow
+@pytest.mark.drill
 @pytest.mark.skipif(not SHARED.is_dir(), reason="no shared data beside the repository")
 def test_the_published_error_of_a_foreign_resnet20_comes_out(tmp_path: Path) -> None:
     """Its published clean error on CIFAR-10 is 8.27 %."""

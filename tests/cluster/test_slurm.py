@@ -20,7 +20,6 @@ ABSENT = [program for program in PROGRAMS if shutil.which(program, path=f"{os.en
 SECONDS = 400
 pytestmark = [
     pytest.mark.ray,
-    pytest.mark.slow,
     pytest.mark.drill,
     pytest.mark.skipif(bool(ABSENT), reason=f"no {', '.join(ABSENT)}: apt-get install slurm-wlm"),
     pytest.mark.skipif(os.geteuid() != 0, reason="Slurm's daemons start jobs as root"),

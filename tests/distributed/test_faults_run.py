@@ -30,7 +30,7 @@ GO_ON = "what is done is kept: run the same command again to go on"
 
 pytestmark = [
     pytest.mark.ray,
-    pytest.mark.slow,
+    pytest.mark.drill,
     pytest.mark.filterwarnings("ignore::ResourceWarning"),  # Ray leaves files of its own processes open
 ]
 

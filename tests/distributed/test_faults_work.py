@@ -23,6 +23,7 @@ from tests.distributed.notes import Notes
 
 pytestmark = [
     pytest.mark.ray,
+    pytest.mark.drill,
     pytest.mark.filterwarnings("ignore::ResourceWarning"),  # Ray Tune closes some of its own files late
 ]
 MEASURED = ["trial_id", "benchmark", "metric", "condition", "value"]

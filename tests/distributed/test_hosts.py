@@ -40,7 +40,7 @@ def script() -> ModuleType:
 REASON = script().missing()
 pytestmark = [
     pytest.mark.ray,
-    pytest.mark.slow,
+    pytest.mark.drill,
     pytest.mark.skipif(REASON is not None, reason=f"no hosts can be laid out: {REASON}"),
 ]
 

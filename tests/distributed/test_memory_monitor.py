@@ -24,7 +24,7 @@ SECONDS = 900
 FREE = psutil.virtual_memory().available / 2**30
 pytestmark = [
     pytest.mark.ray,
-    pytest.mark.slow,
+    pytest.mark.drill,
     pytest.mark.skipif(FREE < TAKEN + 2, reason=f"{FREE:.0f} GB of memory are free, not {TAKEN + 2:.0f}"),
 ]
 

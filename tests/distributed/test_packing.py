@@ -41,7 +41,7 @@ cluster.shutdown()
 """
 
 
-@pytest.mark.slow
+@pytest.mark.drill
 @pytest.mark.ray
 def test_small_trials_share_a_gpu_and_cells_go_where_their_checkpoint_is(experiment: Path) -> None:
     text = experiment.read_text() + "seeds: [0, 1, 2, 3, 4, 5, 6, 7]\n"
@@ -67,6 +67,7 @@ def test_small_trials_share_a_gpu_and_cells_go_where_their_checkpoint_is(experim
     assert len(elsewhere) <= 1, elsewhere  # on a busy machine Ray may hear late that there is room
 
 
+@pytest.mark.drill
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_cluster")
 @pytest.mark.filterwarnings("ignore::ResourceWarning")

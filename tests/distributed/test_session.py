@@ -33,6 +33,7 @@ def test_an_address_with_nothing_behind_is_reported_within_ten_seconds() -> None
     assert time.monotonic() - started < 10 * processes_a_core()
 
 
+@pytest.mark.drill
 @pytest.mark.ray
 def test_a_listener_that_is_no_ray_cluster_is_reported_within_ten_seconds(silent_listener: str) -> None:
     started = time.monotonic()

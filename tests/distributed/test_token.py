@@ -90,7 +90,7 @@ with session(cpus=1):
 
 
 @pytest.mark.ray
-@pytest.mark.slow
+@pytest.mark.drill
 def test_a_local_session_asks_for_its_token_even_where_home_cannot_be_written(home: Path) -> None:
     (home / "file").write_text("")
     environment = {**os.environ, "HOME": str(home / "file")}

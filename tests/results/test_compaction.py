@@ -203,7 +203,7 @@ print(steps)
 """
 
 
-@pytest.mark.slow
+@pytest.mark.drill
 def test_a_kill_at_any_step_loses_and_doubles_nothing(tmp_path: Path) -> None:
     """The fault: SIGKILL before and after every system call by which compaction makes or removes a file."""
     store = Store(tmp_path / "before")

@@ -233,7 +233,7 @@ def test_what_is_no_secret_is_shown_as_it_is(plain: str) -> None:
 
 
 @pytest.mark.ray
-@pytest.mark.slow
+@pytest.mark.drill
 def test_a_sweep_whose_storage_goes_away_ends_with_the_reason_and_the_same_command_completes_it(
     cable: Cable, program: Program, tmp_path: Path
 ) -> None:
