@@ -5,7 +5,7 @@
 The real loop runs: real Ray Tune, real tasks, a real results folder, and only the work inside a trial and a cell is put
 aside for sleep of a known length, drawn so that trials differ by a factor of four and cells of one checkpoint by
 sixteen. Beside it stand the same lengths as a list schedule (longest first, the better of trials first and cells
-first, no time lost on anything; pixmix_ray/results/schedule.py) and a lower bound. Sleep needs no core, so there may
+first, no time lost on anything; pixmix_ray/planning/schedule.py) and a lower bound. Sleep needs no core, so there may
 be more slots than cores; but a slot's process has to start, which takes seconds of a core.
 """
 
@@ -21,17 +21,19 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from pixmix_ray.distributed import run_plan, session
+from pixmix_ray.evaluation.cell import Measure
+from pixmix_ray.experiment.experiment import Share, read_experiment
+from pixmix_ray.experiment.trial import BenchmarkRun, Trial
+from pixmix_ray.orchestration import run_plan, session
+from pixmix_ray.orchestration.work import Work
+from pixmix_ray.planning.plan import Cell, make_plan
+from pixmix_ray.planning.schedule import TrialTime, best_list_makespan, list_makespan, lower_bound
+from pixmix_ray.planning.usage import last_usage
 from pixmix_ray.report.progress import ProgressView
 from pixmix_ray.report.usage import idle_line, took_line
-from pixmix_ray.results import Cell, Store, make_plan
-from pixmix_ray.results.schedule import TrialTime, best_list_makespan, list_makespan, lower_bound
-from pixmix_ray.results.store import cell_file, trial_file
-from pixmix_ray.results.usage import last_usage
 from pixmix_ray.seeding import rng
-from pixmix_ray.sweep import Share, read_sweep
-from pixmix_ray.trial import BenchmarkRun, Trial
-from pixmix_ray.work import Measure, Progress, Work
+from pixmix_ray.storage.store import Store, cell_file, trial_file
+from pixmix_ray.training.trial import Progress
 
 EPOCHS = 3
 CELL_SECONDS = {"clean": 0.5, "anomalies": 1.0, "corruptions_bar": 4.0, "adversaries": 8.0}
@@ -81,7 +83,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="pixmix_ray_makespan_") as folder:
         file = Path(folder) / "sweep.yaml"
         file.write_text(yaml.safe_dump(experiment(asked.trials, asked.scale, asked.seed)))
-        plan = make_plan(read_sweep(file))
+        plan = make_plan(read_experiment(file))
         nodes = [Share(cpus=asked.slots)]
         times = {trial.id: TrialTime(seconds=trial_seconds(trial)) for trial in plan.trials}
         for cell in plan.cells:
@@ -91,7 +93,7 @@ def main() -> None:
             failures = run_plan(plan, view, work=Work(train=sleep_through, evaluate=sleep_on))
             took = time.monotonic() - started
         usage = last_usage(plan.store)
-        resources = plan.sweep.resources
+        resources = plan.experiment.resources
         best = best_list_makespan(list(times.values()), nodes, resources)
         bound = lower_bound(list(times.values()), nodes, resources)
         kept = list_makespan(list(times.values()), nodes, resources, at_once=asked.slots - 1)

@@ -30,14 +30,15 @@ from torch import Tensor, nn
 from pixmix_ray.benchmarks import Benchmark, Measurement, Predictions
 from pixmix_ray.benchmarks.base import TestPictures, classify
 from pixmix_ray.datasets import Dataset, ImageData
+from pixmix_ray.experiment.experiment import read_experiment
+from pixmix_ray.experiment.trial import Trial
 from pixmix_ray.methods import Method
 from pixmix_ray.models import Model
-from pixmix_ray.results import Cell, make_plan, read
-from pixmix_ray.results.compaction import BackgroundCompaction
-from pixmix_ray.results.provenance import code_version
-from pixmix_ray.sweep import read_sweep
-from pixmix_ray.trial import Trial
-from pixmix_ray.work import Progress
+from pixmix_ray.planning.plan import Cell, make_plan
+from pixmix_ray.storage.compaction import BackgroundCompaction
+from pixmix_ray.storage.provenance import code_version
+from pixmix_ray.storage.read import read
+from pixmix_ray.training.trial import Progress
 
 BENCHMARKS = 12
 ROWS = 15
@@ -252,10 +253,10 @@ def command(*arguments: str) -> tuple[float, float]:
 
 def measure(folder: Path, trials: int) -> dict[str, Any]:
     """Run a sweep of that many trials, then plan, run and read it again."""
-    from pixmix_ray.distributed import run_plan, session
+    from pixmix_ray.orchestration import run_plan, session
 
     file = experiment(folder, trials)
-    plan = make_plan(read_sweep(file))
+    plan = make_plan(read_experiment(file))
     watcher = Samples(trials)
     with session(cpus=2), BackgroundCompaction(plan.store):
         failures = run_plan(plan, watcher)
@@ -267,7 +268,7 @@ def measure(folder: Path, trials: int) -> dict[str, Any]:
         "size": trials,
         "samples": watcher.rows,
         "compact": compacted,
-        "plan": timed(lambda: make_plan(read_sweep(file))),
+        "plan": timed(lambda: make_plan(read_experiment(file))),
         "read": timed(lambda: read(plan.store.uri)),
         "rows": len(read(plan.store.uri)),
         "again": command("run", str(file)),

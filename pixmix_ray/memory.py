@@ -6,6 +6,10 @@ import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
@@ -56,3 +60,12 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError):  # numpy's own is one
         return True
     return isinstance(error, RuntimeError) and any(sign in str(error) for sign in SIGNS)
+
+
+def free_memory(device: "torch.device") -> None:
+    """Give back what failed work still holds on a GPU."""
+    gc.collect()
+    if device.type == "cuda":
+        import torch
+
+        torch.cuda.empty_cache()

@@ -14,12 +14,12 @@ from tests.program import Program
 
 OWN_RAY = (
     "tests/cluster/test_slurm.py",
-    "tests/distributed/test_hosts.py",
-    "tests/distributed/test_memory_monitor.py",
-    "tests/distributed/test_token.py",
-    "tests/results/test_s3.py",
+    "tests/orchestration/test_hosts.py",
+    "tests/orchestration/test_memory_monitor.py",
+    "tests/orchestration/test_token.py",
+    "tests/storage/test_s3.py",
 )
-SHARED_RAY = ("tests/distributed/", "tests/test_cli.py")
+SHARED_RAY = ("tests/orchestration/", "tests/test_cli.py")
 
 
 class RayTogether(LoadScopeScheduling):  # type: ignore[misc]  # pytest-xdist has no types
@@ -101,7 +101,7 @@ def ray_cluster() -> Iterator[str]:
     """The address of the one local Ray cluster that the tests share, of two CPUs."""
     import ray
 
-    from pixmix_ray.distributed import session
+    from pixmix_ray.orchestration import session
 
     with session(cpus=2):
         yield ray.get_runtime_context().gcs_address

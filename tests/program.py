@@ -22,7 +22,7 @@ PATIENCE = 240.0  # seconds; a machine may be busy with other things
 IMPORTS = [
     "tests.program",
     "typer",
-    "pixmix_ray.distributed",
+    "pixmix_ray.orchestration",
     "pixmix_ray.report.overview",
     "pixmix_ray.report.progress",
 ]

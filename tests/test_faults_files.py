@@ -12,10 +12,11 @@ from torch import Tensor, nn
 
 from pixmix_ray.benchmarks import Clean, Measurement, Predictions
 from pixmix_ray.benchmarks.base import BATCH
-from pixmix_ray.checkpoints import trained
-from pixmix_ray.results.store import Store
-from pixmix_ray.sweep import read_sweep
-from pixmix_ray.work import _predict_within_memory, evaluate_cell, train_trial
+from pixmix_ray.evaluation.cell import _predict_within_memory, evaluate_cell
+from pixmix_ray.evaluation.checkpoints import trained
+from pixmix_ray.experiment.experiment import read_experiment
+from pixmix_ray.storage.store import Store
+from pixmix_ray.training.trial import train_trial
 
 FAULTS = Path(__file__).parent / "faults"
 CPU = torch.device("cpu")
@@ -59,7 +60,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def finish(folder: Path, results: str) -> list[int]:
     """Do what is left with results in that folder; the epochs that it took."""
-    sweep = read_sweep(folder / "experiment.yaml", [f"results={folder / results}"])
+    sweep = read_experiment(folder / "experiment.yaml", [f"results={folder / results}"])
     (trial,), (run,) = sweep.trials(), sweep.benchmark_runs()
     store = Store(sweep.results)
     epochs = [progress.epoch for progress in train_trial(trial, store, CPU)]

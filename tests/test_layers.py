@@ -24,5 +24,5 @@ def test_importing_the_package_imports_neither_ray_nor_torch() -> None:
 
 
 def test_training_and_evaluation_do_not_import_ray() -> None:
-    code = "import sys, pixmix_ray.work, pixmix_ray.checkpoints; print('ray' in sys.modules)"
+    code = "import sys, pixmix_ray.training.trial, pixmix_ray.evaluation.cell; print('ray' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from pixmix_ray.checkpoints import trained
-from pixmix_ray.results.rescore import rescore
-from pixmix_ray.results.store import Store
-from pixmix_ray.sweep import read_sweep
-from pixmix_ray.work import evaluate_cell, train_trial
+from pixmix_ray.evaluation.cell import evaluate_cell
+from pixmix_ray.evaluation.checkpoints import trained
+from pixmix_ray.evaluation.rescore import rescore
+from pixmix_ray.experiment.experiment import read_experiment
+from pixmix_ray.storage.store import Store
+from pixmix_ray.training.trial import train_trial
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [
@@ -34,7 +35,7 @@ def blocks(language: str) -> list[tuple[str, str]]:
 def test_yaml_blocks_are_valid_experiments(document: str, text: str, tmp_path: Path) -> None:
     file = tmp_path / "experiment.yaml"
     file.write_text(text)
-    assert read_sweep(file).trials()
+    assert read_experiment(file).trials()
 
 
 @pytest.mark.parametrize(("document", "text"), blocks("python"))
@@ -64,7 +65,7 @@ def test_the_example_of_a_method_of_ones_own_trains_by_module_and_by_entry_point
     install_example("my_method", tmp_path, monkeypatch)
     sets = ["training.epochs=1", "dataset.train_limit=64", f"results={tmp_path / 'results'}"]
     for name in ("my_method:GaussianNoise", "gaussian_noise"):
-        sweep = read_sweep(
+        sweep = read_experiment(
             ROOT / "experiments" / "quickstart.yaml", [*sets, f"methods=[{{name: '{name}', sigma: 0.2}}]"]
         )
         (trial,) = sweep.trials()
@@ -80,7 +81,7 @@ def test_the_example_of_a_mixing_set_of_ones_own_is_mixed_by_module_and_by_entry
     monkeypatch.setenv("PIXMIX_RAY_CACHE", str(tmp_path / "cache"))
     sets = ["training.epochs=1", "dataset.train_limit=64", f"results={tmp_path / 'results'}", "methods=[pixmix]"]
     for name in ("my_pictures:Waves", "waves"):
-        sweep = read_sweep(
+        sweep = read_experiment(
             ROOT / "experiments" / "quickstart.yaml", [*sets, f"mixing_set={{name: '{name}', count: 300}}"]
         )
         (trial,) = sweep.trials()
@@ -98,7 +99,7 @@ def test_the_example_of_a_benchmark_of_ones_own_is_evaluated_by_module_and_by_en
     sets = ["training.epochs=1", "dataset.train_limit=64", f"results={tmp_path / 'results'}", "methods=[baseline]"]
     cpu, values = torch.device("cpu"), []
     for name in ("my_benchmark:Occlusion", "occlusion"):
-        sweep = read_sweep(
+        sweep = read_experiment(
             ROOT / "experiments" / "quickstart.yaml", [*sets, f"benchmarks=[{{name: '{name}', grey: 0, limit: 40}}]"]
         )
         (trial,), (run,), store = sweep.trials(), sweep.benchmark_runs(), Store(sweep.results)
@@ -118,7 +119,7 @@ def test_the_example_of_a_benchmark_of_ones_own_is_evaluated_by_module_and_by_en
 
 @pytest.mark.parametrize("file", sorted((ROOT / "experiments").glob("*.yaml")), ids=lambda file: file.name)
 def test_every_experiment_file_is_valid_and_listed(file: Path) -> None:
-    assert read_sweep(file).methods
+    assert read_experiment(file).methods
     assert f"({file.name})" in (ROOT / "experiments" / "README.md").read_text()
 
 

@@ -16,7 +16,7 @@ def show_list(
     kind: Annotated[str, typer.Argument(help="methods, mixing-sets, datasets, models or benchmarks.")],
 ) -> None:
     """List what can be named in an experiment file, with settings and defaults."""
-    from pixmix_ray.plugins import TABLES
+    from pixmix_ray.experiment.plugins import TABLES
     from pixmix_ray.report.overview import parts_table
 
     if kind not in TABLES:
@@ -69,15 +69,15 @@ def complexity(
     overrides: Overrides = None,
 ) -> None:
     """Measure how complex an experiment's mixing sets are, beside the safety of what was trained with them."""
+    from pixmix_ray.analysis.pareto import one_variant
+    from pixmix_ray.experiment.experiment import read_experiment
     from pixmix_ray.report import complexity as report
     from pixmix_ray.report import complexity_figure
-    from pixmix_ray.results import read
-    from pixmix_ray.results.pareto import one_variant
-    from pixmix_ray.sweep import read_sweep
+    from pixmix_ray.storage.read import read
 
     if figure is not None:
         complexity_figure.check_drawable()
-    sweep = read_sweep(file, overrides or ())
+    sweep = read_experiment(file, overrides or ())
     measurements = None
     try:
         measurements, left_out = one_variant(read(sweep.results))

@@ -26,9 +26,9 @@ def evaluate(
     trust: Annotated[bool, typer.Option("--trust", help="Import classes that the trial's file names.")] = False,
 ) -> None:
     """Evaluate one checkpoint in this process, without Ray: one of ours, or a state_dict file."""
-    from pixmix_ray.checkpoints import Request
+    from pixmix_ray.evaluation.cell import evaluate_here
+    from pixmix_ray.evaluation.checkpoints import Request
     from pixmix_ray.report.overview import measurements_table
-    from pixmix_ray.work import evaluate_here
 
     names = tuple(name.strip() for name in benchmarks.split(","))
     asked = Request(
@@ -54,7 +54,7 @@ def rescore(
     trust: Annotated[bool, typer.Option("--trust", help="Import classes that the cells name.")] = False,
 ) -> None:
     """Measure stored predictions anew, without a network: check the stored numbers, or add new metrics."""
-    from pixmix_ray.results.rescore import rescore as rescored_cells
+    from pixmix_ray.evaluation.rescore import rescore as rescored_cells
 
     counts: dict[str, int] = {}
     names = () if benchmarks is None else tuple(name.strip() for name in benchmarks.split(","))
@@ -70,8 +70,8 @@ def rescore(
 @commands.command(epilog="Example: pixmix-ray compact results/quickstart")
 def compact(results: Results) -> None:
     """Merge the files of single cells into large ones, so that they are read quickly; a run does so by itself."""
-    from pixmix_ray.results import Store
-    from pixmix_ray.results.compaction import compact as merged
+    from pixmix_ray.storage.compaction import compact as merged
+    from pixmix_ray.storage.store import Store
 
     done = merged(Store(results))
     say(f"cells: {done.cells} left files of their own; files written: {done.segments}")
@@ -80,8 +80,8 @@ def compact(results: Results) -> None:
 @commands.command(epilog="Example: pixmix-ray pareto results/quickstart --objectives clean.error,corruptions.mce")
 def pareto(results: Results, objectives: Objectives = None) -> None:
     """Show which methods are on the Pareto front and what dominates the others."""
+    from pixmix_ray.analysis.pareto import dominance
     from pixmix_ray.report.tables import configuration_labels, front_lines, measures_table
-    from pixmix_ray.results import dominance
 
     frame, names = _measurements(results, objectives)
     judged = dominance(frame, names)
@@ -104,8 +104,8 @@ def show_table(
     ] = None,
 ) -> None:
     """Show method by safety measure, the best of each column marked; or our figures beside the published ones."""
+    from pixmix_ray.analysis.pareto import by_configuration
     from pixmix_ray.report.tables import markdown_table, measures_table
-    from pixmix_ray.results.pareto import by_configuration
 
     if published is not None:
         _show_published(results, objectives, markdown, published, across)
@@ -120,8 +120,8 @@ def show_table(
 
 def _show_published(results: str, objectives: str | None, markdown: bool, published: str, across: str | None) -> None:
     """The figures of published tables, a row each, beside ours."""
+    from pixmix_ray.analysis.published import beside_published, departures, parse_across, parse_tables
     from pixmix_ray.report.beside import published_markdown, published_table
-    from pixmix_ray.results.published import beside_published, departures, parse_across, parse_tables
 
     frame, names = _measurements(results, objectives)
     pairs = beside_published(frame, parse_tables(published), parse_across(across))
@@ -137,8 +137,8 @@ def _show_published(results: str, objectives: str | None, markdown: bool, publis
 
 def _measurements(results: str, objectives: str | None) -> "tuple[pd.DataFrame, list[str]]":
     """The rows of a results folder, one variant of each benchmark, and the objectives to show."""
-    from pixmix_ray.results import default_objectives, read
-    from pixmix_ray.results.pareto import one_variant
+    from pixmix_ray.analysis.pareto import default_objectives, one_variant
+    from pixmix_ray.storage.read import read
 
     frame, left_out = one_variant(read(results))
     for line in left_out:

@@ -13,8 +13,8 @@ from pixmix_ray.cli.interrupts import Terminated, ending_cleanly, last_words
 if TYPE_CHECKING:
     import pandas as pd
 
-    from pixmix_ray.distributed import Failure
-    from pixmix_ray.results import Plan
+    from pixmix_ray.orchestration import Failure
+    from pixmix_ray.planning.plan import Plan
 
 GO_ON = "what is done is kept: run the same command again to go on"
 
@@ -62,9 +62,9 @@ def show_plan(file: ExperimentFile, overrides: Overrides = None) -> None:
     say(f"results: {made.store.uri}")
     out.print(plan_table(made))
     say(_counts(made))
-    for note in made.sweep.training.notes(made.sweep.resources.trial.gpus):
+    for note in made.experiment.training.notes(made.experiment.resources.trial.gpus):
         say(f"training: {note}")
-    for part in made.sweep.benchmarks:
+    for part in made.experiment.benchmarks:
         for note in part.settings.notes():
             say(f"{part.name}: {note}")
 
@@ -80,11 +80,11 @@ def status(
 
         watch_results(results, out)
         return
+    from pixmix_ray.planning.status import read_status
+    from pixmix_ray.planning.usage import total_usage
     from pixmix_ray.report.overview import status_table
     from pixmix_ray.report.usage import idle_line, usage_table
-    from pixmix_ray.results import Store
-    from pixmix_ray.results.status import read_status
-    from pixmix_ray.results.usage import total_usage
+    from pixmix_ray.storage.store import Store
 
     found = read_status(results)
     say(f"results: {found.uri}")
@@ -99,11 +99,11 @@ def status(
 
 def _run(plan: "Plan", address: str | None) -> "list[Failure]":
     """Run the plan on Ray; the trials and cells that failed."""
-    from pixmix_ray.distributed import cluster_use, prepare, probe, run_plan, session
+    from pixmix_ray.orchestration import cluster_use, prepare, probe, run_plan, session
+    from pixmix_ray.planning.plan import rounds
     from pixmix_ray.report.progress import ProgressView
-    from pixmix_ray.results.compaction import BackgroundCompaction
-    from pixmix_ray.results.lease import held
-    from pixmix_ray.results.plan import rounds
+    from pixmix_ray.storage.compaction import BackgroundCompaction
+    from pixmix_ray.storage.lease import held
 
     tell(_counts(plan))
     if address is not None:
@@ -121,7 +121,7 @@ def _run(plan: "Plan", address: str | None) -> "list[Failure]":
                 stack.enter_context(session(address))
                 stack.enter_context(ending_cleanly())  # again, since Ray has put its own way of ending there
 
-            prepare(plan.sweep, connect)
+            prepare(plan.experiment, connect)
             connect()
             stack.enter_context(BackgroundCompaction(plan.store))
             failures: list[Failure] = []
@@ -137,8 +137,8 @@ def _run(plan: "Plan", address: str | None) -> "list[Failure]":
 
 def _tell_usage(plan: "Plan") -> None:
     """What the run that just ended used."""
+    from pixmix_ray.planning.usage import last_usage
     from pixmix_ray.report.usage import idle_line, took_line
-    from pixmix_ray.results.usage import last_usage
 
     usage = last_usage(plan.store)
     if usage is not None:
@@ -147,10 +147,10 @@ def _tell_usage(plan: "Plan") -> None:
 
 
 def _plan(file: Path, overrides: list[str] | None) -> "Plan":
-    from pixmix_ray.sweep import read_sweep
+    from pixmix_ray.experiment.experiment import read_experiment
 
-    sweep = read_sweep(file, overrides or ())
-    from pixmix_ray.results import make_plan  # after the file was read: its imports take a second
+    sweep = read_experiment(file, overrides or ())
+    from pixmix_ray.planning.plan import make_plan  # after the file was read: its imports take a second
 
     return make_plan(sweep)
 
@@ -163,9 +163,8 @@ def _counts(plan: "Plan") -> str:
 
 def _show_sweep(plan: "Plan", frame: "pd.DataFrame") -> None:
     """The table and front of the sweep's own cells, and where the files lie."""
+    from pixmix_ray.analysis.pareto import default_objectives, dominance, one_variant
     from pixmix_ray.report.tables import front_lines, measures_table
-    from pixmix_ray.results import default_objectives, dominance
-    from pixmix_ray.results.pareto import one_variant
 
     if frame.empty:
         return
@@ -178,6 +177,6 @@ def _show_sweep(plan: "Plan", frame: "pd.DataFrame") -> None:
     for line in front_lines(judged, names):
         say(line)
     say(f"\nResults: {plan.store.uri}")
-    say("  cells/, compacted/  measurements (Parquet; pixmix_ray.results.read opens them as one DataFrame)")
+    say("  cells/, compacted/  measurements (Parquet; pixmix_ray.storage.read opens them as one DataFrame)")
     say("  predictions/        what each network said of each picture")
     say("  trials/             checkpoints")

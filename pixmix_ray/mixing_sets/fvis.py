@@ -45,7 +45,7 @@ from pixmix_ray.settings import DataPath, Settings
 VERSION = 1  # to be raised with any change of the pictures
 PIXELS_A_SHARD, MOST_A_SHARD = 2**19, 64  # of 36 pixels 64 pictures, of 224 ten: minutes on a core
 LONG = 2**24  # pixels times steps: half a minute on a core for a ResNet-20, and longer for others
-# The files of a trial that is done, as pixmix_ray.results.store has them, which is above this room.
+# The files of a trial that is done, as pixmix_ray.storage.store has them, which is above this room.
 TRIAL_FILE, WEIGHTS_FILE, DONE_FILE = "trial.json", "model.safetensors", "done.json"
 
 Ints = NDArray[np.int64]

@@ -3,7 +3,7 @@
 A shard is a run of pictures in a file of its own, written beside and renamed, in a folder beside the cache entry that
 they are for; when all are there, the entry is put together and the folder removed. Whoever holds the entry's lock draws
 what is missing. The first shard is drawn here; if the rest would take long, an executor draws it: one that the caller
-has set for the time (`drawing_with`; `pixmix_ray.distributed` has one that makes each shard a Ray task), or else
+has set for the time (`drawing_with`; `pixmix_ray.orchestration` has one that makes each shard a Ray task), or else
 processes of this machine (`shard_processes`). What an executor leaves undone, whatever the reason, is drawn here, where
 an error has its name.
 """

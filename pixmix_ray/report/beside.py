@@ -1,6 +1,6 @@
 """The published figures beside ours, for people: a row a figure, in the paper's units.
 
-The input is the frame of `pixmix_ray.results.published.beside_published`. What all rows share is said once, above the
+The input is the frame of `pixmix_ray.analysis.published.beside_published`. What all rows share is said once, above the
 table; a dash stands where one of the two has no figure, so nothing that was asked for is left out.
 """
 
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import pandas as pd
 from rich.table import Table
 
-from pixmix_ray.results.published import WHO
+from pixmix_ray.analysis.published import WHO
 
 _ABSENT = "–"
 _UNITS = {"percent": "percent", "percent_of_alexnet": "percent of AlexNet's", "distance": "ranks"}

@@ -16,12 +16,12 @@ from rich.table import Table
 from rich.text import Text
 from scipy.stats import spearmanr
 
+from pixmix_ray.analysis.pareto import by_configuration, default_objectives
 from pixmix_ray.errors import RequestError
+from pixmix_ray.experiment.experiment import Experiment
 from pixmix_ray.metrics import UNITS, direction
 from pixmix_ray.metrics.complexity import MEASURES
 from pixmix_ray.report.sheet import measured, sampled, written_whole
-from pixmix_ray.results.pareto import by_configuration, default_objectives
-from pixmix_ray.sweep import Sweep
 
 FEWEST_SETS = 3  # two points are always in order
 
@@ -41,7 +41,7 @@ class SetsBeside:
     objectives: tuple[str, ...]
 
 
-def sets_beside_safety(sweep: Sweep, measurements: pd.DataFrame | None, count: int, seed: int) -> SetsBeside:
+def sets_beside_safety(sweep: Experiment, measurements: pd.DataFrame | None, count: int, seed: int) -> SetsBeside:
     """Every mixing set of an experiment measured, beside the means over seeds of the trials that mixed with it.
 
     Args:

@@ -9,12 +9,11 @@ from rich.table import Table
 from rich.text import Text
 
 from pixmix_ray.benchmarks import Measurement
+from pixmix_ray.experiment.plugins import Table as Parts
 from pixmix_ray.metrics import UNITS, direction
-from pixmix_ray.plugins import Table as Parts
+from pixmix_ray.planning.plan import Plan, State, estimate
+from pixmix_ray.planning.status import Status
 from pixmix_ray.report.usage import duration
-from pixmix_ray.results import Plan, estimate
-from pixmix_ray.results.plan import State
-from pixmix_ray.results.status import Status
 
 T = TypeVar("T")
 MOST_ROWS = 1000  # of a table of trials: a row costs a millisecond, and nobody reads ten thousand

@@ -15,10 +15,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from pixmix_ray.experiment.trial import Trial
+from pixmix_ray.planning.plan import Cell, Plan
 from pixmix_ray.report.machine import machine_use
-from pixmix_ray.results import Cell, Plan
-from pixmix_ray.trial import Trial
-from pixmix_ray.work import Progress
+from pixmix_ray.training.trial import Progress
 
 SECONDS_BETWEEN_LINES = 2.0
 SECONDS_BETWEEN_USES = 5.0

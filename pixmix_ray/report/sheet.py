@@ -19,9 +19,9 @@ from rich.table import Table
 from rich.text import Text
 
 from pixmix_ray.errors import RequestError
+from pixmix_ray.experiment.plugins import MIXING_SETS, Part
 from pixmix_ray.metrics.complexity import MEASURES, SMALLEST_SIDE
 from pixmix_ray.mixing_sets import MixingSet, shorter_side_for
-from pixmix_ray.plugins import MIXING_SETS, Part
 from pixmix_ray.seeding import torch_generator
 
 GAP = 2  # pixels between the pictures of a sheet

@@ -1,6 +1,6 @@
 """Tables that a person reads: configuration by safety measure, in percent, and one line each about the Pareto front.
 
-The input is the wide frame of `pixmix_ray.results.pareto.by_configuration` (or `dominance`): one row a configuration,
+The input is the wide frame of `pixmix_ray.analysis.pareto.by_configuration` (or `dominance`): one row a configuration,
 one column an objective. Only here do fractions become percent. The marks survive without colour: the best of a column
 is bold with an asterisk before it, the second best underlined; equal values share a mark. Configurations trained on
 different data sets are marked apart.
@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from rich.table import Table
 from rich.text import Text
 
+from pixmix_ray.analysis.pareto import peers
 from pixmix_ray.errors import UnknownNameError
 from pixmix_ray.metrics import UNITS, direction
-from pixmix_ray.results.pareto import peers
 
 Mark = Literal["best", "second", ""]
 
@@ -96,7 +96,7 @@ def front_lines(dominance_frame: pd.DataFrame, objectives: Sequence[str]) -> lis
     cutout is dominated by pixmix (which is better in clean.error by 1.5 points)
 
     Args:
-        dominance_frame: what `pixmix_ray.results.pareto.dominance` returned; unchanged.
+        dominance_frame: what `pixmix_ray.analysis.pareto.dominance` returned; unchanged.
         objectives: the names that it was given.
 
     Raises:

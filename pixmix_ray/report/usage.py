@@ -3,7 +3,7 @@
 from rich.table import Table
 from rich.text import Text
 
-from pixmix_ray.results.usage import Usage
+from pixmix_ray.planning.usage import Usage
 
 
 def usage_table(usage: Usage) -> Table:

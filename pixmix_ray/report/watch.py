@@ -9,8 +9,8 @@ from rich.live import Live
 from rich.text import Text
 
 from pixmix_ray.errors import ResultsError
+from pixmix_ray.planning.status import Status, read_status
 from pixmix_ray.report.overview import status_table
-from pixmix_ray.results.status import Status, read_status
 
 SECONDS = 5.0
 

@@ -16,10 +16,10 @@ from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from pixmix_ray.errors import RequestError
+from pixmix_ray.experiment.plugins import METHODS
 from pixmix_ray.methods import Baseline, CutMix, Method, MethodRun, Mixup, Setup
 from pixmix_ray.methods.pixmix_cutmix import PixMixCutMix
 from pixmix_ray.models import Normalise
-from pixmix_ray.plugins import METHODS
 from pixmix_ray.seeding import rng, torch_generator
 from pixmix_ray.settings import Settings
 from pixmix_ray.speed.material import KINDS, NUM_CLASSES, PADDING, Material, prepared

@@ -19,12 +19,12 @@ from pixmix_ray.benchmarks import Benchmark, Clean, Corruptions, TestPictures
 from pixmix_ray.benchmarks.base import passes, to_device
 from pixmix_ray.corruptions import NAMES
 from pixmix_ray.errors import RequestError, UnknownNameError
+from pixmix_ray.experiment.experiment import override
+from pixmix_ray.experiment.plugins import MODELS, Part
 from pixmix_ray.models import Model, WideResNet
-from pixmix_ray.plugins import MODELS, Part
 from pixmix_ray.settings import Settings
 from pixmix_ray.speed.material import NUM_CLASSES, pictures_at_rest
 from pixmix_ray.speed.timing import pictures_per_second, threads
-from pixmix_ray.sweep import override
 
 SECONDS = 0.3  # the least that one measurement takes
 ALONE = "the network alone"

@@ -1,6 +1,5 @@
-"""Training a network: the recipe and the loop. Nothing here knows Ray or files."""
+"""Training: the loop, which knows neither Ray nor files, and one trial from its settings to its checkpoint."""
 
 from pixmix_ray.training.loop import Epoch, TrainingData, train
-from pixmix_ray.training.recipe import Recipe, cosine
 
-__all__ = ["Epoch", "Recipe", "TrainingData", "cosine", "train"]
+__all__ = ["Epoch", "TrainingData", "train"]

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from pixmix_ray.errors import TrainingDivergedError
+from pixmix_ray.experiment.recipe import Recipe, cosine
 from pixmix_ray.methods import Method, MethodRun, Setup
 from pixmix_ray.mixing_sets import PictureBank
 from pixmix_ray.seeding import rng, seed_globally, torch_generator
-from pixmix_ray.training.recipe import Recipe, cosine
 
 # augmented in one go: what fits the caches of a CPU; on a GPU so many that the launches of the kernels do not matter
 VALUES_AT_ONCE = {"cpu": 512 * 3 * 32 * 32, "cuda": 8192 * 3 * 32 * 32}

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from pixmix_ray.benchmarks import Clean, Predictions, TestPictures
-from pixmix_ray.distributed.retries import here
 from pixmix_ray.methods import Method, MethodRun, Setup
+from pixmix_ray.orchestration.retries import here
 from pixmix_ray.transforms import to_unit
 
 

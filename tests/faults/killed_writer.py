@@ -13,15 +13,16 @@ from pathlib import Path
 
 import torch
 
-from pixmix_ray.checkpoints import trained
-from pixmix_ray.results.store import Store
-from pixmix_ray.sweep import read_sweep
-from pixmix_ray.work import evaluate_cell, train_trial
+from pixmix_ray.evaluation.cell import evaluate_cell
+from pixmix_ray.evaluation.checkpoints import trained
+from pixmix_ray.experiment.experiment import read_experiment
+from pixmix_ray.storage.store import Store
+from pixmix_ray.training.trial import train_trial
 
 
 def work(experiment: Path, results: Path) -> None:
     """Train the experiment's trial and measure its cell."""
-    sweep = read_sweep(experiment, [f"results={results}"])
+    sweep = read_experiment(experiment, [f"results={results}"])
     (trial,), (run,) = sweep.trials(), sweep.benchmark_runs()
     store = Store(sweep.results)
     for _ in train_trial(trial, store, torch.device("cpu")):

@@ -11,10 +11,11 @@ from torch.nn import functional as F
 
 from pixmix_ray.datasets import Digits
 from pixmix_ray.errors import RequestError
+from pixmix_ray.experiment.recipe import Recipe
 from pixmix_ray.methods import Method
 from pixmix_ray.methods.adversarial import Adversarial, AdversarialL2, AdversarialLinf
 from pixmix_ray.models import WideResNet
-from pixmix_ray.training import Recipe, TrainingData, train
+from pixmix_ray.training import TrainingData, train
 
 KINDS: list[type[Adversarial]] = [AdversarialLinf, AdversarialL2]
 METHODS: list[Adversarial] = [

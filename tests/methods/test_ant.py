@@ -13,10 +13,11 @@ from torch.nn import functional as F
 
 from pixmix_ray.datasets import Digits
 from pixmix_ray.errors import RequestError
+from pixmix_ray.experiment.recipe import Recipe
 from pixmix_ray.methods import Setup
 from pixmix_ray.methods.ant import Ant, AntRun, Opponent, Weights, new_weights
 from pixmix_ray.models import WideResNet
-from pixmix_ray.training import Recipe, TrainingData, train
+from pixmix_ray.training import TrainingData, train
 
 
 def _generator(seed: int) -> torch.Generator:

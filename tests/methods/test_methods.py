@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pixmix_ray import plugins
 from pixmix_ray.errors import RequestError, UnknownNameError
+from pixmix_ray.experiment import plugins
 from pixmix_ray.methods import (
     AdversarialL2,
     AdversarialLinf,

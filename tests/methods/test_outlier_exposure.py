@@ -16,11 +16,12 @@ from torch.nn import functional as F
 
 from pixmix_ray.datasets import Digits
 from pixmix_ray.errors import DataError, RequestError, UnknownNameError
+from pixmix_ray.experiment.experiment import read_experiment
+from pixmix_ray.experiment.recipe import Recipe
 from pixmix_ray.methods import Baseline, Method, MethodRun, Setup
 from pixmix_ray.methods.outlier_exposure import OutlierExposure, OutlierExposureRun, uniform_cross_entropy
 from pixmix_ray.models import WideResNet
-from pixmix_ray.sweep import read_sweep
-from pixmix_ray.training import Recipe, TrainingData, train
+from pixmix_ray.training import TrainingData, train
 from pixmix_ray.transforms import flip_and_crop
 
 NAME = "pixmix_ray.methods.outlier_exposure:OutlierExposure"
@@ -280,7 +281,7 @@ def _experiment(folder: Path, **settings: object) -> Path:
 
 
 def test_an_experiment_names_the_outliers_relative_to_its_file(outliers: Path) -> None:
-    sweep = read_sweep(_experiment(outliers.parent, outliers="outliers.npy"))
+    sweep = read_experiment(_experiment(outliers.parent, outliers="outliers.npy"))
     sweep.prepare()
     (trial,) = sweep.trials()
     assert trial.method_version == OutlierExposure(outliers=outliers).version()
@@ -289,11 +290,11 @@ def test_an_experiment_names_the_outliers_relative_to_its_file(outliers: Path) -
 
 def test_an_experiment_without_outliers_says_which_key_to_set(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=r"the key 'outliers' is missing: set it to a folder of pictures"):
-        read_sweep(_experiment(tmp_path))
+        read_experiment(_experiment(tmp_path))
 
 
 def test_missing_outliers_are_found_when_the_trials_are_planned(tmp_path: Path) -> None:
-    sweep = read_sweep(_experiment(tmp_path, outliers="gone"))
+    sweep = read_experiment(_experiment(tmp_path, outliers="gone"))
     with pytest.raises(DataError, match=r"there is nothing at .*gone: give a folder of pictures, or an array file"):
         sweep.trials()
 
@@ -308,7 +309,7 @@ def test_missing_outliers_are_found_when_the_trials_are_planned(tmp_path: Path) 
 def test_broken_outliers_are_found_before_any_training(name: str, content: bytes, message: str, tmp_path: Path) -> None:
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_bytes(content)
-    sweep = read_sweep(_experiment(tmp_path, outliers=name.partition("/")[0]))
+    sweep = read_experiment(_experiment(tmp_path, outliers=name.partition("/")[0]))
     sweep.trials()
     with pytest.raises(DataError, match=message) as caught:
         sweep.prepare()

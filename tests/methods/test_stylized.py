@@ -13,13 +13,14 @@ from torch import Tensor, nn
 
 from pixmix_ray.datasets import Digits, ImageData
 from pixmix_ray.errors import CheckpointError, DataError, RequestError, UnknownNameError
+from pixmix_ray.experiment.experiment import read_experiment
+from pixmix_ray.experiment.recipe import Recipe
 from pixmix_ray.methods import Setup, stylized
 from pixmix_ray.methods.stylized import Stylized, StylizedRun
 from pixmix_ray.models import WideResNet
 from pixmix_ray.models.adain import read_style_transfer
 from pixmix_ray.seeding import uniforms
-from pixmix_ray.sweep import read_sweep
-from pixmix_ray.training import Recipe, TrainingData, train
+from pixmix_ray.training import TrainingData, train
 
 NAME = "pixmix_ray.methods.stylized:Stylized"
 CPU = torch.device("cpu")
@@ -375,7 +376,7 @@ def _experiment(folder: Path, **settings: object) -> Path:
 
 def test_an_experiment_names_the_files_relative_to_its_own_place(files: Path) -> None:
     paths = {"styles": "styles.npy", "encoder": "vgg_normalised.pth", "decoder": "decoder.pth"}
-    sweep = read_sweep(_experiment(files, **paths))
+    sweep = read_experiment(_experiment(files, **paths))
     sweep.prepare()
     (trial,) = sweep.trials()  # k is no setting of this method
     assert trial.method_version == _made(files).version()
@@ -384,12 +385,12 @@ def test_an_experiment_names_the_files_relative_to_its_own_place(files: Path) ->
 
 def test_an_experiment_without_pictures_says_which_keys_to_set(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=r"no stylised pictures: set 'stylized' to .* 'styles' to .* 'encoder' and"):
-        read_sweep(_experiment(tmp_path))
+        read_experiment(_experiment(tmp_path))
 
 
 def test_an_experiment_with_too_few_copies_says_so_before_any_training(tmp_path: Path) -> None:
     np.save(tmp_path / "copies.npy", _noise(59, 8, seed=1))
-    sweep = read_sweep(_experiment(tmp_path, stylized="copies.npy"))
+    sweep = read_experiment(_experiment(tmp_path, stylized="copies.npy"))
     with pytest.raises(DataError, match=r"holds 59 stylised pictures, the training set 60: give one for each"):
         sweep.prepare()
 

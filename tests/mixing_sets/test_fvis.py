@@ -11,16 +11,17 @@ from safetensors.torch import save_file
 
 from pixmix_ray.cache import read_manifest
 from pixmix_ray.errors import CheckpointError, RequestError, UnknownNameError
+from pixmix_ray.experiment.experiment import read_experiment
+from pixmix_ray.experiment.plugins import MIXING_SETS
+from pixmix_ray.experiment.trial import Trial
 from pixmix_ray.mixing_sets import Pictures
 from pixmix_ray.mixing_sets.base import entry_name
 from pixmix_ray.mixing_sets.feature_visualization import activations
 from pixmix_ray.mixing_sets.fvis import MOST_A_SHARD, FeatureVisualizations
 from pixmix_ray.models import CifarResNet, TorchvisionModel
-from pixmix_ray.plugins import MIXING_SETS
-from pixmix_ray.results import Store, make_plan
-from pixmix_ray.sweep import read_sweep
-from pixmix_ray.trial import Trial
-from pixmix_ray.work import train_trial
+from pixmix_ray.planning.plan import make_plan
+from pixmix_ray.storage.store import Store
+from pixmix_ray.training.trial import train_trial
 
 WIDTHS = {"conv1": 16, "layer1.0.conv1": 16, "layer1.0.conv2": 16, "layer2.0.conv1": 32, "layer2.0.conv2": 32}
 WIDTHS |= {"layer3.0.conv1": 64, "layer3.0.conv2": 64}  # of ResNet-8
@@ -127,13 +128,13 @@ def test_a_network_of_torchvision_is_taken_with_its_weights_as_its_own_setting(t
 
 
 def test_one_of_our_trials_is_visualized(experiment: Path) -> None:
-    plan = make_plan(read_sweep(experiment))
+    plan = make_plan(read_experiment(experiment))
     (trial,) = plan.trials
     list(train_trial(trial, plan.store, torch.device("cpu")))
     folder = experiment.parent / "results" / "trials" / trial.id
     made = MIXING_SETS.read({"name": "fvis", "trial": str(folder), **SMALL})
     assert len(made.settings.pictures(12)) == 6
-    both = read_sweep(experiment, [f"mixing_set={{name: fvis, trial: {folder}, count: 6}}", "methods=pixmix"])
+    both = read_experiment(experiment, [f"mixing_set={{name: fvis, trial: {folder}, count: 6}}", "methods=pixmix"])
     (follower,) = both.trials()
     assert Trial.load(json.loads(json.dumps(follower.dump()))).id == follower.id
     Store(experiment.parent / "results").delete(f"trials/{trial.id}/done.json")

@@ -9,8 +9,8 @@ from PIL import Image
 from scipy import stats
 
 from pixmix_ray.errors import RequestError, UnknownNameError
+from pixmix_ray.experiment.plugins import MIXING_SETS, Join
 from pixmix_ray.mixing_sets import Fractals, Pictures, names_in
-from pixmix_ray.plugins import MIXING_SETS, Join
 from pixmix_ray.seeding import torch_generator
 
 COLOURS = {"red": (200, 0, 0), "green": (0, 200, 0), "blue": (0, 0, 200)}
@@ -166,7 +166,7 @@ def test_wrong_joins_are_errors_in_one_line(spec: object, error: type[Exception]
 
 
 def test_other_tables_have_no_short_form() -> None:
-    from pixmix_ray.plugins import METHODS
+    from pixmix_ray.experiment.plugins import METHODS
 
     with pytest.raises(UnknownNameError, match=r"unknown method 'pixmix\+cutmix'"):
         METHODS.read("pixmix+cutmix")

@@ -12,11 +12,11 @@ from PIL import Image
 
 from pixmix_ray.cli import main
 from pixmix_ray.errors import RequestError
+from pixmix_ray.experiment.experiment import Experiment, read_experiment
 from pixmix_ray.metrics.complexity import MEASURES, brightness_entropy
 from pixmix_ray.report.complexity import SetsBeside, rank_correlations, sets_beside_safety, write_sets
 from pixmix_ray.report.complexity_figure import write_figure
 from pixmix_ray.report.sheet import sampled
-from pixmix_ray.sweep import Sweep, read_sweep
 
 ARRAYS = ("flat", "steps", "noise")
 
@@ -35,7 +35,7 @@ def mixing(experiment: Path, tmp_path: Path) -> Path:
     return experiment
 
 
-def measurements(sweep: Sweep, errors: dict[str, list[float]]) -> pd.DataFrame:
+def measurements(sweep: Experiment, errors: dict[str, list[float]]) -> pd.DataFrame:
     """Clean errors of the trials that mixed with each set, a value a seed."""
     rows = []
     for trial in sweep.trials():
@@ -52,7 +52,7 @@ def measurements(sweep: Sweep, errors: dict[str, list[float]]) -> pd.DataFrame:
 
 
 def test_each_set_stands_beside_the_mean_of_its_trials(mixing: Path) -> None:
-    sweep = read_sweep(mixing)
+    sweep = read_experiment(mixing)
     frame = measurements(sweep, {"flat": [0.3], "steps": [0.2, 0.4], "noise": [0.1]})
     beside = sets_beside_safety(sweep, frame, count=5, seed=3)
     assert beside.objectives == ("clean.error",)
@@ -65,7 +65,7 @@ def test_each_set_stands_beside_the_mean_of_its_trials(mixing: Path) -> None:
 
 
 def test_a_set_that_was_not_trained_with_has_no_safety_and_is_there(mixing: Path) -> None:
-    sweep = read_sweep(mixing)
+    sweep = read_experiment(mixing)
     frame = measurements(sweep, {"flat": [0.3], "steps": [0.2], "noise": [0.1]})
     beside = sets_beside_safety(sweep, frame[frame["mixing_set"] != "steps"], count=2, seed=0)
     assert beside.frame.set_index("mixing_set")["clean.error"].isna().to_dict() == {

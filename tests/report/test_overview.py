@@ -10,14 +10,14 @@ from rich.console import Console
 from rich.table import Table
 
 from pixmix_ray.benchmarks import Measurement
-from pixmix_ray.plugins import TABLES
+from pixmix_ray.experiment.experiment import read_experiment
+from pixmix_ray.experiment.plugins import TABLES
+from pixmix_ray.planning.plan import Plan, make_plan
+from pixmix_ray.planning.status import Status, TrialStatus
 from pixmix_ray.report import overview
 from pixmix_ray.report.overview import counts_line, measurements_table, parts_table, plan_table, status_table
-from pixmix_ray.results.plan import Plan, make_plan
-from pixmix_ray.results.schema import MEASUREMENTS
-from pixmix_ray.results.status import Status, TrialStatus
-from pixmix_ray.results.store import cell_failure_file, cell_file, trial_file
-from pixmix_ray.sweep import read_sweep
+from pixmix_ray.storage.schema import MEASUREMENTS
+from pixmix_ray.storage.store import cell_failure_file, cell_file, trial_file
 
 MakePlan = Callable[..., Plan]
 
@@ -25,7 +25,7 @@ MakePlan = Callable[..., Plan]
 @pytest.fixture
 def plan(experiment: Path) -> MakePlan:
     """The plan of the tiny experiment with --set overrides."""
-    return lambda *overrides: make_plan(read_sweep(experiment, overrides))
+    return lambda *overrides: make_plan(read_experiment(experiment, overrides))
 
 
 def shown(table: Table) -> str:
@@ -94,7 +94,7 @@ def test_the_estimate_is_shown_in_seconds_or_hours(plan: MakePlan) -> None:
 def test_when_all_is_done_there_is_nothing_to_do(plan: MakePlan) -> None:
     made = plan()
     ((trial, _),), ((cell, _),) = made.trials.items(), made.cells.items()
-    done: Plan = Plan(store=made.store, sweep=made.sweep, trials={trial: "done"}, cells={cell: "done"})
+    done: Plan = Plan(store=made.store, experiment=made.experiment, trials={trial: "done"}, cells={cell: "done"})
     last = counts_line(done).splitlines()[2]
     assert last.startswith("nothing")
     assert not any(character.isdigit() for character in last)

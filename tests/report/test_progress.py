@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from pixmix_ray.experiment.experiment import read_experiment
+from pixmix_ray.experiment.trial import Trial
+from pixmix_ray.planning.plan import Cell, Plan, make_plan
 from pixmix_ray.report import progress
 from pixmix_ray.report.progress import ProgressView
-from pixmix_ray.results.plan import Cell, Plan, make_plan
-from pixmix_ray.results.store import cell_file, trial_file
-from pixmix_ray.sweep import read_sweep
-from pixmix_ray.trial import Trial
-from pixmix_ray.work import Progress
+from pixmix_ray.storage.store import cell_file, trial_file
+from pixmix_ray.training.trial import Progress
 
 COUNTS = re.compile(r"cells: (\d+) done, (\d+) running, (-?\d+) left(?:, (\d+) failed)?")
 LEFT = re.compile(r"about (?:(\d+):)?(\d+):(\d\d) left")
@@ -41,7 +41,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 @pytest.fixture
 def plan(experiment: Path) -> Callable[..., Plan]:
     """The plan of the tiny experiment with --set overrides."""
-    return lambda *overrides: make_plan(read_sweep(experiment, overrides))
+    return lambda *overrides: make_plan(read_experiment(experiment, overrides))
 
 
 class Shown:

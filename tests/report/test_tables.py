@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
+from pixmix_ray.analysis.pareto import SAFETY_OBJECTIVES, dominance
 from pixmix_ray.errors import UnknownNameError
 from pixmix_ray.report import (
     configuration_labels,
@@ -16,7 +17,6 @@ from pixmix_ray.report import (
     markdown_table,
     measures_table,
 )
-from pixmix_ray.results.pareto import SAFETY_OBJECTIVES, dominance
 
 ERROR, AUROC, T5D = "clean.error", "anomalies.auroc", "consistency.mt5d"
 

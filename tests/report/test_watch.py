@@ -6,7 +6,7 @@ from pathlib import Path
 from rich.console import Console
 
 from pixmix_ray.report.watch import watch
-from pixmix_ray.results.store import Store, cell_failure_file, cell_file, trial_file
+from pixmix_ray.storage.store import Store, cell_failure_file, cell_file, trial_file
 
 
 class Filling:

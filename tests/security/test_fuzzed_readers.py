@@ -30,11 +30,11 @@ from pixmix_ray.datasets.official_arrays import picture_array
 from pixmix_ray.datasets.picture_files import rgb_picture
 from pixmix_ray.datasets.picture_source import array_images
 from pixmix_ray.errors import PixmixRayError
+from pixmix_ray.experiment.experiment import read_experiment
 from pixmix_ray.mixing_sets.sources import read_source
 from pixmix_ray.models import parse_weights, read_header, read_weights
-from pixmix_ray.results.schema import MEASUREMENTS
-from pixmix_ray.results.store import Store
-from pixmix_ray.sweep import read_sweep
+from pixmix_ray.storage.schema import MEASUREMENTS
+from pixmix_ray.storage.store import Store
 
 FILES = int(os.environ.get("PIXMIX_RAY_FUZZ", "0"))
 LIMITS = settings(
@@ -157,7 +157,7 @@ READERS = [
     Reader(name="PNG", file="p.png", content=_picture("PNG"), read=rgb_picture),
     Reader(name="JPEG", file="p.jpg", content=_picture("JPEG"), read=rgb_picture),
     Reader(name="GIF", file="p.gif", content=_picture("GIF"), read=rgb_picture),
-    Reader(name="experiment file", file="e.yaml", content=EXPERIMENT, read=read_sweep),
+    Reader(name="experiment file", file="e.yaml", content=EXPERIMENT, read=read_experiment),
     Reader(
         name="cell",
         file="c.parquet",

@@ -19,22 +19,22 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from pixmix_ray.checkpoints import Request
 from pixmix_ray.datasets.cifar_files import CIFAR10, read_batch
 from pixmix_ray.datasets.official_arrays import picture_array
 from pixmix_ray.datasets.picture_files import rgb_picture
 from pixmix_ray.datasets.picture_source import array_images
 from pixmix_ray.errors import RequestError, ResultsError
+from pixmix_ray.evaluation.checkpoints import Request
+from pixmix_ray.evaluation.rescore import rescore
+from pixmix_ray.experiment.experiment import read_experiment
+from pixmix_ray.experiment.plugins import BENCHMARKS
+from pixmix_ray.experiment.trial import BenchmarkRun
 from pixmix_ray.mixing_sets.sources import read_source
 from pixmix_ray.models import read_weights
-from pixmix_ray.plugins import BENCHMARKS
-from pixmix_ray.results.compaction import compact
-from pixmix_ray.results.rescore import rescore
-from pixmix_ray.results.schema import MEASUREMENTS, PREDICTIONS
-from pixmix_ray.results.segments import MANIFEST_KEY, read_segment
-from pixmix_ray.results.store import Store, cell_file, predictions_file
-from pixmix_ray.sweep import read_sweep
-from pixmix_ray.trial import BenchmarkRun
+from pixmix_ray.storage.compaction import compact
+from pixmix_ray.storage.schema import MEASUREMENTS, PREDICTIONS
+from pixmix_ray.storage.segments import MANIFEST_KEY, read_segment
+from pixmix_ray.storage.store import Store, cell_file, predictions_file
 
 
 class _Command:
@@ -138,7 +138,7 @@ ATTACKS = [
         name="official array", file="fog.npy", content=_npy, read=lambda file: picture_array(file, (-1,), "pictures")
     ),
     Attack(name="huge array", file="p.npy", content=_huge_npy, read=array_images),
-    Attack(name="experiment file", file="e.yaml", content=_experiment, read=read_sweep),
+    Attack(name="experiment file", file="e.yaml", content=_experiment, read=read_experiment),
     Attack(
         name="cell",
         file="c.parquet",

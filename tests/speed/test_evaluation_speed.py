@@ -14,8 +14,8 @@ import torch
 
 from pixmix_ray.benchmarks import TestPictures
 from pixmix_ray.cli import main
+from pixmix_ray.experiment.plugins import Part
 from pixmix_ray.models import WideResNet
-from pixmix_ray.plugins import Part
 from pixmix_ray.speed import EvaluationRate, EvaluationSpeedRequest, evaluation_grid, evaluation_rates
 from pixmix_ray.speed import evaluate as measuring
 from pixmix_ray.speed.material import KINDS, pictures_at_rest

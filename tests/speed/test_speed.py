@@ -17,9 +17,9 @@ from torch import Tensor
 
 from pixmix_ray.cli import main
 from pixmix_ray.errors import RequestError
+from pixmix_ray.experiment.plugins import METHODS, Table
 from pixmix_ray.methods import Method
 from pixmix_ray.methods.rand_augment import RandAugment
-from pixmix_ray.plugins import METHODS, Table
 from pixmix_ray.seeding import rng
 from pixmix_ray.settings import DataPath
 from pixmix_ray.speed import Rate, SpeedRequest, augment, augmentation_rates, heading, peers, rates_grid, timing

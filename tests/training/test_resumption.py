@@ -9,10 +9,11 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from pixmix_ray.datasets import Digits
+from pixmix_ray.experiment.recipe import Recipe
 from pixmix_ray.methods import AdversarialL2, Ant, AugMix, Baseline, CutMix, Cutout, Method, Mixup, PixMix
 from pixmix_ray.mixing_sets import Pictures
 from pixmix_ray.models import WideResNet
-from pixmix_ray.training import Recipe, TrainingData, train
+from pixmix_ray.training import TrainingData, train
 
 METHODS: list[Method] = [
     Baseline(),

@@ -13,10 +13,11 @@ from torch.nn import functional as F
 
 from pixmix_ray.datasets import Digits
 from pixmix_ray.errors import RequestError, TrainingDivergedError
+from pixmix_ray.experiment.recipe import Recipe, cosine
 from pixmix_ray.methods import Baseline, Cutout, Method, Mixup, PixMix
 from pixmix_ray.mixing_sets import Pictures
 from pixmix_ray.models import WideResNet
-from pixmix_ray.training import Recipe, TrainingData, cosine, train
+from pixmix_ray.training import TrainingData, train
 
 PLAIN = {"flip": False, "crop_padding": 0}
 

@@ -1,0 +1,1 @@
+"""From the table of measurements to answers."""

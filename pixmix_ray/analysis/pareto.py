@@ -1,0 +1,313 @@
+"""Which configurations are Pareto-optimal: no other one is as good in every objective and better in one.
+
+Definition: configuration a dominates b if a is at least as good as b in every objective and strictly better in at
+least one; the Pareto front is what nothing dominates (the maxima of Kung, Luccio & Preparata, "On Finding the Maxima of
+a Set of Vectors", Journal of the ACM 22(4), 1975). So of two equal configurations neither dominates the other, and both
+may be on the front. Which direction is better comes from `pixmix_ray.metrics.direction`.
+
+An objective is named benchmark.metric, such as "corruptions.mce", and means the benchmark's aggregate: no condition, no
+severity. A configuration is everything of a trial but its seed; its objectives are means over its seeds. Configurations
+trained on different data sets are never compared. One that lacks an objective is never on the front and dominates
+nothing.
+
+Every pair is compared: O(n^2 m) time for n configurations and m objectives, O(n) memory for a fixed number of rows at a
+time. (Kung et al. do it in O(n log(n)^(m - 2)), which pays beyond some 10,000 rows; `dominance` names pairs anyway.)
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from pixmix_ray.errors import ResultsError, UnknownNameError
+from pixmix_ray.metrics import direction
+from pixmix_ray.storage.schema import CONFIGURATION
+
+SAFETY_OBJECTIVES: tuple[str, ...] = (
+    "clean.error",
+    "corruptions.mce",
+    "consistency.mfr",
+    "adversaries.error",
+    "corruptions.rms_calibration_error",
+    "anomalies.auroc",
+)
+"""Clean error and the paper's five safety measures (PixMix, section 3.1), in the order of its table 1."""
+
+_LONG = ("benchmark", "metric", "value")
+_VARIANT = {"benchmark_settings": "settings", "data_version": "data"}  # columns that tell variants apart, in words
+_CHUNK = 256  # rows compared with all others at a time: 256 x 10,000 booleans are 2.5 MB
+
+
+def pareto_front(frame: pd.DataFrame, objectives: Sequence[str]) -> pd.DataFrame:
+    """The rows of the wide frame that no other row dominates, in their order and with their row labels.
+
+    By hand: b is worse than a in both objectives; c is worse than a in error but better in AUROC.
+
+    >>> wide = pd.DataFrame(
+    ...     {"method": ["a", "b", "c"], "clean.error": [0.1, 0.2, 0.3], "anomalies.auroc": [0.8, 0.7, 0.9]}
+    ... )
+    >>> list(pareto_front(wide, ["clean.error", "anomalies.auroc"]).method)
+    ['a', 'c']
+
+    Args:
+        frame: measurements as read from the store (long), or a wide frame with a column for each objective; unchanged.
+        objectives: names "benchmark.metric"; at least one.
+
+    Raises:
+        UnknownNameError: an objective that the frame does not hold, or whose metric has no direction.
+        ResultsError: as `by_configuration`.
+    """
+    comparison = _compare(frame, objectives)
+    dominated = [chunk.any(axis=1) for chunk in _dominators(comparison)]
+    return comparison.wide[~np.concatenate([*dominated, np.zeros(0, dtype=bool)]) & comparison.is_complete]
+
+
+def dominance(frame: pd.DataFrame, objectives: Sequence[str]) -> pd.DataFrame:
+    """The wide frame with three more columns that say who is on the front and, if not, why.
+
+    `on_front` (bool); `dominated_by` (list of the row labels of all that dominate the row, in their order); `missing`
+    (list of the objectives that the row lacks: such a row is not on the front, and nothing dominates it).
+
+    >>> wide = pd.DataFrame({"method": ["a", "b", "c"], "clean.error": [0.1, 0.2, None]})
+    >>> dominance(wide, ["clean.error"])[["on_front", "dominated_by", "missing"]].values.tolist()
+    [[True, [], []], [False, [0], []], [False, [], ['clean.error']]]
+
+    Args:
+        frame: as for `pareto_front`; unchanged.
+        objectives: as for `pareto_front`.
+
+    Raises:
+        UnknownNameError: as `pareto_front`.
+        ResultsError: as `by_configuration`; also row labels of a wide frame that repeat.
+    """
+    comparison = _compare(frame, objectives)
+    wide = comparison.wide.copy()
+    if not wide.index.is_unique:
+        raise ResultsError("row labels repeat, so dominated_by could not name rows: give frame.reset_index(drop=True)")
+    labels = wide.index.tolist()
+    dominated_by = [
+        [labels[i] for i in np.flatnonzero(row).tolist()] for chunk in _dominators(comparison) for row in chunk
+    ]
+    wide["on_front"] = [
+        complete and not rows for complete, rows in zip(comparison.is_complete.tolist(), dominated_by, strict=True)
+    ]
+    wide["dominated_by"] = pd.Series(dominated_by, index=wide.index, dtype=object)
+    missing = [[comparison.objectives[j] for j in np.flatnonzero(row)] for row in np.isnan(comparison.costs)]
+    wide["missing"] = pd.Series(missing, index=wide.index, dtype=object)
+    return wide
+
+
+def by_configuration(frame: pd.DataFrame, objectives: Sequence[str]) -> pd.DataFrame:
+    """The wide frame of long measurements: one row a configuration, in the order of first appearance.
+
+    Columns: those of `schema.CONFIGURATION` that the frame has; `seeds` (how many the configuration has); for each
+    objective its mean over the seeds that have it, NaN where none has; then for each `<objective>.standard_error`: over
+    the seeds where there are several, else that of the one measurement (NaN where it is not known).
+
+    >>> rows = [("a", 0, 0.1), ("a", 1, 0.3), ("b", 0, 0.4)]
+    >>> long = pd.DataFrame(rows, columns=["method", "seed", "value"]).assign(benchmark="clean", metric="error")
+    >>> by_configuration(long, ["clean.error"])[["method", "seeds", "clean.error"]].values.tolist()
+    [['a', 2, 0.2], ['b', 1, 0.4]]
+
+    Args:
+        frame: measurements, with at least benchmark, metric, value and one column of `CONFIGURATION`; unchanged.
+        objectives: names "benchmark.metric"; at least one.
+
+    Raises:
+        UnknownNameError: an objective of which the frame has no aggregate.
+        ResultsError: the columns are missing; a benchmark was measured in several variants (settings or data version)
+            on one data set, which are never averaged; or one trial has several rows for one objective.
+    """
+    names = _checked_names(objectives)
+    aggregates = _aggregates(frame)
+    for name in names:
+        if name not in set(aggregates["objective"]):
+            raise UnknownNameError("objective", name, set(aggregates["objective"]))
+    identity = [column for column in CONFIGURATION if column in frame.columns]
+    if not identity:
+        raise ResultsError(f"no column of {', '.join(CONFIGURATION)} among {_listed(frame.columns)}: give measurements")
+    wanted = aggregates[aggregates["objective"].isin(names) & aggregates["value"].notna()]
+    _check_variants(wanted)
+    # numbered over all rows: a configuration without any of the objectives is reported as missing, not left out
+    numbers = aggregates.groupby(identity, dropna=False, sort=False, observed=True).ngroup()
+    wide = aggregates.loc[~numbers.duplicated(), identity].reset_index(drop=True)
+    wide["seeds"] = aggregates.groupby(numbers)["seed"].nunique(dropna=False)
+    wanted = wanted.assign(configuration=numbers.loc[wanted.index])
+    _check_repeats(wanted)
+    cells = wanted.groupby(["configuration", "objective"])
+    errors = cells["value"].sem().where(cells["value"].count() > 1, cells["standard_error"].first())
+    means = cells["value"].mean().unstack().reindex(index=wide.index, columns=names)
+    spreads = errors.unstack().reindex(index=wide.index, columns=names)
+    return pd.concat([wide, means, spreads.add_suffix(".standard_error")], axis=1)
+
+
+def one_variant(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """The measurements with one variant of each benchmark on each data set, and a line for each variant left out.
+
+    A variant is a pair of benchmark settings and data version. The one that the most trials have is kept, of equals the
+    one finished last; rows keep their order and labels.
+
+    Args:
+        frame: measurements as read from the store (long); unchanged.
+    """
+    is_kept = np.ones(len(frame), dtype=bool)
+    lines = []
+    for variants in _variants(frame):
+        groups = [frame.iloc[variant.rows] for variant in variants]
+        weights = [(group["trial_id"].nunique(), group["finished_at"].max()) for group in groups]
+        best = max(range(len(variants)), key=lambda i: weights[i])
+        for i, variant in enumerate(variants):
+            if i != best:
+                is_kept[variant.rows] = False
+                lines.append(f"left out: {variant.where} with {variant.text}, measured on {weights[i][0]} trials")
+    return frame[is_kept], lines
+
+
+def default_objectives(frame: pd.DataFrame) -> list[str]:
+    """Those of `SAFETY_OBJECTIVES` that the frame (long or wide) has, in their order; if none, all its aggregates.
+
+    >>> default_objectives(pd.DataFrame({"anomalies.auroc": [0.9], "clean.error": [0.1], "clean.aupr": [0.2]}))
+    ['clean.error', 'anomalies.auroc']
+    """
+    present = set(_aggregates(frame)["objective"]) if _is_long(frame) else set(frame.columns)
+    known = [name for name in SAFETY_OBJECTIVES if name in present]
+    return known or (sorted(present) if _is_long(frame) else [])
+
+
+def peers(wide: pd.DataFrame) -> NDArray[np.int64]:
+    """(n,) a number for each row; rows of one number were trained on one data set, so they may be compared.
+
+    >>> peers(pd.DataFrame({"dataset": ["cifar10", "cifar100", "cifar10"]})).tolist()
+    [0, 1, 0]
+    """
+    if "dataset" not in wide.columns:
+        return np.zeros(len(wide), dtype=np.int64)
+    return np.asarray(pd.factorize(wide["dataset"])[0], dtype=np.int64)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Comparison:
+    """n rows made ready: costs (n, m), lower is better, NaN where missing; peers (n,); m names; the wide frame."""
+
+    wide: pd.DataFrame
+    objectives: list[str]
+    costs: NDArray[np.float64]
+    peers: NDArray[np.int64]
+
+    @property
+    def is_complete(self) -> NDArray[np.bool_]:
+        """(n,) whether the row has every objective."""
+        return np.asarray(~np.isnan(self.costs).any(axis=1), dtype=np.bool_)
+
+
+def _compare(frame: pd.DataFrame, objectives: Sequence[str]) -> _Comparison:
+    names = _checked_names(objectives)
+    signs = [1.0 if direction(name.rpartition(".")[2]) == "lower" else -1.0 for name in names]
+    wide = frame if set(names) <= set(frame.columns) else _widened(frame, names)
+    costs = wide[names].to_numpy(dtype=np.float64, na_value=math.nan) * np.array(signs)
+    return _Comparison(wide=wide, objectives=names, costs=costs, peers=peers(wide))
+
+
+def _widened(frame: pd.DataFrame, names: list[str]) -> pd.DataFrame:
+    if _is_long(frame):
+        return by_configuration(frame, names)
+    absent = next(name for name in names if name not in frame.columns)
+    raise UnknownNameError("objective", absent, [str(column) for column in frame.columns])
+
+
+def _dominators(comparison: _Comparison) -> Iterator[NDArray[np.bool_]]:
+    """For a few rows at a time, (rows, n): whether row j dominates row i."""
+    costs = comparison.costs
+    for start in range(0, len(costs), _CHUNK):
+        rows = slice(start, start + _CHUNK)
+        no_worse = comparison.peers[rows, None] == comparison.peers[None, :]
+        better = np.zeros_like(no_worse)
+        for column in costs.T:
+            no_worse &= column[None, :] <= column[rows, None]  # False for NaN on either side
+            better |= column[None, :] < column[rows, None]
+        yield no_worse & better
+
+
+def _aggregates(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows over all conditions and severities, with objective added, and seed and standard_error where absent."""
+    if not _is_long(frame):
+        raise ResultsError(f"columns {', '.join(_LONG)} are needed, got {_listed(frame.columns)}: give measurements")
+    is_aggregate = pd.Series(True, index=frame.index)
+    if "condition" in frame.columns:
+        is_aggregate &= frame["condition"].isna() | (frame["condition"] == "")
+    if "severity" in frame.columns:
+        is_aggregate &= frame["severity"].isna()
+    rows = frame[is_aggregate].reset_index(drop=True)
+    defaults = {"seed": 0, "standard_error": math.nan}
+    rows = rows.assign(**{name: value for name, value in defaults.items() if name not in rows.columns})
+    columns = {name: rows[name].to_numpy(dtype=np.float64, na_value=math.nan) for name in ("value", "standard_error")}
+    return rows.assign(objective=rows["benchmark"].astype(str) + "." + rows["metric"].astype(str), **columns)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Variant:
+    """One way a benchmark was measured on a data set: where, in words; the variant, in words; positions of its rows."""
+
+    where: str
+    text: str
+    rows: NDArray[np.int64]
+
+
+def _variants(frame: pd.DataFrame) -> list[list[_Variant]]:
+    """For each benchmark on a data set, its variants in order of first appearance."""
+    keys = [column for column in _VARIANT if column in frame.columns]
+    place = [column for column in ("benchmark", "dataset") if column in frame.columns]
+    if not keys:
+        return []
+    places, variants = (
+        frame.groupby(columns, dropna=False, sort=False, observed=True).ngroup().to_numpy()
+        for columns in (place, place + keys)
+    )
+    found: dict[int, list[_Variant]] = {}
+    for variant in dict.fromkeys(variants.tolist()):
+        rows = np.flatnonzero(variants == variant)
+        first = frame.iloc[int(rows[0])]
+        text = " and ".join(f"{_VARIANT[key]} {first[key]}" for key in keys)
+        one = _Variant(where=" on ".join(str(first[column]) for column in place), text=text, rows=rows)
+        found.setdefault(int(places[rows[0]]), []).append(one)
+    return list(found.values())
+
+
+def _check_variants(rows: pd.DataFrame) -> None:
+    """Raise if a benchmark was measured with several settings or data versions on one data set."""
+    for variants in _variants(rows):
+        if len(variants) > 1:
+            raise ResultsError(
+                f"{variants[0].where} was measured in {len(variants)} variants, which cannot be averaged "
+                f"({'; '.join(variant.text for variant in variants)}): filter the frame on {' or '.join(_VARIANT)}, "
+                "or take pixmix_ray.analysis.pareto.one_variant"
+            )
+
+
+def _check_repeats(rows: pd.DataFrame) -> None:
+    """Raise if one trial has an objective more than once: a mean over seeds would count it twice."""
+    repeated = rows[rows.duplicated(["configuration", "seed", "objective"])]
+    if len(repeated):
+        row = repeated.iloc[0]
+        raise ResultsError(
+            f"{row['objective']} of {row.get('method', 'one trial')}, seed {row['seed']}, is there more than once: "
+            "filter the frame to one row a trial and objective, for example on checkpoint_id or code_version"
+        )
+
+
+def _checked_names(objectives: Sequence[str]) -> list[str]:
+    names = [objectives] if isinstance(objectives, str) else list(dict.fromkeys(objectives))
+    if not names:
+        raise ResultsError("objectives must name at least one, got none: give for example corruptions.mce")
+    return names
+
+
+def _is_long(frame: pd.DataFrame) -> bool:
+    return set(_LONG) <= set(frame.columns)
+
+
+def _listed(columns: pd.Index) -> str:
+    return ", ".join(map(str, columns)) or "no columns"

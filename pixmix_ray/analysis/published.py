@@ -1,0 +1,218 @@
+"""The published figures of Tables 1 to 15, and ours beside them.
+
+Source: PixMix (Hendrycks et al., CVPR 2022), in `published.csv`, a row a figure. Its names are the paper's; this is the
+one place that says which of ours they are (`as_published`), and where they differ:
+
+- Table 5's Mix Input, Mix Aug and Iterative are methods of their own there, here PixMix with partner augmented,
+  pictures and iterative. The first and the last mix with no set here; there the set of the whole table stands with
+  them.
+- Everything else bears the same name: data sets, networks, methods, mixing sets by their labels, and the metrics.
+  Mixing sets of one label need not be the same pictures: fractals may be the authors' or generated ones.
+- Places365 is called by the name of whatever loads it, here image_folder, so its figures find no row of ours.
+- Calibration errors there are by the authors' code, which leaves out the most confident bin: beside
+  `rms_calibration_error`, compare `rms_calibration_error_without_last_bin`.
+- Adversaries there are by the authors' code, whose ball is twice as large: it is `centre: noised` here.
+
+Figures that the paper gives twice are told apart by their tables where the values differ.
+"""
+
+import json
+import math
+from collections.abc import Sequence
+from importlib.resources import files
+from io import StringIO
+from typing import Any, Literal, get_args
+
+import numpy as np
+import pandas as pd
+
+from pixmix_ray.errors import RequestError, UnknownNameError
+from pixmix_ray.experiment.plugins import BENCHMARKS
+from pixmix_ray.experiment.recipe import Recipe
+from pixmix_ray.storage.schema import CONFIGURATION
+
+PARTNERS = {"augmented": "pixmix_mix_input", "pictures": "pixmix_mix_aug", "iterative": "pixmix_iterative"}
+"""PixMix's setting `partner` -> the method that the published figures call so."""
+
+WITHOUT_SET = ("pixmix_mix_input", "pixmix_iterative")  # published beside the table's mixing set, which ours don't use
+TABLE_SET = "fractals+fvis"
+WHO = ("dataset", "model", "method", "mixing_set", "k", "beta")
+WHAT = ("benchmark", "metric", "condition")
+SCALES = {"percent": 100.0, "percent_of_alexnet": 100.0, "distance": 1.0}
+"""Unit of a published figure -> what a value of ours is multiplied by."""
+
+Setting = Literal["dataset", "model"]
+
+
+def published_figures(tables: Sequence[int] | None = None) -> pd.DataFrame:
+    """The published figures, a row a figure, in the paper's order; 1,044 rows over all tables.
+
+    Columns: table; those of `WHO` and of `WHAT`, null where the row has none, condition "" over all conditions; value,
+    as printed; unit, a key of `SCALES`.
+
+    >>> figures = published_figures([4])
+    >>> len(figures), figures["mixing_set"].nunique(), float(figures["value"].iloc[0])
+    (48, 8, 21.3)
+
+    Args:
+        tables: numbers of tables; none means all.
+
+    Raises:
+        UnknownNameError: there is no such table.
+    """
+    text = files("pixmix_ray.analysis").joinpath("published.csv").read_text(encoding="utf-8")
+    types = {"table": "int64", "value": "float64", "k": "float64", "beta": "float64"}
+    names = {name: "object" for name in (*WHO, *WHAT, "unit") if name not in types}
+    frame: pd.DataFrame = pd.read_csv(StringIO(text), dtype={**names, **types}).astype({"condition": "object"})
+    frame["condition"] = frame["condition"].fillna("")
+    known = sorted(set(frame["table"]))
+    for number in () if tables is None else tables:
+        if number not in known:
+            raise UnknownNameError("published table", str(number), [str(table) for table in known])
+    return frame if tables is None else frame[frame["table"].isin(tables)].reset_index(drop=True)
+
+
+def parse_tables(text: str) -> list[int] | None:
+    """The numbers in `text`, such as "4" or "4,5"; none, which means all, for "all".
+
+    Raises:
+        RequestError: it holds something else.
+    """
+    if text.strip() == "all":
+        return None
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise RequestError(f"published tables must be numbers such as 4 or 4,5, or all, got {text!r}") from None
+
+
+def parse_across(text: str | None) -> list[Setting]:
+    """The names in `text`, such as "dataset,model"; an empty list for none.
+
+    Raises:
+        UnknownNameError: a name is neither.
+    """
+    names = [] if text is None else [part.strip() for part in text.split(",")]
+    for name in names:
+        if name not in get_args(Setting):
+            raise UnknownNameError("column to compare across", name, get_args(Setting))
+    return [name for name in get_args(Setting) if name in names]
+
+
+def beside_published(
+    frame: pd.DataFrame, tables: Sequence[int] | None = None, across: Sequence[Setting] = ()
+) -> pd.DataFrame:
+    """Published figures and ours, a row for each pair of them, and for each that has no counterpart.
+
+    Columns: table, such as "1, 7", "" for rows of ours alone; those of `WHO` and `WHAT` with the paper's names; unit;
+    published and ours, in the unit of the paper, NaN where there is none; standard_error of ours, over the seeds where
+    there are several; seeds; difference, ours less published; and `settings` of ours, for `departures`.
+
+    The rows of ours alone are those of the benchmarks, metrics and conditions that the tables have.
+
+    Args:
+        frame: measurements, one variant of each benchmark (`pixmix_ray.analysis.pareto.one_variant`); unchanged.
+        tables: numbers of published tables; none means all.
+        across: of dataset and model, those that need not be the same: whatever was trained stands beside the paper's.
+    """
+    figures = _merged_tables(published_figures(tables))
+    ours = _ours(frame)
+    on = [name for name in (*WHO, *WHAT) if name not in across]
+    # null equals null here, as in pandas; the dropped columns are ours where there are ours
+    joined = figures.merge(ours, on=on, how="outer", suffixes=("_published", ""), sort=False, indicator="found")
+    for name in across:
+        joined[name] = joined[name].fillna(joined[f"{name}_published"])
+    is_asked = joined.set_index(list(WHAT)).index.isin(figures.set_index(list(WHAT)).index)
+    joined = joined[is_asked | (joined["found"] != "right_only")].copy()
+    joined["table"] = joined["table"].fillna("")
+    units = figures.drop_duplicates(list(WHAT)).set_index(list(WHAT))["unit"].to_dict()
+    own_units = [units.get(what) for what in joined[list(WHAT)].itertuples(index=False, name=None)]
+    joined["unit"] = joined["unit"].fillna(pd.Series(own_units, index=joined.index))
+    scale = joined["unit"].map(SCALES)
+    joined["ours"], joined["standard_error"] = joined["ours"] * scale, joined["standard_error"] * scale
+    joined["difference"] = joined["ours"] - joined["published"]
+    order = ["_order", "_rank"]
+    joined = joined.sort_values(order, kind="stable", na_position="last").reset_index(drop=True)
+    columns = ("table", *WHO, *WHAT, "unit", "published", "ours", "standard_error", "seeds", "difference", "settings")
+    return joined[list(columns)]
+
+
+def as_published(frame: pd.DataFrame) -> pd.DataFrame:
+    """Measurements of ours with method and mixing set called as in the published figures; see the module.
+
+    >>> settings = '{"method": {"partner": "augmented"}}'
+    >>> rows = pd.DataFrame({"method": ["pixmix"], "mixing_set": [None], "settings": [settings]})
+    >>> as_published(rows)[["method", "mixing_set"]].values.tolist()
+    [['pixmix_mix_input', 'fractals+fvis']]
+    """
+    methods = [_published_method(*row) for row in zip(frame["method"], frame["settings"], strict=True)]
+    named = frame.assign(method=methods)
+    bare = named["method"].isin(WITHOUT_SET) & named["mixing_set"].isna()
+    return named.assign(mixing_set=named["mixing_set"].astype(object).mask(bare, TABLE_SET))
+
+
+def departures(frame: pd.DataFrame) -> list[str]:
+    """A line for each way in which ours were made otherwise than the paper says; `frame` holds measurements.
+
+    That is the recipe on CIFAR (`Recipe`'s defaults; for ImageNet the paper has another), a limit on the training
+    pictures, and the settings of benchmarks that are not their defaults.
+    """
+    lines: dict[str, None] = {}
+    for text in frame["settings"].dropna().unique():
+        settings = json.loads(text)
+        if str(settings["dataset"]["name"]).startswith("cifar"):
+            lines.update(dict.fromkeys(_changed("training", settings["training"], Recipe().identity())))
+        lines.update(dict.fromkeys(_changed("dataset", _known(settings["dataset"], "train_limit"), {})))
+    pairs = frame[["benchmark", "benchmark_settings"]].drop_duplicates()
+    for name, text in pairs.itertuples(index=False):
+        if name in BENCHMARKS.ours:
+            lines.update(dict.fromkeys(_changed(name, json.loads(text), BENCHMARKS.read(name).settings.identity())))
+    return list(lines)
+
+
+def _merged_tables(figures: pd.DataFrame) -> pd.DataFrame:
+    """Figures that several tables give alike as one row, table "1, 7"; in the order of first appearance."""
+    keys = [*WHO, *WHAT, "unit", "value"]
+    groups = figures.groupby(keys, dropna=False, sort=False)
+    merged = groups["table"].agg(lambda tables: ", ".join(str(table) for table in tables)).reset_index()
+    return merged.rename(columns={"value": "published"}).assign(_order=np.arange(len(merged)))
+
+
+def _ours(frame: pd.DataFrame) -> pd.DataFrame:
+    """A row for each configuration and aggregate: `WHO` and `WHAT` as published, ours, standard_error, seeds."""
+    rows = as_published(frame[frame["severity"].isna()]).astype({"k": "float64", "beta": "float64"})
+    rows = rows.assign(mixing_set=rows["mixing_set"].where(rows["mixing_set"].notna(), np.nan))
+    identity = [*CONFIGURATION, *WHAT]
+    groups = rows.groupby(identity, dropna=False, sort=False, observed=True)
+    found = groups.agg(
+        ours=("value", "mean"), seeds=("seed", "nunique"), own=("standard_error", "first"), spread=("value", "sem")
+    ).reset_index()
+    found["standard_error"] = found["spread"].where(found["seeds"] > 1, found["own"]).astype("float64")
+    return found.drop(columns=["own", "spread"]).assign(_rank=np.arange(len(found)))
+
+
+def _published_method(method: str, settings: str) -> str:
+    if method != "pixmix":
+        return method
+    return PARTNERS.get(json.loads(settings)["method"].get("partner", "both"), method)
+
+
+def _known(settings: dict[str, Any], *names: str) -> dict[str, Any]:
+    return {name: settings[name] for name in names if settings.get(name) is not None}
+
+
+def _changed(owner: str, settings: dict[str, Any], defaults: dict[str, Any]) -> list[str]:
+    """A line for each setting that is not the default: "training.epochs = 3, not 100"."""
+    lines = []
+    for name, value in settings.items():
+        default = json.loads(json.dumps(defaults.get(name)))
+        if name not in ("name", "version", "weight_decay") and value != default:
+            instead = "" if default in (None, [], {}) else f", not {_short(default)}"
+            lines.append(f"{owner}.{name} = {_short(value)}{instead}")
+    return lines
+
+
+def _short(value: object) -> str:
+    if isinstance(value, float) and math.isfinite(value):
+        return f"{value:g}"
+    return value if isinstance(value, str) else json.dumps(value)

@@ -1,0 +1,1 @@
+"""Checkpoints, and one checkpoint on one benchmark, without Ray."""

@@ -1,0 +1,115 @@
+"""One cell: a checkpoint on a benchmark, from weights to files, without Ray. Safe to run again."""
+
+import json
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime
+
+import torch
+from torch import nn
+
+from pixmix_ray.benchmarks import Benchmark, Measurement, Predictions, TestPictures, limited_batches
+from pixmix_ray.datasets import ImageData
+from pixmix_ray.evaluation.checkpoints import Checkpoint, trained
+from pixmix_ray.experiment.trial import BenchmarkRun, Trial
+from pixmix_ray.memory import free_memory, is_out_of_memory
+from pixmix_ray.models import fit_weights
+from pixmix_ray.storage.predictions import predictions_table
+from pixmix_ray.storage.provenance import code_version, hardware, library_versions
+from pixmix_ray.storage.schema import measurements_table
+from pixmix_ray.storage.store import Store, cell_failure_file, cell_file, kept, predictions_file
+
+
+def evaluate_cell(
+    checkpoint: Checkpoint, run: BenchmarkRun, store: Store, device: torch.device, code: str
+) -> list[Measurement]:
+    """Evaluate a checkpoint on a benchmark and write predictions, then measurements.
+
+    Raises:
+        CheckpointError: the weights do not fit the model.
+        WorkError: the network's output is not finite.
+        StorageError: the measurements cannot be written.
+    """
+    started = time.perf_counter()
+    data = checkpoint.dataset.settings.load()
+    network = _frozen(checkpoint, data, device)
+    benchmark = run.benchmark.settings
+    pictures = benchmark.pictures(data.test_images, data.test_labels)
+    predictions = _predict_within_memory(benchmark, network, pictures, device)
+    measurements = benchmark.measure(predictions)
+    common = {
+        "trial_id": checkpoint.trial_id,
+        "checkpoint_id": checkpoint.checkpoint_id,
+        **checkpoint.described,
+        "benchmark": run.name,
+        "benchmark_settings": json.dumps(run.benchmark.identity(), sort_keys=True),
+        "data_version": ";".join(filter(None, [data.version, run.version])),
+        "seconds": time.perf_counter() - started,
+        "device": hardware(device),
+        "code_version": code,
+        "versions": json.dumps(library_versions(), sort_keys=True),
+        "finished_at": datetime.now(UTC),
+    }
+    table = predictions_table(predictions, benchmark.extras)
+    with kept(store):
+        store.write_table(predictions_file(checkpoint.trial_id, run.key), table)
+        # written last: it marks the cell as complete
+        store.write_table(cell_file(checkpoint.trial_id, run.key), measurements_table(measurements, common))
+        store.delete(cell_failure_file(checkpoint.trial_id, run.key))
+    return measurements
+
+
+def _predict_within_memory(
+    benchmark: Benchmark, network: nn.Module, pictures: TestPictures, device: torch.device
+) -> Predictions:
+    """The benchmark's predictions, in batches that are halved for as long as memory runs out."""
+    at_most: int | None = None
+    while True:
+        with limited_batches(at_most) as limit:
+            try:
+                return benchmark.predict(network, pictures, device)
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error) or limit.last <= 1:
+                    raise
+        at_most = limit.last // 2
+        free_memory(device)  # only here, where the error and all that its frames held are gone
+
+
+Measure = Callable[[BenchmarkRun], object]
+"""Measures one cell of a checkpoint that was opened; what it returns is of no account, what it writes is."""
+
+
+def open_trial(trial: Trial, store: Store, device: torch.device, code: str) -> Measure:
+    """Read the checkpoint of a trial that is done; the result evaluates it on a benchmark, as `evaluate_cell`.
+
+    Raises:
+        DamagedError: the checkpoint is missing, or its bytes are not those that were written.
+    """
+    checkpoint = trained(trial, store)
+    return lambda run: evaluate_cell(checkpoint, run, store, device, code)
+
+
+def evaluate_here(
+    checkpoint: Checkpoint, runs: Iterable[BenchmarkRun], results: str | None
+) -> Iterator[tuple[BenchmarkRun, list[Measurement]]]:
+    """Evaluate a checkpoint in this process, on the GPU if there is one, and yield each benchmark as it is done.
+
+    Args:
+        checkpoint: what to evaluate.
+        runs: on what.
+        results: folder or URI for the rows; none keeps nothing.
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    with tempfile.TemporaryDirectory(prefix="pixmix_ray_") as scratch:
+        store = Store(results or scratch)
+        store.check_writable()
+        for run in runs:
+            yield run, evaluate_cell(checkpoint, run, store, device, code_version())
+
+
+def _frozen(checkpoint: Checkpoint, data: ImageData, device: torch.device) -> nn.Module:
+    network = checkpoint.model.settings.build(data.num_classes)
+    fit_weights(network, dict(checkpoint.weights), checkpoint.source)
+    network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in the stub
+    return network.eval().requires_grad_(requires_grad=False)

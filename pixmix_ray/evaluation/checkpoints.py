@@ -1,0 +1,204 @@
+"""Checkpoints that can be evaluated: those of our trials, and state_dict files of anybody's with a named model."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from pixmix_ray.datasets import Dataset
+from pixmix_ray.errors import CheckpointError, DamagedError, RequestError
+from pixmix_ray.experiment.experiment import override
+from pixmix_ray.experiment.plugins import BENCHMARKS, DATASETS, MODELS, Part, named_code
+from pixmix_ray.experiment.trial import BenchmarkRun, Trial, short_hash
+from pixmix_ray.models import Model, parse_weights, read_weights
+from pixmix_ray.storage.sealed import content_id, open_json
+from pixmix_ray.storage.store import Store, trial_file
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """A trained network and what a results row says of it.
+
+    Attributes:
+        source: where it was read from, for messages.
+        trial_id: names the folder of its cells.
+        checkpoint_id: hash of the file of its weights.
+        dataset: what it is evaluated on.
+        model: its architecture.
+        weights: its state_dict.
+        described: the columns dataset, model, method, mixing_set, k, beta, seed, settings of its rows.
+    """
+
+    source: str
+    trial_id: str
+    checkpoint_id: str
+    dataset: Part[Dataset]
+    model: Part[Model]
+    weights: Mapping[str, Tensor]
+    described: Mapping[str, Any]
+
+
+def trained(trial: Trial, store: Store) -> Checkpoint:
+    """The checkpoint of a trial that is done.
+
+    Raises:
+        DamagedError: it is missing, or its bytes are not those that were written.
+    """
+    done = _done(trial, store)
+    path = trial_file(trial.id, "model.safetensors")
+    content = store.read(path)
+    if content is None:
+        raise DamagedError(f"{path} in {store.uri} is missing: run the experiment again, which makes it anew")
+    if content_id(content) != done.get("checkpoint_id"):
+        raise DamagedError(f"{path} in {store.uri} was damaged: run the experiment again, which makes it anew")
+    return Checkpoint(
+        source=f"{path} in {store.uri}",
+        trial_id=trial.id,
+        checkpoint_id=done["checkpoint_id"],
+        dataset=trial.dataset,
+        model=trial.model,
+        weights=parse_weights(content, path),
+        described={
+            "dataset": trial.dataset.name,
+            "model": trial.model.settings.label(),
+            "method": trial.method.name,
+            "mixing_set": trial.mixing_set_label,
+            "k": trial.setting("k"),
+            "beta": trial.setting("beta"),
+            "seed": trial.seed,
+            "settings": json.dumps(trial.settings, sort_keys=True),
+            "training_code_version": done.get("code_version"),
+        },
+    )
+
+
+def _done(trial: Trial, store: Store) -> dict[str, Any]:
+    """What was written when the trial was complete."""
+    path = trial_file(trial.id, "done.json")
+    content = store.read(path)
+    if content is None:
+        raise DamagedError(f"{path} in {store.uri} is missing: run the experiment again")
+    return open_json(content, f"{path} in {store.uri}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What `pixmix-ray evaluate` was asked for.
+
+    Attributes:
+        checkpoint: the folder or URI of one of our trials, or a file of weights.
+        benchmarks: names.
+        model: for a file: its architecture's name.
+        dataset: for a file: the data set's name.
+        overrides: `key.path=value` below dataset, model and benchmarks.
+        is_trusted: whether the classes that the file of a trial names as module:Class may be imported.
+    """
+
+    checkpoint: str
+    benchmarks: tuple[str, ...]
+    model: str | None = None
+    dataset: str | None = None
+    overrides: tuple[str, ...] = ()
+    is_trusted: bool = False
+
+    def open(self) -> tuple[Checkpoint, list[BenchmarkRun]]:
+        """The checkpoint and the benchmarks, validated.
+
+        Raises:
+            RequestError: something is unknown, missing or does not fit.
+        """
+        found = self._trial()
+        raw: dict[str, Any] = {
+            "dataset": self.dataset if found is None else found.trial.dataset.dump(),
+            "model": self.model if found is None else found.trial.model.dump(),
+            "benchmarks": list(self.benchmarks),
+        }
+        for text in self.overrides:
+            raw = override(raw, text)
+        if unknown := set(raw) - {"dataset", "model", "benchmarks"}:
+            raise RequestError(f"--set {unknown.pop()}: evaluate takes keys below dataset, model and benchmarks")
+        runs = [_benchmark_run(spec) for spec in raw["benchmarks"]]
+        dataset, model = DATASETS.read(raw["dataset"]), MODELS.read(raw["model"])
+        if found is None:
+            return _foreign(Path(self.checkpoint), dataset, model), runs
+        if model.dump() != found.trial.model.dump() or dataset.name != found.trial.dataset.name:
+            raise RequestError("--set: model and data set of a trial of ours are those that it was trained with")
+        return replace(trained(found.trial, found.store), dataset=dataset), runs
+
+    def _trial(self) -> "_Stored | None":
+        """The trial, if the checkpoint is a folder of ours; none if it is a file with model and data set named."""
+        where = self.checkpoint.rstrip("/")
+        if "://" in where or Path(where).is_dir():
+            if self.model is not None or self.dataset is not None:
+                raise RequestError(f"{where} is a trial of ours: leave --model and --dataset out")
+            return _stored(where if "://" in where else str(Path(where).resolve()), is_trusted=self.is_trusted)
+        if not Path(where).is_file():
+            raise CheckpointError(f"no checkpoint {where}: give RESULTS/trials/TRIAL, or a file of weights")
+        if self.model is None or self.dataset is None:
+            raise RequestError(
+                f"{where} is a file of weights: say what it is with --model "
+                f"({', '.join(MODELS.known())}) and --dataset ({', '.join(DATASETS.known())})"
+            )
+        return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Stored:
+    """A trial and the results folder in which it lies."""
+
+    trial: Trial
+    store: Store
+
+
+def _stored(where: str, *, is_trusted: bool) -> _Stored:
+    """The trial whose folder is RESULTS/trials/TRIAL."""
+    results, _, trial_id = where.rpartition("/trials/")
+    store = Store(results or where)
+    path = trial_file(trial_id, "trial.json")
+    values = store.read_json(path) if results else None
+    if values is None:
+        raise CheckpointError(f"{where} is no trial of ours: give RESULTS/trials/TRIAL, or a file of weights")
+    if not is_trusted and (named := named_code(values)):
+        raise CheckpointError(f"{path} in {store.uri} asks to import {named[0]!r}: if you trust it, add --trust")
+    try:
+        return _Stored(trial=Trial.load(values), store=store)
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path} in {store.uri} is damaged: {' '.join(str(error).split())}") from None
+
+
+def _benchmark_run(spec: object) -> BenchmarkRun:
+    part = BENCHMARKS.read(spec)
+    return BenchmarkRun(benchmark=part, version=part.settings.version())
+
+
+def _foreign(file: Path, dataset: Part[Dataset], model: Part[Model]) -> Checkpoint:
+    weights = read_weights(file)
+    checkpoint_id = content_id(file.read_bytes())
+    settings = {
+        "checkpoint": file.name,
+        "checkpoint_id": checkpoint_id,
+        "dataset": dataset.identity(),
+        "model": model.identity(),
+    }
+    return Checkpoint(
+        source=str(file),
+        trial_id=f"external-{short_hash(settings)}",
+        checkpoint_id=checkpoint_id,
+        dataset=dataset,
+        model=model,
+        weights=weights,
+        described={
+            "dataset": dataset.name,
+            "model": model.settings.label(),
+            "method": "external",
+            "mixing_set": None,
+            "k": None,
+            "beta": None,
+            "seed": 0,
+            "settings": json.dumps(settings, sort_keys=True),
+            "training_code_version": None,
+        },
+    )

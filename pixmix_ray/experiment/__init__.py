@@ -1,0 +1,1 @@
+"""The experiment file, and what it expands to."""

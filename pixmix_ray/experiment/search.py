@@ -1,0 +1,110 @@
+"""A search instead of a grid: what an experiment file says of it. `pixmix_ray.planning.study` has Optuna suggest.
+
+search:
+num_trials: 20
+space: {k: [2, 3, 4], beta: {low: 1, high: 6}, methods.pixmix.severity: {low: 1, high: 5, integer: true}}
+objectives: [clean.error, corruptions.mce]
+"""
+
+from collections.abc import Mapping
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field, PlainValidator, model_validator
+
+from pixmix_ray.errors import RequestError, UnknownNameError
+from pixmix_ray.metrics import DIRECTIONS
+from pixmix_ray.settings import Settings
+
+Value = str | int | float | bool
+
+
+class Range(Settings):
+    """Numbers from `low` to `high`, both included.
+
+    Attributes:
+        low: the least.
+        high: the greatest.
+        integer: whole numbers only.
+        log: drawn evenly by their logarithm.
+    """
+
+    low: float
+    high: float
+    integer: bool = False
+    log: bool = False
+
+    @model_validator(mode="after")
+    def _is_a_range(self) -> "Range":
+        if self.low >= self.high:
+            raise ValueError(f"low = {self.low:g} must be below high = {self.high:g}")
+        if self.log and self.low <= 0:
+            raise ValueError(f"low = {self.low:g} has no logarithm: give one above 0, or log: false")
+        if self.integer and not (self.low.is_integer() and self.high.is_integer()):
+            raise ValueError(f"low = {self.low:g} and high = {self.high:g} must be whole numbers with integer: true")
+        return self
+
+    def ends(self) -> tuple[Value, ...]:
+        """The least and the greatest."""
+        return (int(self.low), int(self.high)) if self.integer else (self.low, self.high)
+
+
+class Choices(Settings):
+    """Values to choose from, that have no order."""
+
+    values: tuple[Value, ...] = Field(min_length=1)
+
+    def ends(self) -> tuple[Value, ...]:
+        """All of them."""
+        return self.values
+
+
+Axis = Range | Choices
+
+
+def _axes(value: object) -> dict[str, Axis]:
+    if not isinstance(value, Mapping) or not value:
+        raise RequestError(f"search.space must map settings to choices or ranges, such as k: [2, 3, 4], got {value!r}")
+    return {str(name): _axis(str(name), axis) for name, axis in value.items()}
+
+
+def _axis(name: str, value: object) -> Axis:
+    where = f"search.space, {name}"
+    if isinstance(value, Axis):
+        return value
+    if isinstance(value, list | tuple):
+        return Choices.read({"values": value}, where)
+    if isinstance(value, Mapping):
+        return Range.read(value, where)
+    raise RequestError(f"{where}: give a list of choices, or a range such as {{low: 1, high: 6}}, got {value!r}")
+
+
+def _as_list(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+class Search(Settings):
+    """Settings of a search.
+
+    Attributes:
+        num_trials: how many points are suggested; each is trained once per seed of the sweep.
+        space: what is searched: k, beta, methods.NAME.SETTING, training.KEY.
+        objectives: benchmark.metric, each in its own direction; one makes an optimum, several a Pareto front.
+        seed: of the sampler.
+        batch: so many points are suggested at a time and run side by side; the next know all that came before.
+    """
+
+    num_trials: int = Field(20, ge=1)
+    space: Annotated[dict[str, Axis], PlainValidator(_axes)]
+    objectives: Annotated[tuple[str, ...], BeforeValidator(_as_list)] = Field(min_length=1)
+    seed: int = Field(0, ge=0, lt=2**32)
+    batch: int = Field(4, ge=1)
+
+    @model_validator(mode="after")
+    def _metrics_are_known(self) -> "Search":
+        for objective in self.objectives:
+            benchmark, dot, metric = objective.partition(".")
+            if not dot or not benchmark:
+                raise ValueError(f"an objective is benchmark.metric, such as clean.error, got {objective!r}")
+            if metric not in DIRECTIONS:
+                raise UnknownNameError("metric", metric, DIRECTIONS)
+        return self

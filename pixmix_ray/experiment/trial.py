@@ -1,0 +1,138 @@
+"""A trial: one training, named by what it is. And a cell: one trial's checkpoint on one benchmark.
+
+The id of a trial is a hash of everything that changes its outcome, defaults filled in, and of nothing else: not of
+paths, resources or the order of keys. Two experiment files that mean the same share their trials.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from pixmix_ray.benchmarks import Benchmark
+from pixmix_ray.datasets import Dataset
+from pixmix_ray.experiment.plugins import DATASETS, METHODS, MIXING_SETS, MODELS, Part
+from pixmix_ray.experiment.recipe import Recipe
+from pixmix_ray.methods import Method
+from pixmix_ray.mixing_sets import MixingSet
+from pixmix_ray.models import Model
+
+IDENTITY_VERSION = 1  # raised when the same settings come to mean another training
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Trial:
+    """One training.
+
+    Attributes:
+        dataset: what is learned.
+        dataset_version: the content of its files.
+        model: the network.
+        method: the augmentation and loss.
+        method_version: the content of the files that the method reads; "" if it reads none.
+        mixing_set: for the methods that need pictures.
+        pictures_version: the content of the mixing set; "" without one.
+        training: the recipe, its weight decay filled in.
+        seed: of weights, order and augmentation.
+    """
+
+    dataset: Part[Dataset]
+    dataset_version: str
+    model: Part[Model]
+    method: Part[Method]
+    method_version: str = ""
+    mixing_set: Part[MixingSet] | None = None
+    pictures_version: str = ""
+    training: Recipe
+    seed: int
+
+    @cached_property
+    def id(self) -> str:
+        """The method's name and twelve hexadecimal digits of the content hash."""
+        return f"{self.method.name.rpartition(':')[2]}-{short_hash({**self.settings, 'seed': self.seed})}"
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """Everything but the seed that changes the outcome, as JSON values."""
+        return {
+            "identity_version": IDENTITY_VERSION,
+            "dataset": {**self.dataset.identity(), "version": self.dataset_version},
+            "model": self.model.identity(),
+            "method": self.method.identity() | ({"version": self.method_version} if self.method_version else {}),
+            "mixing_set": self.mixing_set and {**self.mixing_set.identity(), "version": self.pictures_version},
+            "training": self.training.identity(),
+        }
+
+    @property
+    def mixing_set_label(self) -> str | None:
+        """The name of the mixing set in results, such as fractals+fvis."""
+        return None if self.mixing_set is None else self.mixing_set.settings.label(self.mixing_set.name)
+
+    def setting(self, name: str) -> int | float | None:
+        """The method's setting `name` (k, beta) or none if it has no such setting."""
+        value = getattr(self.method.settings, name, None)
+        return value if isinstance(value, int | float) else None
+
+    @property
+    def label(self) -> str:
+        """A short name for people, such as "pixmix k=4 beta=3 fractals seed 0"."""
+        grid = [f"{name}={self.setting(name):g}" for name in ("k", "beta") if self.setting(name) is not None]
+        pictures = [] if self.mixing_set_label is None else [self.mixing_set_label]
+        return " ".join([self.method.name, *grid, *pictures, f"seed {self.seed}"])
+
+    def dump(self) -> dict[str, Any]:
+        """The whole trial as JSON values that `Trial.load` takes back."""
+        return {
+            "dataset": self.dataset.dump(),
+            "dataset_version": self.dataset_version,
+            "model": self.model.dump(),
+            "method": self.method.dump(),
+            "method_version": self.method_version,
+            "mixing_set": self.mixing_set and self.mixing_set.dump(),
+            "pictures_version": self.pictures_version,
+            "training": self.training.model_dump(mode="json"),
+            "seed": self.seed,
+        }
+
+    @staticmethod
+    def load(values: Mapping[str, Any]) -> "Trial":
+        """The trial that `dump` described."""
+        mixing_set = values["mixing_set"]
+        return Trial(
+            dataset=DATASETS.read(values["dataset"]),
+            dataset_version=values["dataset_version"],
+            model=MODELS.read(values["model"]),
+            method=METHODS.read(values["method"]),
+            method_version=values.get("method_version", ""),  # trials written before methods read files have none
+            mixing_set=None if mixing_set is None else MIXING_SETS.read(mixing_set),
+            pictures_version=values["pictures_version"],
+            training=Recipe.read(values["training"], "training"),
+            seed=int(values["seed"]),
+        )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class BenchmarkRun:
+    """A benchmark with its settings and the content of what it reads beside the test set."""
+
+    benchmark: Part[Benchmark]
+    version: str
+
+    @property
+    def name(self) -> str:
+        """The benchmark's name."""
+        return self.benchmark.name.rpartition(":")[2]
+
+    @cached_property
+    def key(self) -> str:
+        """Name and a hash of settings and content; the same key means the same measurement."""
+        content = {"version": self.version, "revision": self.benchmark.settings.revision}
+        return f"{self.name}-{short_hash({**self.benchmark.identity(), **content})}"
+
+
+def short_hash(values: Mapping[str, Any]) -> str:
+    """Twelve hexadecimal digits of the SHA-256 of JSON values, whatever the order of keys."""
+    text = json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

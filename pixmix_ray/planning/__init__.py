@@ -1,0 +1,1 @@
+"""What is missing, in which order, and what it will cost."""

@@ -1,0 +1,239 @@
+"""What a sweep still has to do, read from its results folder, and what that will cost. Spends nothing."""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from statistics import mean
+from typing import Literal
+
+import pandas as pd
+
+from pixmix_ray.experiment.experiment import Experiment, Resources
+from pixmix_ray.experiment.trial import BenchmarkRun, Trial
+from pixmix_ray.memory import without_garbage_collection
+from pixmix_ray.planning.history import cell_seconds, trials_done
+from pixmix_ray.planning.study import suggested_trials
+from pixmix_ray.planning.unit_costs import read_unit_costs
+from pixmix_ray.storage.cells import list_cells
+from pixmix_ray.storage.read import read_cells
+from pixmix_ray.storage.store import Store, trial_file
+
+State = Literal["done", "missing", "failed", "stopped"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Cell:
+    """One trial's checkpoint on one benchmark."""
+
+    trial: Trial
+    run: BenchmarkRun
+
+    @property
+    def name(self) -> str:
+        """For files: TRIAL/BENCHMARK."""
+        return f"{self.trial.id}/{self.run.key}"
+
+    @property
+    def label(self) -> str:
+        """For people, such as "pixmix k=4 beta=3 fractals seed 0 × corruptions"."""
+        return f"{self.trial.label} × {self.run.name}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The trials and cells of a sweep with their states.
+
+    Attributes:
+        store: the results folder.
+        sweep: what was asked for.
+        trials: each trial of the sweep and its state.
+        cells: each cell of the sweep and its state.
+    """
+
+    store: Store
+    experiment: Experiment
+    trials: dict[Trial, State]
+    cells: dict[Cell, State]
+
+    def trials_to_run(self) -> list[Trial]:
+        """The trials that are not done and that a cell still needs."""
+        needed = {cell.trial.id for cell in self.cells_to_run()}
+        return [t for t, state in self.trials.items() if state not in ("done", "stopped") and t.id in needed]
+
+    def cells_to_run(self) -> list[Cell]:
+        """The cells that are not done and whose trial was not stopped early, in the order of the sweep."""
+        return [cell for cell, state in self.cells.items() if state not in ("done", "stopped")]
+
+    def measured(self) -> set[str]:
+        """The names (TRIAL/BENCHMARK) of this sweep's cells that are measured now."""
+        now = list_cells(self.store)
+        return {cell.name for cell in self.cells if now.is_done(cell.trial.id, cell.run.key)}
+
+    def own_rows(self) -> pd.DataFrame:
+        """The measurements of this sweep's cells that are done so far, and of no other in the same folder.
+
+        Cells that are damaged are set aside, with a warning: a plan made afterwards has them among the missing.
+
+        Raises:
+            ResultsError: the results cannot be read.
+        """
+        return read_cells(self.store, [cell.name for cell in self.cells])
+
+
+@without_garbage_collection()
+def make_plan(sweep: Experiment) -> Plan:
+    """The plan of a sweep; of a search as far as it was suggested until now.
+
+    Raises:
+        RequestError: the sweep names data that are missing or broken.
+    """
+    store, runs = Store(sweep.results), sweep.benchmark_runs()
+    if sweep.search is None:
+        return _plan_of(sweep, sweep.trials(), runs, store)
+    return _plan_of(
+        sweep,
+        suggested_trials(sweep, store, runs, lambda trials: _plan_of(sweep, trials, runs, store).cells.values()),
+        runs,
+        store,
+    )
+
+
+def rounds(plan: Plan) -> Iterator[Plan]:
+    """The plan; and for a search, each time that it was run, what was suggested since. What failed is not repeated."""
+    tried: set[tuple[str, str]] = set()
+    while plan.cells_to_run():
+        yield plan
+        if plan.experiment.search is None:
+            return
+        tried |= {(cell.trial.id, cell.run.key) for cell in plan.cells_to_run()}
+        made = make_plan(plan.experiment)
+        fresh = {cell: state for cell, state in made.cells.items() if (cell.trial.id, cell.run.key) not in tried}
+        plan = replace(made, cells=fresh)
+
+
+def _plan_of(sweep: Experiment, trials: Sequence[Trial], runs: Sequence[BenchmarkRun], store: Store) -> Plan:
+    measured, files = list_cells(store), store.files("trials")
+    stopped = _stopped(sweep, store, files, trials)
+    cells: dict[Cell, State] = {}
+    for trial in trials:
+        for run in runs:
+            state = _state(measured.is_done(trial.id, run.key), measured.has_failed(trial.id, run.key))
+            cells[Cell(trial=trial, run=run)] = "stopped" if state != "done" and trial.id in stopped else state
+    states: dict[Trial, State] = {
+        trial: "stopped"
+        if trial.id in stopped
+        else _state(trial_file(trial.id, "done.json") in files, trial_file(trial.id, "failed.json") in files)
+        for trial in trials
+    }
+    return Plan(store=store, experiment=sweep, trials=states, cells=cells)
+
+
+def _stopped(sweep: Experiment, store: Store, files: set[str], trials: Iterable[Trial]) -> set[str]:
+    """The trials that this very scheduler stopped; with another one, or none, they go on."""
+    if sweep.scheduler is None:
+        return set()
+    found = set()
+    for trial in trials:
+        path = trial_file(trial.id, "stopped.json")
+        if path in files and trial_file(trial.id, "done.json") not in files:
+            record = store.read_json(path) or {}
+            if record.get("scheduler") == sweep.scheduler.identity():
+                found.add(trial.id)
+    return found
+
+
+def _state(is_done: bool, has_failed: bool) -> State:
+    return "done" if is_done else "failed" if has_failed else "missing"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """Estimated seconds of work, of one trial or cell each at its share of the machine.
+
+    Attributes:
+        training: of all trials to run; none if nothing like them was ever measured here.
+        evaluation: of all cells to run, likewise.
+    """
+
+    training: float | None
+    evaluation: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prices:
+    """What trials and cells took so far, in seconds at their share of the machine.
+
+    Attributes:
+        epochs: mean seconds of an epoch, by data set, model and method.
+        cells: mean seconds of a cell, by benchmark with its settings.
+        beside: seconds of a trial beside its epochs.
+        start: seconds until the first trial of a run has its processes.
+    """
+
+    epochs: Mapping[str, float]
+    cells: Mapping[str, float]
+    beside: float = 0
+    start: float = 0
+
+    def trial(self, trial: Trial) -> float | None:
+        """Of the whole trial, by the same method, data set and model, else by all of that data set and model."""
+        for key in (epoch_key(trial.settings, trial.method.name), epoch_key(trial.settings, "")):
+            if key in self.epochs:
+                return self.beside + self.epochs[key] * trial.training.epochs
+        return None
+
+    def cell(self, cell: Cell) -> float | None:
+        """Of the cell, by the same benchmark with the same settings."""
+        return self.cells.get(cell.run.key)
+
+
+def prices(store: Store, resources: Resources) -> Prices:
+    """The prices that follow from what was measured in a results folder, else on this machine with the same shares."""
+    epochs, cells = _history(store)
+    here = read_unit_costs(resources)
+    return Prices(
+        epochs={key: mean(seconds) for key, seconds in {**_with_all_methods(here.epochs), **epochs}.items() if seconds},
+        cells={key: mean(seconds) for key, seconds in {**here.cells, **cells}.items() if seconds},
+        beside=mean(here.trials) if here.trials else 0,
+        start=mean(here.starts) if here.starts else 0,
+    )
+
+
+def _with_all_methods(epochs: Mapping[str, list[float]]) -> dict[str, list[float]]:
+    """With entries for a data set and model by whatever method."""
+    found = {key: list(seconds) for key, seconds in epochs.items()}
+    for key, seconds in epochs.items():
+        dataset, model, _ = json.loads(key)
+        found.setdefault(json.dumps([dataset, model, ""], sort_keys=True), []).extend(seconds)
+    return found
+
+
+def estimate(plan: Plan) -> Cost:
+    """The cost of what is left, by `prices`."""
+    known = prices(plan.store, plan.experiment.resources)
+    return Cost(
+        training=_total(known.trial(trial) for trial in plan.trials_to_run()),
+        evaluation=_total(known.cell(cell) for cell in plan.cells_to_run()),
+    )
+
+
+def _total(seconds: Iterable[float | None]) -> float | None:
+    known = list(seconds)
+    return None if None in known else sum(value for value in known if value is not None)
+
+
+def epoch_key(settings: Mapping[str, object], method: str) -> str:
+    """What the price of an epoch goes by: data set, model and method, or "" for any method."""
+    return json.dumps([settings["dataset"], settings["model"], method], sort_keys=True)
+
+
+def _history(store: Store) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+    """Seconds per epoch of the trials done here, and seconds of the cells by benchmark key."""
+    epochs: dict[str, list[float]] = defaultdict(list)
+    for done in trials_done(store):
+        with suppress(KeyError, TypeError):  # a damaged file of any trial has no price, no more
+            for method in (done["settings"]["method"]["name"], ""):
+                epochs[epoch_key(done["settings"], method)] += done["epoch_seconds"]
+    return epochs, cell_seconds(store)

@@ -1,0 +1,1 @@
+"""The results folder and every file in it."""

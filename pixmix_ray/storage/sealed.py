@@ -1,0 +1,160 @@
+"""Parquet files that carry a digest of all their own bytes, so that a cut or a flipped bit is found when they are read.
+
+Parquet's own page checksums leave out the footer, which says where every column lies. Here the SHA-256 of the whole
+file stands in the file's key-value metadata: it is computed with zeros in the place of its own 64 digits, which are
+then put there. So the file stays one that every reader of Parquet opens, is written in one piece on every kind of
+storage, and needs no second file that could be lost or outdated.
+
+Files of versions before the digest have no metadata of ours, and are read as they are.
+"""
+
+import hashlib
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pixmix_ray.errors import DamagedError
+
+SEAL = "sha256"  # the key of a JSON file's hash
+DIGEST_KEY = "pixmix_ray.digest"
+MARK = b"sha256="
+BLANK = b"0" * 64
+FEW_ROWS = 200
+OTHERS = {b"ARROW:schema", b"pandas"}  # what writers of Parquet add by themselves
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unsealed:
+    """What a file holds.
+
+    Attributes:
+        metadata: the texts that were written beside the rows.
+        file: whose bytes are those that were written.
+        schema: the columns that are wanted; none takes all as they are.
+    """
+
+    metadata: Mapping[str, str]
+    file: pq.ParquetFile
+    schema: pa.Schema | None
+
+    @cached_property
+    def table(self) -> pa.Table:
+        """The rows, decoded when they are first asked for; raises DamagedError as `unseal`."""
+        try:
+            # threads cost more than they save where there is little to read
+            rows = self.file.read(use_threads=self.file.metadata.num_rows > 10_000)
+            return rows if self.schema is None else conform(rows, self.schema)
+        except (pa.ArrowException, OSError) as error:
+            raise _unreadable(error) from None
+
+
+def seal(table: pa.Table, metadata: Mapping[str, str] | None = None) -> bytes:
+    """The bytes of a Parquet file of `table`, with `metadata` and the digest in its footer."""
+    buffer = io.BytesIO()
+    # in a small file compression saves no more than a tenth, and takes half of the time to write it
+    compression = "zstd" if len(table) > FEW_ROWS else "none"
+    # statistics would be a third of a small file, and nobody searches within one
+    with pq.ParquetWriter(buffer, table.schema, compression=compression, write_statistics=False) as writer:
+        writer.write_table(table)
+        writer.add_key_value_metadata({**(metadata or {}), DIGEST_KEY: (MARK + BLANK).decode()})
+    blank = buffer.getvalue()
+    start = blank.rindex(MARK) + len(MARK)
+    return blank[:start] + _digest(blank) + blank[start + len(BLANK) :]
+
+
+def unseal(content: bytes, schema: pa.Schema | None = None) -> Unsealed:
+    """What the bytes of a Parquet file hold.
+
+    Args:
+        content: of the whole file.
+        schema: the columns that are wanted: one that the file lacks is null throughout, others are left out. None takes
+            the columns as they are.
+
+    Raises:
+        DamagedError: the bytes are not those that were written, or no Parquet, or a column has another type.
+    """
+    is_checked = _is_checked(content)
+    try:
+        # not made of texts afterwards
+        file = pq.ParquetFile(pa.BufferReader(content), read_dictionary=_dictionaries(schema))
+        metadata = file.metadata.metadata or {}
+        if not is_checked and set(metadata) - OTHERS:  # the bytes that mark the place of the digest have changed
+            raise DamagedError("its digest is gone")
+    except (pa.ArrowException, OSError) as error:
+        raise _unreadable(error) from None
+    ours = {key.decode(): text.decode() for key, text in metadata.items() if key not in OTHERS}
+    return Unsealed(metadata=ours, file=file, schema=schema)
+
+
+@lru_cache(maxsize=8)
+def _dictionaries(schema: pa.Schema | None) -> tuple[str, ...]:
+    """The columns that are wanted as dictionaries."""
+    return tuple(field.name for field in schema or () if pa.types.is_dictionary(field.type))
+
+
+def _unreadable(error: Exception) -> DamagedError:
+    return DamagedError(" ".join(str(error).split())[:200])
+
+
+def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The rows of a table with the columns of `schema`: those that it lacks are null, others are left out."""
+    if table.schema.equals(schema):
+        return table.replace_schema_metadata(schema.metadata)
+    columns = [
+        table[field.name].cast(field.type) if field.name in table.column_names else pa.nulls(len(table), field.type)
+        for field in schema
+    ]
+    return pa.table(columns, schema=schema)
+
+
+def _is_checked(content: bytes) -> bool:
+    """Whether there is a digest in the bytes; raises DamagedError where it is not theirs."""
+    place = content.rfind(MARK)
+    if place < 0 or content.rfind(DIGEST_KEY.encode(), 0, place) < 0:
+        return False
+    start = place + len(MARK)
+    stored = content[start : start + len(BLANK)]
+    if stored != _digest(content[:start] + BLANK + content[start + len(BLANK) :]):
+        raise DamagedError("its bytes are not those that were written")
+    return True
+
+
+def _digest(content: bytes) -> bytes:
+    return hashlib.sha256(content).hexdigest().encode()
+
+
+def content_id(content: bytes) -> str:
+    """Twelve hexadecimal digits of the SHA-256 of a file."""
+    return hashlib.sha256(content).hexdigest()[:12]
+
+
+def seal_json(values: Mapping[str, Any]) -> dict[str, Any]:
+    """`values` and their hash."""
+    return {**values, SEAL: _json_hash(values)}
+
+
+def open_json(content: bytes, where: str) -> dict[str, Any]:
+    """The values in a JSON file of `seal_json`; files of earlier versions have no hash and are taken as they are.
+
+    Raises:
+        DamagedError: it is not what was written.
+    """
+    try:
+        values = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise DamagedError(f"{where} was damaged: {error}") from None
+    if not isinstance(values, dict):
+        raise DamagedError(f"{where} was damaged: it holds no JSON object")
+    if values.pop(SEAL, None) not in (None, _json_hash(values)):
+        raise DamagedError(f"{where} was damaged: its content is not that of its hash")
+    return values
+
+
+def _json_hash(values: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,168 @@
+"""One trial, from its settings to its checkpoint, without Ray. Safe to run again: what is done is not done twice."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from pixmix_ray.datasets import ImageData
+from pixmix_ray.errors import DataError
+from pixmix_ray.experiment.trial import Trial
+from pixmix_ray.mixing_sets import shorter_side_for
+from pixmix_ray.models import open_tensors, seal_tensors
+from pixmix_ray.seeding import seed_globally
+from pixmix_ray.storage.failures import forget_failure
+from pixmix_ray.storage.provenance import code_version, hardware, library_versions
+from pixmix_ray.storage.sealed import content_id, seal_json
+from pixmix_ray.storage.store import Store, kept, trial_file
+from pixmix_ray.training.loop import TrainingData, train
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """One more epoch of a trial is safe in the store.
+
+    Attributes:
+        epoch: counted from 1.
+        epochs: of the whole trial.
+        loss: mean training loss of the epoch.
+        seconds: wall time of the epoch.
+        notice: something that its owner should know, such as a damaged file that was set aside.
+    """
+
+    epoch: int
+    epochs: int
+    loss: float
+    seconds: float
+    notice: str = ""
+
+
+def train_trial(trial: Trial, store: Store, device: torch.device) -> Iterator[Progress]:
+    """Train a trial to its end, yielding each epoch once it is safe in the store.
+
+    A trial that is done yields nothing. A half-trained one goes on after its last whole epoch.
+
+    Raises:
+        TrainingDivergedError: the loss became NaN or infinite.
+        StorageError: what was learned cannot be written.
+        DataError: the data changed since the trial was planned.
+    """
+    if store.read(trial_file(trial.id, "done.json")) is not None:
+        return
+    with kept(store):
+        store.write_json(trial_file(trial.id, "trial.json"), trial.dump())
+        forget_failure(store, trial_file(trial.id, "failed.json"))
+        store.delete(trial_file(trial.id, "stopped.json"))
+    dataset = trial.dataset.settings.load()
+    data = _training_data(trial, dataset, device)
+    network = fresh_network(trial, dataset.num_classes).to(device)
+    begun = _read_progress(trial, store)
+    history, notice = begun.history, begun.notice
+    for epoch in train(network, trial.method.settings, data, trial.training, seed=trial.seed, after=begun.after):
+        history.append({"epoch": epoch.number, "loss": epoch.loss, "seconds": epoch.seconds})
+        header = {"epoch": str(epoch.number), "history": json.dumps(history)}
+        with kept(store):
+            content = seal_tensors(_on_cpu(epoch.tensors), header)
+            store.write(trial_file(trial.id, "progress.safetensors"), content)
+        yield Progress(
+            epoch=epoch.number, epochs=trial.training.epochs, loss=epoch.loss, seconds=epoch.seconds, notice=notice
+        )
+        notice = ""
+    with kept(store):
+        _finish(trial, store, network, history, device)
+
+
+def fresh_network(trial: Trial, num_classes: int) -> nn.Module:
+    """The trial's network with the weights that its seed names, on the CPU."""
+    # the initialisers of torch draw from the global generator only: seed it for this call and give it back as it was
+    with torch.random.fork_rng(devices=[]):
+        seed_globally(trial.seed, "weights")
+        return trial.model.settings.build(num_classes)
+
+
+def _training_data(trial: Trial, dataset: ImageData, device: torch.device) -> TrainingData:
+    _check_unchanged("data set", trial.dataset_version, dataset.version)
+    _check_unchanged("method's files", trial.method_version, trial.method.settings.version())
+    images = torch.from_numpy(np.array(dataset.train_images)).permute(0, 3, 1, 2).contiguous()
+    pictures = None
+    if trial.mixing_set is not None:
+        found = trial.mixing_set.settings.pictures(shorter_side_for(trial.training.side(images.shape[2])))
+        _check_unchanged("mixing set", trial.pictures_version, found.version)
+        pictures = found.to(device)
+    return TrainingData(
+        images=images.to(device),
+        labels=torch.from_numpy(np.array(dataset.train_labels)).to(device),
+        pictures=pictures,
+        version=dataset.version,
+    )
+
+
+def _check_unchanged(what: str, planned: str, found: str) -> None:
+    if planned != found:
+        versions = f"from {planned or 'none'} to {found or 'none'}"
+        raise DataError(f"the {what} changed {versions} since the trial was planned: run again")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Begun:
+    """How far a trial has come.
+
+    Attributes:
+        after: number and tensors of the last whole epoch, if there is one.
+        history: of the epochs up to it.
+        notice: what happened to the file that should say so.
+    """
+
+    after: tuple[int, Mapping[str, Tensor]] | None = None
+    history: list[dict[str, Any]] = field(default_factory=list)
+    notice: str = ""
+
+
+def _read_progress(trial: Trial, store: Store) -> _Begun:
+    path = trial_file(trial.id, "progress.safetensors")
+    content = store.read(path)
+    if content is None:
+        return _Begun()
+    try:
+        tensors, header = open_tensors(content, f"{path} in {store.uri}")
+        return _Begun(after=(int(header["epoch"]), tensors), history=json.loads(header["history"]))
+    except (KeyError, ValueError) as error:  # DamagedError is a ValueError
+        aside = store.set_aside(path)
+        return _Begun(notice=f"{error}. It is now {aside}, and the trial starts from its beginning")
+
+
+def _finish(
+    trial: Trial, store: Store, network: nn.Module, history: list[dict[str, Any]], device: torch.device
+) -> None:
+    content = save(_on_cpu(network.state_dict()))
+    store.write(trial_file(trial.id, "model.safetensors"), content)
+    done = {
+        "checkpoint_id": content_id(content),
+        "finished_at": datetime.now(UTC).isoformat(),
+        "epoch_seconds": [epoch["seconds"] for epoch in history],
+        "losses": [epoch["loss"] for epoch in history],
+        "device": hardware(device),
+        "code_version": code_version(),
+        "versions": library_versions(),
+        "settings": trial.settings,
+    }
+    # written last: it marks the trial as complete
+    store.write_json(trial_file(trial.id, "done.json"), seal_json(done))
+    store.delete(trial_file(trial.id, "progress.safetensors"))
+    store.delete(trial_file(trial.id, "failed.json"))
+
+
+def set_aside(trial: Trial, store: Store) -> None:
+    """Give the files of a damaged checkpoint other names, so that the trial counts as not done."""
+    for name in ("done.json", "model.safetensors"):  # the mark first: half of this must not leave it standing
+        store.set_aside(trial_file(trial.id, name))
+
+
+def _on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}

@@ -1,0 +1,242 @@
+"""Checkpoints for `evaluate`: a trial of ours, anybody's weights with a named model, and what is refused."""
+
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load
+
+from pixmix_ray.benchmarks import Measurement
+from pixmix_ray.errors import CheckpointError, DamagedError, RequestError
+from pixmix_ray.evaluation.cell import evaluate_here
+from pixmix_ray.evaluation.checkpoints import Checkpoint, Request
+from pixmix_ray.experiment.experiment import read_experiment
+from pixmix_ray.experiment.trial import Trial
+from pixmix_ray.storage.read import read
+from pixmix_ray.storage.sealed import content_id
+from pixmix_ray.storage.store import Store, trial_file
+from pixmix_ray.training.trial import train_trial
+
+CLEAN = ("clean",)
+SMALL = ("model.depth=10", "model.width=1", "model.dropout=0.0", "benchmarks.clean.limit=50")
+
+
+@pytest.fixture
+def trial(experiment: Path) -> Trial:
+    """The trial of the tiny experiment, trained."""
+    sweep = read_experiment(experiment)
+    (trial,) = sweep.trials()
+    list(train_trial(trial, Store(sweep.results), torch.device("cpu")))
+    return trial
+
+
+@pytest.fixture
+def folder(trial: Trial, tmp_path: Path) -> Path:
+    """The folder of that trial."""
+    return tmp_path / "results" / "trials" / trial.id
+
+
+def foreign_file(folder: Path, name: str, content: object) -> Path:
+    file = folder.parent / name
+    torch.save(content, file)
+    return file
+
+
+def measured(request: Request) -> dict[str, Measurement]:
+    checkpoint, runs = request.open()
+    ((_, measurements),) = evaluate_here(checkpoint, runs, None)
+    return {measurement.metric: measurement for measurement in measurements}
+
+
+def refusal(action: Callable[[], object], kind: type[RequestError] = RequestError) -> str:
+    with pytest.raises(kind) as caught:
+        action()
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_trial_of_ours_is_opened_with_all_that_its_rows_say(trial: Trial, folder: Path) -> None:
+    checkpoint, (run,) = Request(checkpoint=str(folder), benchmarks=("clean",)).open()
+    assert checkpoint.trial_id == trial.id
+    assert checkpoint.checkpoint_id == content_id((folder / "model.safetensors").read_bytes())
+    assert (checkpoint.dataset, checkpoint.model) == (trial.dataset, trial.model)
+    assert (checkpoint.described["method"], checkpoint.described["seed"]) == ("baseline", 0)
+    assert run.name == "clean"
+
+
+@pytest.mark.parametrize("wrapping", ["plain", "state_dict", "model", "net", "safetensors"])
+def test_the_same_weights_in_a_foreign_file_give_the_same_numbers(folder: Path, wrapping: str) -> None:
+    ours = measured(Request(checkpoint=str(folder), benchmarks=CLEAN, overrides=("benchmarks.clean.limit=50",)))
+    weights = load((folder / "model.safetensors").read_bytes())
+    named = {f"module.{name}": tensor for name, tensor in weights.items()}
+    if wrapping == "safetensors":
+        file = folder.parent / "foreign.safetensors"
+        file.write_bytes((folder / "model.safetensors").read_bytes())
+    else:
+        file = foreign_file(folder, "foreign.pth", named if wrapping == "plain" else {wrapping: named})
+    theirs = measured(
+        Request(checkpoint=str(file), benchmarks=CLEAN, model="wide_resnet", dataset="digits", overrides=SMALL)
+    )
+    assert theirs == ours
+    assert theirs["error"].n == 50
+
+
+def test_rows_of_a_foreign_file_say_what_is_known_of_it(folder: Path, tmp_path: Path) -> None:
+    weights = load((folder / "model.safetensors").read_bytes())
+    file = foreign_file(folder, "theirs.pt", weights)
+    request = Request(checkpoint=str(file), benchmarks=CLEAN, model="wide_resnet", dataset="digits", overrides=SMALL)
+    checkpoint, runs = request.open()
+    list(evaluate_here(checkpoint, runs, str(tmp_path / "rows")))
+    frame = read(tmp_path / "rows")
+    assert set(frame["model"]) == {"wrn_10_1"}
+    assert set(frame["dataset"]) == {"digits"}
+    assert set(frame["method"]) == {"external"}
+    assert set(frame["checkpoint_id"]) == {content_id(file.read_bytes())}
+    assert frame[["mixing_set", "k", "beta"]].isna().to_numpy().all()
+    assert json.loads(frame["settings"].iloc[0])["model"]["depth"] == 10
+
+
+def test_settings_of_benchmarks_are_overridden(folder: Path) -> None:
+    _, (clean, adversaries) = Request(
+        checkpoint=str(folder), benchmarks=("clean", "adversaries"), overrides=("benchmarks.clean.limit=7",)
+    ).open()
+    assert (clean.benchmark.settings.limit, adversaries.benchmark.settings.limit) == (7, None)
+
+
+def opened_or_refused(request: Request) -> Checkpoint | RequestError:
+    try:
+        return request.open()[0]
+    except RequestError as error:
+        return error
+
+
+def test_an_override_of_the_data_of_our_own_trial_is_never_silently_dropped(folder: Path) -> None:
+    # such as dataset.root, when the data moved since the training
+    request = Request(checkpoint=str(folder), benchmarks=CLEAN, overrides=("dataset.train_limit=17",))
+    found = opened_or_refused(request)
+    assert isinstance(found, RequestError) or found.dataset.identity()["train_limit"] == 17
+
+
+def test_an_override_of_the_model_of_our_own_trial_is_never_silently_dropped(folder: Path) -> None:
+    request = Request(checkpoint=str(folder), benchmarks=CLEAN, overrides=("model.dropout=0.5",))
+    found = opened_or_refused(request)
+    assert isinstance(found, RequestError) or found.model.identity()["dropout"] == 0.5
+
+
+@pytest.mark.parametrize("given", [{"model": "cifar_resnet"}, {"dataset": "cifar10"}])
+def test_another_model_or_data_set_for_our_own_trial_is_never_silently_dropped(
+    folder: Path, given: dict[str, str]
+) -> None:
+    found = opened_or_refused(Request(checkpoint=str(folder), benchmarks=CLEAN, **given))  # type: ignore[arg-type]  # names
+    assert isinstance(found, RequestError) or next(iter(given.values())) in (found.model.name, found.dataset.name)
+
+
+def test_a_folder_that_is_no_trial_is_refused(tmp_path: Path) -> None:
+    text = refusal(Request(checkpoint=str(tmp_path), benchmarks=CLEAN).open, CheckpointError)
+    assert str(tmp_path) in text
+    assert "RESULTS/trials/TRIAL" in text
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    text = refusal(
+        Request(checkpoint=str(tmp_path / "no.pth"), benchmarks=CLEAN, model="wide_resnet").open, CheckpointError
+    )
+    assert str(tmp_path / "no.pth") in text
+
+
+@pytest.mark.parametrize("given", [{}, {"model": "wide_resnet"}, {"dataset": "digits"}])
+def test_a_file_without_a_named_model_and_data_set_is_refused(folder: Path, given: dict[str, str]) -> None:
+    file = folder / "model.safetensors"
+    text = refusal(Request(checkpoint=str(file), benchmarks=CLEAN, **given).open)  # type: ignore[arg-type]  # names alone
+    for part in (str(file), "--model", "wide_resnet", "--dataset", "digits"):
+        assert part in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "parts"),
+    [
+        ({"model": "wide_resnt"}, ["wide_resnt", "did you mean 'wide_resnet'?"]),
+        ({"dataset": "digit"}, ["digit", "did you mean 'digits'?"]),
+        ({"benchmarks": ("clen",)}, ["clen", "did you mean 'clean'?"]),
+        ({"benchmarks": ("",)}, ["benchmark", "''"]),
+        ({"overrides": ("model.dept=10",)}, ["dept", "did you mean 'depth'?"]),
+        ({"overrides": ("model.depth=11",)}, ["depth = 11", "6n + 4"]),
+        ({"overrides": ("benchmarks.corruptions.limit=3",)}, ["corruptions", "clean"]),
+        ({"overrides": ("training.epochs=3",)}, ["training", "dataset, model and benchmarks"]),
+        ({"overrides": ("model",)}, ["model", "key=value"]),
+    ],
+)
+def test_a_wrong_request_is_told_in_one_line(tmp_path: Path, changes: dict[str, object], parts: list[str]) -> None:
+    file = tmp_path / "weights.pth"
+    torch.save({}, file)
+    values: dict[str, object] = {"benchmarks": CLEAN, "model": "wide_resnet", "dataset": "digits", **changes}
+    text = refusal(Request(checkpoint=str(file), **values).open)  # type: ignore[arg-type]  # as above
+    for part in parts:
+        assert part in text
+
+
+@pytest.mark.parametrize("content", [b"", b"no torch file", b"abc", b"PK\x03\x04 half a zip"])
+def test_a_file_that_holds_no_weights_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "weights.pth"
+    file.write_bytes(content)
+    request = Request(checkpoint=str(file), benchmarks=CLEAN, model="wide_resnet", dataset="digits")
+    assert str(file) in refusal(request.open, CheckpointError)
+
+
+@pytest.mark.parametrize("name", ["weights.pth", "weights.safetensors"])
+def test_a_file_that_was_cut_off_is_refused_by_name(folder: Path, tmp_path: Path, name: str) -> None:
+    file = tmp_path / name
+    torch.save(load((folder / "model.safetensors").read_bytes()), tmp_path / "whole.pth")
+    whole = folder / "model.safetensors" if file.suffix == ".safetensors" else tmp_path / "whole.pth"
+    request = Request(checkpoint=str(file), benchmarks=CLEAN, model="wide_resnet", dataset="digits")
+    for length in (0, 1, 10, 1000, len(whole.read_bytes()) - 1):
+        file.write_bytes(whole.read_bytes()[:length])
+        assert str(file) in refusal(request.open, CheckpointError)
+
+
+class Sneaky:
+    """An object that would run code when it is unpickled without restriction."""
+
+    def __reduce__(self) -> tuple[Callable[[str], object], tuple[str]]:
+        return exec, ("raise SystemExit('code of a stranger was run')",)
+
+
+def test_a_file_with_more_than_tensors_is_refused_and_not_run(tmp_path: Path) -> None:
+    file = tmp_path / "weights.pth"
+    torch.save({"state_dict": {"weight": torch.zeros(1)}, "extra": Sneaky()}, file)
+    request = Request(checkpoint=str(file), benchmarks=CLEAN, model="wide_resnet", dataset="digits")
+    assert str(file) in refusal(request.open, CheckpointError)
+
+
+def test_weights_of_another_model_are_refused_at_the_evaluation(folder: Path) -> None:
+    file = folder / "model.safetensors"
+    for overrides in (("model.depth=16", "model.width=1"), ("model.depth=10", "model.width=2")):
+        request = Request(
+            checkpoint=str(file), benchmarks=CLEAN, model="wide_resnet", dataset="digits", overrides=overrides
+        )
+        assert "does not fit the model" in refusal(partial(measured, request), CheckpointError)
+
+
+@pytest.mark.parametrize("name", ["done.json", "model.safetensors"])
+def test_a_trial_that_is_not_complete_is_refused(folder: Path, trial: Trial, name: str) -> None:
+    (folder / name).unlink()
+    text = refusal(Request(checkpoint=str(folder), benchmarks=CLEAN).open, DamagedError)
+    assert trial_file(trial.id, name) in text
+    assert "run" in text
+
+
+@pytest.mark.parametrize("name", ["trial.json", "done.json"])
+@pytest.mark.parametrize("content", ["", "{"])
+def test_a_trial_whose_description_is_damaged_is_refused_by_name(folder: Path, name: str, content: str) -> None:
+    (folder / name).write_text(content)
+    assert folder.name in refusal(Request(checkpoint=str(folder), benchmarks=CLEAN).open)
+
+
+def test_a_relative_path_to_a_trial_works(folder: Path, trial: Trial, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    assert Request(checkpoint=".", benchmarks=CLEAN).open()[0].trial_id == trial.id
+    monkeypatch.chdir(folder.parent)
+    assert Request(checkpoint=trial.id, benchmarks=CLEAN).open()[0].trial_id == trial.id

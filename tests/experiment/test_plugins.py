@@ -1,0 +1,211 @@
+"""The tables: every name opens, other people's classes are found, and what is no part is refused in one line."""
+
+from collections.abc import Callable, Sequence
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pixmix_ray.errors import RequestError, UnknownNameError
+from pixmix_ray.experiment.plugins import BENCHMARKS, DATASETS, METHODS, MIXING_SETS, MODELS, TABLES, Table
+from pixmix_ray.methods import Baseline, PixMix
+
+OTHERS = """
+from pydantic import Field
+
+from pixmix_ray.benchmarks import Clean
+from pixmix_ray.methods import Method
+
+
+class Gentle(Method):
+    summary = "leaves pictures alone"
+    source = "a test"
+    strength: float = Field(0.5, ge=0)
+
+
+class Night(Clean):
+    summary = "the test set in the dark"
+    shade: int = 3
+
+
+class NoPart:
+    pass
+
+
+number = 3
+"""
+EVERY_NAME = [(table, name) for table in TABLES.values() for name in table.ours]
+
+
+@pytest.fixture
+def others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of a module of somebody else on sys.path."""
+    name = f"others_{abs(hash(tmp_path))}"  # a new one for each test: an imported module stays imported
+    (tmp_path / f"{name}.py").write_text(OTHERS)
+    monkeypatch.syspath_prepend(tmp_path)
+    return name
+
+
+@pytest.fixture
+def announce(monkeypatch: pytest.MonkeyPatch) -> Callable[[EntryPoint], None]:
+    """Announces entry points as an installed package would."""
+    announced: list[EntryPoint] = []
+
+    def entry_points(*, group: str) -> Sequence[EntryPoint]:
+        return [point for point in announced if point.group == group]
+
+    monkeypatch.setattr("pixmix_ray.experiment.plugins.entry_points", entry_points)
+    return announced.append
+
+
+def refusal(table: Table[Any], spec: object) -> str:
+    with pytest.raises(RequestError) as caught:
+        table.read(spec)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(("table", "name"), EVERY_NAME, ids=lambda value: value if isinstance(value, str) else "")
+def test_every_name_leads_to_a_class_of_its_kind_that_says_what_it_is(table: Table[Any], name: str) -> None:
+    found = table.find(name)
+    assert issubclass(found, table.base)
+    summary = getattr(found, "summary", None)
+    assert isinstance(summary, str)
+    assert summary
+    assert "\n" not in summary
+
+
+def test_the_parts_that_the_first_experiments_need_are_there() -> None:
+    assert {"baseline", "cutout", "mixup", "cutmix", "pixmix"} <= set(METHODS.known())
+    assert {"clean", "corruptions", "adversaries", "anomalies"} <= set(BENCHMARKS.known())
+    assert {"digits", "cifar10", "cifar100"} <= set(DATASETS.known())
+    assert {"wide_resnet", "cifar_resnet"} <= set(MODELS.known())
+    assert {"fractals", "folder"} <= set(MIXING_SETS.known())
+
+
+def test_a_name_and_a_mapping_with_that_name_are_the_same_part() -> None:
+    assert METHODS.read("pixmix") == METHODS.read({"name": "pixmix"})
+    assert METHODS.read("pixmix").settings == PixMix()
+    assert METHODS.read({"name": "pixmix", "k": 2}).settings == PixMix(k=2)
+
+
+def test_reading_does_not_change_the_mapping_given() -> None:
+    spec = {"name": "pixmix", "k": 2}
+    METHODS.read(spec)
+    assert spec == {"name": "pixmix", "k": 2}
+
+
+def test_what_a_part_dumps_reads_back_as_the_same_part(tmp_path: Path) -> None:
+    for part in (METHODS.read({"name": "pixmix", "k": 2}), METHODS.read("baseline")):
+        assert METHODS.read(part.dump()) == part
+    pictures = MIXING_SETS.read({"name": "folder", "folders": "a"}, tmp_path)
+    assert MIXING_SETS.read(pictures.dump(), Path("/elsewhere")) == pictures
+
+
+def test_identity_has_the_name_and_leaves_out_where_things_lie(tmp_path: Path) -> None:
+    assert MIXING_SETS.read({"name": "folder", "folders": "a"}, tmp_path).identity() == {"name": "folder"}
+    assert METHODS.read("baseline").identity() == {"name": "baseline"}
+
+
+@pytest.mark.parametrize(
+    ("table", "spec", "parts"),
+    [
+        (METHODS, "pixmx", ["unknown method 'pixmx'", "did you mean 'pixmix'?", "baseline"]),
+        (MIXING_SETS, "fractal", ["unknown mixing set 'fractal'", "did you mean 'fractals'?"]),
+        (METHODS, {"name": "pixmix", "bta": 3}, ["method pixmix", "'bta'", "did you mean 'beta'?"]),
+        (METHODS, {"k": 3}, ["method", "'name'"]),
+        (METHODS, {"name": 3}, ["method", "'name'"]),
+        (METHODS, 3, ["method", "3"]),
+        (METHODS, None, ["method", "None"]),
+        (METHODS, ["pixmix"], ["method", "pixmix"]),
+        (METHODS, "no_such_module_here:Thing", ["no_such_module_here:Thing", "module:Class"]),
+        (METHODS, "pixmix_ray.methods:PixMax", ["pixmix_ray.methods:PixMax", "PixMax"]),
+        (METHODS, "pixmix_ray.models:WideResNet", ["no method", "Method"]),
+        (BENCHMARKS, "pixmix_ray.methods:PixMix", ["no benchmark", "Benchmark"]),
+        (METHODS, "pixmix_ray.methods:", ["pixmix_ray.methods:"]),
+    ],
+)
+def test_what_is_no_part_is_refused_in_one_line(table: Table[Any], spec: object, parts: list[str]) -> None:
+    text = refusal(table, spec)
+    for part in parts:
+        assert part in text
+
+
+def test_an_unknown_name_is_an_unknown_name_error() -> None:
+    with pytest.raises(UnknownNameError):
+        METHODS.find("pixmx")
+
+
+def test_a_class_on_the_path_works_without_registration(others: str) -> None:
+    part = METHODS.read({"name": f"{others}:Gentle", "strength": 0.25})
+    assert part.name == f"{others}:Gentle"
+    assert part.identity()["strength"] == 0.25
+    assert METHODS.read(part.dump()) == part
+    benchmark = BENCHMARKS.read({"name": f"{others}:Night", "limit": 7})
+    assert (benchmark.settings.limit, benchmark.identity()["shade"]) == (7, 3)
+
+
+def test_the_settings_of_other_peoples_classes_are_checked_like_ours(others: str) -> None:
+    assert "did you mean 'strength'?" in refusal(METHODS, {"name": f"{others}:Gentle", "strenght": 1})
+    assert "strength = -1" in refusal(METHODS, {"name": f"{others}:Gentle", "strength": -1})
+
+
+@pytest.mark.parametrize("attribute", ["NoPart", "number", "Night"])
+def test_a_thing_of_the_wrong_kind_on_the_path_is_refused(others: str, attribute: str) -> None:
+    text = refusal(METHODS, f"{others}:{attribute}")
+    assert f"{others}:{attribute}" in text
+    assert "Method" in text
+
+
+def test_an_installed_package_announces_its_classes_by_entry_points(
+    others: str, announce: Callable[[EntryPoint], None]
+) -> None:
+    announce(EntryPoint(name="gentle", value=f"{others}:Gentle", group="pixmix_ray.methods"))
+    announce(EntryPoint(name="night", value=f"{others}:Night", group="pixmix_ray.benchmarks"))
+    assert METHODS.read({"name": "gentle", "strength": 2}).identity() == {"name": "gentle", "strength": 2.0}
+    assert {"gentle", "pixmix"} <= set(METHODS.known())
+    assert "gentle" not in BENCHMARKS.known()
+    assert BENCHMARKS.find("night").__name__ == "Night"
+    assert "did you mean 'gentle'?" in refusal(METHODS, "gentel")
+
+
+@pytest.mark.parametrize(
+    ("kind", "group"),
+    [
+        ("methods", "pixmix_ray.methods"),
+        ("mixing-sets", "pixmix_ray.mixing_sets"),
+        ("datasets", "pixmix_ray.datasets"),
+        ("models", "pixmix_ray.models"),
+        ("benchmarks", "pixmix_ray.benchmarks"),
+    ],
+)
+def test_the_group_of_entry_points_is_the_plural_of_the_kind(kind: str, group: str) -> None:
+    assert TABLES[kind].group == group
+
+
+def test_nobody_can_take_over_one_of_our_names(others: str, announce: Callable[[EntryPoint], None]) -> None:
+    announce(EntryPoint(name="baseline", value=f"{others}:Gentle", group="pixmix_ray.methods"))
+    assert METHODS.find("baseline") is Baseline
+    assert METHODS.known()["baseline"] is Baseline
+
+
+@pytest.mark.parametrize("value", ["{others}:NoPart", "{others}:Missing", "no_such_module_here:Thing"])
+def test_a_broken_announcement_is_named_and_does_not_stop_our_own_names(
+    others: str, announce: Callable[[EntryPoint], None], value: str
+) -> None:
+    announced = value.format(others=others)
+    announce(EntryPoint(name="broken", value=announced, group="pixmix_ray.methods"))
+    assert METHODS.find("pixmix") is PixMix
+    assert announced in refusal(METHODS, "broken")
+
+
+@pytest.mark.parametrize("shape", ["squares", "circles", "oriented", "mixed"])
+def test_the_name_of_table_4_stands_for_dead_leaves_of_that_shape(shape: str) -> None:
+    short = MIXING_SETS.read({"name": f"dead_leaves_{shape}", "count": 3})
+    whole = MIXING_SETS.read({"name": "dead_leaves", "shape": shape, "count": 3})
+    assert short == whole and whole.settings.label(whole.name) == f"dead_leaves_{shape}"
+    with pytest.raises(RequestError, match=f"dead_leaves_{shape} sets shape itself: leave it out, or name dead_leaves"):
+        MIXING_SETS.read({"name": f"dead_leaves_{shape}", "shape": "circles"})
+    with pytest.raises(UnknownNameError, match="did you mean 'dead_leaves_squares'"):
+        MIXING_SETS.read("dead_leaves_square")

@@ -1,0 +1,244 @@
+"""What trials and cells do to their workers, all in one sweep: each is tried again as its class of error asks."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import ray
+import torch
+
+from pixmix_ray.errors import DamagedError, DataError, StorageError, TrainingDivergedError
+from pixmix_ray.experiment.experiment import read_experiment
+from pixmix_ray.orchestration import run_plan
+from pixmix_ray.orchestration.retries import POLICIES, Cause, Policy, Problem, Tries, cause_of
+from pixmix_ray.planning.plan import Plan, make_plan
+from pixmix_ray.planning.status import read_status
+from pixmix_ray.storage.failures import ErrorReport
+from pixmix_ray.storage.read import read
+from tests.orchestration.notes import Notes
+
+pytestmark = [
+    pytest.mark.ray,
+    pytest.mark.drill,
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),  # Ray Tune closes some of its own files late
+]
+MEASURED = ["trial_id", "benchmark", "metric", "condition", "value"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """The folder of an experiment after a run, and what the run said."""
+
+    folder: Path
+    plan: Plan
+    failures: Mapping[str, str]
+    ended: tuple[str, ...]
+
+    def attempts(self, part: str) -> list[int]:
+        """The processes that tried that part, in order."""
+        return [int(path.name.split("-")[1]) for path in sorted((self.folder / part).iterdir())]
+
+
+def modified(folder: Path) -> dict[str, int]:
+    return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+
+def run(folder: Path, *overrides: str) -> Outcome:
+    plan = make_plan(read_experiment(folder / "experiment.yaml", overrides))
+    notes = Notes()
+    failures = {failure.label.partition(" (")[0]: failure.reason for failure in run_plan(plan, notes)}
+    return Outcome(folder=folder, plan=plan, failures=failures, ended=tuple(notes.ended))
+
+
+@pytest.fixture(scope="module")
+def outcome(tmp_path_factory: pytest.TempPathFactory, ray_cluster: str) -> Outcome:
+    """The faults: SIGKILL of evaluators' workers, memory that runs out, and exceptions in a method and a benchmark."""
+    folder = tmp_path_factory.mktemp("faults")
+    (folder / "experiment.yaml").write_text(
+        f"""
+results: results
+dataset: {{name: digits, train_limit: 100}}
+model: {{name: wide_resnet, depth: 10, width: 1, dropout: 0.0}}
+methods:
+- baseline
+- {{name: 'faulty_parts:NeedsMemory', diary: {folder}/memory_once, times: 1}}
+- {{name: 'faulty_parts:NeedsMemory', diary: {folder}/memory_ever, times: 99}}
+- {{name: 'faulty_parts:RaisesInTraining', diary: {folder}/method}}
+training: {{epochs: 1, flip: false}}
+benchmarks:
+- {{name: clean, limit: 50}}
+resources: {{trial: {{cpus: 0.75}}, evaluation: {{cpus: 0.5}}}}
+"""
+    )
+    trained = run(folder)
+    benchmarks = f"""benchmarks=[{{name: clean, limit: 50}},
+        {{name: 'faulty_parts:KillsItsWorker', limit: 50, diary: {folder}/kill_once, times: 1}},
+        {{name: 'faulty_parts:KillsItsWorker', limit: 50, diary: {folder}/kill_ever, times: 99}},
+        {{name: 'faulty_parts:Hungry', limit: 50, diary: {folder}/hungry, fits: 10}},
+        {{name: 'faulty_parts:Raises', limit: 50, diary: {folder}/raises}}]"""
+    before = modified(folder / "results")
+    evaluated = run(folder, "methods=[baseline]", benchmarks)
+    after = modified(folder / "results")
+    assert {path: after[path] for path in before} == before, "nothing that was done was touched"
+    return Outcome(
+        folder=folder,
+        plan=evaluated.plan,
+        failures={**trained.failures, **evaluated.failures},
+        ended=(*trained.ended, *evaluated.ended),
+    )
+
+
+def test_a_cell_whose_worker_is_killed_is_measured_by_another(outcome: Outcome) -> None:
+    first, second = outcome.attempts("kill_once")
+    assert first != second
+    frame = read(outcome.folder / "results")
+    values = frame[frame.trial_id.str.startswith("baseline")].pivot_table(
+        index="metric", columns="benchmark", values="value"
+    )
+    assert (values["KillsItsWorker"] == values["clean"]).all()
+
+
+def test_a_cell_that_kills_every_worker_fails_after_four_attempts_with_all_of_them_recorded(outcome: Outcome) -> None:
+    pids = outcome.attempts("kill_ever")
+    assert len(set(pids)) == 4
+    record = _record_of(outcome, "WorkerCrashedError")
+    assert [attempt["pid"] for attempt in (*record["earlier"], record)] == pids
+    assert {attempt["node"] for attempt in (*record["earlier"], record)} == {ray.get_runtime_context().get_node_id()}
+    assert (record["attempt"], record["retried"]) == (4, False)
+    assert [earlier["attempt"] for earlier in record["earlier"]] == [1, 2, 3]
+    assert all(earlier["retried"] for earlier in record["earlier"])
+
+
+def _record_of(outcome: Outcome, error: str) -> dict[str, Any]:
+    records = [json.loads(path.read_text()) for path in (outcome.folder / "results").rglob("*failed.json")]
+    (found,) = [record for record in records if record["error"] == error]
+    return dict(found)
+
+
+def test_memory_that_runs_out_in_an_evaluation_costs_no_attempt_and_no_number(outcome: Outcome) -> None:
+    assert len(set(outcome.attempts("hungry"))) == 1
+    frame = read(outcome.folder / "results")
+    hungry, clean = (
+        frame[(frame.benchmark == name) & frame.trial_id.str.startswith("baseline")][["metric", "value"]]
+        for name in ("Hungry", "clean")
+    )
+    assert hungry.value.to_numpy() == pytest.approx(clean.value.to_numpy(), abs=1e-6)
+
+
+def test_a_trial_that_runs_out_of_memory_is_tried_once_more_in_another_process(outcome: Outcome) -> None:
+    first, second = outcome.attempts("memory_once")
+    assert first != second
+    assert len([line for line in outcome.ended if line.startswith("trained")]) == 2  # it, and baseline
+
+
+def test_a_trial_that_runs_out_of_memory_twice_fails_with_the_reason(outcome: Outcome) -> None:
+    first, second = outcome.attempts("memory_ever")
+    assert first != second
+    record = _record_of(outcome, "RuntimeError")
+    assert (record["attempt"], record["retried"], record["pid"]) == (2, False, second)
+    assert "DefaultCPUAllocator" in record["reason"] and "DefaultCPUAllocator" in record["traceback"]
+    assert record["earlier"][0]["pid"] == first
+    assert record["node"] in {node["NodeID"] for node in ray.nodes()}  # type: ignore[no-untyped-call]
+
+
+@pytest.mark.parametrize("part", ["method", "raises"])
+def test_an_exception_in_a_part_of_the_users_fails_that_alone_with_its_traceback(part: str, outcome: Outcome) -> None:
+    assert len(outcome.attempts(part)) == 1, "it is not tried again"
+    where = {"method": "trials/*/failed.json", "raises": "cells/*/*.failed.json"}[part]
+    records = [json.loads(path.read_text()) for path in (outcome.folder / "results").glob(where)]
+    (record,) = [record for record in records if record["error"] == "KeyError"]
+    assert f"a slip in my {'benchmark' if part == 'raises' else 'method'}" in record["reason"]
+    assert 'raise KeyError("a slip' in record["traceback"] and "faulty_parts.py" in record["traceback"]
+    assert (record["attempt"], record["retried"], record["earlier"]) == (1, False, [])
+
+
+def test_all_that_failed_is_told_and_nothing_else(outcome: Outcome) -> None:
+    assert len(outcome.failures) == 4, outcome.failures
+    told = "\n".join(read_status(outcome.folder / "results").failures)
+    assert "(attempt 4; WorkerCrashedError; " in told and "(attempt 2; RuntimeError; " in told
+    assert f"{os.uname().nodename}, node " in told
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "done.json"])
+def test_a_damaged_checkpoint_is_set_aside_made_again_and_evaluated_by_the_same_command(
+    name: str, experiment: Path, ray_cluster: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The fault: a bit of the file flips between training and a later evaluation."""
+    folder = experiment.parent
+    two = "benchmarks=[{name: clean, limit: 50}, {name: clean, limit: 40}]"
+    run(folder, two, f"results={folder / 'undisturbed'}")
+    assert run(folder).failures == {}
+    (file,) = (folder / "results").glob(f"trials/*/{name}")
+    content = file.read_bytes()
+    place = content.index(b'"losses"') + 14 if name == "done.json" else len(content) // 2
+    damaged = content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
+    file.write_bytes(damaged)
+    before = modified(folder / "results" / "cells")
+
+    again = run(folder, two)
+    assert again.failures == {}
+    assert again.ended == ("trained baseline seed 0", "measured baseline seed 0 × clean")
+    assert file.with_name(f"{name}.damaged").read_bytes() == damaged
+    after = modified(folder / "results" / "cells")
+    assert {path: after[path] for path in before} == before, "the cell that was measured is not measured again"
+    assert f"{name} in " in caplog.text and "was damaged" in caplog.text
+    assert any(f"{name}.damaged" in line for line in read_status(folder / "results").failures)
+    frames = [read(folder / results)[MEASURED] for results in ("results", "undisturbed")]
+    order = ["benchmark", "metric", "condition", "value"]
+    sorts = [frame.sort_values(order, ignore_index=True) for frame in frames]
+    pd.testing.assert_frame_equal(sorts[0], sorts[1])
+
+
+# the table of retries
+
+
+@pytest.mark.parametrize(
+    ("error", "cause"),
+    [
+        (ray.exceptions.WorkerCrashedError(), Cause.WORKER_DIED),
+        (ray.exceptions.ActorDiedError(), Cause.WORKER_DIED),
+        (ray.exceptions.NodeDiedError("gone"), Cause.NODE_DIED),  # type: ignore[no-untyped-call]
+        (ray.exceptions.ObjectLostError("aa", None, ""), Cause.NODE_DIED),
+        (ray.exceptions.OutOfMemoryError("by the monitor"), Cause.KILLED_FOR_MEMORY),  # type: ignore[no-untyped-call]
+        (torch.OutOfMemoryError("CUDA out of memory."), Cause.OUT_OF_MEMORY),
+        (MemoryError(), Cause.OUT_OF_MEMORY),
+        (StorageError("full"), Cause.STORAGE),
+        (DamagedError("flipped"), Cause.DAMAGED),
+        (TrainingDivergedError(1, float("nan")), Cause.OWN),
+        (DataError("no folder"), Cause.OWN),
+        (RuntimeError("shapes do not match"), Cause.OWN),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else str(value),
+)
+def test_every_class_of_error_has_its_cause(error: Exception, cause: Cause) -> None:
+    assert cause_of(error) is cause
+
+
+def test_every_cause_has_a_bounded_number_of_retries() -> None:
+    assert POLICIES.keys() == set(Cause)
+    assert {cause: policy.retries for cause, policy in POLICIES.items()} == {
+        Cause.WORKER_DIED: 3,
+        Cause.NODE_DIED: 3,
+        Cause.KILLED_FOR_MEMORY: 3,
+        Cause.OUT_OF_MEMORY: 1,
+        Cause.DAMAGED: 1,
+        Cause.STORAGE: 0,
+        Cause.OWN: 0,
+    }
+    assert POLICIES[Cause.OUT_OF_MEMORY] == Policy(retries=1, elsewhere=True)
+
+
+def test_tries_are_counted_for_each_piece_of_work_and_each_cause() -> None:
+    def problem(cause: Cause) -> Problem:
+        return Problem(report=ErrorReport(reason="", error=""), cause=cause)
+
+    tries = Tries()
+    causes = (Cause.OUT_OF_MEMORY, Cause.WORKER_DIED, Cause.OUT_OF_MEMORY)
+    seen = [(tries.count("a", problem(cause)), tries.allow("a", problem(cause))) for cause in causes]
+    assert seen == [(1, True), (2, True), (3, False)]
+    assert tries.count("b", problem(Cause.OUT_OF_MEMORY)) == 1 and tries.allow("b", problem(Cause.OUT_OF_MEMORY))

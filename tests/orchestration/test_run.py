@@ -1,0 +1,158 @@
+"""A sweep on the shared local cluster: what runs, what is not run again, and what happens when something fails."""
+
+import json
+import os
+import shutil
+import signal
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from pixmix_ray.experiment.experiment import read_experiment
+from pixmix_ray.experiment.trial import Trial
+from pixmix_ray.orchestration import Failure, run_plan
+from pixmix_ray.planning.plan import Plan, make_plan
+from pixmix_ray.storage.read import read
+from pixmix_ray.training.trial import Progress, train_trial
+from tests.orchestration.notes import Notes
+
+pytestmark = [
+    pytest.mark.ray,
+    pytest.mark.usefixtures("ray_cluster"),
+    # Ray Tune closes some of its own sockets and files late
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+]
+
+
+def plan_of(experiment: Path, *overrides: str) -> Plan:
+    return make_plan(read_experiment(experiment, overrides))
+
+
+def run(experiment: Path, *overrides: str) -> tuple[list[Failure], Notes]:
+    notes = Notes()
+    return run_plan(plan_of(experiment, *overrides), notes), notes
+
+
+def modified(folder: Path) -> dict[str, int]:
+    return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+
+def test_running_again_does_only_what_is_missing(experiment: Path) -> None:
+    failures, notes = run(experiment)
+    assert failures == []
+    assert notes.ended == ["trained baseline seed 0", "measured baseline seed 0 × clean"]
+    results = experiment.parent / "results"
+    before = modified(results)
+
+    for overrides, new in {  # the same file; one more method, one more seed, one more benchmark
+        (): [],
+        ("methods=[baseline, cutout]",): ["trained cutout seed 0", "measured cutout seed 0 × clean"],
+        ("seeds=[0, 1]",): ["trained baseline seed 1", "measured baseline seed 1 × clean"],
+        ("benchmarks=[{name: clean, limit: 50}, {name: adversaries, limit: 20, steps: 2}]",): [
+            "measured baseline seed 0 × adversaries"
+        ],
+    }.items():
+        failures, notes = run(experiment, *overrides)
+        assert failures == []
+        assert notes.ended == new
+        after = modified(results)
+        assert {path: after[path] for path in before} == before  # nothing that was done was touched
+
+
+def test_a_trial_on_ray_ends_in_the_same_bytes_as_one_in_this_process(experiment: Path, tmp_path: Path) -> None:
+    from pixmix_ray.storage.store import Store
+
+    run(experiment)
+    plan = plan_of(experiment)
+    (trial,) = plan.trials
+    here = Store(tmp_path / "here")
+    list(train_trial(trial, here, torch.device("cpu")))
+    path = f"trials/{trial.id}/model.safetensors"
+    assert plan.store.read(path) == here.read(path) is not None
+
+
+def test_a_checkpoint_is_evaluated_while_others_train(experiment: Path) -> None:
+    failures, _ = run(experiment, "seeds=[0, 1, 2, 3]", "training.epochs=12")
+    assert failures == []
+    results = experiment.parent / "results"
+    trained = [json.loads(file.read_text())["finished_at"] for file in results.glob("trials/*/done.json")]
+    assert read(results)["finished_at"].min() < max(datetime.fromisoformat(moment) for moment in trained)
+
+
+def test_a_loss_that_becomes_nan_fails_its_trial_with_the_epoch_and_the_others_go_on(experiment: Path) -> None:
+    text = experiment.read_text().replace("epochs: 1", "epochs: 2\n  lr: 1.0e+30")
+    experiment.write_text(text)
+    failures, notes = run(experiment)
+    assert [failure.label.partition(" (")[0] for failure in failures] == ["baseline seed 0"]
+    assert "in epoch 1" in failures[0].reason
+    assert notes.ended == ["failed baseline seed 0"]
+    (record,) = (experiment.parent / "results").glob("trials/*/failed.json")
+    assert "TrainingDivergedError" in json.loads(record.read_text())["traceback"]
+
+
+def test_a_cell_that_fails_is_recorded_and_the_others_are_measured(experiment: Path, tmp_path: Path) -> None:
+    """The fault: the folder of an outlier set disappears between planning and evaluation."""
+    folder = tmp_path / "outliers"
+    folder.mkdir()
+    for index in range(3):
+        Image.fromarray(np.full((32, 32, 3), 80 * index, dtype=np.uint8)).save(folder / f"{index}.png")
+    overrides = [f"benchmarks=[{{name: clean, limit: 50}}, {{name: anomalies, limit: 50, folders: {{x: {folder}}}}}]"]
+    plan = plan_of(experiment, *overrides)
+    shutil.rmtree(folder)
+    notes = Notes()
+    failures = run_plan(plan, notes)
+    assert [failure.label.partition(" (")[0] for failure in failures] == ["baseline seed 0 × anomalies"]
+    assert str(folder) in failures[0].reason
+    assert "measured baseline seed 0 × clean" in notes.ended
+
+
+class _Killer(Notes):
+    """The fault: SIGKILL of the trainer's worker process after its second epoch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.killed: list[int] = []
+
+    def epoch_done(self, trial: Trial, progress: Progress) -> None:
+        super().epoch_done(trial, progress)
+        if progress.epoch == 2 and not self.killed:
+            self.killed = _trainers()
+            for pid in self.killed:
+                os.kill(pid, signal.SIGKILL)
+
+
+def _trainers() -> list[int]:
+    """The processes of Tune's trainer actors that descend from this one, and no others on the machine."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            if b"Trainable" in (entry / "cmdline").read_bytes() and os.getpid() in _ancestors(int(entry.name)):
+                found.append(int(entry.name))
+        except OSError:  # it ended while we looked
+            continue
+    return found
+
+
+def _ancestors(pid: int) -> list[int]:
+    parent = int((Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()[1])
+    return [parent, *_ancestors(parent)] if parent > 1 else []
+
+
+def test_a_trial_whose_worker_is_killed_goes_on_from_its_last_epoch(
+    experiment: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    long = ["training.epochs=12"]
+    undisturbed, _ = run(experiment, *long, f"results={tmp_path / 'undisturbed'}")
+    killer = _Killer()
+    failures = run_plan(plan_of(experiment, *long), killer)
+    assert undisturbed == failures == [] and killer.killed
+    assert "its worker died: The actor is dead because its worker process has died" in caplog.text
+    epochs = [epoch for _, epoch in killer.epochs]
+    assert sorted(set(epochs)) == epochs, "no epoch is reported twice"
+    columns = ["checkpoint_id", "metric", "value"]
+    results = [read(folder)[columns] for folder in (tmp_path / "undisturbed", experiment.parent / "results")]
+    assert results[0].equals(results[1])

@@ -1,0 +1,129 @@
+"""Joining a cluster: a wrong address is reported at once, and the work must fit."""
+
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import nullcontext
+from importlib import import_module
+
+import pytest
+import ray
+
+from pixmix_ray.errors import ClusterError
+from pixmix_ray.experiment.experiment import Resources, Share
+from pixmix_ray.orchestration.session import probe, session, trials_at_once
+from tests.program import processes_a_core
+
+
+@pytest.fixture
+def silent_listener() -> Iterator[str]:
+    """The address of a socket that accepts connections and never answers: no Ray cluster."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+
+
+def test_an_address_with_nothing_behind_is_reported_within_ten_seconds() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        free = server.getsockname()[1]
+    started = time.monotonic()
+    with pytest.raises(ClusterError, match=f"no Ray cluster at 127.0.0.1:{free}: Connection refused"):
+        probe(f"127.0.0.1:{free}")
+    assert time.monotonic() - started < 10 * processes_a_core()
+
+
+@pytest.mark.drill
+@pytest.mark.ray
+def test_a_listener_that_is_no_ray_cluster_is_reported_within_ten_seconds(silent_listener: str) -> None:
+    started = time.monotonic()
+    with pytest.raises(ClusterError, match="no Ray cluster answered at"):
+        probe(silent_listener)
+    assert time.monotonic() - started < 10 * processes_a_core()
+
+
+@pytest.mark.parametrize("slow", [2, 3])
+def test_a_local_ray_that_comes_up_too_slowly_is_started_again_twice_and_what_is_left_of_it_ended(
+    slow: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The fault: Ray's own error on a busy machine, raised beside a process that it leaves, as it does."""
+    left: list[subprocess.Popen[bytes]] = []
+
+    def start(**_: object) -> None:
+        if len(left) < slow:
+            left.append(subprocess.Popen(["sleep", "1000"]))
+            raise Exception("The current node timed out during startup. This could happen because")
+
+    monkeypatch.setattr(ray, "init", start)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    with subprocess.Popen(["sleep", "1000"]) as bystander:
+        ends = nullcontext() if slow < 3 else pytest.raises(Exception, match="timed out during startup")
+        with ends, session(cpus=1):
+            pass
+        assert [process.wait(10) for process in left[:2]] == [-signal.SIGKILL] * 2
+        assert bystander.poll() is None
+        for process in (bystander, *left[2:]):
+            process.kill()
+            process.wait()
+
+
+@pytest.mark.ray
+def test_a_running_cluster_passes_the_probe(ray_cluster: str) -> None:
+    probe(ray_cluster)
+
+
+@pytest.mark.parametrize("address", ["localhost", "localhost:", "localhost:http", "ray://localhost:10001", ":6379"])
+def test_a_malformed_address_names_the_form_that_is_allowed(address: str) -> None:
+    with pytest.raises(ClusterError, match="must be host:port"):
+        probe(address)
+
+
+Pair = tuple[float, float]
+
+
+@pytest.mark.parametrize(
+    ("nodes", "trial", "evaluation", "expected"),
+    [  # (CPUs, GPUs); by hand: all trials that fit, less those that one evaluation displaces, but at least 1
+        ([(2, 0)], (1, 0), (1, 0), 1),
+        ([(2, 0)], (0.75, 0), (0.5, 0), 2),
+        ([(1, 0)], (1, 0), (1, 0), 1),
+        ([(64, 8)], (4, 1), (2, 0.5), 7),
+        ([(64, 8)], (4, 0.5), (2, 1), 14),
+        ([(8, 8)], (4, 1), (0, 0), 2),
+        ([(4, 0), (4, 0)], (3, 0), (1, 0), 2),
+        ([(4, 0), (6, 0)], (4, 0), (2, 0), 2),
+        ([(16, 4), (8, 0)], (4, 1), (2, 0), 4),
+    ],
+)
+def test_one_evaluation_share_stays_free(nodes: list[Pair], trial: Pair, evaluation: Pair, expected: int) -> None:
+    resources = Resources(
+        trial=Share(cpus=trial[0], gpus=trial[1]), evaluation=Share(cpus=evaluation[0], gpus=evaluation[1])
+    )
+    assert trials_at_once([Share(cpus=cpus, gpus=gpus) for cpus, gpus in nodes], resources) == expected
+
+
+def test_a_share_larger_than_any_node_is_an_error_that_says_what_to_set() -> None:
+    with pytest.raises(ClusterError, match=r"a trial asks for 1 CPUs and 1 GPUs, the largest node has 2 and 0: lower"):
+        trials_at_once([Share(cpus=2)], Resources(trial=Share(gpus=1)))
+    with pytest.raises(ClusterError, match="a trial asks for 2 CPUs"):  # two nodes of one CPU are not one of two
+        trials_at_once([Share(cpus=1), Share(cpus=1)], Resources(trial=Share(cpus=2)))
+
+
+@pytest.mark.parametrize(("address", "where"), [(None, "on this machine"), ("10.0.0.1:6379", "at 10.0.0.1:6379")])
+def test_a_ray_that_does_not_come_up_is_one_line_with_the_way_out(
+    address: str | None, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The fault: Ray's start ends in the bare exception of a machine that is too busy."""
+
+    def too_slow(**options: object) -> None:
+        raise Exception("The current node timed out during startup.\nThe GCS may be overloaded.")
+
+    ended: list[bool] = []
+    monkeypatch.setattr("ray.init", too_slow)
+    monkeypatch.setattr("ray.shutdown", lambda: ended.append(True))
+    monkeypatch.setattr(import_module("pixmix_ray.orchestration.session"), "prepare_token", lambda: None)
+    expected = rf"{where}: The current node timed out during startup\. The GCS"
+    with pytest.raises(ClusterError, match=expected) as caught, session(address):
+        pass
+    assert ended == [True]  # what did start is ended
+    assert str(caught.value).endswith("run the same command again")

@@ -1,0 +1,74 @@
+"""Short cells of one checkpoint in one task: each is written, recorded and tried again by itself."""
+
+import json
+import os
+import signal
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+import ray
+import torch
+
+from pixmix_ray.evaluation.cell import Measure
+from pixmix_ray.experiment.experiment import read_experiment
+from pixmix_ray.experiment.trial import BenchmarkRun, Trial
+from pixmix_ray.orchestration import run_plan
+from pixmix_ray.orchestration.work import Work
+from pixmix_ray.planning.plan import make_plan
+from pixmix_ray.planning.unit_costs import UnitCosts, add_unit_costs
+from pixmix_ray.storage.store import Store, cell_file
+from tests.orchestration.notes import Notes
+from tests.orchestration.stand_ins import train_by_seed
+
+# the workers cannot import the tests
+ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # type: ignore[no-untyped-call]  # it has no types
+KILLS, RAISES = 30, 20  # limits, which tell the cells of this test apart
+
+
+def evaluate_with_faults(trial: Trial, store: Store, device: torch.device, code: str) -> Measure:
+    """Cells that write down in which task they were begun. One kills its worker the first time, one always raises."""
+    task = ray.get_runtime_context().get_task_id()
+
+    def measure(run: BenchmarkRun) -> None:
+        limit = run.benchmark.settings.limit
+        store.write(f"begun/{limit}/{task}", b"")
+        if limit == KILLS and len(store.files(f"begun/{limit}")) == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if limit == RAISES:
+            raise KeyError("a slip")
+        store.write_table(cell_file(trial.id, run.key), pa.table({"seconds": [0.25]}))
+
+    return measure
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_cluster")
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # Ray Tune closes some of its own files late
+def test_what_befalls_one_of_several_cells_in_a_task_befalls_no_other(
+    experiment: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The faults: SIGKILL of the worker in the third of five cells, and an exception in the fourth."""
+    benchmarks = ", ".join(f"{{name: clean, limit: {limit}}}" for limit in (50, 40, KILLS, RAISES, 10))
+    overrides = (f"benchmarks=[{benchmarks}]", "resources.evaluation.cpus=2")  # one slot
+    plan = make_plan(read_experiment(experiment, overrides))
+    add_unit_costs(plan.experiment.resources, UnitCosts(cells={cell.run.key: [0.01] for cell in plan.cells}))
+    notes = Notes()
+    failures = run_plan(plan, notes, work=Work(train=train_by_seed, evaluate=evaluate_with_faults))
+
+    begun: dict[str, list[int]] = defaultdict(list)
+    for file in (experiment.parent / "results/begun").glob("*/*"):
+        begun[file.name].append(int(file.parent.name))
+    # what the dead worker had not begun goes on together; what it died of is tried again alone
+    tasks = sorted(sorted(limits, reverse=True) for limits in begun.values())
+    assert tasks == [[RAISES, 10], [KILLS], [50, 40, KILLS]]
+    assert notes.ended.count("measured baseline seed 0 × clean") == 4
+    assert [failure.reason for failure in failures] == ["KeyError: 'a slip'"]
+    records = {
+        json.loads(file.read_text())["error"]: json.loads(file.read_text())
+        for file in (experiment.parent / "results").glob("cells/*/*.failed.json")
+    }
+    assert {name: record["attempt"] for name, record in records.items()} == {"WorkerCrashedError": 1, "KeyError": 1}
+    assert caplog.text.count("trying again") == 1

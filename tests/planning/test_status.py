@@ -1,0 +1,186 @@
+"""What a results folder holds, told without an experiment file: from files written by hand and by real work."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from pixmix_ray.errors import RequestError, ResultsError, TrainingDivergedError
+from pixmix_ray.evaluation.cell import evaluate_cell
+from pixmix_ray.evaluation.checkpoints import trained
+from pixmix_ray.experiment.experiment import Experiment, read_experiment
+from pixmix_ray.experiment.trial import Trial
+from pixmix_ray.planning.status import Status, TrialStatus, read_status
+from pixmix_ray.storage.compaction import compact
+from pixmix_ray.storage.failures import reason, record_failure
+from pixmix_ray.storage.read import read
+from pixmix_ray.storage.schema import MEASUREMENTS
+from pixmix_ray.storage.store import Store, cell_failure_file, cell_file, trial_file
+from pixmix_ray.training.trial import train_trial
+
+CPU = torch.device("cpu")
+
+
+def only_trial(status: Status) -> TrialStatus:
+    (trial,) = status.trials
+    return trial
+
+
+def open_experiment(file: Path, *overrides: str) -> tuple[Experiment, Trial, Store]:
+    sweep = read_experiment(file, overrides)
+    (trial,) = sweep.trials()
+    return sweep, trial, Store(sweep.results)
+
+
+def test_a_trial_is_followed_from_its_first_epoch_to_its_cells(experiment: Path, tmp_path: Path) -> None:
+    sweep, trial, store = open_experiment(experiment, "training.epochs=3")
+    (run,) = sweep.benchmark_runs()
+    seen = [only_trial(read_status(store.uri)).state for _ in train_trial(trial, store, CPU)]
+    assert seen == ["epoch 1/3", "epoch 2/3", "epoch 3/3"]
+    assert only_trial(read_status(store.uri)) == TrialStatus(
+        trial_id=trial.id, state="done", cells_done=0, cells_failed=0
+    )
+    evaluate_cell(trained(trial, store), run, store, CPU, "0.1.0")
+    status = read_status(tmp_path / "results")
+    assert status.uri == str(tmp_path / "results")
+    assert only_trial(status).cells_done == 1
+    assert status.failures == ()
+
+
+def test_a_trial_that_failed_is_told_with_its_reason(experiment: Path) -> None:
+    _, trial, store = open_experiment(experiment)
+    store.write_json(trial_file(trial.id, "trial.json"), trial.dump())
+    record_failure(store, trial_file(trial.id, "failed.json"), RuntimeError("out of\nmemory"))
+    status = read_status(store.uri)
+    assert only_trial(status).state == "failed"
+    (line,) = status.failures
+    assert line.startswith(f"{trial.id}: RuntimeError: out of memory")
+    assert "\n" not in line
+
+
+def test_a_trial_that_failed_before_its_description_was_written_is_no_success(experiment: Path) -> None:
+    _, trial, store = open_experiment(experiment)
+    record_failure(store, trial_file(trial.id, "failed.json"), RuntimeError("the worker died"))
+    status = read_status(store.uri)
+    assert only_trial(status).state == "failed"
+    assert len(status.failures) == 1
+
+
+def test_a_cell_that_failed_is_told_with_its_reason(experiment: Path) -> None:
+    sweep, trial, store = open_experiment(experiment)
+    (run,) = sweep.benchmark_runs()
+    list(train_trial(trial, store, CPU))
+    record_failure(store, cell_failure_file(trial.id, run.key), ValueError("no such device"))
+    status = read_status(store.uri)
+    assert only_trial(status) == TrialStatus(trial_id=trial.id, state="done", cells_done=0, cells_failed=1)
+    (line,) = status.failures
+    assert line.startswith(f"{trial.id}/{run.key}: ValueError: no such device")
+
+
+def test_a_trial_that_only_began_is_not_done(experiment: Path) -> None:
+    _, trial, store = open_experiment(experiment)
+    store.write_json(trial_file(trial.id, "trial.json"), trial.dump())
+    state = only_trial(read_status(store.uri)).state
+    assert state not in ("done", "failed")
+    assert not state.startswith("epoch")
+
+
+def test_several_trials_are_counted_apart_and_sorted_by_id(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for name in ("b", "a"):
+        store.write_json(trial_file(name, "trial.json"), {"training": {"epochs": 1}})
+        store.write_json(trial_file(name, "done.json"), {})
+    for key in ("clean-1", "adversaries-1"):
+        store.write(cell_file("a", key), b"")
+    store.write_json(cell_failure_file("b", "clean-1"), {"reason": "x", "failed_at": "now"})
+    assert read_status(tmp_path).trials == (
+        TrialStatus(trial_id="a", state="done", cells_done=2, cells_failed=0),
+        TrialStatus(trial_id="b", state="done", cells_done=0, cells_failed=1),
+    )
+
+
+def test_a_checkpoint_from_elsewhere_counts_with_its_cells(tmp_path: Path) -> None:
+    Store(tmp_path).write(cell_file("external-1", "clean-1"), b"")
+    assert only_trial(read_status(tmp_path)) == TrialStatus(
+        trial_id="external-1", state="from elsewhere", cells_done=1, cells_failed=0
+    )
+
+
+@pytest.mark.parametrize("kind", ["missing", "empty", "file"])
+def test_a_folder_without_results_is_refused_by_name(tmp_path: Path, kind: str) -> None:
+    folder = tmp_path / "results"
+    if kind == "empty":
+        folder.mkdir()
+    elif kind == "file":
+        folder.write_text("no folder")
+    with pytest.raises(ResultsError) as caught:
+        read_status(folder)
+    assert str(folder) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_cell_that_was_damaged_and_set_aside_is_told_and_not_counted(experiment: Path) -> None:
+    sweep, trial, store = open_experiment(experiment)
+    (run,) = sweep.benchmark_runs()
+    list(train_trial(trial, store, CPU))
+    evaluate_cell(trained(trial, store), run, store, CPU, "0.1.0")
+    path = cell_file(trial.id, run.key)
+    content = store.read(path)
+    assert content is not None
+    store.write(path, content[:-20])
+    with pytest.warns(UserWarning, match=f"{path} .* is damaged"), pytest.raises(ResultsError, match="no results in"):
+        read(store.uri)
+    status = read_status(store.uri)
+    assert only_trial(status).cells_done == 0
+    assert status.failures == (f"{path}.damaged: not what was written, set aside",)
+
+
+def test_compacted_cells_are_counted_for_their_trials(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for name in ("a", "b"):
+        store.write_json(trial_file(name, "done.json"), {})
+        for key in ("clean-1", "adversaries-1"):
+            store.write_table(cell_file(name, key), MEASUREMENTS.empty_table())
+    before = read_status(tmp_path)
+    compact(store)
+    assert store.files("cells") == set()
+    assert read_status(tmp_path) == before
+    assert [trial.cells_done for trial in before.trials] == [2, 2]
+
+
+@pytest.mark.parametrize("name", ["progress.safetensors", "trial.json", "failed.json"])
+def test_a_file_of_a_trial_that_cannot_be_read_is_refused_by_name(experiment: Path, name: str) -> None:
+    _, trial, store = open_experiment(experiment, "training.epochs=2")
+    next(iter(train_trial(trial, store, CPU)))  # stopped after an epoch
+    store.write(trial_file(trial.id, name), b"{ damaged")
+    with pytest.raises(RequestError) as caught:
+        read_status(store.uri)
+    assert trial_file(trial.id, name) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (TrainingDivergedError(2, float("nan")), "the training loss became nan in epoch 2: lower training.lr"),
+        (RuntimeError("out of\n  memory"), "RuntimeError: out of memory"),
+        (KeyError("weights"), "KeyError: 'weights'"),
+    ],
+)
+def test_a_reason_is_one_line(error: Exception, text: str) -> None:
+    assert reason(error).startswith(text)
+    assert "\n" not in reason(error)
+
+
+def test_a_record_of_failure_keeps_the_traceback_for_people(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    try:
+        json.loads("{")
+    except ValueError as error:
+        record_failure(store, trial_file("a", "failed.json"), error)
+    record = store.read_json(trial_file("a", "failed.json"))
+    assert record is not None
+    assert record["reason"].startswith("JSONDecodeError: ")
+    assert "json.loads" in record["traceback"]
+    assert record["failed_at"].startswith("20")
