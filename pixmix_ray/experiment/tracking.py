@@ -45,3 +45,8 @@ class Tracking(Settings):
             if getattr(self, name) is not None and find_spec(name) is None:
                 raise ValueError(f"tracking.{name} needs the package {name}: pip install {name}")
         return self
+
+    @property
+    def is_on(self) -> bool:
+        """Whether training curves are shown anywhere."""
+        return self.tensorboard or self.mlflow is not None or self.wandb is not None

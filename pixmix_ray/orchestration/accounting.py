@@ -1,14 +1,12 @@
 """The account of one run, kept in the results folder while it runs; `pixmix_ray.planning.usage` does the sums."""
 
-import time
 import uuid
-from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 
-from pixmix_ray.experiment.experiment import Share
 from pixmix_ray.experiment.trial import Trial
-from pixmix_ray.orchestration.reserve import Forecast
+from pixmix_ray.orchestration.executor import Capacity
+from pixmix_ray.planning.forecast import Forecast
 from pixmix_ray.planning.plan import Cell, Plan, epoch_key
 from pixmix_ray.planning.unit_costs import UnitCosts, add_unit_costs
 from pixmix_ray.planning.usage import Meter, write_usage
@@ -19,18 +17,18 @@ SECONDS_BETWEEN_WRITES = 10.0
 class Account:
     """Writes down what a run uses of its cluster, and what epochs and cells cost."""
 
-    def __init__(self, plan: Plan, forecast: Forecast) -> None:
-        """Begin now, with what the run is expected to take."""
+    def __init__(self, plan: Plan, forecast: Forecast, now: float) -> None:
+        """Begin now, by the clock that all calls go by, with what the run is expected to take."""
         started = datetime.now(UTC)
         self.run = f"{started:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}"  # in the order of time
         self._store, self._resources = plan.store, plan.experiment.resources
-        self._started = self._written = time.monotonic()
+        self._started = self._written = now
         self._meter = Meter(self._started, forecast.seconds, forecast.work)
         self._costs = UnitCosts()
         self._open: dict[str, float] = {}  # when each trial began, less the seconds of its epochs since
 
     def trial_started(self, trial: Trial, at: float) -> None:
-        """A trial has its share from `at` on, by `time.monotonic`."""
+        """A trial has its share from `at` on."""
         if not self._costs.starts:
             self._costs.starts.append(at - self._started)
         self._open[trial.id] = at
@@ -56,16 +54,15 @@ class Account:
         if not has_failed:
             self._costs.cells.setdefault(cell.run.key, []).append(seconds)
 
-    def tick(self, nodes: Sequence[Share]) -> None:
-        """Called often, with the nodes of the cluster: count them, and now and then write the sums."""
-        now = time.monotonic()
-        self._meter.offered(nodes, now)
+    def tick(self, capacity: Capacity, now: float) -> None:
+        """Called often, with what the cluster has: count it, and now and then write the sums."""
+        self._meter.offered(capacity.cpus, capacity.gpus, now)
         if now - self._written > SECONDS_BETWEEN_WRITES:
             self._write(now)
 
-    def close(self) -> None:
+    def close(self, now: float) -> None:
         """The run ended."""
-        self._write(time.monotonic())
+        self._write(now)
         add_unit_costs(self._resources, self._costs)
 
     def _write(self, now: float) -> None:

@@ -9,11 +9,12 @@ from typing import Any
 from ray.air.integrations.mlflow import MLflowLoggerCallback
 from ray.air.integrations.wandb import WandbLoggerCallback
 from ray.tune import Callback
-from ray.tune.logger import TBXLoggerCallback
+from tensorboardX import SummaryWriter
 
 from pixmix_ray.experiment.tracking import Tracking
 
 log = logging.getLogger(__name__)
+CURVES = ("loss", "validation_error")
 
 
 def loggers(tracking: Tracking, results: str) -> list[Callback]:
@@ -33,16 +34,29 @@ def loggers(tracking: Tracking, results: str) -> list[Callback]:
     return [_Guarded(name, maker) for name, maker in makers.items()]
 
 
-class _TensorBoard(TBXLoggerCallback):
+class _TensorBoard(Callback):
     """Writes to a folder that outlives the run, under the trial's own name."""
 
     def __init__(self, folder: str) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # it has no types
         self._folder = folder
+        self._writers: dict[str, SummaryWriter] = {}
 
-    def log_trial_start(self, trial: Any) -> None:
-        self._trial_writer[trial] = self._summary_writer_cls(f"{self._folder}/{trial}", flush_secs=5)
-        self._trial_result[trial] = {}
+    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any) -> None:
+        name = str(trial)
+        writer = self._writers.get(name) or self._writers.setdefault(
+            name, SummaryWriter(f"{self._folder}/{name}", flush_secs=5)
+        )
+        for key in CURVES:
+            if result.get(key) is not None:
+                writer.add_scalar(key, result[key], result["timesteps_total"])
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+        writer = self._writers.pop(str(trial), None)
+        if writer is not None:
+            writer.close()
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+        self.on_trial_complete(iteration, trials, trial)
 
 
 class _Guarded(Callback):
@@ -65,8 +79,10 @@ class _Guarded(Callback):
     def on_trial_start(self, *given: Any, **named: Any) -> None:
         self._pass_on("on_trial_start", *given, **named)
 
-    def on_trial_result(self, *given: Any, **named: Any) -> None:
-        self._pass_on("on_trial_result", *given, **named)
+    def on_trial_result(self, *given: Any, result: dict[str, Any], **named: Any) -> None:
+        if "progress" in result:  # the others say nothing of an epoch
+            shown = {key: value for key, value in result.items() if isinstance(value, str | int | float)}
+            self._pass_on("on_trial_result", *given, result=shown, **named)
 
     def on_trial_complete(self, *given: Any, **named: Any) -> None:
         self._pass_on("on_trial_complete", *given, **named)

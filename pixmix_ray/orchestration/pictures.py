@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pixmix_ray.experiment.experiment import Experiment
 from pixmix_ray.mixing_sets.shard_work import Progress, ShardedWork
 from pixmix_ray.mixing_sets.shards import drawing_with
-from pixmix_ray.orchestration.session import node_resources
+from pixmix_ray.orchestration import session
 
 RETRIES = 3  # of a task whose worker or node died
 POLL_SECONDS = 1.0
@@ -47,9 +47,9 @@ def prepare(sweep: Experiment, connect: Callable[[], None]) -> None:
 
 def draw_as_tasks(work: ShardedWork, numbers: Sequence[int], progress: Progress) -> None:
     """Have Ray tasks draw the shards `numbers`, and write each as it comes; what fails there is left undone."""
-    nodes = node_resources()
-    num_gpus = 1 if work.uses_network and any(node.gpus for node in nodes) else 0
-    places = sum(node.gpus if num_gpus else node.cpus for node in nodes)
+    nodes = session.nodes()
+    num_gpus = 1 if work.uses_network and any(node.resources.get("GPU", 0) for node in nodes) else 0
+    places = sum(node.resources.get("GPU" if num_gpus else "CPU", 0) for node in nodes)
     if places < 1:  # a cluster without a free core: all is drawn here
         return
     task = _drawn.options(num_cpus=1, num_gpus=num_gpus, max_retries=RETRIES, scheduling_strategy="SPREAD")

@@ -1,7 +1,9 @@
 """What is tried again, how often and where: one table by the kind of failure.
 
-A worker or node that dies says nothing about the work, so the work is done again. Memory that runs out may be there
-elsewhere. A loss that is NaN, a file that cannot be read or an exception in somebody's method comes again on every try.
+A worker or node that dies says nothing about the work, so the work is done again; attempts are counted between two
+steps of progress, so a trial on machines that come and go is not given up as long as it advances. Memory that runs out
+may be there elsewhere. A loss that is NaN, a file that cannot be read or an exception in somebody's method comes again
+on every attempt.
 """
 
 from collections.abc import Mapping
@@ -9,28 +11,20 @@ from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
 
-import ray
-from ray.exceptions import (
-    ActorDiedError,
-    ActorUnavailableError,
-    NodeDiedError,
-    ObjectLostError,
-    RayError,
-    RayTaskError,
-    WorkerCrashedError,
-)
-
 from pixmix_ray.errors import DamagedError, StorageError
 from pixmix_ray.memory import is_out_of_memory
 from pixmix_ray.storage.failures import ErrorReport, Place
 
+FIRST_DELAY, LONGEST_DELAY = 0.5, 30.0  # seconds before work is tried again whose message was lost; doubled each time
+
 
 class Cause(StrEnum):
-    """Why a piece of work failed, as far as it decides on trying again."""
+    """Why a piece of work failed, as far as it decides on another attempt."""
 
     WORKER_DIED = "worker died"
     NODE_DIED = "node died"
     KILLED_FOR_MEMORY = "killed for memory"  # by Ray's memory monitor, before the system does it
+    MESSAGE_LOST = "message lost"  # the worker lives, or was never reached
     OUT_OF_MEMORY = "out of memory"
     DAMAGED = "checkpoint damaged"
     STORAGE = "results cannot be written"
@@ -42,12 +36,14 @@ class Policy:
     """How work that failed is tried again.
 
     Attributes:
-        retries: how often at most in one run.
+        retries: how often at most between two steps of progress.
         elsewhere: on another node, if there is one that is large enough.
+        is_charged: whether it counts as an attempt, with a record; if not, it is tried again after a delay.
     """
 
     retries: int
     elsewhere: bool = False
+    is_charged: bool = True
 
 
 POLICIES: Mapping[Cause, Policy] = MappingProxyType(
@@ -55,6 +51,7 @@ POLICIES: Mapping[Cause, Policy] = MappingProxyType(
         Cause.WORKER_DIED: Policy(retries=3),
         Cause.NODE_DIED: Policy(retries=3),
         Cause.KILLED_FOR_MEMORY: Policy(retries=3, elsewhere=True),
+        Cause.MESSAGE_LOST: Policy(retries=100, is_charged=False),
         Cause.OUT_OF_MEMORY: Policy(retries=1, elsewhere=True),
         Cause.DAMAGED: Policy(retries=1),  # after its trial was trained again
         Cause.STORAGE: Policy(retries=0),  # it ends the run: nothing else could be kept either
@@ -63,16 +60,35 @@ POLICIES: Mapping[Cause, Policy] = MappingProxyType(
 )
 
 
-def cause_of(error: BaseException) -> Cause:
-    """The cause behind an error of Ray's or of the work itself."""
-    if isinstance(error, ray.exceptions.OutOfMemoryError):
-        return Cause.KILLED_FOR_MEMORY
-    if isinstance(error, NodeDiedError | ObjectLostError):  # the latter: its answer was lost with its node
-        return Cause.NODE_DIED
-    if isinstance(error, ActorDiedError | ActorUnavailableError | WorkerCrashedError):
-        return Cause.WORKER_DIED
-    if isinstance(error, RayError) and not isinstance(error, RayTaskError):
-        return Cause.WORKER_DIED
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """How a piece of work failed.
+
+    Attributes:
+        report: of the error.
+        cause: what it means for another attempt.
+    """
+
+    report: ErrorReport
+    cause: Cause
+
+    @staticmethod
+    def of(error: BaseException, place: Place | None = None) -> "Problem":
+        """What an error that the work itself raised means; `place` is where, by default this process."""
+        return Problem(report=ErrorReport.of(error, place or Place.here()), cause=_cause_of(error))
+
+    @staticmethod
+    def because(cause: Cause, reason: str, place: Place | None = None) -> "Problem":
+        """A problem that no error of the work tells of, such as the death of its worker."""
+        report = ErrorReport(reason=reason, error=cause.name, place=place or Place())
+        return Problem(report=report, cause=cause)
+
+    def avoided_node(self) -> str | None:
+        """The node on which another attempt should not run, if there is another that it fits on."""
+        return self.report.place.node if POLICIES[self.cause].elsewhere else None
+
+
+def _cause_of(error: BaseException) -> Cause:
     if isinstance(error, StorageError):
         return Cause.STORAGE
     if isinstance(error, DamagedError):
@@ -81,52 +97,45 @@ def cause_of(error: BaseException) -> Cause:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Problem:
-    """How a piece of work failed, told from a worker to the driver.
+class Verdict:
+    """What follows from a failure.
 
     Attributes:
-        report: of the error.
-        cause: what it means for another try.
+        attempt: the number of the attempt that failed, from 1, since the last step of progress.
+        is_retried: whether there is another.
+        is_charged: whether the failure is recorded.
+        delay: seconds to wait before.
     """
 
-    report: ErrorReport
-    cause: Cause
-
-    @staticmethod
-    def of(error: BaseException) -> "Problem":
-        """What `error` in this process, a worker, means."""
-        return Problem(report=ErrorReport.of(error, here()), cause=cause_of(error))
-
-    @staticmethod
-    def of_death(error: BaseException, place: Place | None = None) -> "Problem":
-        """What Ray's `error` says of a worker that died without a word; `place` is where it ran, if that is known."""
-        return Problem(report=ErrorReport.of(error, place or Place()), cause=cause_of(error))
-
-    def avoided_node(self) -> str | None:
-        """The node on which another try should not run, if there is another that it fits on."""
-        return self.report.place.node if POLICIES[self.cause].elsewhere else None
+    attempt: int
+    is_retried: bool
+    is_charged: bool = True
+    delay: float = 0.0
 
 
-def here() -> Place:
-    """This worker."""
-    return Place.here(ray.get_runtime_context().get_node_id() if ray.is_initialized() else None)
-
-
-class Tries:
-    """How often each piece of work failed in this run, and of what."""
+class Attempts:
+    """How often each piece of work, by its name, failed in this run since it last advanced, and of what."""
 
     def __init__(self) -> None:
         self._causes: dict[str, list[Cause]] = {}
 
-    def count(self, name: str, problem: Problem) -> int:
-        """Count a failed attempt at the work of that name; its number, from 1."""
-        self._causes.setdefault(name, []).append(problem.cause)
-        return len(self._causes[name])
+    def failed(self, name: str, problem: Problem) -> Verdict:
+        """Count a failure."""
+        causes = self._causes.setdefault(name, [])
+        causes.append(problem.cause)
+        policy, count = POLICIES[problem.cause], causes.count(problem.cause)
+        charged = [cause for cause in causes if POLICIES[cause].is_charged]
+        return Verdict(
+            attempt=max(1, len(charged)),
+            is_retried=count <= policy.retries,
+            is_charged=policy.is_charged or count > policy.retries,
+            delay=0.0 if policy.is_charged else min(LONGEST_DELAY, FIRST_DELAY * 2 ** (count - 1)),
+        )
 
-    def failed(self, name: str) -> bool:
-        """Whether an attempt at the work of that name has failed."""
+    def advanced(self, name: str) -> None:
+        """The work made a step of progress: earlier failures say nothing any more."""
+        self._causes.pop(name, None)
+
+    def has_failed(self, name: str) -> bool:
+        """Whether the work failed since it last advanced."""
         return name in self._causes
-
-    def allow(self, name: str, problem: Problem) -> bool:
-        """Whether work that has just failed so is tried again."""
-        return self._causes[name].count(problem.cause) <= POLICIES[problem.cause].retries

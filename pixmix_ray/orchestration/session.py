@@ -1,44 +1,90 @@
-"""A Ray session: join a running cluster, after making sure that there is one, or start a local one."""
+"""A connection to Ray: a local cluster of our own, one that runs elsewhere, or the one that this process has already."""
 
 import logging
+import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import ModuleType
 
 import psutil
 import ray
+from ray.autoscaler.sdk import request_resources
+from ray.exceptions import (
+    ActorUnavailableError,
+    NodeDiedError,
+    ObjectLostError,
+    OutOfMemoryError,
+    RayActorError,
+    RayTaskError,
+)
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pixmix_ray.errors import ClusterError, one_line
-from pixmix_ray.experiment.experiment import Resources, Share
+from pixmix_ray.experiment.resources import Share
+from pixmix_ray.orchestration.nodes import Node, bundle, fitting
+from pixmix_ray.orchestration.retries import Cause, Problem
 from pixmix_ray.orchestration.token import prepare_token
+from pixmix_ray.storage.failures import Place
+from pixmix_ray.storage.provenance import code_version
 
 log = logging.getLogger(__name__)
 START_ATTEMPTS = 3
 CONNECT_SECONDS = 2.0
 ANSWER_SECONDS = 7.0  # a healthy cluster takes about one
+NODE_ID = "ray.io/node-id"  # Ray's own label of every node
+
+# for the time of a run: Tune's own files, which nobody reads, are 5 a trial and a snapshot of all every 10 s
+TUNE_ENVIRONMENT = {
+    "RAY_AIR_NEW_OUTPUT": "0",  # its tables
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # else Ray warns of a coming change for tasks without a GPU
+}
 
 
 @contextmanager
-def session(address: str | None = None, cpus: int | None = None) -> Iterator[None]:
-    """A connection to Ray for the time of a `with` block.
+def environment(values: Mapping[str, str]) -> Iterator[None]:
+    """These variables of the environment for the time of a block, where they are not set; then as they were."""
+    added = {name: value for name, value in values.items() if name not in os.environ}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name in added:
+            os.environ.pop(name, None)
+
+
+@contextmanager
+def session(
+    address: str | None = None, cpus: int | None = None, modules: Sequence[ModuleType] = ()
+) -> Iterator[None]:
+    """A connection to Ray for the time of a `with` block; one that this process has already is used, and kept.
 
     Args:
         address: host:port of a running cluster, that passed `probe`; none starts one on this machine, which ends with
             the block.
         cpus: of the local cluster; default: the cores of this machine.
+        modules: of the user's own code, which are sent to the nodes.
 
     Raises:
-        ClusterError: Ray's processes did not come up, or the cluster did not take us in.
+        ClusterError: Ray's processes did not come up, the cluster did not take us in, or its nodes run another version
+            of this package.
     """
+    if ray.is_initialized():
+        yield
+        return
     if address is None:
         prepare_token()
+    sent = {"py_modules": list(modules)} if modules and address is not None else None  # here they are importable
     try:
         if address is None:
             _start(cpus)
         else:
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, runtime_env=sent)
     except Exception as error:  # Ray raises a bare one when its processes do not come up
         ray.shutdown()
         where = f"did not let us in at {address}" if address else "did not start on this machine"
@@ -46,6 +92,8 @@ def session(address: str | None = None, cpus: int | None = None) -> Iterator[Non
             f"Ray {where}: {one_line(error)} On a machine that is too busy this passes: run the same command again"
         ) from None
     try:
+        if address is not None:
+            check_versions(nodes())
         yield
     finally:
         ray.shutdown()
@@ -56,13 +104,15 @@ def _start(cpus: int | None) -> None:
     before = {process.pid for process in psutil.Process().children()}
     for attempt in range(1, START_ATTEMPTS + 1):
         try:
-            ray.init(
-                address="local",  # else it joins one that it finds on this machine
-                num_cpus=cpus,
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-            )
+            # else the worker that waits for the first checkpoint is ended after a second, and imports all again
+            with environment({"RAY_idle_worker_killing_time_threshold_ms": "3600000"}):
+                ray.init(
+                    address="local",  # else it joins one that it finds on this machine
+                    num_cpus=cpus,
+                    include_dashboard=False,
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                )
         except Exception as error:  # Ray has no type for this
             if attempt == START_ATTEMPTS or "timed out during startup" not in str(error):
                 raise
@@ -106,11 +156,43 @@ def probe(address: str) -> None:
         raise ClusterError(f"the Ray cluster at {address} does not let us in: check RAY_AUTH_TOKEN and Ray's versions")
 
 
-def node_resources() -> list[Share]:
-    """The CPUs and GPUs of each node of the connected cluster."""
-    nodes = ray.nodes()  # type: ignore[no-untyped-call]
-    alive = [node["Resources"] for node in nodes if node["Alive"]]
-    return [Share(cpus=int(found.get("CPU", 0)), gpus=int(found.get("GPU", 0))) for found in alive]
+def check_versions(living: Sequence[Node]) -> None:
+    """Return if every node runs the version of this package that this process does.
+
+    Raises:
+        ClusterError: one has another version, or none.
+    """
+    place = {node.node_id: NodeAffinitySchedulingStrategy(node.node_id, soft=False) for node in living}
+    asked = {node: _version.options(num_cpus=0, scheduling_strategy=at).remote() for node, at in place.items()}
+    for node, reference in asked.items():
+        try:
+            host, version = ray.get(reference)
+        except (RayTaskError, ray.exceptions.RaySystemError) as error:
+            raise ClusterError(f"node {node[:8]} cannot import pixmix_ray: {one_line(error)}: install it there") from None
+        if version != code_version():
+            raise ClusterError(
+                f"{host} runs pixmix_ray {version} and this command is {code_version()}: install one version on all"
+            )
+
+
+@ray.remote(max_retries=0)
+def _version() -> tuple[str, str]:
+    return socket.gethostname(), code_version()
+
+
+def is_connected() -> bool:
+    """Whether this process is connected to a cluster."""
+    return bool(ray.is_initialized())
+
+
+def nodes() -> list[Node]:
+    """The living nodes of the connected cluster."""
+    found = ray.nodes()  # type: ignore[no-untyped-call]
+    return [
+        Node(node_id=node["NodeID"], resources=node["Resources"], labels=node.get("Labels") or {})
+        for node in found
+        if node["Alive"]
+    ]
 
 
 def cluster_use() -> dict[str, tuple[float, float]]:
@@ -120,50 +202,43 @@ def cluster_use() -> dict[str, tuple[float, float]]:
     return {kind: (round(total[kind] - free.get(kind, 0), 4), total[kind]) for kind in kinds}
 
 
-def node_beside(avoided: str | None, share: Share) -> str | None:
-    """Ray's id of a node other than `avoided` on which a share fits, if there is one and one is to be avoided."""
-    if avoided is None:
-        return None
-    for node in ray.nodes():  # type: ignore[no-untyped-call]
-        size = Share(cpus=int(node["Resources"].get("CPU", 0)), gpus=int(node["Resources"].get("GPU", 0)))
-        if node["Alive"] and node["NodeID"] != avoided and _fitting(size, share):
-            return str(node["NodeID"])
-    return None
+def request_room(shares: Sequence[Share]) -> None:
+    """Ask the cluster's autoscaler, if it has one, for nodes that hold all these shares at once; none asks for nothing."""
+    request_resources(
+        bundles=[bundle(share) for share in shares], bundle_label_selectors=[dict(share.labels) for share in shares]
+    )
 
 
-def trials_at_once(nodes: Sequence[Share], resources: Resources) -> int:
-    """How many trials may train at once so that one evaluation's share stays free somewhere, but at least one.
+def node_selector(share: Share, avoid: str | None) -> dict[str, str]:
+    """Ray's label selector for where a share may go: the labels that it asks for, and not a node to be avoided.
 
-    >>> trials_at_once([Share(cpus=2)], Resources(trial=Share(cpus=0.75), evaluation=Share(cpus=0.5)))
-    2
-
-    Raises:
-        ClusterError: no node can hold even one trial, or one evaluation.
+    A node is avoided only where there is another that holds the share.
     """
-    for what, share in (("trial", resources.trial), ("evaluation", resources.evaluation)):
-        if not any(_fitting(node, share) for node in nodes):
-            largest = max(nodes, key=lambda node: (node.gpus, node.cpus))
-            raise ClusterError(
-                f"a {what} asks for {share.cpus:g} CPUs and {share.gpus:g} GPUs, the largest node has {largest.cpus:g} "
-                f"and {largest.gpus:g}: lower resources.{what}, such as --set resources.{what}.gpus={largest.gpus:g}"
-            )
-    counts = [_fitting(node, resources.trial) for node in nodes]
-    beside = [
-        count - _fitting(node, resources.trial, resources.evaluation)
-        for node, count in zip(nodes, counts, strict=True)
-        if _fitting(node, resources.evaluation)
-    ]
-    return max(1, sum(counts) - min(beside))
+    selector = dict(share.labels)
+    if avoid is not None and any(node.node_id != avoid and fitting(node, share) for node in nodes()):
+        selector[NODE_ID] = f"!{avoid}"
+    return selector
 
 
-def how_many_fit(nodes: Sequence[Share], share: Share) -> int:
-    """How many shares the nodes hold when nothing else runs, but at least one."""
-    return max(1, sum(_fitting(node, share) for node in nodes))
+def place_here() -> Place:
+    """This worker."""
+    return Place.here(ray.get_runtime_context().get_node_id() if ray.is_initialized() else None)
 
 
-def _fitting(node: Share, share: Share, reserved: Share | None = None) -> int:
-    """How many shares fit on a node, beside what is reserved."""
-    kept = reserved or Share(cpus=0)
-    pairs = [(node.cpus - kept.cpus, share.cpus), (node.gpus - kept.gpus, share.gpus)]
-    counts = [max(0, int(free / wanted + 1e-9)) for free, wanted in pairs if wanted > 0]
-    return min(counts, default=1)
+def problem_of(error: BaseException | None, place: Place | None = None) -> Problem:
+    """What Ray's error says of work that told nothing itself; `place` is where it ran, if that is known."""
+    if isinstance(error, RayTaskError):
+        return Problem.of(error.as_instanceof_cause(), place or Place())
+    return Problem.because(_cause_of(error), one_line(error or "its worker died"), place)
+
+
+def _cause_of(error: BaseException | None) -> Cause:
+    if isinstance(error, OutOfMemoryError):
+        return Cause.KILLED_FOR_MEMORY
+    if isinstance(error, NodeDiedError | ObjectLostError):  # the latter: its answer was lost with its node
+        return Cause.NODE_DIED
+    if isinstance(error, ActorUnavailableError):
+        return Cause.MESSAGE_LOST
+    if isinstance(error, RayActorError) and error.preempted:
+        return Cause.NODE_DIED
+    return Cause.WORKER_DIED

@@ -1,24 +1,109 @@
-"""The two pieces of work of a run, which a simulation replaces by others."""
+"""The two pieces of work that an executor does, with the same functions on Ray and in this process.
 
-from collections.abc import Callable, Iterator
+A simulation puts other functions in their place, and changes nothing else.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 
+from pixmix_ray.errors import WorkError
 from pixmix_ray.evaluation.cell import Measure, open_trial
-from pixmix_ray.experiment.trial import Trial
+from pixmix_ray.experiment.resources import Share
+from pixmix_ray.experiment.trial import BenchmarkRun, Trial
+from pixmix_ray.memory import free_memory
+from pixmix_ray.orchestration.retries import Cause, Problem
+from pixmix_ray.storage.failures import Place
+from pixmix_ray.storage.provenance import code_version
 from pixmix_ray.storage.store import Store
-from pixmix_ray.training.trial import Progress, train_trial
+from pixmix_ray.training.trial import Progress, set_aside, train_trial
 
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """The two pieces of work that a run hands out. A simulation puts others in their place, and changes nothing else.
-
-    Attributes:
-        train: as `train_trial`.
-        evaluate: as `open_trial`.
-    """
+    """What trains a trial, as `train_trial`, and what opens its checkpoint for evaluation, as `open_trial`."""
 
     train: Callable[[Trial, Store, torch.device], Iterator[Progress]] = train_trial
-    evaluate: Callable[[Trial, Store, torch.device, str], Measure] = open_trial
+    evaluate: Callable[[Trial, Store, torch.device], Measure] = open_trial
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluated:
+    """How the evaluation of a cell ended.
+
+    Attributes:
+        seconds: wall time in the worker.
+        problem: why the cell could not be measured; none if it was.
+    """
+
+    seconds: float
+    problem: Problem | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What a worker needs for a trial, or for cells of its checkpoint.
+
+    Attributes:
+        trial: which.
+        results: URI of the results folder.
+        work: the functions that do it.
+        share: of the machine.
+        code_version: of the run; a worker with another refuses.
+        runs: the benchmarks to evaluate it on; empty: it is to be trained.
+    """
+
+    trial: Trial
+    results: str
+    work: Work
+    share: Share
+    code_version: str
+    runs: tuple[BenchmarkRun, ...] = ()
+
+    def __deepcopy__(self, _: object) -> "Job":
+        return self  # nobody changes it, and Ray Tune copies it for every trial
+
+    def __repr__(self) -> str:
+        return self.trial.id  # Ray Tune makes names of it
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network runs."""
+        return torch.device("cuda" if self.share.gpus > 0 else "cpu")
+
+
+def train_epochs(job: Job) -> Iterator[Progress]:
+    """Train the trial of a job, yielding each epoch once it is safe in the store; raises what the work raises."""
+    _prepare(job)
+    yield from job.work.train(job.trial, Store(job.results), job.device)
+
+
+def measure_cells(job: Job, place: Place) -> list[Evaluated]:
+    """How the cells of a job ended, one after the other; fewer than cells if the checkpoint could not be opened."""
+    store, measure = Store(job.results), None
+    ended: list[Evaluated] = []
+    for run in job.runs:
+        started, problem = time.perf_counter(), None
+        try:
+            if measure is None:
+                _prepare(job)
+                measure = job.work.evaluate(job.trial, store, job.device)
+            measure(run)
+        except Exception as error:  # the worker's outermost frame: returned to the loop, which records it
+            problem = Problem.of(error, place)
+            if problem.cause is Cause.DAMAGED:
+                set_aside(job.trial, store)
+        if problem is not None:
+            free_memory(job.device)  # after the error and all that its frames held
+        ended.append(Evaluated(seconds=time.perf_counter() - started, problem=problem))
+        if measure is None:
+            break
+    return ended
+
+
+def _prepare(job: Job) -> None:
+    if (here := code_version()) != job.code_version:
+        raise WorkError(f"this node runs pixmix_ray {here} and the run {job.code_version}: install one version on all")
+    torch.set_num_threads(max(1, round(job.share.cpus)))

@@ -5,11 +5,11 @@ rewritten every few seconds, so that a killed run is accounted for up to then. W
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from pixmix_ray.experiment.experiment import Share
+from pixmix_ray.experiment.resources import Share
 from pixmix_ray.storage.store import Store, run_file
 
 Kind = Literal["training", "evaluation"]
@@ -107,11 +107,11 @@ class Meter:
         self._spent: dict[tuple[Kind, str], Spent] = {}
         self._open: dict[str, _Open] = {}
 
-    def offered(self, nodes: Sequence[Share], now: float) -> None:
-        """The cluster had these nodes since the last call."""
+    def offered(self, cpus: float, gpus: float, now: float) -> None:
+        """The nodes had so many CPUs and GPUs since the last call."""
         elapsed = max(0.0, now - self._seen)
-        self._cpu_seconds += elapsed * sum(node.cpus for node in nodes)
-        self._gpu_seconds += elapsed * sum(node.gpus for node in nodes)
+        self._cpu_seconds += elapsed * cpus
+        self._gpu_seconds += elapsed * gpus
         self._seen = max(now, self._seen)
 
     def begin(self, key: str, kind: Kind, name: str, share: Share, now: float) -> None:

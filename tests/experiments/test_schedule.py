@@ -6,7 +6,7 @@ import random
 import pytest
 
 from pixmix_ray.experiment.experiment import Resources, Share
-from pixmix_ray.planning.schedule import TrialTime, best_list_makespan, list_makespan, lower_bound
+from experiments.schedule import TrialTime, best_list_makespan, list_makespan, lower_bound
 
 ONE = Resources()
 TWO_CPUS = [Share(cpus=2)]

@@ -1,0 +1,81 @@
+"""What the package does, as functions: the commands call these and print, and so may a notebook.
+
+    import pixmix_ray
+
+    experiment = {"results": "results", "dataset": "digits", "methods": ["baseline", "pixmix"]}
+    pixmix_ray.plan(experiment)  # what would run; spends nothing
+    done = pixmix_ray.run(experiment)
+    pixmix_ray.front(done.measurements)
+"""
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pandas as pd
+from rich.console import Console
+
+from pixmix_ray.evaluation.cell import evaluate_here
+from pixmix_ray.evaluation.checkpoints import Request
+from pixmix_ray.experiment.experiment import Experiment
+from pixmix_ray.experiment.file import read_experiment
+from pixmix_ray.orchestration.executor import Executor
+from pixmix_ray.orchestration.watcher import Silent, Watcher
+from pixmix_ray.orchestration.run import Run, run_plan
+from pixmix_ray.planning.plan import Plan, make_plan
+from pixmix_ray.report.progress import ProgressView
+
+ExperimentLike: TypeAlias = Experiment | Mapping[str, Any] | Path | str
+"""An experiment file, the content of one, whose parts may also be objects or classes, or an `Experiment`."""
+
+
+def plan(experiment: ExperimentLike, *, overrides: Iterable[str] = ()) -> Plan:
+    """What an experiment still has to do, read from its results folder; spends nothing.
+
+    Args:
+        experiment: a file, its content, or an `Experiment`.
+        overrides: `key.path=value`, as typed with --set.
+
+    Raises:
+        RequestError: the experiment is wrong, or its data are missing or broken.
+    """
+    return make_plan(read_experiment(experiment, overrides))
+
+
+def run(
+    experiment: ExperimentLike | Plan,
+    *,
+    overrides: Iterable[str] = (),
+    executor: Executor | str = "ray",
+    watch: bool | Watcher = True,
+) -> Run:
+    """Train and evaluate all that an experiment lacks, and return what came of it; run again, it goes on.
+
+    Args:
+        experiment: a file, its content, an `Experiment`, or a plan of one.
+        overrides: as for `plan`.
+        executor: "ray" for the cluster that this process is connected to, or else a new one on this machine; "local" for
+            this process without Ray; "host:port" of a running cluster; or an executor.
+        watch: whether progress is shown on stderr; or what is told of it.
+
+    Raises:
+        RequestError: the experiment is wrong, or its data are missing or broken; nothing was started.
+        ClusterError: there is no cluster, or it cannot hold the work.
+        HeldError: another run is at work on the results folder.
+        StorageError: results can no longer be written; what is done is kept.
+    """
+    made = experiment if isinstance(experiment, Plan) else plan(experiment, overrides=overrides)
+
+    @contextmanager
+    def opened(part: Plan, on: Executor) -> Iterator[Watcher]:
+        if not isinstance(watch, bool):
+            yield watch
+        elif not watch:
+            yield Silent()
+        else:
+            with ProgressView(part, Console(stderr=True), on.in_use) as view:
+                yield view
+
+    return run_plan(made, executor=executor, watch=opened)

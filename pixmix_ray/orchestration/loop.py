@@ -1,0 +1,357 @@
+"""The loop of a run: it hands trials and cells to an executor, and takes what comes back.
+
+As soon as a trial has its checkpoint its cells wait to be measured, longest first. What is done is read from storage:
+work whose end was not heard of is looked for there before it is done again. An event may come twice, late or not at
+all for work that was lost; it is known by its ticket, and only what was submitted and has not ended is listened to.
+"""
+
+import logging
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from pixmix_ray.errors import StorageError
+from pixmix_ray.experiment.trial import Trial
+from pixmix_ray.orchestration.executor import (
+    Capacity,
+    EpochDone,
+    Event,
+    Executor,
+    TaskEnded,
+    TaskStarted,
+    TrialEnded,
+    TrialStarted,
+)
+from pixmix_ray.orchestration.retries import Attempts, Cause, Problem
+from pixmix_ray.orchestration.watcher import Accountant, Watcher
+from pixmix_ray.orchestration.work import Evaluated
+from pixmix_ray.planning.halving import record_stopped
+from pixmix_ray.planning.order import CellSeconds, LongestFirst, expected_cell_seconds, longest_trials_first
+from pixmix_ray.planning.plan import Cell, Plan, prices
+from pixmix_ray.storage.failures import Place, record_failure
+from pixmix_ray.storage.store import cell_failure_file, kept, trial_file
+from pixmix_ray.training.trial import Progress
+
+log = logging.getLogger(__name__)
+POLL_SECONDS = 0.2
+MOST_TOGETHER = 12  # cells in a task: with more, what a task costs is a small part of what they cost themselves
+AHEAD = 2  # trials and tasks that are submitted before there is room, so that a free slot never waits for the loop
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """A trial or cell that failed, and why."""
+
+    label: str
+    reason: str
+
+
+@dataclass(kw_only=True)
+class _InFlight:
+    """A trial that trains, or a task that measures cells of one."""
+
+    trial: Trial
+    cells: Sequence[Cell] = ()
+    place: Place | None = None
+    errors: dict[int, float] = field(default_factory=dict)  # of validation, by epoch
+    epoch: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Delayed:
+    """Work that waits before it is tried again."""
+
+    until: float
+    resume: Callable[[], None]
+
+
+class Loop:
+    """The state of one run: what waits, what is in flight, what failed."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        executor: Executor,
+        watcher: Watcher,
+        account: Accountant,
+        *,
+        keeps_share: bool = True,
+        more: Callable[[], Plan] | None = None,
+        housekeeping: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Get ready to do all that a plan lacks.
+
+        Args:
+            plan: what is wanted, and what of it is done.
+            executor: does the work; it was started.
+            watcher: is told what happens.
+            account: adds up what is used.
+            keeps_share: whether one evaluation's share is kept free while trials train.
+            more: of a search: the plan as it is now, with the trials suggested since; asked as trials end.
+            housekeeping: called several times a second; what it raises ends the run.
+        """
+        self.plan, self.executor, self.watcher, self.account = plan, executor, watcher, account
+        self.keeps_share, self.more, self.housekeeping = keeps_share, more, housekeeping
+        known = prices(plan.store, plan.experiment.resources)
+        self.prices = known
+        self.cell_seconds = CellSeconds(known)
+        self.waiting_cells = LongestFirst(expected_cell_seconds(plan.cells_to_run(), known))
+        self.waiting_trials: deque[Trial] = deque()
+        self.cells_of: dict[str, list[Cell]] = {}  # that wait for their trial
+        self.trials: dict[int, _InFlight] = {}  # by ticket
+        self.tasks: dict[int, _InFlight] = {}  # likewise
+        self.tasks_of: Counter[str] = Counter()  # in flight, by trial
+        self.delayed: list[_Delayed] = []
+        self.known: set[tuple[str, str]] = set()  # every cell that was ever taken up, by trial and benchmark
+        self.left: Counter[str] = Counter()  # cells that have not ended, by trial
+        self.attempts = Attempts()
+        self.avoid: dict[str, str] = {}  # by the name of the work: a node
+        self.failures: list[Failure] = []
+        self.ticket = 0
+        self.looked = float("-inf")
+        self.capacity = Capacity(trials=0, trials_alone=0, tasks=0)
+        self.waits_for = ""
+        self._take_up(plan)
+
+    def run(self) -> list[Failure]:
+        """Do all of it; what failed, empty if all is done.
+
+        Raises:
+            ClusterError: the cluster cannot hold a trial or an evaluation.
+            StorageError: results can no longer be written.
+        """
+        try:
+            while self.waiting_trials or self.waiting_cells or self.trials or self.tasks or self.delayed:
+                self._look_around()
+                self._submit_trials()
+                self._submit_cells()
+                for event in self.executor.poll(POLL_SECONDS):
+                    self._take(event)
+        finally:
+            self.executor.cancel()
+        return self.failures
+
+    def _take_up(self, plan: Plan) -> None:
+        """Have the cells of a plan wait that were never taken up: for their turn, or for their trial."""
+        fresh = [cell for cell in plan.cells_to_run() if (cell.trial.id, cell.run.key) not in self.known]
+        self.known |= {(cell.trial.id, cell.run.key) for cell in fresh}
+        untrained = {trial.id: trial for trial in plan.trials_to_run()}
+        self.left.update(cell.trial.id for cell in fresh)
+        wanted = {cell.trial.id for cell in fresh}
+        for cell in fresh:
+            if cell.trial.id in untrained:
+                self.cells_of.setdefault(cell.trial.id, []).append(cell)
+            else:
+                self.waiting_cells.append(cell)
+        trials = [trial for trial_id, trial in untrained.items() if trial_id in wanted]
+        self.waiting_trials.extend(longest_trials_first(trials, self.prices))
+
+    def _look_around(self) -> None:
+        """What need not be done for each of many short cells."""
+        now = self.executor.now()
+        if now - self.looked < POLL_SECONDS:
+            return
+        self.looked = now
+        self.housekeeping()
+        measuring = sum(len(task.cells) for task in self.tasks.values())
+        self.capacity = self.executor.capacity(
+            len(self.waiting_trials) + len(self.trials),
+            len(self.waiting_cells) + measuring,
+            keeps_share=self.keeps_share,
+        )
+        if self.capacity.waits_for not in ("", self.waits_for):
+            log.warning("%s", self.capacity.waits_for)
+        self.waits_for = self.capacity.waits_for
+        due = [work for work in self.delayed if work.until <= now]
+        self.delayed = [work for work in self.delayed if work.until > now]
+        for work in due:
+            work.resume()
+        self.account.tick(self.capacity, now)
+        self.watcher.tick()
+
+    def _submit_trials(self) -> None:
+        room = self.capacity.trials if self.keeps_share else self.capacity.trials_alone
+        bound = room + AHEAD if room else 0
+        for _ in range(min(len(self.waiting_trials), bound - len(self.trials))):
+            trial = self.waiting_trials.popleft()
+            if self.tasks_of[trial.id]:  # it is trained again, as its checkpoint was damaged: they may still look at it
+                self.waiting_trials.append(trial)
+                continue
+            self.ticket += 1
+            self.trials[self.ticket] = _InFlight(trial=trial)
+            self.executor.submit_trial(self.ticket, trial, avoid=self.avoid.get(trial.id))
+
+    def _submit_cells(self) -> None:
+        room = self.capacity.tasks
+        bound = room + max(AHEAD, room // 2) if room else 0
+        while self.waiting_cells and len(self.tasks) < bound:
+            # several in a task only where there are so many that none of the other slots goes without
+            cells = self.waiting_cells.take_together(
+                self._known_seconds, min(MOST_TOGETHER, len(self.waiting_cells) // room)
+            )
+            self.ticket += 1
+            trial = cells[0].trial
+            self.tasks[self.ticket] = _InFlight(trial=trial, cells=cells)
+            self.tasks_of[trial.id] += 1
+            self.executor.submit_cells(self.ticket, cells, avoid=self.avoid.get(_name(cells[0])))
+            for cell in cells:
+                if not self.attempts.has_failed(_name(cell)):
+                    self.watcher.cell_started(cell)
+
+    def _known_seconds(self, cell: Cell) -> float | None:
+        """How long a cell takes; not known of one that has failed, so that it is tried again alone."""
+        return None if self.attempts.has_failed(_name(cell)) else self.cell_seconds.known(cell)
+
+    def _take(self, event: Event) -> None:
+        """Take an event; one of work that has ended, or was given up, says nothing new."""
+        in_flight = (self.trials if isinstance(event, TrialStarted | EpochDone | TrialEnded) else self.tasks).get(
+            event.ticket
+        )
+        if in_flight is None:
+            return
+        match event:
+            case TrialStarted():
+                in_flight.place = event.place
+                self.account.trial_started(in_flight.trial, self.executor.now())
+            case EpochDone():
+                self._epoch_done(in_flight, event.progress)
+            case TrialEnded():
+                del self.trials[event.ticket]
+                self._trial_ended(in_flight, event)
+            case TaskStarted():
+                in_flight.place = event.place
+            case TaskEnded():
+                del self.tasks[event.ticket]
+                self.tasks_of[in_flight.trial.id] -= 1
+                self._task_ended(in_flight, event)
+
+    def _epoch_done(self, in_flight: _InFlight, progress: Progress) -> None:
+        if progress.epoch <= in_flight.epoch:
+            return  # heard before
+        trial, in_flight.epoch = in_flight.trial, progress.epoch
+        self.attempts.advanced(trial.id)
+        if progress.notice:
+            log.warning("%s: %s", trial.label, progress.notice)
+        if progress.validation_error is not None:
+            in_flight.errors[progress.epoch] = progress.validation_error
+        self.account.epoch_ended(trial, progress.seconds)
+        self.watcher.epoch_done(trial, progress)
+
+    def _trial_ended(self, in_flight: _InFlight, event: TrialEnded) -> None:
+        trial = in_flight.trial
+        checkpoint = self.plan.checkpoint_of(trial)  # what storage says counts, whatever the event says
+        self.account.trial_ended(trial, self.executor.now(), is_whole=checkpoint is not None)
+        if checkpoint is not None:
+            self._trial_done(trial)
+        elif event.is_stopped:
+            with kept(self.plan.store):
+                record_stopped(self.plan, trial, in_flight.epoch, in_flight.errors)
+            self._leave(trial)
+            self.watcher.trial_stopped(trial, in_flight.epoch)
+        else:
+            lost = Problem.because(Cause.MESSAGE_LOST, "the trial was said to be done, and its checkpoint is not there")
+            self._trial_failed(trial, event.problem or lost)
+
+    def _trial_done(self, trial: Trial) -> None:
+        self.attempts.advanced(trial.id)
+        self.watcher.trial_done(trial)
+        for cell in self.cells_of.pop(trial.id, []):
+            if self.plan.is_measured(cell):  # before its checkpoint was lost and made again
+                self._cell_done(cell, 0.0)
+            else:
+                self.waiting_cells.append(cell)
+
+    def _trial_failed(self, trial: Trial, problem: Problem) -> None:
+        path = trial_file(trial.id, "failed.json")
+        if not self._is_retried(trial.id, path, trial.label, problem, lambda: self.waiting_trials.appendleft(trial)):
+            self.failures.append(Failure(label=f"{trial.label} ({trial.id})", reason=problem.report.reason))
+            self._leave(trial)
+            self.watcher.trial_failed(trial, problem.report.reason)
+
+    def _leave(self, trial: Trial) -> None:
+        """The trial has no checkpoint and gets none: its cells cannot be measured."""
+        for _ in self.cells_of.pop(trial.id, ()):
+            self._leave_cell(trial)
+
+    def _task_ended(self, task: _InFlight, event: TaskEnded) -> None:
+        results = list(event.results)
+        if event.problem is not None:
+            results = self._results_from_dead_worker(task.cells, event.problem)
+        for cell in task.cells[len(results) :]:  # they were not begun
+            self.waiting_cells.append(cell)
+        for cell, ended in zip(task.cells, results, strict=False):
+            self.account.cell_ended(cell, ended.seconds, has_failed=ended.problem is not None)
+            if ended.problem is None:
+                self._cell_done(cell, ended.seconds)
+            else:
+                self._cell_failed(cell, ended.problem)
+
+    def _results_from_dead_worker(self, cells: Iterable[Cell], problem: Problem) -> list[Evaluated]:
+        """What storage says of the cells of a task that told nothing: some are done, and at the next it ended."""
+        results: list[Evaluated] = []
+        for cell in cells:
+            is_done = self.plan.is_measured(cell)
+            results.append(Evaluated(seconds=0.0, problem=None if is_done else problem))
+            if not is_done:
+                break
+        return results
+
+    def _cell_done(self, cell: Cell, seconds: float) -> None:
+        if seconds:
+            self.cell_seconds.add(cell, seconds)
+        self.attempts.advanced(_name(cell))
+        self.watcher.cell_done(cell, seconds)
+        self._leave_cell(cell.trial)
+
+    def _cell_failed(self, cell: Cell, problem: Problem) -> None:
+        path = cell_failure_file(cell.trial.id, self.plan.cell_key(cell))
+        again = self._train_again if problem.cause is Cause.DAMAGED else self.waiting_cells.append
+        if not self._is_retried(_name(cell), path, cell.label, problem, lambda: again(cell)):
+            self.failures.append(Failure(label=f"{cell.label} ({cell.trial.id})", reason=problem.report.reason))
+            self.watcher.cell_failed(cell, problem.report.reason)
+            self._leave_cell(cell.trial)
+
+    def _train_again(self, cell: Cell) -> None:
+        """Have the checkpoint of a cell made again, and all cells wait for it that need it."""
+        trial = cell.trial
+        cells = [cell, *self.waiting_cells.take_those_of(trial)]
+        if trial.id not in self.cells_of:
+            self.waiting_trials.append(trial)
+        self.cells_of.setdefault(trial.id, []).extend(cells)
+
+    def _is_retried(
+        self, name: str, path: str, label: str, problem: Problem, resume: Callable[[], None]
+    ) -> bool:
+        """Whether the work of that name, which has failed, is tried again; if so it waits, and if charged is recorded."""
+        if problem.cause is Cause.STORAGE:
+            raise StorageError(problem.report.reason)
+        verdict = self.attempts.failed(name, problem)
+        if verdict.is_charged:
+            with kept(self.plan.store):
+                record_failure(
+                    self.plan.store, path, problem.report, attempt=verdict.attempt, retried=verdict.is_retried
+                )
+        if not verdict.is_retried:
+            return False
+        if verdict.is_charged:
+            told = problem.report
+            log.warning("%s: attempt %d failed on %s: %s; trying again", label, verdict.attempt, told.place, told.reason)
+        if (node := problem.avoided_node()) is not None:
+            self.avoid[name] = node
+        if verdict.delay:
+            self.delayed.append(_Delayed(until=self.executor.now() + verdict.delay, resume=resume))
+        else:
+            resume()
+        return True
+
+    def _leave_cell(self, trial: Trial) -> None:
+        """A cell of the trial has ended; after its last one a search may suggest others."""
+        self.left[trial.id] -= 1
+        if self.more is not None and self.left[trial.id] == 0:
+            plan = self.more()
+            self._take_up(plan)
+            self.watcher.planned(plan)
+
+
+def _name(cell: Cell) -> str:
+    return f"{cell.trial.id}/{cell.run.key}"

@@ -1,0 +1,105 @@
+"""What fits on the nodes of a cluster: arithmetic, without Ray."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from pixmix_ray.errors import ClusterError
+from pixmix_ray.experiment.resources import Resources, Share
+
+ROUNDING = 1e-9  # ten tenths of a GPU are a GPU
+ON_A_NODE_OF_THE_KIND = 0.001  # of Ray's resource accelerator_type:NAME, of which a node has one
+
+
+@dataclass(frozen=True, kw_only=True)
+class Node:
+    """A living node: Ray's id of it, what it has by Ray's names of resources, and its labels."""
+
+    node_id: str
+    resources: Mapping[str, float]
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+def bundle(share: Share) -> dict[str, float]:
+    """A share by Ray's names of resources, without those of which it takes nothing.
+
+    >>> bundle(Share(cpus=2, accelerator_type="H100"))
+    {'CPU': 2.0, 'accelerator_type:H100': 0.001}
+    """
+    wanted: dict[str, float] = {"CPU": share.cpus, "GPU": share.gpus, "memory": share.memory or 0, **share.custom}
+    if share.accelerator_type is not None:
+        wanted[f"accelerator_type:{share.accelerator_type}"] = ON_A_NODE_OF_THE_KIND
+    return {name: amount for name, amount in wanted.items() if amount > 0}
+
+
+def described(share: Share) -> str:
+    """A share in words, such as "1 CPU, 0.25 GPU and memory 4000000000"."""
+    named = {"CPU": "CPUs", "GPU": "GPUs"}
+    parts = [f"{amount:g} {named[name]}" if name in named else f"{amount:g} of {name}" for name, amount in bundle(share).items()]
+    return " and ".join([*parts, *(f"the label {name}={value}" for name, value in share.labels.items())]) or "nothing"
+
+
+def fitting(node: Node, share: Share, beside: Share | None = None) -> int:
+    """How many shares an idle node holds, beside another one.
+
+    >>> fitting(Node(node_id="a", resources={"CPU": 2}), Share(cpus=0.75), beside=Share(cpus=0.5))
+    2
+    """
+    if any(node.labels.get(name) != value for name, value in share.labels.items()):
+        return 0
+    taken = {} if beside is None else bundle(beside)
+    counts = [
+        max(0, int((node.resources.get(name, 0) - taken.get(name, 0)) / amount + ROUNDING))
+        for name, amount in bundle(share).items()
+        if not name.startswith("accelerator_type:") or node.resources.get(name, 0) < amount
+    ]
+    return min(counts, default=1)
+
+
+def total_fitting(nodes: Iterable[Node], share: Share) -> int:
+    """How many shares the nodes hold when nothing else runs."""
+    return sum(fitting(node, share) for node in nodes)
+
+
+def trials_at_once(nodes: Sequence[Node], resources: Resources) -> int:
+    """How many trials may train at once so that one evaluation's share stays free somewhere, but at least one.
+
+    >>> trials_at_once([Node(node_id="a", resources={"CPU": 2})],
+    ...                Resources(trial=Share(cpus=0.75), evaluation=Share(cpus=0.5)))
+    2
+    """
+    counts = [fitting(node, resources.trial) for node in nodes]
+    lost = [
+        count - fitting(node, resources.trial, beside=resources.evaluation)
+        for node, count in zip(nodes, counts, strict=True)
+        if fitting(node, resources.evaluation)
+    ]
+    return max(1, sum(counts) - min(lost, default=0))
+
+
+def lacking(nodes: Sequence[Node], resources: Resources) -> str:
+    """What no node can hold, in words; "" if a trial fits on one and an evaluation on one."""
+    for what, share in (("trial", resources.trial), ("evaluation", resources.evaluation)):
+        if total_fitting(nodes, share) == 0:
+            return f"a {what} asks for {described(share)}, and {_largest(nodes, what)}"
+    return ""
+
+
+def check_room(nodes: Sequence[Node], resources: Resources) -> None:
+    """Return if the nodes can hold a trial and an evaluation.
+
+    Raises:
+        ClusterError: they cannot.
+    """
+    if why := lacking(nodes, resources):
+        raise ClusterError(why)
+
+
+def _largest(nodes: Sequence[Node], what: str) -> str:
+    if not nodes:
+        return "no node is there: wait for one, or start Ray on it"
+    largest = max(nodes, key=lambda node: (node.resources.get("GPU", 0), node.resources.get("CPU", 0)))
+    cpus, gpus = (largest.resources.get(name, 0) for name in ("CPU", "GPU"))
+    return (
+        f"the largest node has {cpus:g} CPUs and {gpus:g} GPUs: lower resources.{what}, such as "
+        f"--set resources.{what}.gpus={gpus:g}"
+    )
