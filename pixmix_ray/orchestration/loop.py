@@ -27,7 +27,7 @@ from pixmix_ray.orchestration.watcher import Accountant, Watcher
 from pixmix_ray.orchestration.work import Evaluated
 from pixmix_ray.planning.halving import record_stopped
 from pixmix_ray.planning.order import CellSeconds, LongestFirst, expected_cell_seconds, longest_trials_first
-from pixmix_ray.planning.plan import Cell, Plan, prices
+from pixmix_ray.planning.plan import Cell, Plan, Prices
 from pixmix_ray.storage.failures import Place, record_failure
 from pixmix_ray.storage.store import cell_failure_file, kept, trial_file
 from pixmix_ray.training.trial import Progress
@@ -75,6 +75,7 @@ class Loop:
         watcher: Watcher,
         account: Accountant,
         *,
+        prices: Prices,
         keeps_share: bool = True,
         more: Callable[[], Plan] | None = None,
         housekeeping: Callable[[], None] = lambda: None,
@@ -86,16 +87,16 @@ class Loop:
             executor: does the work; it was started.
             watcher: is told what happens.
             account: adds up what is used.
+            prices: what work of each kind took so far: what takes longest comes first.
             keeps_share: whether one evaluation's share is kept free while trials train.
             more: of a search: the plan as it is now, with the trials suggested since; asked as trials end.
             housekeeping: called several times a second; what it raises ends the run.
         """
         self.plan, self.executor, self.watcher, self.account = plan, executor, watcher, account
         self.keeps_share, self.more, self.housekeeping = keeps_share, more, housekeeping
-        known = prices(plan.store, plan.experiment.resources)
-        self.prices = known
-        self.cell_seconds = CellSeconds(known)
-        self.waiting_cells = LongestFirst(expected_cell_seconds(plan.cells_to_run(), known))
+        self.prices = prices
+        self.cell_seconds = CellSeconds(prices)
+        self.waiting_cells = LongestFirst(expected_cell_seconds(plan.cells_to_run(), prices))
         self.waiting_trials: deque[Trial] = deque()
         self.cells_of: dict[str, list[Cell]] = {}  # that wait for their trial
         self.trials: dict[int, _InFlight] = {}  # by ticket

@@ -18,7 +18,7 @@ from pixmix_ray.orchestration.watcher import Silent, Watcher
 from pixmix_ray.orchestration.work import Work
 from pixmix_ray.planning.forecast import Forecast, Slots, forecast
 from pixmix_ray.planning.halving import halving_of
-from pixmix_ray.planning.plan import Plan, make_plan, prices
+from pixmix_ray.planning.plan import Plan, Prices, make_plan, prices
 from pixmix_ray.storage import index
 from pixmix_ray.storage.run_lock import RunLock
 from pixmix_ray.training.trial import Progress
@@ -132,7 +132,8 @@ def _run_once(
             tracking=plan.experiment.tracking,
         )
     )
-    expected = _forecast(plan, executor)
+    known = prices(plan.store, resources)
+    expected = _forecast(plan, executor, known)
     account = Account(plan, expected, executor.now())
     update = _index_updates(plan)
 
@@ -147,6 +148,7 @@ def _run_once(
                 executor,
                 watcher,
                 account,
+                prices=known,
                 keeps_share=expected.keeps_evaluation_share,
                 more=None if plan.experiment.search is None else lambda: make_plan(plan.experiment),
                 housekeeping=housekeeping,
@@ -155,11 +157,11 @@ def _run_once(
             account.close(executor.now())
 
 
-def _forecast(plan: Plan, executor: Executor) -> Forecast:
+def _forecast(plan: Plan, executor: Executor, known: Prices) -> Forecast:
     cells = plan.cells_to_run()
     capacity = executor.capacity(len(plan.trials_to_run()), len(cells))
     slots = Slots(trials=capacity.trials, trials_alone=capacity.trials_alone, tasks=capacity.tasks)
-    return forecast(plan, prices(plan.store, plan.experiment.resources), slots)
+    return forecast(plan, known, slots)
 
 
 def _index_updates(plan: Plan) -> Callable[[], None]:
