@@ -18,6 +18,7 @@ from pixmix_ray.errors import RequestError
 from pixmix_ray.experiment.early_stopping import Asha, read_scheduler
 from pixmix_ray.experiment.plugins import BENCHMARKS, DATASETS, METHODS, MIXING_SETS, MODELS, Part, Table
 from pixmix_ray.experiment.recipe import Recipe
+from pixmix_ray.experiment.resources import Resources
 from pixmix_ray.experiment.search import Search, Value
 from pixmix_ray.experiment.tracking import Tracking
 from pixmix_ray.experiment.trial import BenchmarkRun, Trial
@@ -57,27 +58,6 @@ def _read_search(value: object) -> Search | None:
     if not isinstance(value, Mapping):
         raise RequestError(f"search must be a mapping with the keys space and objectives, got {value!r}")
     return Search.read(value, "search")
-
-
-class Share(Settings):
-    """What one trial, or one evaluation, takes of the cluster; fractions are fine."""
-
-    cpus: float = Field(1, ge=0)
-    gpus: float = Field(0, ge=0)
-
-    @field_validator("cpus", "gpus")
-    @classmethod
-    def _is_whole_above_one(cls, share: float) -> float:
-        if share > 1 and share != int(share):
-            raise ValueError("a share above 1 must be a whole number, as Ray has it")
-        return share
-
-
-class Resources(Settings):
-    """The shares of a trial and of an evaluation. One evaluation's share is kept free while trials train."""
-
-    trial: Share = Share()
-    evaluation: Share = Share()
 
 
 class Experiment(Settings):

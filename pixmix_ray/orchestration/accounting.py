@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 
-from pixmix_ray.experiment.experiment import Share
+from pixmix_ray.experiment.resources import Share
 from pixmix_ray.experiment.trial import Trial
 from pixmix_ray.orchestration.reserve import Forecast
 from pixmix_ray.planning.plan import Cell, Plan, epoch_key

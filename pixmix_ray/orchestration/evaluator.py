@@ -16,8 +16,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pixmix_ray.errors import DamagedError
 from pixmix_ray.evaluation.cell import Measure
-from pixmix_ray.experiment.experiment import Share
 from pixmix_ray.experiment.plugins import BENCHMARKS
+from pixmix_ray.experiment.resources import Share
 from pixmix_ray.experiment.trial import BenchmarkRun, Trial
 from pixmix_ray.memory import free_memory
 from pixmix_ray.orchestration.retries import Cause, Problem, here

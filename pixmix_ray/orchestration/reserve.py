@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pixmix_ray.experiment.experiment import Share
+from pixmix_ray.experiment.resources import Share
 from pixmix_ray.orchestration.session import how_many_fit, trials_at_once
 from pixmix_ray.planning.plan import Plan, Prices
 from pixmix_ray.planning.schedule import TrialTime, list_makespan

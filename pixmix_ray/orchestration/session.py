@@ -11,7 +11,7 @@ import psutil
 import ray
 
 from pixmix_ray.errors import ClusterError, one_line
-from pixmix_ray.experiment.experiment import Resources, Share
+from pixmix_ray.experiment.resources import Resources, Share
 from pixmix_ray.orchestration.token import prepare_token
 
 log = logging.getLogger(__name__)

@@ -23,7 +23,7 @@ from ray.tune.schedulers import TrialScheduler
 from ray.tune.search.sample import Domain
 
 from pixmix_ray.errors import WorkError
-from pixmix_ray.experiment.experiment import Share
+from pixmix_ray.experiment.resources import Share
 from pixmix_ray.experiment.trial import Trial
 from pixmix_ray.memory import free_memory
 from pixmix_ray.orchestration.halving import EPOCH, LOSS

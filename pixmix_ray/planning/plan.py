@@ -10,7 +10,8 @@ from typing import Literal
 
 import pandas as pd
 
-from pixmix_ray.experiment.experiment import Experiment, Resources
+from pixmix_ray.experiment.experiment import Experiment
+from pixmix_ray.experiment.resources import Resources
 from pixmix_ray.experiment.trial import BenchmarkRun, Trial
 from pixmix_ray.memory import without_garbage_collection
 from pixmix_ray.planning.history import cell_seconds, trials_done

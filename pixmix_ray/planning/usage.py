@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from pixmix_ray.experiment.experiment import Share
+from pixmix_ray.experiment.resources import Share
 from pixmix_ray.storage.store import Store, run_file
 
 Kind = Literal["training", "evaluation"]
