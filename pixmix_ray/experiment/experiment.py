@@ -76,7 +76,7 @@ class Experiment(Settings):
         benchmarks: the safety measures.
         resources: of a trial and of an evaluation.
         search: suggests points of a space, one by one, in place of the grid over k and beta.
-        scheduler: stops trials early that train worse than others of their method; None trains all to their end.
+        scheduler: stops trials early that do worse than others on pictures held out; None trains all to their end.
         tracking: where training curves are shown, beside the results.
     """
 
@@ -107,11 +107,21 @@ class Experiment(Settings):
 
     @model_validator(mode="after")
     def _scheduler_can_stop(self) -> Self:
-        if self.scheduler is not None and self.scheduler.grace_period >= self.training.epochs:
+        if self.scheduler is None:
+            return self
+        if self.training.validation is None:
+            raise ValueError(
+                "scheduler compares errors on pictures that are held out: set training.validation: 0.1 (training "
+                "losses of differently augmented pictures do not compare)"
+            )
+        if self.scheduler.grace_period >= self.training.epochs:
             raise ValueError(
                 f"scheduler.grace_period = {self.scheduler.grace_period} must be below training.epochs = "
                 f"{self.training.epochs}, or nothing can be stopped"
             )
+        for axis in ("training.epochs", "training.validation"):
+            if self.search is not None and axis in self.search.space:
+                raise ValueError(f"search.space cannot hold {axis} beside a scheduler: all trials must compare")
         return self
 
     @model_validator(mode="after")
