@@ -73,13 +73,20 @@ def next_trials(
     described = _described(experiment, runs)
     path = search_file(short_hash(described))
     points = _stored_points(experiment, store, path)
-    unfinished = sum("missing" in states_of(point.trials) for point in points)
-    if unfinished < search.batch and len(points) < search.num_trials:
-        measured = _Measured.read(search, store, runs)
-        grid = measured.points(experiment, described["settings"])
-        new = _suggested(experiment, measured, grid, points, states_of)
-        points += new
-        if keep and new:
+    states = [_state(states_of(point.trials)) for point in points]
+    if states.count("missing") < search.batch and len(points) < search.num_trials:
+        measured, study = _Measured.read(search, store, runs), _Study(search)
+        suggested = {point.ids for point in points}
+        for point in measured.points(experiment, described["settings"]):
+            if point.ids not in suggested:
+                study.add(point, "done", measured.values(search, point))
+        for point, state in zip(points, states, strict=True):
+            study.add(point, state, measured.values(search, point))
+        while states.count("missing") < search.batch and len(points) < search.num_trials:
+            points.append(_point(experiment, study.suggest(len(points))))
+            states.append(_state(states_of(points[-1].trials)))  # it may be the same as an earlier one, and done
+            study.add(points[-1], states[-1], measured.values(search, points[-1]))
+        if keep:
             listed = [{"params": dict(point.params), "trials": point.ids} for point in points]
             store.write_json(path, {**described, "points": listed})
     return list({trial.id: trial for point in points for trial in point.trials}.values())
@@ -93,34 +100,6 @@ def _stored_points(experiment: Experiment, store: Store, path: str) -> list[_Poi
         return [_point(experiment, known["params"]) for known in stored[: experiment.search.num_trials]]
     except (AttributeError, KeyError, TypeError) as error:
         raise store.damaged(path, error) from None
-
-
-def _suggested(
-    experiment: Experiment,
-    measured: "_Measured",
-    grid: Iterable[_Point],
-    points: Sequence[_Point],
-    states_of: StatesOf,
-) -> list[_Point]:
-    """New points, until `batch` are unfinished or there are as many as were asked for."""
-    search = experiment.search
-    assert search is not None
-    found: list[_Point] = []
-    study = _Study(search)
-    known = {point.ids for point in points}
-    for point in grid:
-        if point.ids not in known and (values := measured.values(search, point)) is not None:
-            study.add(point, "done", values)
-    unfinished = 0
-    for point in points:
-        unfinished += study.add(point, _state(states_of(point.trials)), measured.values(search, point))
-    while unfinished < search.batch and len(points) + len(found) < search.num_trials:
-        params = study.suggest(len(points) + len(found))
-        point = _point(experiment, params)
-        found.append(point)
-        # it may be the same as an earlier one, and done
-        unfinished += study.add(point, _state(states_of(point.trials)), measured.values(search, point))
-    return found
 
 
 def _state(states: Collection[str]) -> str:
@@ -261,8 +240,8 @@ class _Study:
         self._distributions = {name: _distribution(axis) for name, axis in search.space.items()}
         self._study = optuna.create_study(directions=[best[DIRECTIONS[_metric(name)]] for name in search.objectives])
 
-    def add(self, point: _Point, state: str, values: list[float] | None) -> bool:
-        """Add a point with what came of it; whether it is unfinished."""
+    def add(self, point: _Point, state: str, values: list[float] | None) -> None:
+        """Add a point with what came of it."""
         from optuna.trial import TrialState, create_trial
 
         is_complete = state == "done" and values is not None
@@ -274,7 +253,6 @@ class _Study:
             state=told,
         )
         self._study.add_trial(trial)
-        return state == "missing"
 
     def suggest(self, number: int) -> dict[str, Value]:
         """The point that comes after `number` others."""
