@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from pixmix_ray.experiment.experiment import Resources, Share
+from pixmix_ray.experiment.resources import Resources, Share
 
 First = Literal["trials", "cells"]
 ROUNDING = 1e-9  # ten tenths of a GPU are a GPU

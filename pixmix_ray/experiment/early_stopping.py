@@ -1,11 +1,10 @@
-"""Stopping trials early that train worse than others: what an experiment file says of it. Ray Tune does it.
+"""Stopping trials early that do worse than others: what an experiment file says of it.
 
 Asynchronous successive halving (Li et al., A System for Massively Parallel Hyperparameter Tuning, MLSys 2020): at
-epochs in geometric steps, only the best of the trials that came so far go on.
+epochs in geometric steps, only the best of the trials that came so far go on; `pixmix_ray.planning.halving` decides.
 
-The metric is the mean training loss of an epoch. Losses of different methods are not comparable (a mixed picture is
-harder to learn than a plain one), so a trial is only ever compared with trials of the same method. A trial that is
-stopped keeps its last epoch: without the scheduler, or with another one, the same sweep goes on with it.
+Trials are compared by their clean error on pictures that are held out (`training.validation`). Training losses would
+not do: a picture that is augmented more strongly is harder to learn, so the strongest augmentation would be stopped.
 """
 
 from collections.abc import Mapping
@@ -21,13 +20,11 @@ class Asha(Settings):
 
     Attributes:
         name: of the scheduler.
-        metric: what is compared, lower is better.
         grace_period: epochs that every trial trains.
         reduction_factor: about one in so many goes on at each step, and the steps grow by this factor.
     """
 
     name: Literal["asha"] = "asha"
-    metric: Literal["loss"] = "loss"
     grace_period: int = Field(1, ge=1)
     reduction_factor: float = Field(4, gt=1)
 

@@ -18,6 +18,7 @@ from pixmix_ray.errors import RequestError
 from pixmix_ray.experiment.early_stopping import Asha, read_scheduler
 from pixmix_ray.experiment.plugins import BENCHMARKS, DATASETS, METHODS, MIXING_SETS, MODELS, Part, Table
 from pixmix_ray.experiment.recipe import Recipe
+from pixmix_ray.experiment.resources import Resources
 from pixmix_ray.experiment.search import Search, Value
 from pixmix_ray.experiment.tracking import Tracking
 from pixmix_ray.experiment.trial import BenchmarkRun, Trial
@@ -59,27 +60,6 @@ def _read_search(value: object) -> Search | None:
     return Search.read(value, "search")
 
 
-class Share(Settings):
-    """What one trial, or one evaluation, takes of the cluster; fractions are fine."""
-
-    cpus: float = Field(1, ge=0)
-    gpus: float = Field(0, ge=0)
-
-    @field_validator("cpus", "gpus")
-    @classmethod
-    def _is_whole_above_one(cls, share: float) -> float:
-        if share > 1 and share != int(share):
-            raise ValueError("a share above 1 must be a whole number, as Ray has it")
-        return share
-
-
-class Resources(Settings):
-    """The shares of a trial and of an evaluation. One evaluation's share is kept free while trials train."""
-
-    trial: Share = Share()
-    evaluation: Share = Share()
-
-
 class Experiment(Settings):
     """An experiment: which trials to train and which benchmarks to evaluate each on.
 
@@ -96,7 +76,7 @@ class Experiment(Settings):
         benchmarks: the safety measures.
         resources: of a trial and of an evaluation.
         search: suggests points of a space, one by one, in place of the grid over k and beta.
-        scheduler: stops trials early that train worse than others of their method; None trains all to their end.
+        scheduler: stops trials early that do worse than others on pictures held out; None trains all to their end.
         tracking: where training curves are shown, beside the results.
     """
 
@@ -127,11 +107,21 @@ class Experiment(Settings):
 
     @model_validator(mode="after")
     def _scheduler_can_stop(self) -> Self:
-        if self.scheduler is not None and self.scheduler.grace_period >= self.training.epochs:
+        if self.scheduler is None:
+            return self
+        if self.training.validation is None:
+            raise ValueError(
+                "scheduler compares errors on pictures that are held out: set training.validation: 0.1 (training "
+                "losses of differently augmented pictures do not compare)"
+            )
+        if self.scheduler.grace_period >= self.training.epochs:
             raise ValueError(
                 f"scheduler.grace_period = {self.scheduler.grace_period} must be below training.epochs = "
                 f"{self.training.epochs}, or nothing can be stopped"
             )
+        for axis in ("training.epochs", "training.validation"):
+            if self.search is not None and axis in self.search.space:
+                raise ValueError(f"search.space cannot hold {axis} beside a scheduler: all trials must compare")
         return self
 
     @model_validator(mode="after")

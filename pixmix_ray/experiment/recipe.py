@@ -28,6 +28,8 @@ class Recipe(Settings):
         crop_size: for "resized": side of the result in pixels; none means the height of the pictures.
         precision: float32, or bfloat16 autocast, which is faster where the processor has it (docs/speed.md).
         channels_last: memory layout; faster in every case measured so far (docs/speed.md).
+        validation: fraction of the training pictures that is held out, to measure the clean error after each epoch;
+            none trains on all of them.
     """
 
     epochs: int = Field(100, ge=1)
@@ -42,6 +44,7 @@ class Recipe(Settings):
     crop_size: int | None = Field(None, ge=1)
     precision: Literal["float32", "bfloat16"] = "float32"
     channels_last: bool = True
+    validation: float | None = Field(None, gt=0, le=0.5)
 
     @model_validator(mode="after")
     def _fits_the_crop(self) -> Self:
@@ -52,6 +55,8 @@ class Recipe(Settings):
     def identity(self) -> dict[str, Any]:
         """The settings that change an outcome; each kind of crop has its own."""
         unused = {"crop", "crop_size"} if self.crop == "padded" else {"crop_padding"}
+        if self.validation is None:  # trials without it keep the id that they had before there was such a key
+            unused.add("validation")
         return {name: value for name, value in super().identity().items() if name not in unused}
 
     def notes(self, gpus: float) -> tuple[str, ...]:

@@ -47,6 +47,14 @@ class Range(Settings):
         """The least and the greatest."""
         return (int(self.low), int(self.high)) if self.integer else (self.low, self.high)
 
+    def find(self, value: object) -> Value | None:
+        """The number that a trial's setting of this value is, or none if it is not within the range."""
+        if isinstance(value, bool) or not isinstance(value, int | float) or not self.low <= value <= self.high:
+            return None
+        if not self.integer:
+            return value
+        return int(value) if value == int(value) else None
+
 
 class Choices(Settings):
     """Values to choose from, that have no order."""
@@ -56,6 +64,10 @@ class Choices(Settings):
     def ends(self) -> tuple[Value, ...]:
         """All of them."""
         return self.values
+
+    def find(self, value: object) -> Value | None:
+        """The choice that a trial's setting of this value is, or none if it is none of them."""
+        return next((choice for choice in self.values if choice == value), None)
 
 
 Axis = Range | Choices
@@ -90,7 +102,8 @@ class Search(Settings):
         space: what is searched: k, beta, methods.NAME.SETTING, training.KEY.
         objectives: benchmark.metric, each in its own direction; one makes an optimum, several a Pareto front.
         seed: of the sampler.
-        batch: so many points are suggested at a time and run side by side; the next know all that came before.
+        batch: so many points are run side by side; as soon as one has ended the next is suggested, which knows of all
+            that have, and keeps away from those that run.
     """
 
     num_trials: int = Field(20, ge=1)

@@ -87,7 +87,8 @@ class Setup:
     """What a training tells its method at the start.
 
     Attributes:
-        images: uint8 (N, 3, H, W), all training pictures, on the device of the training; not to be changed.
+        images: uint8 (N, 3, H, W), all training pictures, on the device of the training; not to be changed. Those that
+            are held out for validation are among them: learn from what `choose` is asked for alone.
         data_version: the content of the training set.
         seed: of the trial; name streams by it through `pixmix_ray.seeding`.
         size: side in pixels of the pictures after flip and crop.

@@ -10,13 +10,14 @@ from typing import Literal
 
 import pandas as pd
 
-from pixmix_ray.experiment.experiment import Experiment, Resources
+from pixmix_ray.experiment.experiment import Experiment
+from pixmix_ray.experiment.resources import Resources
 from pixmix_ray.experiment.trial import BenchmarkRun, Trial
 from pixmix_ray.memory import without_garbage_collection
 from pixmix_ray.planning.history import cell_seconds, trials_done
-from pixmix_ray.planning.study import suggested_trials
+from pixmix_ray.planning.study import next_trials
 from pixmix_ray.planning.unit_costs import read_unit_costs
-from pixmix_ray.storage.cells import list_cells
+from pixmix_ray.storage.cells import Cells, list_cells
 from pixmix_ray.storage.read import read_cells
 from pixmix_ray.storage.store import Store, trial_file
 
@@ -83,38 +84,63 @@ class Plan:
 
 
 @without_garbage_collection()
-def make_plan(sweep: Experiment) -> Plan:
-    """The plan of a sweep; of a search as far as it was suggested until now.
+def make_plan(sweep: Experiment, *, keep_points: bool = False) -> Plan:
+    """The plan of a sweep; of a search with all that can be suggested now.
+
+    Args:
+        sweep: what is wanted.
+        keep_points: store the points of a search that are new, as must be done before they are trained. The plan is
+            the same without.
 
     Raises:
         RequestError: the sweep names data that are missing or broken.
     """
     store, runs = Store(sweep.results), sweep.benchmark_runs()
+    listed = _Listed(cells=list_cells(store), files=store.files("trials"))
     if sweep.search is None:
-        return _plan_of(sweep, sweep.trials(), runs, store)
-    return _plan_of(
-        sweep,
-        suggested_trials(sweep, store, runs, lambda trials: _plan_of(sweep, trials, runs, store).cells.values()),
-        runs,
-        store,
-    )
+        return _plan_of(sweep, sweep.trials(), runs, store, listed)
+
+    def states_of(trials: Sequence[Trial]) -> set[str]:
+        return _states_of_point(_plan_of(sweep, trials, runs, store, listed))
+
+    return _plan_of(sweep, next_trials(sweep, store, runs, states_of, keep=keep_points), runs, store, listed)
 
 
 def rounds(plan: Plan) -> Iterator[Plan]:
     """The plan; and for a search, each time that it was run, what was suggested since. What failed is not repeated."""
     tried: set[tuple[str, str]] = set()
+    if plan.experiment.search is not None:
+        plan = make_plan(plan.experiment, keep_points=True)
     while plan.cells_to_run():
         yield plan
         if plan.experiment.search is None:
             return
         tried |= {(cell.trial.id, cell.run.key) for cell in plan.cells_to_run()}
-        made = make_plan(plan.experiment)
+        made = make_plan(plan.experiment, keep_points=True)
         fresh = {cell: state for cell, state in made.cells.items() if (cell.trial.id, cell.run.key) not in tried}
         plan = replace(made, cells=fresh)
 
 
-def _plan_of(sweep: Experiment, trials: Sequence[Trial], runs: Sequence[BenchmarkRun], store: Store) -> Plan:
-    measured, files = list_cells(store), store.files("trials")
+@dataclass(frozen=True, kw_only=True)
+class _Listed:
+    """What a results folder held when it was listed: cells, and files of trials."""
+
+    cells: Cells
+    files: set[str]
+
+
+def _states_of_point(plan: Plan) -> set[str]:
+    """The states of the cells of a plan; those that a trial which failed lacks have failed with it."""
+    return {
+        "failed" if state == "missing" and plan.trials[cell.trial] == "failed" else state
+        for cell, state in plan.cells.items()
+    }
+
+
+def _plan_of(
+    sweep: Experiment, trials: Sequence[Trial], runs: Sequence[BenchmarkRun], store: Store, listed: _Listed
+) -> Plan:
+    measured, files = listed.cells, listed.files
     stopped = _stopped(sweep, store, files, trials)
     cells: dict[Cell, State] = {}
     for trial in trials:

@@ -12,7 +12,7 @@ from typing import Any
 
 from pixmix_ray.cache import cache_folder
 from pixmix_ray.errors import ResultsError
-from pixmix_ray.experiment.experiment import Resources
+from pixmix_ray.experiment.resources import Resources
 from pixmix_ray.storage.store import Store
 
 FILE = "unit_costs.json"

@@ -12,6 +12,7 @@
     cells/TRIAL/BENCHMARK.vN.parquet     measurements that replace those of BENCHMARK.parquet, and of any smaller N
     compacted/NAME.parquet               the measurements of many cells that had files of their own (`segments`)
     runs/RUN.json                        what one run used of its cluster, rewritten while it runs
+    searches/HASH.json                   the points that a search has suggested, written before they are trained
     lease.json                           who is running on it (`lease`)
     any of them with .damaged behind     bytes that are not those that were written; it counts for nothing
 
@@ -287,6 +288,11 @@ def cell_failure_file(trial_id: str, key: str) -> str:
 def predictions_file(trial_id: str, key: str) -> str:
     """The path of the predictions behind a cell."""
     return f"predictions/{trial_id}/{key}.parquet"
+
+
+def search_file(name: str) -> str:
+    """The path of the points that a search has suggested."""
+    return f"searches/{name}.json"
 
 
 def run_file(run: str) -> str:

@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -18,8 +19,11 @@ from pixmix_ray.errors import TrainingDivergedError
 from pixmix_ray.experiment.recipe import Recipe, cosine
 from pixmix_ray.methods import Method, MethodRun, Setup
 from pixmix_ray.mixing_sets import PictureBank
+from pixmix_ray.models.attack import evaluation_mode
 from pixmix_ray.seeding import rng, seed_globally, torch_generator
+from pixmix_ray.transforms.unit import to_unit
 
+VALIDATED_AT_ONCE = 256  # pictures
 # augmented in one go: what fits the caches of a CPU; on a GPU so many that the launches of the kernels do not matter
 VALUES_AT_ONCE = {"cpu": 512 * 3 * 32 * 32, "cuda": 8192 * 3 * 32 * 32}
 
@@ -33,12 +37,22 @@ class TrainingData:
         labels: (N,) int64.
         pictures: the mixing set, for the methods that need one.
         version: the content of the training set.
+        held_out: (M,) int64, the rows that are not trained on, to measure the error on; none: all are trained on.
     """
 
     images: Tensor
     labels: Tensor
     pictures: PictureBank | None = None
     version: str = ""
+    held_out: Tensor | None = None
+
+    @cached_property
+    def rows(self) -> Tensor:
+        """The rows to train on, (N - M,) int64, on the device of the pictures."""
+        is_trained = torch.ones(len(self.labels), dtype=torch.bool, device=self.labels.device)
+        if self.held_out is not None:
+            is_trained[self.held_out] = False
+        return is_trained.nonzero().squeeze(1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,12 +62,14 @@ class Epoch:
     Attributes:
         number: counted from 1.
         loss: mean training loss.
-        seconds: wall time.
+        validation_error: on the pictures held out, a fraction in [0, 1]; none without any.
+        seconds: wall time, with validation.
         tensors: all that the next epoch starts from, by name; the living tensors, so save them before going on.
     """
 
     number: int
     loss: float
+    validation_error: float | None
     seconds: float
     tensors: Mapping[str, Tensor]
 
@@ -107,7 +123,7 @@ def _epoch(
 ) -> Epoch:
     started = time.perf_counter()
     device = data.images.device
-    steps = math.ceil(len(data.labels) / recipe.batch_size)
+    steps = math.ceil(len(data.rows) / recipe.batch_size)
     scalars = rng(seed, "loss", number)
     loss_sum = torch.zeros((), device=device)
     network.train()
@@ -124,12 +140,13 @@ def _epoch(
             loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
             optimizer.step()
             loss_sum += loss.detach() * len(labels)
-    mean_loss = loss_sum.item() / len(data.labels)
+    mean_loss = loss_sum.item() / len(data.rows)
     if not math.isfinite(mean_loss):
         raise TrainingDivergedError(number, mean_loss)
     return Epoch(
         number=number,
         loss=mean_loss,
+        validation_error=None if data.held_out is None else _error(network, data, data.held_out, seed),
         seconds=time.perf_counter() - started,
         tensors=_tensors(network, optimizer, run),
     )
@@ -141,11 +158,11 @@ def _batches(
     """Augmented pictures, float32 (B, 3, H, W), and labels (B,) of one epoch, made for several batches at once."""
     device = data.images.device
     generator = torch_generator(seed, "augment", number, device=device)
-    order = torch.randperm(len(data.labels), generator=torch_generator(seed, "order", number)).to(device)
+    order = torch.randperm(len(data.rows), generator=torch_generator(seed, "order", number)).to(device)
     pictures_at_once = VALUES_AT_ONCE[device.type] // data.images.shape[1:].numel()
     at_once = max(1, pictures_at_once // recipe.batch_size) * recipe.batch_size
     layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
-    for rows in torch.split(order, at_once):
+    for rows in torch.split(data.rows[order], at_once):
         images = recipe.cropped(run.choose(data.images, rows, generator), generator)
         pictures = None
         if run.method.needs_pictures and data.pictures is not None:
@@ -155,6 +172,19 @@ def _batches(
             augmented = augmented.contiguous(memory_format=layout)
         labels = data.labels[rows]
         yield from zip(torch.split(augmented, recipe.batch_size), torch.split(labels, recipe.batch_size), strict=True)
+
+
+@torch.no_grad()
+def _error(network: nn.Module, data: TrainingData, rows: Tensor, seed: int) -> float:
+    """The fraction of the pictures `rows`, as they are, that the network takes for another class; it is not changed."""
+    device = data.images.device
+    wrong = torch.zeros((), dtype=torch.int64, device=device)
+    # for networks that draw even in evaluation mode: as for dropout above
+    with evaluation_mode(network), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        seed_globally(seed, "validation", device=device)
+        for some in torch.split(rows, VALIDATED_AT_ONCE):
+            wrong += (network(to_unit(data.images[some])).argmax(dim=1) != data.labels[some]).sum()
+    return wrong.item() / len(rows)
 
 
 def _tensors(network: nn.Module, optimizer: torch.optim.SGD, run: MethodRun) -> dict[str, Tensor]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import save
 from torch import Tensor, nn
 
@@ -16,7 +17,7 @@ from pixmix_ray.errors import DataError
 from pixmix_ray.experiment.trial import Trial
 from pixmix_ray.mixing_sets import shorter_side_for
 from pixmix_ray.models import open_tensors, seal_tensors
-from pixmix_ray.seeding import seed_globally
+from pixmix_ray.seeding import rng, seed_globally
 from pixmix_ray.storage.failures import forget_failure
 from pixmix_ray.storage.provenance import code_version, hardware, library_versions
 from pixmix_ray.storage.sealed import content_id, seal_json
@@ -32,6 +33,7 @@ class Progress:
         epoch: counted from 1.
         epochs: of the whole trial.
         loss: mean training loss of the epoch.
+        validation_error: on the pictures held out after the epoch, a fraction in [0, 1]; none without any.
         seconds: wall time of the epoch.
         notice: something that its owner should know, such as a damaged file that was set aside.
     """
@@ -40,6 +42,7 @@ class Progress:
     epochs: int
     loss: float
     seconds: float
+    validation_error: float | None = None
     notice: str = ""
 
 
@@ -65,13 +68,25 @@ def train_trial(trial: Trial, store: Store, device: torch.device) -> Iterator[Pr
     begun = _read_progress(trial, store)
     history, notice = begun.history, begun.notice
     for epoch in train(network, trial.method.settings, data, trial.training, seed=trial.seed, after=begun.after):
-        history.append({"epoch": epoch.number, "loss": epoch.loss, "seconds": epoch.seconds})
+        history.append(
+            {
+                "epoch": epoch.number,
+                "loss": epoch.loss,
+                "validation_error": epoch.validation_error,
+                "seconds": epoch.seconds,
+            }
+        )
         header = {"epoch": str(epoch.number), "history": json.dumps(history)}
         with kept(store):
             content = seal_tensors(_on_cpu(epoch.tensors), header)
             store.write(trial_file(trial.id, "progress.safetensors"), content)
         yield Progress(
-            epoch=epoch.number, epochs=trial.training.epochs, loss=epoch.loss, seconds=epoch.seconds, notice=notice
+            epoch=epoch.number,
+            epochs=trial.training.epochs,
+            loss=epoch.loss,
+            seconds=epoch.seconds,
+            validation_error=epoch.validation_error,
+            notice=notice,
         )
         notice = ""
     with kept(store):
@@ -90,6 +105,10 @@ def _training_data(trial: Trial, dataset: ImageData, device: torch.device) -> Tr
     _check_unchanged("data set", trial.dataset_version, dataset.version)
     _check_unchanged("method's files", trial.method_version, trial.method.settings.version())
     images = torch.from_numpy(np.array(dataset.train_images)).permute(0, 3, 1, 2).contiguous()
+    labels = np.array(dataset.train_labels)
+    held_out = None
+    if trial.training.validation is not None:
+        held_out = torch.from_numpy(held_out_rows(labels, trial.training.validation, dataset.version)).to(device)
     pictures = None
     if trial.mixing_set is not None:
         found = trial.mixing_set.settings.pictures(shorter_side_for(trial.training.side(images.shape[2])))
@@ -97,10 +116,31 @@ def _training_data(trial: Trial, dataset: ImageData, device: torch.device) -> Tr
         pictures = found.to(device)
     return TrainingData(
         images=images.to(device),
-        labels=torch.from_numpy(np.array(dataset.train_labels)).to(device),
+        labels=torch.from_numpy(labels).to(device),
         pictures=pictures,
         version=dataset.version,
+        held_out=held_out,
     )
+
+
+def held_out_rows(labels: NDArray[np.int64], fraction: float, version: str) -> NDArray[np.int64]:
+    """The rows of the training set that are held out, in order: `fraction` of them, rounded, at least one.
+
+    They are a function of the arguments alone, so that all trials of an experiment, whatever their seed, are measured
+    on the same pictures. Each class has its share, to a picture; and those of a fraction are among those of a larger.
+
+    Args:
+        labels: (N,) the classes of all training pictures.
+        fraction: in (0, 0.5].
+        version: of the training set's content, which names the random order.
+    """
+    order = rng(0, "validation", version).permutation(len(labels))
+    shuffled, place = labels[order], np.empty(len(labels))
+    for label in np.unique(shuffled):
+        of_class = np.flatnonzero(shuffled == label)
+        place[of_class] = (np.arange(len(of_class)) + 0.5) / len(of_class)  # from 0 to 1 in each class
+    first = np.argsort(place, kind="stable")[: max(1, round(fraction * len(labels)))]
+    return np.sort(order[first])
 
 
 def _check_unchanged(what: str, planned: str, found: str) -> None:
@@ -147,6 +187,7 @@ def _finish(
         "finished_at": datetime.now(UTC).isoformat(),
         "epoch_seconds": [epoch["seconds"] for epoch in history],
         "losses": [epoch["loss"] for epoch in history],
+        "validation_errors": [epoch.get("validation_error") for epoch in history],
         "device": hardware(device),
         "code_version": code_version(),
         "versions": library_versions(),

@@ -24,6 +24,7 @@ def test_the_default_recipe_is_the_papers() -> None:
         "crop": "padded",
         "crop_padding": 4,
         "crop_size": None,
+        "validation": None,  # trains on all pictures
     }
     assert Recipe().precision == "float32"
 
@@ -46,6 +47,11 @@ def test_the_identity_holds_the_settings_of_the_crop_that_is_used() -> None:
     assert Recipe().identity()["crop_padding"] == 4
     resized = Recipe(crop="resized").identity()
     assert "crop_padding" not in resized and resized["crop"] == "resized"
+
+
+def test_validation_is_part_of_the_identity_where_it_is_set() -> None:
+    assert "validation" not in Recipe().identity()
+    assert Recipe(validation=0.1).identity() == {**Recipe().identity(), "validation": 0.1}
 
 
 def test_a_crop_size_without_a_resized_crop_is_refused() -> None:
@@ -113,6 +119,8 @@ def test_the_schedule_is_that_of_torch() -> None:
         ("momentum", 1.0),
         ("weight_decay", -1e-4),
         ("crop_padding", -1),
+        ("validation", 0.0),
+        ("validation", 0.6),
         ("precision", "float16"),
         ("learning_rate", 0.1),
     ],

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from pixmix_ray.experiment.experiment import Resources, Share
+from pixmix_ray.experiment.resources import Resources, Share
 from experiments.schedule import TrialTime, best_list_makespan, list_makespan, lower_bound
 
 ONE = Resources()

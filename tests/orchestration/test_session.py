@@ -12,7 +12,7 @@ import pytest
 import ray
 
 from pixmix_ray.errors import ClusterError
-from pixmix_ray.experiment.experiment import Resources, Share
+from pixmix_ray.experiment.resources import Resources, Share
 from pixmix_ray.orchestration.session import probe, session, trials_at_once
 from tests.program import processes_a_core
 

@@ -1,19 +1,22 @@
-"""A search replayed from the results folder: with cells written by a rule, so that the best point is known."""
+"""A search: with cells written by a rule, so that the best point is known."""
 
+import json
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pyarrow as pa
 import pytest
 
-from pixmix_ray.errors import RequestError
+from pixmix_ray.errors import RequestError, ResultsError
 from pixmix_ray.experiment.experiment import read_experiment
 from pixmix_ray.planning.plan import Cell, Plan, make_plan, rounds
 from pixmix_ray.storage.schema import MEASUREMENTS
-from pixmix_ray.storage.store import cell_failure_file, cell_file, trial_file
+from pixmix_ray.storage.store import Store, cell_failure_file, cell_file, trial_file
 
 SEARCH = (
     "methods=[pixmix]",
@@ -25,8 +28,8 @@ Open = Callable[..., Plan]
 
 @pytest.fixture
 def opened(experiment: Path) -> Open:
-    """The plan of the search as it stands, with more --set overrides."""
-    return lambda *overrides: make_plan(read_experiment(experiment, [*SEARCH, *overrides]))
+    """The plan of the search as it stands, with more --set overrides, its points stored."""
+    return lambda *overrides: make_plan(read_experiment(experiment, [*SEARCH, *overrides]), keep_points=True)
 
 
 def error_of(cell: Cell) -> float:
@@ -35,23 +38,42 @@ def error_of(cell: Cell) -> float:
     return float(0.1 * (settings.beta - 2) ** 2 + (3 - settings.k) + 0.1 * settings.severity)
 
 
-def measure(plan: Plan, value: Callable[[Cell], float] = error_of) -> list[str]:
-    """Do what the plan lacks; the trials that it did."""
+def measure(plan: Plan, value: Callable[[Cell], float] = error_of) -> None:
+    """Do what the plan lacks."""
     for cell in plan.cells_to_run():
-        text = {field.name: "" for field in MEASUREMENTS if field.type == pa.string()}
-        numbers = {"value": value(cell), "n": 50, "seconds": 1.0, "seed": cell.trial.seed}
-        row = text | numbers | {"metric": "error", "finished_at": datetime(2026, 1, 2, tzinfo=UTC)}
-        plan.store.write_json(trial_file(cell.trial.id, "done.json"), {})
-        table = pa.Table.from_pylist([row], schema=MEASUREMENTS)
-        plan.store.write_table(cell_file(cell.trial.id, cell.run.key), table)
-    return [trial.id for trial in plan.trials_to_run()]
+        measure_cell(plan, cell, value(cell))
+
+
+def measure_cell(plan: Plan, cell: Cell, value: float) -> None:
+    text = {field.name: "" for field in MEASUREMENTS if field.type == pa.string()}
+    told = {
+        "trial_id": cell.trial.id,
+        "settings": json.dumps(cell.trial.settings, sort_keys=True),
+        "benchmark": cell.run.name,
+        "benchmark_settings": json.dumps(cell.run.benchmark.identity(), sort_keys=True),
+        "metric": "error",
+    }
+    numbers = {"value": value, "n": 50, "seconds": 1.0, "seed": cell.trial.seed}
+    row = text | told | numbers | {"finished_at": datetime(2026, 1, 2, tzinfo=UTC)}
+    plan.store.write_json(trial_file(cell.trial.id, "done.json"), {})
+    table = pa.Table.from_pylist([row], schema=MEASUREMENTS)
+    plan.store.write_table(cell_file(cell.trial.id, cell.run.key), table)
+
+
+def ids(plan: Plan) -> list[str]:
+    return [trial.id for trial in plan.trials]
 
 
 def whole_search(opened: Open, *overrides: str) -> Iterator[list[str]]:
     """The trials of each round until nothing is left."""
     while (plan := opened(*overrides)).cells_to_run():
-        yield [trial.id for trial in plan.trials]
+        yield ids(plan)
         measure(plan)
+
+
+def stored_points(plan: Plan) -> list[dict[str, Any]]:
+    (path,) = plan.store.files("searches")
+    return list((plan.store.read_json(path) or {})["points"])
 
 
 def test_a_search_goes_on_where_it_was_and_ends_after_its_trials(opened: Open) -> None:
@@ -59,18 +81,66 @@ def test_a_search_goes_on_where_it_was_and_ends_after_its_trials(opened: Open) -
     assert sizes == [3, 6, 9, 12]
     plan = opened()
     assert (len(plan.trials), plan.cells_to_run()) == (12, [])
-    assert len({trial.id for trial in plan.trials}) == 12
+    assert len(set(ids(plan))) == 12
     assert {trial.setting("k") for trial in plan.trials} <= {1, 2, 3}
     assert all(1 <= (trial.setting("beta") or 0) <= 6 for trial in plan.trials)
     more = opened("search.num_trials=14")
-    assert [trial.id for trial in more.trials][:12] == [trial.id for trial in plan.trials]
+    assert ids(more)[:12] == ids(plan)
     assert len(more.trials_to_run()) == 2
+    assert ids(opened("search.num_trials=5")) == ids(plan)[:5]
 
 
-def test_the_same_seed_and_results_give_the_same_suggestions(opened: Open, tmp_path: Path) -> None:
+def test_points_are_stored_before_they_are_trained_and_not_by_a_plan_alone(experiment: Path) -> None:
+    search = read_experiment(experiment, SEARCH)
+    planned = make_plan(search)
+    assert planned.store.files("") == set()
+    kept = make_plan(search, keep_points=True)
+    assert ids(kept) == ids(planned)
+    assert [point["trials"] for point in stored_points(kept)] == [[trial_id] for trial_id in ids(kept)]
+    assert {tuple(point["params"]) for point in stored_points(kept)} == {("k", "beta", "methods.pixmix.severity")}
+
+
+class Contrary:
+    """A sampler that, whatever it is asked, draws with another seed each time, as a new version of Optuna might."""
+
+    made = 0
+
+    def __new__(cls, **_: object) -> Any:
+        cls.made += 1
+        return optuna.samplers.RandomSampler(seed=1000 + cls.made)
+
+
+def test_another_sampler_seed_or_batch_loses_no_trial_that_was_suggested(
+    opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measure(opened())
+    before = ids(opened())
+    assert len(before) == 6
+    monkeypatch.setattr(optuna.samplers, "TPESampler", Contrary)
+    for overrides in (["search.seed=99"], ["search.batch=5"], []):
+        after = ids(opened(*overrides))
+        assert after[:6] == before  # three are done, three are to do
+    measure(opened())
+    assert ids(opened())[:6] == before
+    sizes = [len(trials) for trials in whole_search(opened)]
+    assert max(sizes) == 12  # those done before are counted
+
+
+def test_the_next_point_is_suggested_as_soon_as_one_is_done(opened: Open) -> None:
+    plan = opened()
+    (first, *_) = plan.cells
+    measure_cell(plan, first, 0.5)
+    later = opened()
+    assert ids(later)[:3] == ids(plan)
+    assert len(later.trials_to_run()) == 3  # two of the first batch, and a fourth
+    assert ids(opened()) == ids(later)
+
+
+def test_the_same_seed_and_results_give_the_same_suggestions_and_no_two_alike(opened: Open, tmp_path: Path) -> None:
     first = list(whole_search(opened))
     assert list(whole_search(opened, f"results={tmp_path / 'other'}")) == first
     assert list(whole_search(opened, f"results={tmp_path / 'third'}", "search.seed=6")) != first
+    assert len({point["params"]["beta"] for point in stored_points(opened())}) == 12
 
 
 def test_suggestions_follow_what_was_measured(opened: Open) -> None:
@@ -79,6 +149,109 @@ def test_suggestions_follow_what_was_measured(opened: Open) -> None:
     errors = [error_of(cell) for cell in opened("search.num_trials=45").cells]
     # by chance the mean over beta in [1, 6] is 0.43, over k 1, over severity 0.3
     assert sum(errors[-15:]) / 15 < 0.6 * sum(errors[:10]) / 10
+
+
+def test_points_that_run_are_known_to_the_sampler(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[dict[str, int]] = []
+
+    class Watched(optuna.samplers.TPESampler):
+        def __init__(self, *, seed: int = 0, constant_liar: bool = False) -> None:
+            super().__init__(seed=seed, constant_liar=True)
+            self.is_liar = constant_liar  # it keeps away from points that run
+
+        def before_trial(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
+            assert self.is_liar
+            states = [other.state.name for other in study.get_trials(deepcopy=False) if other.params]
+            seen.append({name: states.count(name) for name in set(states) - {"FAIL"}})
+
+    monkeypatch.setattr(optuna.samplers, "TPESampler", Watched)
+    plan = opened()
+    measure_cell(plan, next(iter(plan.cells)), 0.5)
+    opened()
+    assert seen == [{}, {"RUNNING": 1}, {"RUNNING": 2}, {"COMPLETE": 1, "RUNNING": 2}]
+
+
+GRID = [
+    "methods=[{name: pixmix, severity: 2}, {name: pixmix, severity: 9}, {name: pixmix, partner: augmented}]",
+    "k=[1, 3]",
+    "beta=[2, 7]",
+]
+
+
+def test_trials_of_a_grid_in_the_search_space_count_as_results(
+    experiment: Path, opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grid = make_plan(read_experiment(experiment, GRID))
+    assert len(grid.trials) == 12
+    measure(grid)  # within: severity 2, k 1 and 3, beta 2; the others have a setting outside or off the axes
+    other = make_plan(read_experiment(experiment, [*GRID, "training.lr=0.01"]))
+    measure(other)  # another recipe
+    told: list[tuple[object, ...]] = []
+
+    class Watched(optuna.samplers.TPESampler):
+        def before_trial(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
+            complete = study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.COMPLETE])
+            told[:] = sorted((*each.params.values(), round(each.values[0], 9)) for each in complete)
+
+    monkeypatch.setattr(optuna.samplers, "TPESampler", Watched)
+    plan = opened()
+    assert len(plan.trials_to_run()) == 3
+    assert told == [(1, 2.0, 2, 2.2), (3, 2.0, 2, 0.2)]  # k, beta, severity, and the error
+
+
+def test_a_search_without_the_file_of_its_points_has_their_trials_as_results(opened: Open) -> None:
+    measure(opened())
+    plan = opened()
+    for path in plan.store.files("searches"):
+        plan.store.delete(path)
+    again = opened()
+    assert ids(again) == ids(plan)  # so few results change no suggestion; what is suggested again is done already
+    assert len(again.trials_to_run()) == 3
+
+
+def test_a_damaged_file_of_points_is_told(opened: Open) -> None:
+    plan = opened()
+    (path,) = plan.store.files("searches")
+    for content in (b"{", b'{"points": [{}]}', b'{"points": 3}'):
+        plan.store.write(path, content)
+        with pytest.raises(ResultsError, match=r"searches/.* is damaged.* Delete it and run again"):
+            opened()
+
+
+def test_a_point_of_a_small_space_may_come_again_and_is_trained_once(opened: Open) -> None:
+    small = "search.space={k: [1, 2]}"
+    for trials in whole_search(opened, small):
+        assert len(trials) <= 2
+    plan = opened(small)
+    assert (len(plan.trials), len(stored_points(plan))) == (2, 12)
+
+
+def test_a_plan_lists_and_reads_the_folder_as_often_whatever_the_number_of_points(
+    opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listings: Counter[str] = Counter()
+
+    def counted(name: str) -> None:
+        original = getattr(Store, name)
+
+        def call(self: Store, path: str, *rest: Any) -> Any:
+            listings[f"{name} {path}" if name == "files" else name] += 1
+            return original(self, path, *rest)
+
+        monkeypatch.setattr(Store, name, call)
+
+    counted("files")
+    opened()
+    at_the_start = dict(listings)
+    for _ in whole_search(opened, "search.num_trials=24"):
+        pass
+    counted("unsealed")
+    listings.clear()
+    plan = opened("search.num_trials=27")
+    assert len(plan.trials_to_run()) == 3
+    assert listings.pop("unsealed") == 24  # each cell once
+    assert dict(listings) == at_the_start
+    assert listings["files trials"] == 1
 
 
 def test_a_trial_of_a_search_is_the_trial_of_a_grid(opened: Open, experiment: Path) -> None:
@@ -97,19 +270,41 @@ def test_several_objectives_and_seeds_are_one_study(opened: Open) -> None:
     assert len(opened(*both).trials) == 8
 
 
+def test_a_point_is_told_the_mean_over_its_seeds(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    measure(opened("seeds=[0, 1]", "search.num_trials=3"), lambda cell: 0.2 + 0.4 * cell.trial.seed)
+    told: list[float] = []
+
+    class Watched(optuna.samplers.TPESampler):
+        def before_trial(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
+            told.extend(each.values[0] for each in study.get_trials(states=[optuna.trial.TrialState.COMPLETE]))
+
+    monkeypatch.setattr(optuna.samplers, "TPESampler", Watched)
+    opened("seeds=[0, 1]", "search.num_trials=4")
+    assert told == [pytest.approx(0.4)] * 3
+
+
+def test_a_seed_that_is_added_is_trained_for_all_points(opened: Open) -> None:
+    measure(opened("search.num_trials=3"))
+    plan = opened("search.num_trials=3", "seeds=[0, 1]")
+    assert len(plan.trials) == 6
+    assert [trial.seed for trial in plan.trials_to_run()] == [1, 1, 1]
+
+
+def test_a_trial_that_failed_has_the_search_go_on(opened: Open) -> None:
+    plan = opened()
+    (first, *_) = plan.trials
+    plan.store.write_json(trial_file(first.id, "failed.json"), {"reason": "broken"})
+    assert ids(opened())[:3] == ids(plan)
+    assert len(opened().trials) == 4
+
+
 def test_a_cell_that_failed_is_passed_over_and_not_repeated_in_the_same_run(opened: Open) -> None:
     tried: list[str] = []
     for plan in rounds(opened()):
+        (first, *others) = plan.cells_to_run()
         tried += [cell.trial.id for cell in plan.cells_to_run()]
-        (first, *_) = plan.cells_to_run()
-        measure(
-            Plan(
-                store=plan.store,
-                experiment=plan.experiment,
-                trials=plan.trials,
-                cells=dict(list(plan.cells.items())[-2:]),
-            )
-        )
+        for cell in others:
+            measure_cell(plan, cell, error_of(cell))
         plan.store.write_json(cell_failure_file(first.trial.id, first.run.key), {"reason": "broken"})
     assert len(tried) == len(set(tried)) == 12
     assert len(opened().cells_to_run()) >= 1  # the next command tries them again

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pixmix_ray.errors import ResultsError
-from pixmix_ray.experiment.experiment import Share
+from pixmix_ray.experiment.resources import Share
 from pixmix_ray.planning.usage import Meter, Spent, Usage, last_usage, read_usage, total_usage, write_usage
 from pixmix_ray.report.usage import idle_line, took_line
 from pixmix_ray.storage.store import Store, run_file

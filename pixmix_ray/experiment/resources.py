@@ -1,0 +1,72 @@
+"""What one trial and one evaluation take of the cluster. Nothing of it is part of a trial's identity."""
+
+import re
+from collections.abc import Mapping
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field, field_validator
+
+from pixmix_ray.settings import Settings
+
+_SIZE = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<prefix>[kKMGT]?)(?P<binary>i?)B")
+_NAMED_ELSEWHERE = {"CPU": "cpus", "GPU": "gpus", "memory": "memory", "object_store_memory": "memory"}
+
+
+def _bytes(value: object) -> object:
+    """The bytes of a text such as 4GB (10^9) or 4GiB (2^30); other values as they are."""
+    if not isinstance(value, str):
+        return value
+    found = _SIZE.fullmatch(value.strip())
+    if found is None or (found["binary"] and not found["prefix"]):
+        raise ValueError("give a number of bytes, or a text such as 4GB, 500MB or 4GiB")
+    base, power = 1024 if found["binary"] else 1000, " KMGT".index(found["prefix"].upper() or " ")
+    return int(float(found["number"]) * base**power)
+
+
+Text = Annotated[str, Field(min_length=1)]
+Memory = Annotated[int, Field(gt=0), BeforeValidator(_bytes)]
+
+
+class Share(Settings):
+    """What one trial, or one evaluation, takes of the cluster; fractions are fine.
+
+    Attributes:
+        cpus: of a node, also 1.5.
+        gpus: of a node; below 1, several share a GPU.
+        memory: bytes, or a text such as 4GB; Ray keeps it free, and does not enforce it.
+        accelerator_type: the kind of GPU as Ray names it, such as H100.
+        labels: what the labels of the node must be, as in Ray's label selectors, such as {market-type: spot}.
+        custom: amounts of the cluster's own resources, by name.
+    """
+
+    cpus: float = Field(1, ge=0)
+    gpus: float = Field(0, ge=0)
+    memory: Memory | None = None
+    accelerator_type: Text | None = None
+    labels: Mapping[Text, Text] = {}
+    custom: Mapping[Text, Annotated[float, Field(gt=0)]] = {}
+
+    @field_validator("custom")
+    @classmethod
+    def _has_no_key_of_its_own(cls, custom: Mapping[str, float]) -> Mapping[str, float]:
+        for name in custom:
+            if name in _NAMED_ELSEWHERE:
+                raise ValueError(f"give {name} by its own key, {_NAMED_ELSEWHERE[name]}")
+        return custom
+
+
+class Resources(Settings):
+    """The shares of a trial and of an evaluation. One evaluation's share is kept free while trials train."""
+
+    trial: Share = Share()
+    evaluation: Share = Share()
+
+    @field_validator("trial", "evaluation")
+    @classmethod
+    def _takes_one_gpu(cls, share: Share) -> Share:
+        if share.gpus > 1:
+            raise ValueError(
+                f"gpus = {share.gpus:g}, but one trial or evaluation uses one GPU, and the others would be idle: "
+                "give 1, or a fraction"
+            )
+        return share

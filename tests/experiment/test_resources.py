@@ -1,0 +1,76 @@
+"""What a trial and an evaluation take of the cluster, against the units worked by hand."""
+
+from pathlib import Path
+
+import pytest
+
+from pixmix_ray.errors import RequestError
+from pixmix_ray.experiment.experiment import read_experiment
+from pixmix_ray.experiment.resources import Resources, Share
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (4096, 4096),
+        ("4096B", 4096),
+        ("4GB", 4_000_000_000),
+        ("1.5 MB", 1_500_000),
+        ("2kB", 2000),
+        ("2KiB", 2048),
+        ("4GiB", 4 * 2**30),
+        ("0.5 TiB", 2**39),
+    ],
+)
+def test_memory_is_a_number_of_bytes_or_a_text_with_a_unit(given: object, expected: int) -> None:
+    assert Share.read({"memory": given}, "share").memory == expected
+
+
+def test_a_share_without_keys_is_one_cpu_and_nothing_else() -> None:
+    assert Resources() == Resources(trial=Share(cpus=1, gpus=0), evaluation=Share(cpus=1, gpus=0))
+    share = Share()
+    assert (share.memory, share.accelerator_type, share.labels, share.custom) == (None, None, {}, {})
+
+
+def test_all_keys_are_read_from_the_experiment_file(experiment: Path) -> None:
+    text = (
+        "resources.trial={cpus: 1.5, gpus: 0.25, memory: 4GB, accelerator_type: H100, "
+        "labels: {market-type: spot}, custom: {licence: 2}}"
+    )
+    assert read_experiment(experiment, [text]).resources.trial == Share(
+        cpus=1.5,
+        gpus=0.25,
+        memory=4_000_000_000,
+        accelerator_type="H100",
+        labels={"market-type": "spot"},
+        custom={"licence": 2},
+    )
+
+
+def test_resources_are_no_part_of_a_trials_identity(experiment: Path) -> None:
+    (plain,) = read_experiment(experiment).trials()
+    changed = ["resources.trial={cpus: 2.5, gpus: 1, memory: 1GB, accelerator_type: A100}"]
+    (same,) = read_experiment(experiment, changed).trials()
+    assert same.id == plain.id
+
+
+@pytest.mark.parametrize(
+    ("share", "message"),
+    [
+        ("{gpus: 2}", r"resources.trial = {'gpus': 2}: gpus = 2, but one trial or evaluation uses one GPU"),
+        ("{gpus: 1.5}", r"gpus = 1.5, .* give 1, or a fraction"),
+        ("{cpus: -1}", r"resources.trial.cpus = -1"),
+        ("{memory: 4 apples}", r"memory = '4 apples': give a number of bytes, or a text such as 4GB"),
+        ("{memory: 4iB}", r"memory = '4iB'"),
+        ("{memory: 0}", r"memory = 0"),
+        ("{custom: {licence: 0}}", r"licence = 0"),
+        ("{custom: {GPU: 1}}", r"give GPU by its own key, gpus"),
+        ("{labels: {zone: ''}}", r"labels.zone"),
+        ("{accelerator_type: ''}", r"accelerator_type = ''"),
+        ("{accelerators: H100}", r"unknown key .*'accelerators'"),
+    ],
+)
+def test_a_share_that_cannot_be_is_refused_in_one_line(experiment: Path, share: str, message: str) -> None:
+    with pytest.raises(RequestError, match=message) as caught:
+        read_experiment(experiment, [f"resources.trial={share}"])
+    assert "\n" not in str(caught.value)
