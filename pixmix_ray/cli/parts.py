@@ -70,7 +70,7 @@ def complexity(
 ) -> None:
     """Measure how complex an experiment's mixing sets are, beside the safety of what was trained with them."""
     from pixmix_ray.analysis.pareto import one_variant
-    from pixmix_ray.experiment.experiment import read_experiment
+    from pixmix_ray.experiment.file import read_experiment
     from pixmix_ray.report import complexity as report
     from pixmix_ray.report import complexity_figure
     from pixmix_ray.storage.read import read

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pixmix_ray.datasets import Dataset
 from pixmix_ray.errors import CheckpointError, DamagedError, RequestError
-from pixmix_ray.experiment.experiment import override
+from pixmix_ray.experiment.file import override
 from pixmix_ray.experiment.plugins import BENCHMARKS, DATASETS, MODELS, Part, named_code
 from pixmix_ray.experiment.trial import BenchmarkRun, Trial, short_hash
 from pixmix_ray.models import Model, parse_weights, read_weights

@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from pixmix_ray.errors import RequestError, UnknownNameError
-from pixmix_ray.experiment.experiment import Experiment, override, read_experiment
+from pixmix_ray.experiment.experiment import Experiment
+from pixmix_ray.experiment.file import override, read_experiment
 
 BASE: dict[str, Any] = {
     "results": "results",

@@ -12,7 +12,7 @@ import yaml
 from PIL import Image
 
 from pixmix_ray.datasets import DataVersionWarning
-from pixmix_ray.experiment.experiment import read_experiment
+from pixmix_ray.experiment.file import read_experiment
 from pixmix_ray.experiment.trial import BenchmarkRun, Trial
 
 BASE: dict[str, Any] = {"results": "results", "dataset": "digits", "methods": "pixmix"}

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from pixmix_ray.experiment.experiment import Share, read_experiment
+from pixmix_ray.experiment.experiment import Share
+from pixmix_ray.experiment.file import read_experiment
 from pixmix_ray.orchestration import accounting
 from pixmix_ray.orchestration.accounting import SECONDS_BETWEEN_WRITES, Account
 from pixmix_ray.orchestration.reserve import Forecast

@@ -10,7 +10,7 @@ import pytest
 
 from pixmix_ray.errors import RequestError
 from pixmix_ray.experiment.early_stopping import Asha
-from pixmix_ray.experiment.experiment import read_experiment
+from pixmix_ray.experiment.file import read_experiment
 from pixmix_ray.orchestration.halving import HalvingByMethod, InTurn, LossCurve
 from pixmix_ray.orchestration.run import run_plan
 from pixmix_ray.planning.plan import Plan, make_plan

@@ -26,7 +26,7 @@ from pixmix_ray.datasets.picture_source import array_images
 from pixmix_ray.errors import RequestError, ResultsError
 from pixmix_ray.evaluation.checkpoints import Request
 from pixmix_ray.evaluation.rescore import rescore
-from pixmix_ray.experiment.experiment import read_experiment
+from pixmix_ray.experiment.file import read_experiment
 from pixmix_ray.experiment.plugins import BENCHMARKS
 from pixmix_ray.experiment.trial import BenchmarkRun
 from pixmix_ray.mixing_sets.sources import read_source
