@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar
 
@@ -140,7 +141,7 @@ class Experiment(Settings):
                 "give others an experiment file of their own with the same results"
             )
         for name in (objective.partition(".")[0] for objective in self.search.objectives):
-            if [part.name.rpartition(":")[2] for part in self.benchmarks].count(name) != 1:
+            if [part.own_name for part in self.benchmarks].count(name) != 1:
                 raise ValueError(f"search.objectives names the benchmark {name!r}, which must be in benchmarks, once")
         for axis, values in self.search.space.items():
             for value in values.ends():
@@ -161,17 +162,18 @@ class Experiment(Settings):
             DataError: the data set, the mixing set or a file that a method reads is missing or broken.
             RequestError: a grid value that a method does not take.
         """
-        dataset_version = self.dataset.settings.version()
+        dataset = _simplest(self.dataset)
+        dataset_version, height = dataset.settings.version(), dataset.settings.height()
         versions: dict[int, str] = {}
         found: dict[str, Trial] = {}
         for method in itertools.chain.from_iterable(self._grid(method) for method in self.methods):
-            method_version, recipe = method.settings.version(), self._recipe(method.settings)
+            method_version, recipe = method.settings.version(), self._recipe(method.settings, height)
             for pictures in self.mixing_set if method.settings.needs_pictures else (None,):
                 if pictures is not None and id(pictures) not in versions:
                     versions[id(pictures)] = pictures.settings.version()
                 for seed in self.seeds:
                     trial = Trial(
-                        dataset=self.dataset,
+                        dataset=dataset,
                         dataset_version=dataset_version,
                         model=self.model,
                         method=method,
@@ -203,7 +205,7 @@ class Experiment(Settings):
                 raise RequestError(
                     f"search.space cannot hold {axis!r}: it takes k, beta, methods.{method.name}.SETTING, training.KEY"
                 )
-        changed = Part(name=method.name, settings=type(method.settings).read(settings, f"method {method.name}"))
+        changed = replace(method, settings=type(method.settings).read(settings, f"method {method.name}"))
         training = Recipe.read(recipe, "training")
         return self.model_copy(update={"methods": (changed,), "training": training, "search": None})
 
@@ -233,9 +235,22 @@ class Experiment(Settings):
         axes = {name: values for name, values in (("k", self.k), ("beta", self.beta)) if values and name in free}
         for values in itertools.product(*axes.values()):
             spec = {**method.settings.model_dump(), **dict(zip(axes, values, strict=True))}
-            yield Part(name=method.name, settings=type(method.settings).read(spec, f"method {method.name}"))
+            yield replace(method, settings=type(method.settings).read(spec, f"method {method.name}"))
 
-    def _recipe(self, method: Method) -> Recipe:
-        if self.training.weight_decay is not None:
-            return self.training
-        return self.training.model_copy(update={"weight_decay": method.weight_decay})
+    def _recipe(self, method: Method, height: int | None) -> Recipe:
+        """The recipe of a method's trials; values that are what is meant without them are left out or filled in."""
+        changes: dict[str, Any] = {}
+        if self.training.weight_decay is None:
+            changes["weight_decay"] = method.weight_decay
+        if self.training.crop_size is not None and self.training.crop_size == height:
+            changes["crop_size"] = None
+        return self.training.model_copy(update=changes)
+
+
+def _simplest(dataset: Part[Dataset]) -> Part[Dataset]:
+    """The data set without a `train_limit` that leaves no picture out."""
+    limit = dataset.settings.train_limit
+    total = None if limit is None else dataset.settings.num_train_images()
+    if limit is None or total is None or limit < total:
+        return dataset
+    return replace(dataset, settings=dataset.settings.model_copy(update={"train_limit": None}))

@@ -3,7 +3,7 @@
 Relative paths in a file start at the folder of that file; those typed with --set start at the current folder.
 """
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +11,31 @@ import yaml
 
 from pixmix_ray.errors import RequestError
 from pixmix_ray.experiment.experiment import DEFAULTS, Experiment, as_list
-from pixmix_ray.settings import TypedPath
+from pixmix_ray.settings import Settings, TypedPath
 
 
-def read_experiment(file: Path, overrides: Iterable[str] = ()) -> Experiment:
-    """The sweep of an experiment file, with `key.path=value` overrides.
+def read_experiment(source: Path | str | Mapping[str, Any] | Experiment, overrides: Iterable[str] = ()) -> Experiment:
+    """The experiment of a file, or of a mapping of the same keys, with `key.path=value` overrides.
+
+    In a mapping, a class or an object of it may stand in place of a part's name. An `Experiment` is returned as it is.
 
     Raises:
-        RequestError: the file or an override is wrong; one line that says what and what is allowed.
+        RequestError: the source or an override is wrong; one line that says what and what is allowed.
     """
+    overrides = list(overrides)
+    if isinstance(source, Experiment):
+        if overrides:
+            raise RequestError(f"{overrides[0]!r} cannot change an Experiment: change the mapping that it is made of")
+        return source
+    raw = dict(source) if isinstance(source, Mapping) else _read_yaml(Path(source))
+    for text in overrides:
+        raw = override(raw, text)
+    if isinstance(source, Mapping):
+        return Experiment.read(raw, "experiment")
+    return Experiment.read(raw, f"experiment {Path(source).name}", Path(source).resolve().parent)
+
+
+def _read_yaml(file: Path) -> dict[str, Any]:
     try:
         raw = yaml.load(file.read_text(encoding="utf-8"), _Loader)  # a SafeLoader
     except OSError as error:
@@ -28,9 +44,7 @@ def read_experiment(file: Path, overrides: Iterable[str] = ()) -> Experiment:
         raise RequestError(f"cannot read {file} as YAML: {' '.join(str(error).split())}") from None
     if not isinstance(raw, dict):
         raise RequestError(f"{file} must be a mapping of keys to values, such as 'dataset: digits'")
-    for text in overrides:
-        raw = override(raw, text)
-    return Experiment.read(raw, f"experiment {file.name}", file.resolve().parent)
+    return raw
 
 
 class _Loader(yaml.SafeLoader):
@@ -72,9 +86,8 @@ def _put(node: object, path: list[str], value: object, text: str) -> object:
     if not path:
         return value
     step, rest = path[0], path[1:]
-    if isinstance(node, str):
-        node = {"name": node}
-    if node is None or isinstance(node, dict):
+    node = _spelled(node)
+    if node is None or isinstance(node, Mapping):
         mapping = node or {}
         return {**mapping, step: _put(mapping.get(step), rest, value, text)}
     if isinstance(node, list):
@@ -83,14 +96,28 @@ def _put(node: object, path: list[str], value: object, text: str) -> object:
     raise RequestError(f"--set {text!r}: {step!r} lies below a plain value")
 
 
+def _spelled(node: object) -> object:
+    """A part that is a name, a class or an object alone, as a mapping."""
+    if isinstance(node, Settings):
+        return {"name": type(node), **{name: getattr(node, name) for name in node.model_fields_set}}
+    return {"name": node} if isinstance(node, str | type) else node
+
+
 def _place(parts: list[Any], step: str, text: str) -> int:
     """The index of the part that `step` names or counts."""
-    names = [str(part.get("name")) if isinstance(part, dict) else str(part) for part in parts]
+    names = [_name(part) for part in parts]
     if step in names:
         return names.index(step)
     if step.isdigit() and int(step) < len(parts):
         return int(step)
     raise RequestError(f"--set {text!r}: no {step!r} in the list; it holds {', '.join(names)}")
+
+
+def _name(part: object) -> str:
+    """The name of a part; of a class, its own."""
+    spelled = _spelled(part)
+    name = spelled.get("name") if isinstance(spelled, Mapping) else spelled
+    return name.__name__ if isinstance(name, type) else str(name)
 
 
 def _typed(value: object) -> object:
