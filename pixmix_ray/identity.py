@@ -10,6 +10,7 @@ import ast
 import hashlib
 import importlib.util
 import inspect
+import symtable
 import sys
 from collections.abc import Collection, Iterable
 from importlib.machinery import ModuleSpec
@@ -108,9 +109,8 @@ class _Source:
         self.pieces[module, name] = _text(found)  # before what it names, for names may lead in circles
         for statement in found:
             self._follow(module, statement, name)
-            for node in ast.walk(statement):
-                if isinstance(node, ast.Name):
-                    self.add(module, node.id)
+            for used in _globals(symtable.symtable(ast.unparse(statement), module, "exec")):
+                self.add(module, used)
 
     def add_whole(self, module: str) -> None:
         """Collect all of a module, and of those of the user that it imports."""
@@ -181,6 +181,13 @@ def _statements(text: str) -> list[ast.stmt]:
 
 def _text(statements: Iterable[ast.stmt]) -> str:
     return "\n".join(ast.unparse(statement) for statement in statements)
+
+
+def _globals(table: symtable.SymbolTable) -> set[str]:
+    """The names of the module that code uses; what is local to a function or class is none of them."""
+    is_module = table.get_type() == "module"
+    own = {name.get_name() for name in table.get_symbols() if (name.is_referenced() if is_module else name.is_global())}
+    return own.union(*map(_globals, table.get_children()))
 
 
 def _binds(module: str, statement: ast.stmt, name: str) -> bool:

@@ -20,10 +20,11 @@ NOISE = '''
 """A method of mine."""
 from typing import ClassVar
 
-from pixmix_ray.methods import Method
+from pixmix_ray.settings import Settings
 
 STRENGTH = 0.5
 OTHER = 1
+x = 1
 RATES: dict[str, float] = {}
 RATES["low"] = 0.1
 
@@ -41,7 +42,7 @@ def unused(x):
     return x
 
 
-class Base(Method):
+class Base(Settings):
     source: ClassVar[str] = "a test"
 
 
@@ -91,6 +92,7 @@ def noise_hash(module: ModuleType) -> str:
         ('    """Some noise."""\n', ""),
         ('"""A method of mine."""\n', "import os\n"),
         ("OTHER = 1", "OTHER = 2"),
+        ("\nx = 1", "\nx = 2"),  # elsewhere x is an argument
         ("def unused(x):\n    return x", "def unused(x):\n    return -x"),
         ("STRENGTH = 0.5\nOTHER = 1", "OTHER = 1\nSTRENGTH = 0.5"),
     ],
