@@ -22,7 +22,8 @@ from rich.console import Console
 from rich.table import Table
 
 from pixmix_ray.evaluation.cell import Measure
-from pixmix_ray.experiment.experiment import Share, read_experiment
+from pixmix_ray.experiment.resources import Share
+from pixmix_ray.experiment.file import read_experiment
 from pixmix_ray.experiment.trial import BenchmarkRun, Trial
 from pixmix_ray.orchestration import run_plan, session
 from pixmix_ray.orchestration.work import Work

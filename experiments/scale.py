@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from pixmix_ray.benchmarks import Benchmark, Measurement, Predictions
 from pixmix_ray.benchmarks.base import TestPictures, classify
 from pixmix_ray.datasets import Dataset, ImageData
-from pixmix_ray.experiment.experiment import read_experiment
+from pixmix_ray.experiment.file import read_experiment
 from pixmix_ray.experiment.trial import Trial
 from pixmix_ray.methods import Method
 from pixmix_ray.models import Model

@@ -67,6 +67,21 @@ class Settings(BaseModel):
             raise explain(error, where, cls) from None
 
 
+class Revised(Settings):
+    """Settings whose code decides the outcome as well.
+
+    Attributes:
+        revision: raised when the same settings come to mean another outcome, so that what was made before counts as
+            something else. Needed for classes of this package alone: the source of others is part of their identity.
+    """
+
+    revision: ClassVar[int] = 1
+
+    def identity(self) -> dict[str, Any]:
+        """The settings that change an outcome, and the revision if it is not the first."""
+        return super().identity() | ({} if self.revision == 1 else {"revision": self.revision})
+
+
 def explain(error: ValidationError, where: str, model: type[BaseModel]) -> RequestError:
     """The first mistake that pydantic found, as one line in our words."""
     # a misspelt key is also a missing one: the spelling is the mistake to name

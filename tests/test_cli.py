@@ -25,7 +25,7 @@ SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 @pytest.fixture(autouse=True)
 def _wide_and_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "200")
-    # main puts its own warnings' look there, and the current folder
+    # main puts its own warnings' look there, and a table of parts the current folder
     monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setenv("PYTHONPATH", os.environ.get("PYTHONPATH", ""))
@@ -305,3 +305,17 @@ def test_a_method_in_a_file_of_the_current_folder_is_found(
     )
     assert call(monkeypatch, "plan", experiment, "--set", "methods=['my_methods:Plain']") == 0
     assert "Plain-" in capsys.readouterr().out
+
+
+def test_files_in_the_current_folder_hide_no_module_of_pythons_and_are_found(experiment: Path) -> None:
+    folder = experiment.parent
+    for name in ("statistics", "token", "profile", "random", "numpy"):
+        (folder / f"{name}.py").write_text("raise RuntimeError('not this one')")
+    method = "from pixmix_ray.methods import Method\nclass Noise(Method):\n    summary = 'noise'\n    source = 'mine'\n"
+    (folder / "my_method.py").write_text(method)
+    edited(experiment, "- baseline", "- my_method:Noise")
+    planned = subprocess.run(
+        [PROGRAM, "plan", experiment.name], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert planned.returncode == 0, planned.stderr
+    assert "Noise seed 0" in planned.stdout

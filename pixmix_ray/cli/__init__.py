@@ -11,11 +11,8 @@ Exit codes: 0 all done, 1 some trial or cell failed (named with its reason), 2 t
 130 interrupted (Ctrl-C), 143 terminated (SIGTERM); after both, the same command goes on.
 """
 
-import os
-import sys
 import warnings
 from functools import cache
-from pathlib import Path
 
 import typer
 
@@ -39,7 +36,6 @@ app.add_typer(speed.commands, name="speed")
 
 def main() -> None:
     """The entry point: turns our errors into one line and an exit code."""
-    _look_for_modules_here()
     show_once = cache(lambda text: tell(f"warning: {text}", "yellow"))
     warnings.showwarning = lambda message, *_: show_once(str(message))
     try:
@@ -48,10 +44,3 @@ def main() -> None:
         fail(str(error), 2)
     except PixmixRayError as error:
         fail(str(error), 1)
-
-
-def _look_for_modules_here() -> None:
-    """Let `module:Class` name a file in the current folder, here and in the workers of a local Ray."""
-    here = str(Path.cwd())
-    sys.path.insert(0, here)
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")]))

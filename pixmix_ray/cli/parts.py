@@ -40,11 +40,12 @@ def pictures(
     count: Annotated[int, typer.Option(min=1, help="How many crops to look at.")] = 64,
     side: Annotated[int, typer.Option(min=1, help="Their side in pixels.")] = 64,
     seed: Annotated[int, typer.Option(min=0, help="Picks the crops.")] = 0,
+    trust: Annotated[bool, typer.Option("--trust", help="Import classes that the trial of fvis names.")] = False,
 ) -> None:
     """Look at a mixing set, cropped as in training: a contact sheet, and measures of complexity."""
     from pixmix_ray.report import sheet as report
 
-    sample = report.sampled(report.parse_mixing_set(mixing_set), count, side, seed)
+    sample = report.sampled(report.parse_mixing_set(mixing_set, is_trusted=trust), count, side, seed)
     say(f"{sample.label}: {sample.total} pictures, version {sample.version}")
     if sheet is not None:
         report.write_sheet(sample.crops, sheet)
@@ -70,7 +71,7 @@ def complexity(
 ) -> None:
     """Measure how complex an experiment's mixing sets are, beside the safety of what was trained with them."""
     from pixmix_ray.analysis.pareto import one_variant
-    from pixmix_ray.experiment.experiment import read_experiment
+    from pixmix_ray.experiment.file import read_experiment
     from pixmix_ray.report import complexity as report
     from pixmix_ray.report import complexity_figure
     from pixmix_ray.storage.read import read

@@ -147,7 +147,7 @@ def _tell_usage(plan: "Plan") -> None:
 
 
 def _plan(file: Path, overrides: list[str] | None) -> "Plan":
-    from pixmix_ray.experiment.experiment import read_experiment
+    from pixmix_ray.experiment.file import read_experiment
 
     sweep = read_experiment(file, overrides or ())
     from pixmix_ray.planning.plan import make_plan  # after the file was read: its imports take a second

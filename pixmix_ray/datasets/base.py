@@ -11,7 +11,7 @@ from pydantic import Field
 
 from pixmix_ray.cache import cached_arrays
 from pixmix_ray.errors import RequestError
-from pixmix_ray.settings import Settings
+from pixmix_ray.settings import Revised
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -40,12 +40,13 @@ class ImageData:
         return len(self.class_names)
 
 
-class Dataset(Settings, ABC):
+class Dataset(Revised, ABC):
     """A source of labelled pictures.
 
     Attributes:
         summary: one line for the list of data sets.
         train_limit: train on this many pictures, evenly spaced over the training set; all of them if None.
+        revision: raised when the same settings and files come to mean other pictures, so that trials are trained anew.
     """
 
     summary: ClassVar[str]
@@ -54,6 +55,14 @@ class Dataset(Settings, ABC):
     @abstractmethod
     def version(self) -> str:
         """A fingerprint of the content on disk, fit for a file name; cheap, and independent of `train_limit`."""
+
+    def num_train_images(self) -> int | None:
+        """How many training pictures there are, whatever `train_limit`; None where only decoding would tell."""
+        return None
+
+    def height(self) -> int | None:
+        """The height of the training pictures in pixels; None where only decoding would tell."""
+        return None
 
     @abstractmethod
     def load(self) -> ImageData:

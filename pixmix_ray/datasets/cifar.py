@@ -22,6 +22,7 @@ from pixmix_ray.datasets.file_digests import combined, file_md5s
 from pixmix_ray.errors import DataError, RequestError
 from pixmix_ray.settings import DataPath
 
+HEIGHT, NUM_TRAIN = 32, 50_000
 Source = TypeVar("Source", "Cifar10", "Cifar100")
 
 
@@ -53,6 +54,14 @@ class Cifar10(Dataset):
         """`cifar10-official`; for other files, with a warning, `cifar10-` and 12 hexadecimal digits of them."""
         return _planned_version(CIFAR10, self.root, self.download)
 
+    def num_train_images(self) -> int | None:
+        """50,000 if the files are the published ones."""
+        return _num_train_images(self.version())
+
+    def height(self) -> int:
+        """32."""
+        return HEIGHT
+
     def load(self) -> ImageData:
         """The pictures; raises DataError if a file is missing or broken."""
         return _load(CIFAR10, _folder(CIFAR10, self.root, self.download), self.train_limit)
@@ -75,6 +84,14 @@ class Cifar100(Dataset):
     def version(self) -> str:
         """`cifar100-official`; for other files, with a warning, `cifar100-` and 12 hexadecimal digits of them."""
         return _planned_version(CIFAR100, self.root, self.download)
+
+    def num_train_images(self) -> int | None:
+        """50,000 if the files are the published ones."""
+        return _num_train_images(self.version())
+
+    def height(self) -> int:
+        """32."""
+        return HEIGHT
 
     def load(self) -> ImageData:
         """The pictures; raises DataError if a file is missing or broken."""
@@ -118,6 +135,10 @@ def _planned_version(layout: Layout, root: Path | None, download: bool) -> str:
         if download:
             return f"{layout.name}-official"
         raise
+
+
+def _num_train_images(version: str) -> int | None:
+    return NUM_TRAIN if version.endswith("-official") else None
 
 
 def _version(layout: Layout, folder: Path) -> str:

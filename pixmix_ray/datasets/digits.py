@@ -16,6 +16,7 @@ from pixmix_ray.datasets.base import Dataset, ImageData, load_cached
 
 VERSION = "digits-1"  # to be raised with any change of the pictures or of the split
 SIDE = 32
+NUM_TRAIN = 1433
 
 
 class Digits(Dataset):
@@ -30,6 +31,14 @@ class Digits(Dataset):
     def version(self) -> str:
         """The version of this code's pictures, since the source never changes."""
         return VERSION
+
+    def num_train_images(self) -> int:
+        """1,433."""
+        return NUM_TRAIN
+
+    def height(self) -> int:
+        """32."""
+        return SIDE
 
     def load(self) -> ImageData:
         """The digits; images (N, 32, 32, 3) uint8, grey."""

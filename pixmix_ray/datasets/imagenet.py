@@ -10,7 +10,7 @@ array cannot give; a `train_size` of 256 leaves room to cut from.
 
 from abc import ABC
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,6 +59,18 @@ class ClassFolderDataset(Dataset, ABC):
         The first call reads all files; later ones look at their time stamps.
         """
         return _version(self, *self._parts())
+
+    def identity(self) -> dict[str, Any]:
+        """The settings that change an outcome; a `train_size` that is that of a test picture is none."""
+        return super().identity() | ({"train_size": None} if self.train_size == self.size else {})
+
+    def num_train_images(self) -> int:
+        """The number of files to train on."""
+        return len(self._parts()[0].files)
+
+    def height(self) -> int:
+        """`train_size`, or else `size`."""
+        return self.train_size or self.size
 
     def load(self) -> ImageData:
         """The pictures; only those within `train_limit` are decoded.

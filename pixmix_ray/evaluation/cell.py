@@ -43,7 +43,7 @@ def evaluate_cell(
         "checkpoint_id": checkpoint.checkpoint_id,
         **checkpoint.described,
         "benchmark": run.name,
-        "benchmark_settings": json.dumps(run.benchmark.identity(), sort_keys=True),
+        "benchmark_settings": json.dumps(run.benchmark.described(), sort_keys=True),
         "data_version": ";".join(filter(None, [data.version, run.version])),
         "seconds": time.perf_counter() - started,
         "device": hardware(device),

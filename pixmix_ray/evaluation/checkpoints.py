@@ -10,12 +10,13 @@ from torch import Tensor
 
 from pixmix_ray.datasets import Dataset
 from pixmix_ray.errors import CheckpointError, DamagedError, RequestError
-from pixmix_ray.experiment.experiment import override
-from pixmix_ray.experiment.plugins import BENCHMARKS, DATASETS, MODELS, Part, named_code
+from pixmix_ray.experiment.file import override
+from pixmix_ray.experiment.plugins import BENCHMARKS, DATASETS, MODELS, Part
 from pixmix_ray.experiment.trial import BenchmarkRun, Trial, short_hash
 from pixmix_ray.models import Model, parse_weights, read_weights
 from pixmix_ray.storage.sealed import content_id, open_json
 from pixmix_ray.storage.store import Store, trial_file
+from pixmix_ray.trust import check_trusted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,9 +63,9 @@ def trained(trial: Trial, store: Store) -> Checkpoint:
         model=trial.model,
         weights=parse_weights(content, path),
         described={
-            "dataset": trial.dataset.name,
+            "dataset": trial.dataset.own_name,
             "model": trial.model.settings.label(),
-            "method": trial.method.name,
+            "method": trial.method.own_name,
             "mixing_set": trial.mixing_set_label,
             "k": trial.setting("k"),
             "beta": trial.setting("beta"),
@@ -124,7 +125,7 @@ class Request:
         dataset, model = DATASETS.read(raw["dataset"]), MODELS.read(raw["model"])
         if found is None:
             return _foreign(Path(self.checkpoint), dataset, model), runs
-        if model.dump() != found.trial.model.dump() or dataset.name != found.trial.dataset.name:
+        if model.dump() != found.trial.model.dump() or type(dataset.settings) is not type(found.trial.dataset.settings):
             raise RequestError("--set: model and data set of a trial of ours are those that it was trained with")
         return replace(trained(found.trial, found.store), dataset=dataset), runs
 
@@ -161,8 +162,7 @@ def _stored(where: str, *, is_trusted: bool) -> _Stored:
     values = store.read_json(path) if results else None
     if values is None:
         raise CheckpointError(f"{where} is no trial of ours: give RESULTS/trials/TRIAL, or a file of weights")
-    if not is_trusted and (named := named_code(values)):
-        raise CheckpointError(f"{path} in {store.uri} asks to import {named[0]!r}: if you trust it, add --trust")
+    check_trusted(values, f"{path} in {store.uri}", is_trusted=is_trusted)
     try:
         return _Stored(trial=Trial.load(values), store=store)
     except (KeyError, TypeError, ValueError) as error:
@@ -191,7 +191,7 @@ def _foreign(file: Path, dataset: Part[Dataset], model: Part[Model]) -> Checkpoi
         model=model,
         weights=weights,
         described={
-            "dataset": dataset.name,
+            "dataset": dataset.own_name,
             "model": model.settings.label(),
             "method": "external",
             "mixing_set": None,

@@ -12,13 +12,14 @@ from typing import Any, Literal
 
 from pixmix_ray.benchmarks import Benchmark, Measurement
 from pixmix_ray.errors import DamagedError, RequestError, ResultsError, UnknownNameError, one_line
-from pixmix_ray.experiment.plugins import BENCHMARKS, Part, named_code
+from pixmix_ray.experiment.plugins import BENCHMARKS, Part
 from pixmix_ray.experiment.trial import BenchmarkRun
 from pixmix_ray.storage.cells import Cells, GoneError, list_cells, put_aside, replacing_file
 from pixmix_ray.storage.predictions import predictions_of
 from pixmix_ray.storage.provenance import code_version
 from pixmix_ray.storage.schema import columns_of, measurements_table
 from pixmix_ray.storage.store import Store, cell_file, predictions_file
+from pixmix_ray.trust import check_trusted
 
 SHOWN = 3  # differences of a cell that are listed
 
@@ -137,9 +138,8 @@ def _benchmark(row: Mapping[str, Any], key: str, *, is_trusted: bool) -> Benchma
     """The benchmark of a row, if its settings mean today what they meant when `key` was made of them."""
     try:
         settings = json.loads(row["benchmark_settings"])
-        if not is_trusted and (named := named_code(settings)):
-            raise ResultsError(f"it asks to import {one_line(named[0])!r}: if you trust it, add --trust")
-        name = settings.pop("name")
+        check_trusted(settings, "it", is_trusted=is_trusted)
+        name, _ = settings.pop("name"), settings.pop("source", None)  # the source is that of the class found here
         part = Part(name=name, settings=BENCHMARKS.find(name).from_identity(settings))
         version = row["data_version"].partition(";")[2]  # what comes first is the data set's
     except RequestError:

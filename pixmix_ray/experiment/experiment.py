@@ -1,15 +1,11 @@
-"""The experiment file: validated, and expanded to trials and benchmarks.
-
-Every key is documented in experiments/README.md. Relative paths in a file start at the folder of that file; those
-typed with --set start at the current folder.
-"""
+"""An experiment: validated, and expanded to trials and benchmarks. Every key is in experiments/README.md."""
 
 import itertools
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar
 
-import yaml
 from pydantic import BeforeValidator, Field, PlainValidator, ValidationInfo, field_validator, model_validator
 
 from pixmix_ray.benchmarks import Benchmark
@@ -25,7 +21,7 @@ from pixmix_ray.experiment.trial import BenchmarkRun, Trial
 from pixmix_ray.methods import Method
 from pixmix_ray.mixing_sets import MixingSet, shorter_side_for
 from pixmix_ray.models import Model
-from pixmix_ray.settings import ResultsUri, Settings, TypedPath
+from pixmix_ray.settings import ResultsUri, Settings
 
 T = TypeVar("T", bound=Settings)
 Seed = Annotated[int, Field(ge=0, lt=2**63)]  # a column of int64 in the results
@@ -36,7 +32,8 @@ DEFAULTS = {
 }
 
 
-def _as_list(value: object) -> list[object]:
+def as_list(value: object) -> list[object]:
+    """The items of a list, or one item as a list."""
     return list(value) if isinstance(value, list | tuple) else [value]
 
 
@@ -45,7 +42,7 @@ def _one(table: Table[T]) -> PlainValidator:
 
 
 def _many(table: Table[T]) -> PlainValidator:
-    return PlainValidator(lambda value, info: tuple(table.read(item, _base(info)) for item in _as_list(value)))
+    return PlainValidator(lambda value, info: tuple(table.read(item, _base(info)) for item in as_list(value)))
 
 
 def _base(info: ValidationInfo) -> Path | None:
@@ -87,9 +84,9 @@ class Experiment(Settings):
     mixing_set: Annotated[tuple[Part[MixingSet], ...], _many(MIXING_SETS)] = Field(
         DEFAULTS["mixing_set"], validate_default=True
     )
-    k: Annotated[tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(_as_list)] = ()
-    beta: Annotated[tuple[Annotated[float, Field(gt=0)], ...], BeforeValidator(_as_list)] = ()
-    seeds: Annotated[tuple[Seed, ...], BeforeValidator(_as_list)] = Field((0,), min_length=1)
+    k: Annotated[tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(as_list)] = ()
+    beta: Annotated[tuple[Annotated[float, Field(gt=0)], ...], BeforeValidator(as_list)] = ()
+    seeds: Annotated[tuple[Seed, ...], BeforeValidator(as_list)] = Field((0,), min_length=1)
     training: Recipe = Recipe()
     benchmarks: Annotated[tuple[Part[Benchmark], ...], _many(BENCHMARKS)] = Field(
         DEFAULTS["benchmarks"], validate_default=True
@@ -134,7 +131,7 @@ class Experiment(Settings):
                 "give others an experiment file of their own with the same results"
             )
         for name in (objective.partition(".")[0] for objective in self.search.objectives):
-            if [part.name.rpartition(":")[2] for part in self.benchmarks].count(name) != 1:
+            if [part.own_name for part in self.benchmarks].count(name) != 1:
                 raise ValueError(f"search.objectives names the benchmark {name!r}, which must be in benchmarks, once")
         for axis, values in self.search.space.items():
             for value in values.ends():
@@ -155,17 +152,18 @@ class Experiment(Settings):
             DataError: the data set, the mixing set or a file that a method reads is missing or broken.
             RequestError: a grid value that a method does not take.
         """
-        dataset_version = self.dataset.settings.version()
+        dataset = _simplest(self.dataset)
+        dataset_version, height = dataset.settings.version(), dataset.settings.height()
         versions: dict[int, str] = {}
         found: dict[str, Trial] = {}
         for method in itertools.chain.from_iterable(self._grid(method) for method in self.methods):
-            method_version, recipe = method.settings.version(), self._recipe(method.settings)
+            method_version, recipe = method.settings.version(), self._recipe(method.settings, height)
             for pictures in self.mixing_set if method.settings.needs_pictures else (None,):
                 if pictures is not None and id(pictures) not in versions:
                     versions[id(pictures)] = pictures.settings.version()
                 for seed in self.seeds:
                     trial = Trial(
-                        dataset=self.dataset,
+                        dataset=dataset,
                         dataset_version=dataset_version,
                         model=self.model,
                         method=method,
@@ -197,7 +195,7 @@ class Experiment(Settings):
                 raise RequestError(
                     f"search.space cannot hold {axis!r}: it takes k, beta, methods.{method.name}.SETTING, training.KEY"
                 )
-        changed = Part(name=method.name, settings=type(method.settings).read(settings, f"method {method.name}"))
+        changed = replace(method, settings=type(method.settings).read(settings, f"method {method.name}"))
         training = Recipe.read(recipe, "training")
         return self.model_copy(update={"methods": (changed,), "training": training, "search": None})
 
@@ -227,99 +225,22 @@ class Experiment(Settings):
         axes = {name: values for name, values in (("k", self.k), ("beta", self.beta)) if values and name in free}
         for values in itertools.product(*axes.values()):
             spec = {**method.settings.model_dump(), **dict(zip(axes, values, strict=True))}
-            yield Part(name=method.name, settings=type(method.settings).read(spec, f"method {method.name}"))
+            yield replace(method, settings=type(method.settings).read(spec, f"method {method.name}"))
 
-    def _recipe(self, method: Method) -> Recipe:
-        if self.training.weight_decay is not None:
-            return self.training
-        return self.training.model_copy(update={"weight_decay": method.weight_decay})
-
-
-def read_experiment(file: Path, overrides: Iterable[str] = ()) -> Experiment:
-    """The sweep of an experiment file, with `key.path=value` overrides.
-
-    Raises:
-        RequestError: the file or an override is wrong; one line that says what and what is allowed.
-    """
-    try:
-        raw = yaml.load(file.read_text(encoding="utf-8"), _Loader)  # a SafeLoader
-    except OSError as error:
-        raise RequestError(f"cannot read the experiment file {file}: {error.strerror}") from None
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: bytes that are no UTF-8, or a date that does not exist
-        raise RequestError(f"cannot read {file} as YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(raw, dict):
-        raise RequestError(f"{file} must be a mapping of keys to values, such as 'dataset: digits'")
-    for text in overrides:
-        raw = override(raw, text)
-    return Experiment.read(raw, f"experiment {file.name}", file.resolve().parent)
+    def _recipe(self, method: Method, height: int | None) -> Recipe:
+        """The recipe of a method's trials; values that are what is meant without them are left out or filled in."""
+        changes: dict[str, Any] = {}
+        if self.training.weight_decay is None:
+            changes["weight_decay"] = method.weight_decay
+        if self.training.crop_size is not None and self.training.crop_size == height:
+            changes["crop_size"] = None
+        return self.training.model_copy(update=changes)
 
 
-class _Loader(yaml.SafeLoader):
-    """The safe loader, which takes a key that is there twice for the mistake that it is."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        keys = [key.value for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} is there twice", node.start_mark)
-        return super().construct_mapping(node, deep)
-
-
-def override(raw: dict[str, Any], text: str) -> dict[str, Any]:
-    """The content of an experiment file with one `key.path=value` put in; `raw` is not changed.
-
-    A step of the path is a key, or in a list an index or the name of a part.
-
-    >>> override({"methods": ["baseline", "pixmix"]}, "methods.pixmix.severity=1")
-    {'methods': ['baseline', {'name': 'pixmix', 'severity': 1}]}
-    """
-    path, equals, value = text.partition("=")
-    if not equals or not all(path.split(".")):
-        raise RequestError(f"--set {text!r} must be key=value, such as training.epochs=1")
-    try:
-        parsed = yaml.safe_load(value)
-    except (yaml.YAMLError, ValueError):
-        raise RequestError(f"--set {text!r}: {value!r} is no YAML value; quote it") from None
-    steps = path.split(".")
-    if len(steps) > 1 and steps[0] in (*DEFAULTS, "methods"):
-        part = raw.get(steps[0], DEFAULTS.get(steps[0]))
-        raw = {**raw, steps[0]: _as_list(part) if steps[0] in ("methods", "benchmarks") else part}
-    changed = _put(raw, steps, _typed(parsed), text)
-    assert isinstance(changed, dict)
-    return changed
-
-
-def _put(node: object, path: list[str], value: object, text: str) -> object:
-    if not path:
-        return value
-    step, rest = path[0], path[1:]
-    if isinstance(node, str):
-        node = {"name": node}
-    if node is None or isinstance(node, dict):
-        mapping = node or {}
-        return {**mapping, step: _put(mapping.get(step), rest, value, text)}
-    if isinstance(node, list):
-        place = _place(node, step, text)
-        return [*node[:place], _put(node[place], rest, value, text), *node[place + 1 :]]
-    raise RequestError(f"--set {text!r}: {step!r} lies below a plain value")
-
-
-def _place(parts: list[Any], step: str, text: str) -> int:
-    """The index of the part that `step` names or counts."""
-    names = [str(part.get("name")) if isinstance(part, dict) else str(part) for part in parts]
-    if step in names:
-        return names.index(step)
-    if step.isdigit() and int(step) < len(parts):
-        return int(step)
-    raise RequestError(f"--set {text!r}: no {step!r} in the list; it holds {', '.join(names)}")
-
-
-def _typed(value: object) -> object:
-    """Strings marked as typed at the shell, so that relative paths in them start at the current folder."""
-    if isinstance(value, str):
-        return TypedPath(value)
-    if isinstance(value, list):
-        return [_typed(item) for item in value]
-    if isinstance(value, dict):
-        return {key: _typed(item) for key, item in value.items()}
-    return value
+def _simplest(dataset: Part[Dataset]) -> Part[Dataset]:
+    """The data set without a `train_limit` that leaves no picture out."""
+    limit = dataset.settings.train_limit
+    total = None if limit is None else dataset.settings.num_train_images()
+    if limit is None or total is None or limit < total:
+        return dataset
+    return replace(dataset, settings=dataset.settings.model_copy(update={"train_limit": None}))

@@ -1,16 +1,19 @@
 """The tables: name -> data set, mixing set, model, method, benchmark.
 
 Adding one of ours is its file and one line here. Other people's classes need no line: a package of theirs announces
-them as entry points (group `pixmix_ray.methods` and so on), or an experiment file names them as `module:Class`.
+them as entry points (group `pixmix_ray.methods` and so on), an experiment file names them as `module:Class`, and in
+Python the class or an object of it stands in place of a name.
 """
 
-from collections.abc import Mapping
+import importlib
+import sys
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from inspect import isabstract
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Generic, TypeVar, cast
 
 from pixmix_ray.benchmarks import (
@@ -25,6 +28,7 @@ from pixmix_ray.benchmarks import (
 )
 from pixmix_ray.datasets import Cifar10, Cifar100, Dataset, Digits, ImageFolder, ImageNet
 from pixmix_ray.errors import RequestError, UnknownNameError
+from pixmix_ray.identity import is_ours, own_name, part_identity, source_hash, user_module_names
 from pixmix_ray.methods import (
     AdversarialL2,
     AdversarialLinf,
@@ -70,18 +74,36 @@ T = TypeVar("T", bound=Settings)
 
 @dataclass(frozen=True, kw_only=True)
 class Part(Generic[T]):
-    """A named part of an experiment: the name in its table, and the object that holds its settings."""
+    """A part of an experiment. Pickled, it is the same part where the class's source is not at hand.
+
+    Attributes:
+        name: how a file names the class: in its table, by an entry point, or as module:Class.
+        settings: the object that holds its settings.
+    """
 
     name: str
     settings: T
 
+    @property
+    def own_name(self) -> str:
+        """What it is called in ids and results, however it was named: for one not of ours the class's own name."""
+        return own_name(self.name, self.settings)
+
     def identity(self) -> dict[str, Any]:
-        """Name and the settings that change an outcome, as JSON values."""
-        return {"name": self.name, **self._identity}
+        """All that changes an outcome, as JSON values: own name, settings, and for one not of ours its source."""
+        return dict(self._identity)
+
+    def described(self) -> dict[str, Any]:
+        """Its identity, but under the name by which it is found again."""
+        return {**self._identity, "name": self.name}
 
     @cached_property
     def _identity(self) -> dict[str, Any]:
-        return self.settings.identity()  # once, for all the trials that have this part
+        return part_identity(self.name, self.settings)  # once, for all the trials that have this part
+
+    def __getstate__(self) -> dict[str, Any]:
+        self.identity()
+        return self.__dict__
 
     def dump(self) -> dict[str, Any]:
         """Name and all settings, as JSON values that `Table.read` takes back."""
@@ -124,8 +146,8 @@ class Table(Generic[T]):
                 "Mend or uninstall the package that announces it"
             ) from error
 
-    def find(self, name: str) -> type[T]:
-        """The class called `name`, or named as `module:Class`.
+    def find(self, name: str, base: Path | None = None) -> type[T]:
+        """The class called `name`, or named as `module:Class`; a module may lie in the current folder or in `base`.
 
         Raises:
             UnknownNameError: no such name.
@@ -134,55 +156,105 @@ class Table(Generic[T]):
         if name in self.ours:
             return self.ours[name]
         if ":" in name:
-            return self._checked(_imported(name), name)
+            return self._checked(_imported(name, base), name)
         if name in (known := self.known()):
             return known[name]
         raise UnknownNameError(self.kind, name, [*known, *self.short])
 
     def read(self, spec: object, base: Path | None = None) -> Part[T]:
-        """The part that an experiment file describes: a name alone, or a mapping of `name` and settings."""
-        if isinstance(spec, str):
+        """The part that `spec` describes.
+
+        Args:
+            spec: a name or a class alone, a mapping of `name` (again either) and settings, or an object of a class.
+            base: the folder at which relative paths start; default: the current one.
+
+        Raises:
+            RequestError: it describes none.
+        """
+        if isinstance(spec, Part):
+            self._checked(type(spec.settings), repr(spec.settings))
+            return cast(Part[T], spec)
+        if isinstance(spec, Settings):
+            found = self._checked(type(spec), repr(spec))
+            return _part(self._name(found), cast(T, spec))
+        if isinstance(spec, str | type):
             spec = {"name": spec}
-        if not isinstance(spec, Mapping) or not isinstance(spec.get("name"), str):
+        if not isinstance(spec, Mapping) or not isinstance(spec.get("name"), str | type):
             raise RequestError(f"{self.kind} must be a name, or a mapping with the key 'name', got {spec!r}")
+        if isinstance(spec["name"], str):
+            spec = self._long_form(spec)
+            found = self.find(spec["name"], base)
+            name = self._name(found, spec["name"])
+        else:
+            found = self._checked(spec["name"], repr(spec["name"]))
+            name = self._name(found)
+        settings = {str(key): value for key, value in spec.items() if key != "name"}
+        return _part(name, found.read(settings, f"{self.kind} {name}", base))
+
+    def _long_form(self, spec: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What a name that stands for others, or for some settings too, is short for."""
         if self.join is not None and "+" in spec["name"]:
             spec = {**spec, "name": self.join, "sets": names_in(spec["name"])}
         if (short := self.short.get(spec["name"])) is not None:
             if twice := sorted((set(short) & set(spec)) - {"name"}):
                 raise RequestError(f"{spec['name']} sets {twice[0]} itself: leave it out, or name {short['name']}")
             spec = {**spec, **short}
-        settings = {str(key): value for key, value in spec.items() if key != "name"}
-        found = self.find(spec["name"])
-        ours = {part: name for name, part in self.ours.items()}
-        name = ours.get(found, str(spec["name"]))  # one of ours named as module:Class means the same
-        return Part(name=name, settings=found.read(settings, f"{self.kind} {name}", base))
+        return spec
+
+    def _name(self, found: type[T], given: str | None = None) -> str:
+        """How a file names a class: one of ours by its name in the table, whatever it was called."""
+        for name, part in self.ours.items():
+            if part is found:
+                return name
+        return given or f"{found.__module__}:{found.__qualname__}"
 
     def _checked(self, found: object, name: str) -> type[T]:
         is_one = isinstance(found, type) and issubclass(found, self.base) and found is not self.base
         if not is_one or isabstract(found):
             raise RequestError(f"{name} is no {self.kind}: it must be a whole class derived from {self.base.__name__}")
-        return cast(type[T], found)
+        kind = cast(type[T], found)
+        if reserved := {"name", "source"} & set(kind.model_fields):
+            raise RequestError(f"{name} has a setting {reserved.pop()!r}, which has another meaning here: rename it")
+        return kind
 
 
-def named_code(values: object) -> list[str]:
-    """The names `module:Class` anywhere in JSON values that describe parts: what reading those would import.
+def user_modules(parts: Iterable[Part[Any]]) -> list[ModuleType]:
+    """The modules of the user that other processes need for these parts: those of their classes, and what they import.
 
-    >>> named_code({"model": {"name": "theirs:Net"}, "mixing_set": {"name": "join", "sets": [{"name": "fractals"}]}})
-    ['theirs:Net']
+    Modules and packages by name, without ours, installed ones, and `__main__`, whose classes travel by value.
     """
-    if isinstance(values, Mapping):
-        name = values.get("name")
-        own = [name] if isinstance(name, str) and ":" in name else []
-        return own + [found for value in values.values() for found in named_code(value)]
-    if isinstance(values, list):
-        return [found for value in values for found in named_code(value)]
-    return []
+    classes = {kind for part in parts for kind in _classes(part.settings) if not is_ours(kind)}
+    names = {name for kind in classes for name in user_module_names(kind)}
+    return [importlib.import_module(name) for name in sorted(names)]
 
 
-def _imported(name: str) -> object:
+def _classes(settings: Settings) -> Iterator[type[Settings]]:
+    """The class of settings, and those of the parts within."""
+    yield type(settings)
+    for value in vars(settings).values():
+        for inner in value if isinstance(value, tuple) else (value,):
+            if isinstance(inner, Settings):
+                yield from _classes(inner)
+
+
+def _part(name: str, settings: T) -> Part[T]:
+    """The part of these settings; of a join of one set, that set."""
+    if isinstance(settings, JoinedSets) and len(settings.sets) == 1:
+        (member,) = settings.sets
+        return _part(member.name, cast(T, member.settings))
+    if not is_ours(type(settings)):
+        source_hash(type(settings))  # if it cannot be had, that is to be said where the class is named
+    return Part(name=name, settings=settings)
+
+
+def _imported(name: str, base: Path | None) -> object:
     module, _, attribute = name.partition(":")
+    for folder in filter(None, (Path.cwd(), base)):
+        if str(folder) not in sys.path:
+            sys.path.append(str(folder))  # last: a file called statistics.py must not hide the standard library's
+    importlib.invalidate_caches()  # the file may be a moment old
     try:
-        return getattr(import_module(module), attribute)
+        return getattr(importlib.import_module(module), attribute)
     except Exception as error:  # importing runs other people's code, which may raise anything
         raise RequestError(
             f"cannot import {name!r}: {type(error).__name__}: {' '.join(str(error).split())}. "

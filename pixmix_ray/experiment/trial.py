@@ -1,7 +1,9 @@
 """A trial: one training, named by what it is. And a cell: one trial's checkpoint on one benchmark.
 
 The id of a trial is a hash of everything that changes its outcome, defaults filled in, and of nothing else: not of
-paths, resources or the order of keys. Two experiment files that mean the same share their trials.
+paths, resources or the order of keys. Two experiment files that mean the same share their trials. For classes of the
+user it covers their source; when the code of one of ours comes to mean another outcome, its `revision` is raised (a
+mixing set's VERSION), and when the training loop does, IDENTITY_VERSION.
 """
 
 import hashlib
@@ -51,7 +53,7 @@ class Trial:
     @cached_property
     def id(self) -> str:
         """The method's name and twelve hexadecimal digits of the content hash."""
-        return f"{self.method.name.rpartition(':')[2]}-{short_hash({**self.settings, 'seed': self.seed})}"
+        return f"{self.method.own_name}-{short_hash({**self.settings, 'seed': self.seed})}"
 
     @cached_property
     def settings(self) -> dict[str, Any]:
@@ -68,7 +70,7 @@ class Trial:
     @property
     def mixing_set_label(self) -> str | None:
         """The name of the mixing set in results, such as fractals+fvis."""
-        return None if self.mixing_set is None else self.mixing_set.settings.label(self.mixing_set.name)
+        return None if self.mixing_set is None else self.mixing_set.settings.label(self.mixing_set.own_name)
 
     def setting(self, name: str) -> int | float | None:
         """The method's setting `name` (k, beta) or none if it has no such setting."""
@@ -80,7 +82,7 @@ class Trial:
         """A short name for people, such as "pixmix k=4 beta=3 fractals seed 0"."""
         grid = [f"{name}={self.setting(name):g}" for name in ("k", "beta") if self.setting(name) is not None]
         pictures = [] if self.mixing_set_label is None else [self.mixing_set_label]
-        return " ".join([self.method.name, *grid, *pictures, f"seed {self.seed}"])
+        return " ".join([self.method.own_name, *grid, *pictures, f"seed {self.seed}"])
 
     def dump(self) -> dict[str, Any]:
         """The whole trial as JSON values that `Trial.load` takes back."""
@@ -123,7 +125,7 @@ class BenchmarkRun:
     @property
     def name(self) -> str:
         """The benchmark's name."""
-        return self.benchmark.name.rpartition(":")[2]
+        return self.benchmark.own_name
 
     @cached_property
     def key(self) -> str:

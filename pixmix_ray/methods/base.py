@@ -16,17 +16,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pixmix_ray.datasets import ImageData
-from pixmix_ray.settings import Settings
+from pixmix_ray.settings import Revised
 from pixmix_ray.transforms import to_unit
 
 
-class Method(Settings):
+class Method(Revised):
     """A method that leaves the pictures as they are and minimises the cross-entropy; the others change one or both.
 
     Attributes:
         summary: one line for people.
         source: where the method is published.
         weight_decay: the paper's weight decay for this method.
+        revision: raised when the same settings come to mean another training, so that trials are trained anew.
     """
 
     summary: ClassVar[str]

@@ -34,6 +34,7 @@ from torch import Tensor, nn
 
 from pixmix_ray.datasets.file_digests import combined, file_md5s
 from pixmix_ray.errors import CheckpointError, RequestError, UnknownNameError
+from pixmix_ray.identity import part_identity
 from pixmix_ray.mixing_sets.base import MixingSet, Pictures
 from pixmix_ray.mixing_sets.feature_visualization import Target, ascended, layer_widths, spectrum_shape
 from pixmix_ray.mixing_sets.generated import Generator, Images, generated_pictures
@@ -41,6 +42,7 @@ from pixmix_ray.mixing_sets.shards import Layout
 from pixmix_ray.models import Model, Weights, fit_weights, read_weights
 from pixmix_ray.seeding import rng, uniforms
 from pixmix_ray.settings import DataPath, Settings
+from pixmix_ray.trust import check_trusted
 
 VERSION = 1  # to be raised with any change of the pictures
 PIXELS_A_SHARD, MOST_A_SHARD = 2**19, 64  # of 36 pixels 64 pictures, of 224 ten: minutes on a core
@@ -72,6 +74,7 @@ class FeatureVisualizations(MixingSet, ABC):
 
     Attributes:
         trial: the folder RESULTS/trials/TRIAL of one of our trials that is done; or else
+        trust: whether a model that the trial names as module:Class may be imported, which runs its code.
         model: a model, as an experiment file has it, such as {name: torchvision_model, arch: resnet50}; and
         weights: the file of its weights, a state_dict; its number of classes is found in it.
         layers: which convolutions and linear layers, by name; by default all convolutions of more than one pixel, or
@@ -86,8 +89,10 @@ class FeatureVisualizations(MixingSet, ABC):
 
     summary: ClassVar[str] = "feature visualizations of a trained network of yours: trial, or model and weights"
     source: ClassVar[str] = "made here, after Olah et al., Distill 2017; PixMix (Hendrycks et al., 2022), section 2.1"
-    location: ClassVar[frozenset[str]] = frozenset({"trial", "model", "weights"})  # their content is in the version
+    # what they lead to is in the version
+    location: ClassVar[frozenset[str]] = frozenset({"trial", "trust", "model", "weights"})
     trial: DataPath | None = None
+    trust: bool = False
     model: NamedModel | None = None
     weights: DataPath | None = None
     layers: tuple[str, ...] = ()
@@ -245,6 +250,8 @@ class FeatureVisualizations(MixingSet, ABC):
             spec = json.loads((folder / TRIAL_FILE).read_text(encoding="utf-8"))["model"]
         except (ValueError, KeyError, TypeError) as error:
             raise CheckpointError(f"{folder / TRIAL_FILE} is damaged: {' '.join(str(error).split())}") from None
+        way_out = "add trust: true beside trial"
+        check_trusted(spec, str(folder / TRIAL_FILE), is_trusted=self.trust, way_out=way_out)
         name, settings = self.read_model(spec, None)
         return NamedModel(name=name, settings=settings)
 
@@ -261,7 +268,7 @@ class _Opened:
             self.network = settings.build(_num_classes(settings.build(1), weights))
         fit_weights(self.network, weights, str(file))
         self.network.eval().requires_grad_(requires_grad=False)
-        self.identity, self.content = {"name": model.name, **settings.identity()}, content
+        self.identity, self.content = part_identity(model.name, settings), content
 
 
 @lru_cache(maxsize=2)

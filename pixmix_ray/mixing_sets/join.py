@@ -17,6 +17,7 @@ from pydantic import Field, InstanceOf, ValidationInfo, field_validator, model_s
 
 from pixmix_ray.cache import Arrays, Streamed
 from pixmix_ray.errors import RequestError
+from pixmix_ray.identity import own_name, part_identity
 from pixmix_ray.mixing_sets.base import MixingSet, Pictures, cached_pictures
 from pixmix_ray.settings import Settings
 
@@ -82,7 +83,7 @@ class JoinedSets(MixingSet, ABC):
 
     def label(self, name: str) -> str:
         """The labels of the sets with their weights, if there are any: fractals+fvis, or 1*fractals+2*fvis."""
-        labels = [member.settings.label(member.name) for member in self.sets]
+        labels = [member.settings.label(own_name(member.name, member.settings)) for member in self.sets]
         weights = self._weights()
         if weights is None:
             return "+".join(labels)
@@ -91,7 +92,7 @@ class JoinedSets(MixingSet, ABC):
 
     def identity(self) -> dict[str, Any]:
         """The sets' names and identities, and their shares of the crops where there are weights."""
-        sets = [{"name": member.name, **member.settings.identity()} for member in self.sets]
+        sets = [part_identity(member.name, member.settings) for member in self.sets]
         return {"sets": sets, "shares": self._shares()}
 
     def version(self) -> str:

@@ -7,15 +7,16 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from pixmix_ray.settings import Settings
+from pixmix_ray.settings import Revised
 
 
-class Model(Settings, ABC):
+class Model(Revised, ABC):
     """Settings of one architecture.
 
     Attributes:
         summary: one line for `pixmix-ray list models`.
         source: where the architecture comes from.
+        revision: raised when the same settings come to mean another network, so that trials are trained anew.
     """
 
     summary: ClassVar[str]

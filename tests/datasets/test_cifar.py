@@ -253,3 +253,15 @@ def test_a_second_load_reads_no_batch_file(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr("pixmix_ray.datasets.cifar.read_batch", None)
     second = Cifar10(root=tmp_path, train_limit=7).load()
     assert np.array_equal(first.train_images, second.train_images) and len(second.train_images) == 7
+
+
+@ignore_version
+@VARIANTS
+def test_the_number_of_pictures_is_known_of_the_published_files_alone(
+    dataset: type[Cifar10] | type[Cifar100], layout: Layout, tmp_path: Path
+) -> None:
+    assert dataset(root=tmp_path, download=True).num_train_images() == 50_000  # of those that it would fetch
+    write_layout(tmp_path, layout)
+    found = dataset(root=tmp_path)
+    assert found.num_train_images() is None
+    assert found.height() == found.load().train_images.shape[1]

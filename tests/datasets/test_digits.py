@@ -51,3 +51,8 @@ def test_a_training_limit_keeps_evenly_spaced_pictures() -> None:
 def test_a_training_limit_of_zero_is_refused() -> None:
     with pytest.raises(ValidationError, match="greater than or equal to 1"):
         Digits(train_limit=0)
+
+
+def test_number_and_height_are_those_of_the_pictures() -> None:
+    found, data = Digits(train_limit=5), Digits().load()
+    assert (found.num_train_images(), found.height()) == data.train_images.shape[:2]

@@ -208,3 +208,16 @@ def test_imagenet_wants_its_thousand_folders(root: Path) -> None:
     (root / "val" / WNIDS[0]).mkdir()
     (root / "val" / WNIDS[0] / "a.png").touch()
     assert ImageNet(root=root, train=None, **SMALL).version().startswith("imagenet-")
+
+
+def test_number_and_height_are_those_of_the_training_pictures(root: Path) -> None:
+    for size in (None, 20):
+        found = ImageFolder(root=root, train_size=size, **SMALL)
+        assert (found.num_train_images(), found.height()) == found.load().train_images.shape[:2]
+        assert found.model_copy(update={"train_limit": 5}).num_train_images() == 12
+    assert ImageFolder(root=root, train=None, **SMALL).num_train_images() == 0
+
+
+def test_a_training_size_that_is_that_of_the_test_pictures_is_none(root: Path) -> None:
+    none, same, other = (ImageFolder(root=root, train_size=size, **SMALL).identity() for size in (None, 16, 20))
+    assert none == same != other

@@ -20,7 +20,8 @@ from pixmix_ray.datasets import Digits
 from pixmix_ray.errors import DamagedError, DataError, TrainingDivergedError, WorkError
 from pixmix_ray.evaluation.cell import evaluate_cell, evaluate_here
 from pixmix_ray.evaluation.checkpoints import trained
-from pixmix_ray.experiment.experiment import Experiment, read_experiment
+from pixmix_ray.experiment.experiment import Experiment
+from pixmix_ray.experiment.file import read_experiment
 from pixmix_ray.experiment.trial import BenchmarkRun, Trial
 from pixmix_ray.metrics import direction
 from pixmix_ray.models import WideResNet

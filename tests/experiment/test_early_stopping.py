@@ -6,7 +6,7 @@ import pytest
 
 from pixmix_ray.errors import RequestError
 from pixmix_ray.experiment.early_stopping import Asha
-from pixmix_ray.experiment.experiment import read_experiment
+from pixmix_ray.experiment.file import read_experiment
 
 COMMON = ["training.epochs=8", "training.validation=0.1"]
 

@@ -8,8 +8,11 @@ from typing import Any
 import pytest
 import yaml
 
+from pixmix_ray.datasets import Digits
 from pixmix_ray.errors import RequestError, UnknownNameError
-from pixmix_ray.experiment.experiment import Experiment, override, read_experiment
+from pixmix_ray.experiment.experiment import Experiment
+from pixmix_ray.experiment.file import override, read_experiment
+from pixmix_ray.methods import Baseline, PixMix
 
 BASE: dict[str, Any] = {
     "results": "results",
@@ -404,3 +407,29 @@ def test_an_override_reaches_into_one_method_and_into_the_default_benchmarks() -
     raw = {"methods": "pixmix"}
     assert override(raw, "methods.pixmix.k=2") == {"methods": [{"name": "pixmix", "k": 2}]}
     assert override(raw, "benchmarks.clean.limit=5")["benchmarks"][0] == {"name": "clean", "limit": 5}
+
+
+# from Python
+
+
+def test_a_mapping_is_read_like_a_file_and_holds_objects_and_classes(read: Read) -> None:
+    content = {**BASE, "methods": [Baseline, PixMix(k=2), {"name": PixMix, "k": 3}], "dataset": Digits(train_limit=90)}
+    found = read_experiment(content, ["methods.1.beta=4", "dataset.train_limit=80", "seeds=[5]"])
+    methods = ["baseline", {"name": "pixmix", "k": 2, "beta": 4}, {"name": "pixmix", "k": 3}]
+    same = read(methods=methods, dataset={"name": "digits", "train_limit": 80}, seeds=[5])
+    assert [trial.id for trial in found.trials()] == [trial.id for trial in same.trials()]
+    assert content["dataset"] == Digits(train_limit=90)
+    assert "'methods.PixMex.k=1': no 'PixMex' in the list; it holds Baseline, PixMix, PixMix" in complaint(
+        lambda: read_experiment(content, ["methods.PixMex.k=1"])
+    )
+
+
+def test_an_experiment_is_read_as_it_is_and_takes_no_overrides(read: Read) -> None:
+    sweep = read()
+    assert read_experiment(sweep) is sweep
+    assert "'seeds=1' cannot change an Experiment" in complaint(lambda: read_experiment(sweep, ["seeds=1"]))
+
+
+def test_the_path_of_a_file_may_be_text(read: Read, folder: Path) -> None:
+    sweep = read()
+    assert read_experiment(str(folder / "sweep.yaml")) == sweep

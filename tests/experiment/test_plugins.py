@@ -1,5 +1,6 @@
 """The tables: every name opens, other people's classes are found, and what is no part is refused in one line."""
 
+import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -7,15 +8,32 @@ from typing import Any
 
 import pytest
 
+from pixmix_ray.benchmarks import Clean
+from pixmix_ray.datasets import Digits
 from pixmix_ray.errors import RequestError, UnknownNameError
-from pixmix_ray.experiment.plugins import BENCHMARKS, DATASETS, METHODS, MIXING_SETS, MODELS, TABLES, Table
+from pixmix_ray.experiment.plugins import (
+    BENCHMARKS,
+    DATASETS,
+    METHODS,
+    MIXING_SETS,
+    MODELS,
+    TABLES,
+    Join,
+    Part,
+    Table,
+    user_modules,
+)
 from pixmix_ray.methods import Baseline, PixMix
+from pixmix_ray.mixing_sets import Fractals
+from pixmix_ray.models import WideResNet
+from pixmix_ray.settings import Settings
 
 OTHERS = """
 from pydantic import Field
 
 from pixmix_ray.benchmarks import Clean
 from pixmix_ray.methods import Method
+from pixmix_ray.mixing_sets import Fractals
 
 
 class Gentle(Method):
@@ -27,6 +45,14 @@ class Gentle(Method):
 class Night(Clean):
     summary = "the test set in the dark"
     shade: int = 3
+
+
+class Dots(Fractals):
+    pass
+
+
+class Named(Method):
+    name: str = "mine"
 
 
 class NoPart:
@@ -90,6 +116,58 @@ def test_a_name_and_a_mapping_with_that_name_are_the_same_part() -> None:
     assert METHODS.read({"name": "pixmix", "k": 2}).settings == PixMix(k=2)
 
 
+@pytest.mark.parametrize(
+    ("table", "name", "kind", "setting"),
+    [
+        (METHODS, "pixmix", PixMix, {"k": 2}),
+        (DATASETS, "digits", Digits, {"train_limit": 7}),
+        (MODELS, "wide_resnet", WideResNet, {"depth": 10}),
+        (MIXING_SETS, "fractals", Fractals, {"count": 3}),
+        (BENCHMARKS, "clean", Clean, {"limit": 5}),
+    ],
+)
+def test_a_class_or_an_object_of_it_is_the_part_that_its_name_is(
+    table: Table[Any], name: str, kind: type[Settings], setting: dict[str, int]
+) -> None:
+    assert table.read(kind) == table.read(name) == table.read(kind()) == table.read(table.read(kind))
+    whole = table.read({"name": name, **setting})
+    assert table.read({"name": kind, **setting}) == table.read(kind(**setting)) == whole
+    assert whole.name == name
+
+
+def test_one_of_somebody_elses_is_one_thing_however_it_is_named(
+    others: str, announce: Callable[[EntryPoint], None]
+) -> None:
+    announce(EntryPoint(name="gentle", value=f"{others}:Gentle", group="pixmix_ray.methods"))
+    kind: Any = METHODS.find(f"{others}:Gentle")
+    specs = [{"name": name, "strength": 2} for name in (f"{others}:Gentle", "gentle", kind)] + [kind(strength=2)]
+    parts = [METHODS.read(spec) for spec in specs]
+    assert [part.name for part in parts] == [f"{others}:Gentle", "gentle", f"{others}:Gentle", f"{others}:Gentle"]
+    (identity,) = {tuple(part.identity().items()) for part in parts}
+    assert dict(identity)["name"] == "Gentle" == parts[1].own_name and len(dict(identity)["source"]) == 12
+    assert parts[1].described() == {**dict(identity), "name": "gentle"}
+
+
+def test_one_of_somebody_elses_within_another_part_has_its_source_too(tmp_path: Path, others: str) -> None:
+    sets = [{"name": f"{others}:Dots"}, "fractals"]
+    first, second = MIXING_SETS.read({"name": "join", "sets": sets}).identity()["sets"]
+    assert first["name"] == "Dots" and len(first["source"]) == 12 and "source" not in second
+    assert MIXING_SETS.read({"name": "join", "sets": sets}).settings.label("join") == "Dots+fractals"
+
+
+def test_a_join_of_one_set_is_that_set() -> None:
+    one = MIXING_SETS.read({"name": "join", "sets": [{"name": "fractals", "count": 3, "weight": 2}]})
+    assert one == MIXING_SETS.read({"name": "fractals", "count": 3}) == MIXING_SETS.read(Join(sets=[Fractals(count=3)]))
+
+
+def test_the_modules_of_the_user_that_parts_need(others: str) -> None:
+    parts: list[Part[Any]] = [METHODS.read("pixmix"), METHODS.read(f"{others}:Gentle")]
+    assert [module.__name__ for module in user_modules(parts)] == [others]
+    join = MIXING_SETS.read({"name": "join", "sets": [f"{others}:Dots", "fractals"]})
+    assert [module.__name__ for module in user_modules([join])] == [others]
+    assert user_modules(parts[:1]) == []
+
+
 def test_reading_does_not_change_the_mapping_given() -> None:
     spec = {"name": "pixmix", "k": 2}
     METHODS.read(spec)
@@ -119,6 +197,10 @@ def test_identity_has_the_name_and_leaves_out_where_things_lie(tmp_path: Path) -
         (METHODS, 3, ["method", "3"]),
         (METHODS, None, ["method", "None"]),
         (METHODS, ["pixmix"], ["method", "pixmix"]),
+        (METHODS, Digits, ["no method", "Digits"]),
+        (METHODS, Digits(), ["no method", "derived from Method"]),
+        (METHODS, {"name": dict}, ["no method", "dict"]),
+        (METHODS, DATASETS.read("digits"), ["no method"]),
         (METHODS, "no_such_module_here:Thing", ["no_such_module_here:Thing", "module:Class"]),
         (METHODS, "pixmix_ray.methods:PixMax", ["pixmix_ray.methods:PixMax", "PixMax"]),
         (METHODS, "pixmix_ray.models:WideResNet", ["no method", "Method"]),
@@ -151,6 +233,27 @@ def test_the_settings_of_other_peoples_classes_are_checked_like_ours(others: str
     assert "strength = -1" in refusal(METHODS, {"name": f"{others}:Gentle", "strength": -1})
 
 
+def test_a_setting_whose_name_has_another_meaning_is_refused(others: str) -> None:
+    assert "Named has a setting 'name', which has another meaning here: rename it" in refusal(
+        METHODS, f"{others}:Named"
+    )
+
+
+def test_a_module_is_found_in_the_current_folder_and_beside_the_file_behind_all_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, beside = tmp_path / "here", tmp_path / "beside"
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    for folder, name in ((here, "part_in_cwd"), (beside, "part_beside")):
+        folder.mkdir()
+        (folder / f"{name}.py").write_text(OTHERS)
+        (folder / "statistics.py").write_text("raise RuntimeError")
+    monkeypatch.chdir(here)
+    assert METHODS.read("part_in_cwd:Gentle", beside).name == "part_in_cwd:Gentle"
+    assert METHODS.read("part_beside:Gentle", beside).name == "part_beside:Gentle"
+    assert sys.path[-2:] == [str(here), str(beside)]
+
+
 @pytest.mark.parametrize("attribute", ["NoPart", "number", "Night"])
 def test_a_thing_of_the_wrong_kind_on_the_path_is_refused(others: str, attribute: str) -> None:
     text = refusal(METHODS, f"{others}:{attribute}")
@@ -163,7 +266,7 @@ def test_an_installed_package_announces_its_classes_by_entry_points(
 ) -> None:
     announce(EntryPoint(name="gentle", value=f"{others}:Gentle", group="pixmix_ray.methods"))
     announce(EntryPoint(name="night", value=f"{others}:Night", group="pixmix_ray.benchmarks"))
-    assert METHODS.read({"name": "gentle", "strength": 2}).identity() == {"name": "gentle", "strength": 2.0}
+    assert METHODS.read({"name": "gentle", "strength": 2}).settings.identity() == {"strength": 2.0}
     assert {"gentle", "pixmix"} <= set(METHODS.known())
     assert "gentle" not in BENCHMARKS.known()
     assert BENCHMARKS.find("night").__name__ == "Night"

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pixmix_ray.errors import RequestError
-from pixmix_ray.experiment.experiment import read_experiment
+from pixmix_ray.experiment.file import read_experiment
 from pixmix_ray.experiment.resources import Resources, Share
 
 

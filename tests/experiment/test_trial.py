@@ -2,6 +2,9 @@
 
 import hashlib
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,9 +14,12 @@ import pytest
 import yaml
 from PIL import Image
 
-from pixmix_ray.datasets import DataVersionWarning
-from pixmix_ray.experiment.experiment import read_experiment
+from pixmix_ray.datasets import DataVersionWarning, Digits
+from pixmix_ray.experiment.file import read_experiment
 from pixmix_ray.experiment.trial import BenchmarkRun, Trial
+from pixmix_ray.methods import PixMix
+from pixmix_ray.models import WideResNet
+from pixmix_ray.settings import Revised
 
 BASE: dict[str, Any] = {"results": "results", "dataset": "digits", "methods": "pixmix"}
 SPELLED_OUT: dict[str, Any] = {
@@ -104,6 +110,8 @@ SAME: list[dict[str, Any]] = [
     turned_round(SPELLED_OUT),
     {"dataset": {"name": "digits"}},
     {"dataset": {"train_limit": None, "name": "digits"}},
+    {"dataset": {"train_limit": 1433, "name": "digits"}},  # all of them
+    {"dataset": {"train_limit": 9999, "name": "digits"}},
     {"model": "wide_resnet"},
     {"model": {"name": "wide_resnet", "dropout": 0.3, "depth": 40.0}},
     {"methods": ["pixmix"]},
@@ -112,6 +120,11 @@ SAME: list[dict[str, Any]] = [
     {"methods": [{"name": "pixmix", "operations": 13}]},
     {"k": 4, "beta": 3},
     {"k": [4.0], "beta": [3.0]},
+    {"k": [4, 4.0, "4"], "beta": [3, 3.0]},
+    {"methods": "pixmix_ray.methods:PixMix"},
+    {"mixing_set": {"name": "join", "sets": ["fractals"]}},
+    {"mixing_set": {"name": "join", "sets": [{"name": "fractals", "weight": 2}]}},
+    {"mixing_set": {"name": "join", "sets": [{"name": "join", "sets": ["fractals"]}]}},
     {"k": [9], "beta": [9], "methods": [{"name": "pixmix", "k": 4, "beta": 3}]},
     {"mixing_set": "fractals"},
     {"mixing_set": ["fractals"]},
@@ -132,6 +145,20 @@ SAME: list[dict[str, Any]] = [
 @pytest.mark.parametrize("changes", SAME, ids=str)
 def test_files_that_mean_the_same_share_their_trials(trials: Trials, changes: dict[str, Any]) -> None:
     assert the_id(trials(**changes)) == the_id(trials())
+
+
+def test_a_crop_of_the_pictures_own_height_is_the_crop_without_a_size(trials: Trials) -> None:
+    none, own, other = (the_id(trials(training={"crop": "resized", "crop_size": size})) for size in (None, 32, 24))
+    assert none == own != other
+
+
+@pytest.mark.parametrize("kind", [Digits, PixMix, WideResNet])
+def test_a_raised_revision_of_one_of_our_classes_is_another_trial(
+    trials: Trials, monkeypatch: pytest.MonkeyPatch, kind: type[Revised]
+) -> None:
+    before = the_id(trials())
+    monkeypatch.setattr(kind, "revision", 2)
+    assert the_id(trials()) != before
 
 
 DIFFERENT: list[dict[str, Any]] = [
@@ -352,3 +379,89 @@ def test_a_benchmark_has_the_same_key_if_it_measures_the_same(
     (one,), (other,) = benchmark_runs(tmp_path, [first]), benchmark_runs(tmp_path, [second])
     assert (one.key == other.key) is is_same
     assert one.key.startswith(f"{one.name}-")
+
+
+OWN = """
+from typing import ClassVar
+
+from pixmix_ray.benchmarks import Clean
+from pixmix_ray.methods import Method
+
+LEVEL = 0.25
+
+
+class Noise(Method):
+    summary: ClassVar[str] = "noise"
+    source: ClassVar[str] = "a test"
+    strength: float = 0.1
+
+    def augment(self, images, pictures, generator):
+        return super().augment(images, pictures, generator) + LEVEL
+
+
+class Dark(Clean):
+    shade: int = 3
+
+"""
+WRITE = """
+from ray import cloudpickle
+
+from pixmix_ray.experiment.file import read_experiment
+
+parts = {"methods": {"name": Noise, "strength": 0.5}, "benchmarks": [Dark(shade=4)]}
+experiment = read_experiment({"results": "r", "dataset": "digits", **parts})
+(trial,), (run,) = experiment.trials(), experiment.benchmark_runs()
+with open("pickled", "wb") as file:
+    file.write(cloudpickle.dumps((trial, run)))
+print(trial.id, run.key, trial.dump()["method"], run.benchmark.dump())
+"""
+READ = """
+import pickle
+
+import torch
+
+trial, run = pickle.load(open("pickled", "rb"))
+print(trial.id, run.key, trial.dump()["method"], run.benchmark.dump())
+assert trial.settings["method"]["strength"] == 0.5 and run.benchmark.settings.shade == 4
+assert trial.method.settings.augment(torch.zeros(1, 3, 2, 2, dtype=torch.uint8), None, None).max() == 0.25
+"""
+
+
+def test_a_trial_of_classes_of_a_script_is_the_same_in_a_process_that_lacks_the_script(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "script.py").write_text(OWN + WRITE)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    written, read = (
+        subprocess.run(
+            [sys.executable, *words], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+        )
+        for words in (["script.py"], ["-c", READ])
+    )
+    assert written.stdout == read.stdout and "__main__:Noise" in read.stdout
+    # in a module they are the same trial and cell
+    (tmp_path / "own_parts.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    parts = {
+        "methods": {"name": "own_parts:Noise", "strength": 0.5},
+        "benchmarks": {"name": "own_parts:Dark", "shade": 4},
+    }
+    experiment = read_experiment({**BASE, **parts})
+    (trial,), (run,) = experiment.trials(), experiment.benchmark_runs()
+    assert read.stdout.split()[:2] == [trial.id, run.key]
+    assert trial.id.startswith("Noise-") and run.key.startswith("Dark-") and trial.label == "Noise seed 0"
+
+
+def test_edited_code_of_ones_own_is_another_trial_and_another_cell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = []
+    for number, text in enumerate((OWN, OWN + "# a comment", OWN.replace("LEVEL = 0.25", "LEVEL = 0.5"))):
+        (tmp_path / f"edited_{number}.py").write_text(text.replace("shade: int = 3", f"shade: int = {3 + number // 2}"))
+        monkeypatch.syspath_prepend(tmp_path)
+        parts = {"methods": f"edited_{number}:Noise", "benchmarks": f"edited_{number}:Dark"}
+        experiment = read_experiment({**BASE, **parts})
+        (trial,), (run,) = experiment.trials(), experiment.benchmark_runs()
+        ids.append((trial.id, run.key))
+    assert ids[0] == ids[1]
+    assert ids[0][0] != ids[2][0] and ids[0][1] != ids[2][1]

@@ -15,7 +15,7 @@ import torch
 
 from pixmix_ray.evaluation.cell import evaluate_cell
 from pixmix_ray.evaluation.checkpoints import trained
-from pixmix_ray.experiment.experiment import read_experiment
+from pixmix_ray.experiment.file import read_experiment
 from pixmix_ray.storage.store import Store
 from pixmix_ray.training.trial import train_trial
 

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from pixmix_ray.datasets import Digits
 from pixmix_ray.errors import DataError, RequestError, UnknownNameError
-from pixmix_ray.experiment.experiment import read_experiment
+from pixmix_ray.experiment.file import read_experiment
 from pixmix_ray.experiment.recipe import Recipe
 from pixmix_ray.methods import Baseline, Method, MethodRun, Setup
 from pixmix_ray.methods.outlier_exposure import OutlierExposure, OutlierExposureRun, uniform_cross_entropy

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from pixmix_ray.datasets import Digits, ImageData
 from pixmix_ray.errors import CheckpointError, DataError, RequestError, UnknownNameError
-from pixmix_ray.experiment.experiment import read_experiment
+from pixmix_ray.experiment.file import read_experiment
 from pixmix_ray.experiment.recipe import Recipe
 from pixmix_ray.methods import Setup, stylized
 from pixmix_ray.methods.stylized import Stylized, StylizedRun

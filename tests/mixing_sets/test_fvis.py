@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from pixmix_ray.cache import read_manifest
 from pixmix_ray.errors import CheckpointError, RequestError, UnknownNameError
-from pixmix_ray.experiment.experiment import read_experiment
+from pixmix_ray.experiment.file import read_experiment
 from pixmix_ray.experiment.plugins import MIXING_SETS
 from pixmix_ray.experiment.trial import Trial
 from pixmix_ray.mixing_sets import Pictures

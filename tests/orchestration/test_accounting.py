@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pixmix_ray.experiment.experiment import read_experiment
+from pixmix_ray.experiment.file import read_experiment
 from pixmix_ray.experiment.resources import Share
 from pixmix_ray.orchestration import accounting
 from pixmix_ray.orchestration.accounting import SECONDS_BETWEEN_WRITES, Account

@@ -19,7 +19,7 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster
 
-from pixmix_ray.experiment.experiment import read_experiment
+from pixmix_ray.experiment.file import read_experiment
 from pixmix_ray.orchestration import run_plan
 from pixmix_ray.planning.plan import make_plan
 from tests.orchestration.held_sweep import HeldSweep, wait_for

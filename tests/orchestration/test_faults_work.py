@@ -13,7 +13,7 @@ import ray
 import torch
 
 from pixmix_ray.errors import DamagedError, DataError, StorageError, TrainingDivergedError
-from pixmix_ray.experiment.experiment import read_experiment
+from pixmix_ray.experiment.file import read_experiment
 from pixmix_ray.orchestration import run_plan
 from pixmix_ray.orchestration.retries import POLICIES, Cause, Policy, Problem, Tries, cause_of
 from pixmix_ray.planning.plan import Plan, make_plan

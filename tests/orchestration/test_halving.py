@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pixmix_ray.experiment.early_stopping import Asha
-from pixmix_ray.experiment.experiment import read_experiment
+from pixmix_ray.experiment.file import read_experiment
 from pixmix_ray.orchestration.halving import HalvingByMethod, InTurn, LossCurve
 from pixmix_ray.orchestration.run import run_plan
 from pixmix_ray.planning.plan import Plan, make_plan

@@ -110,7 +110,7 @@ from ray.cluster_utils import Cluster
 import ray
 from pixmix_ray.orchestration import run_plan
 from pixmix_ray.planning.plan import make_plan
-from pixmix_ray.experiment.experiment import read_experiment
+from pixmix_ray.experiment.file import read_experiment
 from tests.orchestration.held_sweep import wait_for
 from tests.orchestration.notes import Notes
 from tests.orchestration.test_memory_monitor import monitor

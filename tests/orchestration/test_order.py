@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pixmix_ray.experiment.experiment import read_experiment
+from pixmix_ray.experiment.file import read_experiment
 from pixmix_ray.experiment.resources import Share
 from pixmix_ray.orchestration.order import CellSeconds, LongestFirst, expected_cell_seconds, longest_trials_first
 from pixmix_ray.orchestration.reserve import Forecast, forecast

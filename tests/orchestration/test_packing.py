@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pixmix_ray.experiment.experiment import read_experiment
+from pixmix_ray.experiment.file import read_experiment
 from pixmix_ray.orchestration import run_plan
 from pixmix_ray.planning.plan import make_plan
 from pixmix_ray.planning.usage import last_usage
@@ -28,7 +28,7 @@ from ray.cluster_utils import Cluster
 import ray
 from pixmix_ray.orchestration import run_plan
 from pixmix_ray.planning.plan import make_plan
-from pixmix_ray.experiment.experiment import read_experiment
+from pixmix_ray.experiment.file import read_experiment
 from tests.orchestration.stand_ins import TELLING
 from tests.orchestration.notes import Notes
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pixmix_ray.experiment.experiment import read_experiment
+from pixmix_ray.experiment.file import read_experiment
 from pixmix_ray.mixing_sets import Fractals, Pictures
 from pixmix_ray.mixing_sets.base import entry_name
 from pixmix_ray.mixing_sets.shard_work import Progress, ShardedWork

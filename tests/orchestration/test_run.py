@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pixmix_ray.experiment.experiment import read_experiment
+from pixmix_ray.experiment.file import read_experiment
 from pixmix_ray.experiment.trial import Trial
 from pixmix_ray.orchestration import Failure, run_plan
 from pixmix_ray.planning.plan import Plan, make_plan

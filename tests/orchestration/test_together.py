@@ -13,7 +13,7 @@ import ray
 import torch
 
 from pixmix_ray.evaluation.cell import Measure
-from pixmix_ray.experiment.experiment import read_experiment
+from pixmix_ray.experiment.file import read_experiment
 from pixmix_ray.experiment.trial import BenchmarkRun, Trial
 from pixmix_ray.orchestration import run_plan
 from pixmix_ray.orchestration.work import Work

@@ -9,7 +9,7 @@ from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.record_writer import masked_crc32c
 
 from pixmix_ray.errors import RequestError
-from pixmix_ray.experiment.experiment import read_experiment
+from pixmix_ray.experiment.file import read_experiment
 from pixmix_ray.orchestration import run_plan
 from pixmix_ray.orchestration.loggers import _Guarded
 from pixmix_ray.planning.plan import make_plan

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from pixmix_ray.errors import DataError
-from pixmix_ray.experiment.experiment import read_experiment
+from pixmix_ray.experiment.file import read_experiment
 from pixmix_ray.experiment.trial import Trial
 from pixmix_ray.planning import history
 from pixmix_ray.planning.plan import Cell, Plan, estimate, make_plan

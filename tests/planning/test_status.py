@@ -9,7 +9,8 @@ import torch
 from pixmix_ray.errors import RequestError, ResultsError, TrainingDivergedError
 from pixmix_ray.evaluation.cell import evaluate_cell
 from pixmix_ray.evaluation.checkpoints import trained
-from pixmix_ray.experiment.experiment import Experiment, read_experiment
+from pixmix_ray.experiment.experiment import Experiment
+from pixmix_ray.experiment.file import read_experiment
 from pixmix_ray.experiment.trial import Trial
 from pixmix_ray.planning.status import Status, TrialStatus, read_status
 from pixmix_ray.storage.compaction import compact

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 
 from pixmix_ray.errors import RequestError, ResultsError
-from pixmix_ray.experiment.experiment import read_experiment
+from pixmix_ray.experiment.file import read_experiment
 from pixmix_ray.planning.plan import Cell, Plan, make_plan, rounds
 from pixmix_ray.storage.schema import MEASUREMENTS
 from pixmix_ray.storage.store import Store, cell_failure_file, cell_file, trial_file

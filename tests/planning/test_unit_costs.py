@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pixmix_ray.experiment.experiment import read_experiment
+from pixmix_ray.experiment.file import read_experiment
 from pixmix_ray.experiment.resources import Resources, Share
 from pixmix_ray.planning.plan import epoch_key, estimate, make_plan
 from pixmix_ray.planning.unit_costs import FILE, KEPT, UnitCosts, add_unit_costs, read_unit_costs

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from pixmix_ray.experiment.experiment import read_experiment
+from pixmix_ray.experiment.file import read_experiment
 from pixmix_ray.experiment.trial import Trial
 from pixmix_ray.planning.plan import Cell, Plan, make_plan
 from pixmix_ray.report import progress

@@ -30,7 +30,7 @@ from pixmix_ray.datasets.official_arrays import picture_array
 from pixmix_ray.datasets.picture_files import rgb_picture
 from pixmix_ray.datasets.picture_source import array_images
 from pixmix_ray.errors import PixmixRayError
-from pixmix_ray.experiment.experiment import read_experiment
+from pixmix_ray.experiment.file import read_experiment
 from pixmix_ray.mixing_sets.sources import read_source
 from pixmix_ray.models import parse_weights, read_header, read_weights
 from pixmix_ray.storage.schema import MEASUREMENTS

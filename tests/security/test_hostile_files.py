@@ -5,6 +5,7 @@ import json
 import os
 import pickle
 import struct
+import sys
 import warnings
 import zipfile
 import zlib
@@ -26,11 +27,12 @@ from pixmix_ray.datasets.picture_source import array_images
 from pixmix_ray.errors import RequestError, ResultsError
 from pixmix_ray.evaluation.checkpoints import Request
 from pixmix_ray.evaluation.rescore import rescore
-from pixmix_ray.experiment.experiment import read_experiment
+from pixmix_ray.experiment.file import read_experiment
 from pixmix_ray.experiment.plugins import BENCHMARKS
 from pixmix_ray.experiment.trial import BenchmarkRun
 from pixmix_ray.mixing_sets.sources import read_source
 from pixmix_ray.models import read_weights
+from pixmix_ray.report.sheet import parse_mixing_set
 from pixmix_ray.storage.compaction import compact
 from pixmix_ray.storage.schema import MEASUREMENTS, PREDICTIONS
 from pixmix_ray.storage.segments import MANIFEST_KEY, read_segment
@@ -177,6 +179,38 @@ def test_a_trial_that_names_code_imports_nothing_unless_trusted(
     with pytest.raises(RequestError, match="cannot import"):  # trusted, it is imported, and holds no such class
         Request(checkpoint=str(folder), benchmarks=("clean",), is_trusted=True).open()
     assert (tmp_path / "ran").exists()
+
+
+def test_a_trial_that_fvis_visualizes_imports_nothing_unless_trusted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "evil_net.py").write_text(f"import os\nos.mkdir({str(tmp_path / 'ran')!r})\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    folder = tmp_path / "results" / "trials" / "baseline-000000000000"
+    folder.mkdir(parents=True)
+    for name in ("done.json", "model.safetensors"):
+        (folder / name).write_bytes(b"")
+    (folder / "trial.json").write_text(json.dumps({"model": {"name": "evil_net:Net"}}))
+    text = f"{{name: fvis, trial: {folder}}}"
+    with pytest.raises(RequestError, match="asks to import 'evil_net:Net': if you trust it, add trust: true beside"):
+        parse_mixing_set(text).settings.version()
+    assert not (tmp_path / "ran").exists()
+    for trusted in (parse_mixing_set(text.replace("}", ", trust: true}")), parse_mixing_set(text, is_trusted=True)):
+        with pytest.raises(RequestError, match="cannot import"):  # trusted, it is imported, and holds no such class
+            trusted.settings.version()
+    assert (tmp_path / "ran").exists()
+    joined = parse_mixing_set(f"{{name: join, sets: [fractals, {text}]}}", is_trusted=True)
+    assert joined.dump()["sets"][1]["trust"] is True and "trust" not in parse_mixing_set(text).identity()
+
+
+def test_a_trial_cannot_say_itself_that_another_is_trusted(tmp_path: Path) -> None:
+    folder = tmp_path / "results" / "trials" / "pixmix-000000000000"
+    folder.mkdir(parents=True)
+    spec = {"name": "fvis", "trial": "/elsewhere", "trust": True}
+    (folder / "trial.json").write_text(json.dumps({"mixing_set": {"name": "join", "sets": ["fractals", spec]}}))
+    with pytest.raises(RequestError, match="asks to import '/elsewhere': if you trust it, add --trust"):
+        Request(checkpoint=str(folder), benchmarks=("clean",)).open()
 
 
 CLEAN = BenchmarkRun(benchmark=BENCHMARKS.read("clean"), version="")

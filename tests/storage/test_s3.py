@@ -22,7 +22,7 @@ from pyarrow import fs
 from pixmix_ray.errors import ResultsError
 from pixmix_ray.evaluation.cell import evaluate_cell
 from pixmix_ray.evaluation.checkpoints import trained
-from pixmix_ray.experiment.experiment import read_experiment
+from pixmix_ray.experiment.file import read_experiment
 from pixmix_ray.planning.plan import make_plan
 from pixmix_ray.storage import location
 from pixmix_ray.storage.read import read

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pixmix_ray.experiment.experiment import read_experiment
+from pixmix_ray.experiment.file import read_experiment
 from pixmix_ray.experiment.recipe import Recipe
 from pixmix_ray.experiment.trial import Trial
 from pixmix_ray.methods import Baseline

@@ -1,0 +1,131 @@
+"""The experiment file, and `key.path=value` overrides of it.
+
+Relative paths in a file start at the folder of that file; those typed with --set start at the current folder.
+"""
+
+from collections.abc import Hashable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pixmix_ray.errors import RequestError
+from pixmix_ray.experiment.experiment import DEFAULTS, Experiment, as_list
+from pixmix_ray.settings import Settings, TypedPath
+
+
+def read_experiment(source: Path | str | Mapping[str, Any] | Experiment, overrides: Iterable[str] = ()) -> Experiment:
+    """The experiment of a file, or of a mapping of the same keys, with `key.path=value` overrides.
+
+    In a mapping, a class or an object of it may stand in place of a part's name. An `Experiment` is returned as it is.
+
+    Raises:
+        RequestError: the source or an override is wrong; one line that says what and what is allowed.
+    """
+    overrides = list(overrides)
+    if isinstance(source, Experiment):
+        if overrides:
+            raise RequestError(f"{overrides[0]!r} cannot change an Experiment: change the mapping that it is made of")
+        return source
+    raw = dict(source) if isinstance(source, Mapping) else _read_yaml(Path(source))
+    for text in overrides:
+        raw = override(raw, text)
+    if isinstance(source, Mapping):
+        return Experiment.read(raw, "experiment")
+    return Experiment.read(raw, f"experiment {Path(source).name}", Path(source).resolve().parent)
+
+
+def _read_yaml(file: Path) -> dict[str, Any]:
+    try:
+        raw = yaml.load(file.read_text(encoding="utf-8"), _Loader)  # a SafeLoader
+    except OSError as error:
+        raise RequestError(f"cannot read the experiment file {file}: {error.strerror}") from None
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: bytes that are no UTF-8, or a date that does not exist
+        raise RequestError(f"cannot read {file} as YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(raw, dict):
+        raise RequestError(f"{file} must be a mapping of keys to values, such as 'dataset: digits'")
+    return raw
+
+
+class _Loader(yaml.SafeLoader):
+    """The safe loader, which takes a key that is there twice for the mistake that it is."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        keys = [key.value for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} is there twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def override(raw: dict[str, Any], text: str) -> dict[str, Any]:
+    """The content of an experiment file with one `key.path=value` put in; `raw` is not changed.
+
+    A step of the path is a key, or in a list an index or the name of a part.
+
+    >>> override({"methods": ["baseline", "pixmix"]}, "methods.pixmix.severity=1")
+    {'methods': ['baseline', {'name': 'pixmix', 'severity': 1}]}
+    """
+    path, equals, value = text.partition("=")
+    if not equals or not all(path.split(".")):
+        raise RequestError(f"--set {text!r} must be key=value, such as training.epochs=1")
+    try:
+        parsed = yaml.safe_load(value)
+    except (yaml.YAMLError, ValueError):
+        raise RequestError(f"--set {text!r}: {value!r} is no YAML value; quote it") from None
+    steps = path.split(".")
+    if len(steps) > 1 and steps[0] in (*DEFAULTS, "methods"):
+        part = raw.get(steps[0], DEFAULTS.get(steps[0]))
+        raw = {**raw, steps[0]: as_list(part) if steps[0] in ("methods", "benchmarks") else part}
+    changed = _put(raw, steps, _typed(parsed), text)
+    assert isinstance(changed, dict)
+    return changed
+
+
+def _put(node: object, path: list[str], value: object, text: str) -> object:
+    if not path:
+        return value
+    step, rest = path[0], path[1:]
+    node = _spelled(node)
+    if node is None or isinstance(node, Mapping):
+        mapping = node or {}
+        return {**mapping, step: _put(mapping.get(step), rest, value, text)}
+    if isinstance(node, list):
+        place = _place(node, step, text)
+        return [*node[:place], _put(node[place], rest, value, text), *node[place + 1 :]]
+    raise RequestError(f"--set {text!r}: {step!r} lies below a plain value")
+
+
+def _spelled(node: object) -> object:
+    """A part that is a name, a class or an object alone, as a mapping."""
+    if isinstance(node, Settings):
+        return {"name": type(node), **{name: getattr(node, name) for name in node.model_fields_set}}
+    return {"name": node} if isinstance(node, str | type) else node
+
+
+def _place(parts: list[Any], step: str, text: str) -> int:
+    """The index of the part that `step` names or counts."""
+    names = [_name(part) for part in parts]
+    if step in names:
+        return names.index(step)
+    if step.isdigit() and int(step) < len(parts):
+        return int(step)
+    raise RequestError(f"--set {text!r}: no {step!r} in the list; it holds {', '.join(names)}")
+
+
+def _name(part: object) -> str:
+    """The name of a part; of a class, its own."""
+    spelled = _spelled(part)
+    name = spelled.get("name") if isinstance(spelled, Mapping) else spelled
+    return name.__name__ if isinstance(name, type) else str(name)
+
+
+def _typed(value: object) -> object:
+    """Strings marked as typed at the shell, so that relative paths in them start at the current folder."""
+    if isinstance(value, str):
+        return TypedPath(value)
+    if isinstance(value, list):
+        return [_typed(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _typed(item) for key, item in value.items()}
+    return value
