@@ -27,12 +27,13 @@ import torch
 import yaml
 from torch import Tensor, nn
 
-from pixmix_ray.benchmarks import Benchmark, Measurement, Predictions
+from pixmix_ray.benchmarks import Benchmark
 from pixmix_ray.benchmarks.base import TestPictures, classify
 from pixmix_ray.datasets import Dataset, ImageData
 from pixmix_ray.experiment.experiment import read_experiment
 from pixmix_ray.experiment.trial import Trial
 from pixmix_ray.methods import Method
+from pixmix_ray.metrics import Measurement, Predictions
 from pixmix_ray.models import Model
 from pixmix_ray.planning.plan import Cell, make_plan
 from pixmix_ray.storage.compaction import BackgroundCompaction

@@ -10,11 +10,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pixmix_ray.benchmarks import Clean, Measurement, Predictions
+from pixmix_ray.benchmarks import Clean
 from pixmix_ray.benchmarks.base import BATCH
 from pixmix_ray.evaluation.cell import _predict_within_memory, evaluate_cell
 from pixmix_ray.evaluation.checkpoints import trained
 from pixmix_ray.experiment.experiment import read_experiment
+from pixmix_ray.metrics import Measurement, Predictions
 from pixmix_ray.storage.store import Store
 from pixmix_ray.training.trial import train_trial
 

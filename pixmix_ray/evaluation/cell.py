@@ -9,14 +9,16 @@ from datetime import UTC, datetime
 import torch
 from torch import nn
 
-from pixmix_ray.benchmarks import Benchmark, Measurement, Predictions, TestPictures, limited_batches
+from pixmix_ray.benchmarks import Benchmark, TestPictures, limited_batches
 from pixmix_ray.datasets import ImageData
 from pixmix_ray.evaluation.checkpoints import Checkpoint, trained
 from pixmix_ray.experiment.trial import BenchmarkRun, Trial
+from pixmix_ray.hardware import hardware
 from pixmix_ray.memory import free_memory, is_out_of_memory
+from pixmix_ray.metrics import Measurement, Predictions
 from pixmix_ray.models import fit_weights
 from pixmix_ray.storage.predictions import predictions_table
-from pixmix_ray.storage.provenance import code_version, hardware, library_versions
+from pixmix_ray.storage.provenance import code_version, library_versions
 from pixmix_ray.storage.schema import measurements_table
 from pixmix_ray.storage.store import Store, cell_failure_file, cell_file, kept, predictions_file
 

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pixmix_ray.benchmarks import Benchmark, Measurement
+from pixmix_ray.benchmarks import Benchmark
 from pixmix_ray.errors import DamagedError, RequestError, ResultsError, UnknownNameError, one_line
 from pixmix_ray.experiment.plugins import BENCHMARKS, Part, named_code
 from pixmix_ray.experiment.trial import BenchmarkRun
+from pixmix_ray.metrics import Measurement
 from pixmix_ray.storage.cells import Cells, GoneError, list_cells, put_aside, replacing_file
 from pixmix_ray.storage.predictions import predictions_of
 from pixmix_ray.storage.provenance import code_version

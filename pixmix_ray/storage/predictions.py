@@ -6,8 +6,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pixmix_ray.benchmarks import Extra, Predictions
 from pixmix_ray.errors import ResultsError
+from pixmix_ray.metrics import Extra, Predictions
 from pixmix_ray.storage.schema import predictions_schema
 
 

@@ -10,8 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from pixmix_ray.benchmarks import Extra, Measurement
-from pixmix_ray.metrics import direction
+from pixmix_ray.metrics import Extra, Measurement, direction
 
 
 @dataclass(frozen=True, kw_only=True)

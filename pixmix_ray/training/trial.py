@@ -14,11 +14,12 @@ from torch import Tensor, nn
 from pixmix_ray.datasets import ImageData
 from pixmix_ray.errors import DataError
 from pixmix_ray.experiment.trial import Trial
+from pixmix_ray.hardware import hardware
 from pixmix_ray.mixing_sets import shorter_side_for
 from pixmix_ray.models import open_tensors, seal_tensors
 from pixmix_ray.seeding import seed_globally
 from pixmix_ray.storage.failures import forget_failure
-from pixmix_ray.storage.provenance import code_version, hardware, library_versions
+from pixmix_ray.storage.provenance import code_version, library_versions
 from pixmix_ray.storage.sealed import content_id, seal_json
 from pixmix_ray.storage.store import Store, kept, trial_file
 from pixmix_ray.training.loop import TrainingData, train

@@ -9,12 +9,12 @@ import pytest
 import torch
 from safetensors.torch import load
 
-from pixmix_ray.benchmarks import Measurement
 from pixmix_ray.errors import CheckpointError, DamagedError, RequestError
 from pixmix_ray.evaluation.cell import evaluate_here
 from pixmix_ray.evaluation.checkpoints import Checkpoint, Request
 from pixmix_ray.experiment.experiment import read_experiment
 from pixmix_ray.experiment.trial import Trial
+from pixmix_ray.metrics import Measurement
 from pixmix_ray.storage.read import read
 from pixmix_ray.storage.sealed import content_id
 from pixmix_ray.storage.store import Store, trial_file

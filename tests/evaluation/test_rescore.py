@@ -16,7 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pixmix_ray.benchmarks import Benchmark, Clean, Consistency, Corruptions, Measurement, Predictions
+from pixmix_ray.benchmarks import Benchmark, Clean, Consistency, Corruptions
 from pixmix_ray.benchmarks.extras import TOP_FIVE
 from pixmix_ray.cli import main
 from pixmix_ray.corruptions.perturbations import PERTURBATIONS, frames
@@ -27,7 +27,7 @@ from pixmix_ray.evaluation.rescore import RescoredCell, rescore
 from pixmix_ray.experiment.experiment import Experiment
 from pixmix_ray.experiment.plugins import BENCHMARKS
 from pixmix_ray.experiment.trial import BenchmarkRun, Trial
-from pixmix_ray.metrics import zipf_distances
+from pixmix_ray.metrics import Measurement, Predictions, zipf_distances
 from pixmix_ray.storage.cells import read_rows
 from pixmix_ray.storage.compaction import compact
 from pixmix_ray.storage.predictions import predictions_of, predictions_table

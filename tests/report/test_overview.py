@@ -9,9 +9,9 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from pixmix_ray.benchmarks import Measurement
 from pixmix_ray.experiment.experiment import read_experiment
 from pixmix_ray.experiment.plugins import TABLES
+from pixmix_ray.metrics import Measurement
 from pixmix_ray.planning.plan import Plan, make_plan
 from pixmix_ray.planning.status import Status, TrialStatus
 from pixmix_ray.report import overview
