@@ -23,10 +23,11 @@ from pixmix_ray.memory import free_memory
 from pixmix_ray.orchestration.retries import Cause, Problem, here
 from pixmix_ray.orchestration.session import node_beside
 from pixmix_ray.orchestration.work import Work
+from pixmix_ray.planning.cell_names import cell_names
 from pixmix_ray.planning.plan import Cell
+from pixmix_ray.storage.cell import read_footer
 from pixmix_ray.storage.failures import Place
-from pixmix_ray.storage.schema import MEASUREMENTS
-from pixmix_ray.storage.store import Store, cell_file
+from pixmix_ray.storage.store import Store
 from pixmix_ray.training.trial import set_aside
 
 
@@ -161,7 +162,7 @@ def answers_of_the_dead(cells: Sequence[Cell], store: Store, problem: Problem) -
 def _seconds_written(cell: Cell, store: Store) -> float | None:
     """How long a cell took, if its file is there."""
     with suppress(DamagedError):
-        table = store.read_table(cell_file(cell.trial.id, cell.run.key), MEASUREMENTS)
-        if table is not None and len(table):
-            return float(table["seconds"][0].as_py())
+        for name in cell_names(store, [cell.trial], [cell.run]).values():
+            footer = read_footer(store, name)
+            return None if footer is None else float(footer.common["seconds"])
     return None

@@ -26,8 +26,8 @@ from pixmix_ray.orchestration.trainer import TrialEvent, train_all
 from pixmix_ray.orchestration.work import Work
 from pixmix_ray.planning.plan import Cell, Plan, prices
 from pixmix_ray.storage.failures import Place, reason, record_failure
-from pixmix_ray.storage.lease import Lease, held
 from pixmix_ray.storage.provenance import code_version
+from pixmix_ray.storage.run_lock import RunLock, running
 from pixmix_ray.storage.store import cell_failure_file, trial_file
 from pixmix_ray.training.trial import Progress
 
@@ -73,14 +73,14 @@ class Failure:
     reason: str
 
 
-def run_plan(plan: Plan, watcher: Watcher, *, work: Work | None = None, lease: Lease | None = None) -> list[Failure]:
+def run_plan(plan: Plan, watcher: Watcher, *, work: Work | None = None, lock: RunLock | None = None) -> list[Failure]:
     """Train and evaluate all that the plan lacks, on the connected Ray cluster; what failed, empty if all is done.
 
     Args:
         plan: what is wanted, and what of it is done.
         watcher: is told what happens.
         work: what trains and evaluates; default: the real work.
-        lease: on the results folder, if the caller has taken it already.
+        lock: of the results folder, if the caller has taken it already.
 
     Raises:
         HeldError: another run is at work on the results folder.
@@ -88,8 +88,8 @@ def run_plan(plan: Plan, watcher: Watcher, *, work: Work | None = None, lease: L
         StorageError: results can no longer be written.
     """
     with ExitStack() as until_end:
-        lease = lease or until_end.enter_context(held(plan.store))
-        return _Run(plan, watcher, work or Work()).to_the_end(lease)
+        lock = lock or until_end.enter_context(running(plan.store))
+        return _Run(plan, watcher, work or Work()).to_the_end(lock)
 
 
 class _Run:
@@ -135,12 +135,12 @@ class _Run:
         self.again: dict[str, Trial] = {}  # trials that are tried once more when Tune is through with the others
         self.avoid: dict[str, str] = {}  # by the name of the work: a node
 
-    def to_the_end(self, lease: Lease) -> list[Failure]:
+    def to_the_end(self, lock: RunLock) -> list[Failure]:
         """Run until nothing is left."""
         training = self._start_training(self.trials)
         try:
             while training.is_alive() or not self.events.empty() or self.waiting or self.in_flight or self.again:
-                lease.check()
+                lock.check()
                 self._look_around()
                 self._take_events()
                 if not training.is_alive() and (trials := self._trials_again()):

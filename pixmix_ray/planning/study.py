@@ -17,7 +17,8 @@ from pixmix_ray.experiment.experiment import Experiment
 from pixmix_ray.experiment.search import Choices, Range, Search
 from pixmix_ray.experiment.trial import BenchmarkRun, Trial
 from pixmix_ray.metrics import DIRECTIONS
-from pixmix_ray.storage.read import read_cells
+from pixmix_ray.planning.cell_names import cell_names
+from pixmix_ray.storage.index import read_cells
 from pixmix_ray.storage.store import Store
 
 if TYPE_CHECKING:
@@ -88,8 +89,8 @@ def _values(search: Search, store: Store, runs: Sequence[BenchmarkRun], trials: 
     """The objectives, each the mean over the seeds; None if a cell did not measure one of them."""
     values = []
     for objective in search.objectives:
-        (key,) = (run.key for run in runs if run.name == objective.partition(".")[0])
-        rows = read_cells(store, [f"{trial.id}/{key}" for trial in trials])
+        of = [run for run in runs if run.name == objective.partition(".")[0]]
+        rows = read_cells(store, cell_names(store, trials, of).values())
         whole = rows[(rows["metric"] == _metric(objective)) & (rows["condition"] == "") & rows["severity"].isna()]
         if len(whole) != len(trials):
             return None

@@ -21,7 +21,7 @@ from pixmix_ray.seeding import seed_globally
 from pixmix_ray.storage.failures import forget_failure
 from pixmix_ray.storage.provenance import code_version, library_versions
 from pixmix_ray.storage.sealed import content_id, seal_json
-from pixmix_ray.storage.store import Store, kept, trial_file
+from pixmix_ray.storage.store import Store, trial_file
 from pixmix_ray.training.loop import TrainingData, train
 
 
@@ -56,10 +56,9 @@ def train_trial(trial: Trial, store: Store, device: torch.device) -> Iterator[Pr
     """
     if store.read(trial_file(trial.id, "done.json")) is not None:
         return
-    with kept(store):
-        store.write_json(trial_file(trial.id, "trial.json"), trial.dump())
-        forget_failure(store, trial_file(trial.id, "failed.json"))
-        store.delete(trial_file(trial.id, "stopped.json"))
+    store.write_json(trial_file(trial.id, "trial.json"), trial.dump())
+    forget_failure(store, trial_file(trial.id, "failed.json"))
+    store.delete(trial_file(trial.id, "stopped.json"))
     dataset = trial.dataset.settings.load()
     data = _training_data(trial, dataset, device)
     network = fresh_network(trial, dataset.num_classes).to(device)
@@ -68,15 +67,13 @@ def train_trial(trial: Trial, store: Store, device: torch.device) -> Iterator[Pr
     for epoch in train(network, trial.method.settings, data, trial.training, seed=trial.seed, after=begun.after):
         history.append({"epoch": epoch.number, "loss": epoch.loss, "seconds": epoch.seconds})
         header = {"epoch": str(epoch.number), "history": json.dumps(history)}
-        with kept(store):
-            content = seal_tensors(_on_cpu(epoch.tensors), header)
-            store.write(trial_file(trial.id, "progress.safetensors"), content)
+        content = seal_tensors(_on_cpu(epoch.tensors), header)
+        store.write(trial_file(trial.id, "progress.safetensors"), content)
         yield Progress(
             epoch=epoch.number, epochs=trial.training.epochs, loss=epoch.loss, seconds=epoch.seconds, notice=notice
         )
         notice = ""
-    with kept(store):
-        _finish(trial, store, network, history, device)
+    _finish(trial, store, network, history, device)
 
 
 def fresh_network(trial: Trial, num_classes: int) -> nn.Module:
