@@ -38,7 +38,7 @@ from pixmix_ray.models import Model
 from pixmix_ray.planning.plan import Cell, make_plan
 from pixmix_ray.storage.compaction import BackgroundCompaction
 from pixmix_ray.storage.provenance import code_version
-from pixmix_ray.storage.read import read
+from pixmix_ray.storage.index import read
 from pixmix_ray.training.trial import Progress
 
 BENCHMARKS = 12

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from pixmix_ray.cli import main
-from pixmix_ray.storage.read import read
+from pixmix_ray.storage.index import read
 from tests.program import PROGRAM, Program, Started, processes_a_core
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"

@@ -15,7 +15,7 @@ from pixmix_ray.evaluation.checkpoints import Checkpoint, Request
 from pixmix_ray.experiment.experiment import read_experiment
 from pixmix_ray.experiment.trial import Trial
 from pixmix_ray.metrics import Measurement
-from pixmix_ray.storage.read import read
+from pixmix_ray.storage.index import read
 from pixmix_ray.storage.sealed import content_id
 from pixmix_ray.storage.store import Store, trial_file
 from pixmix_ray.training.trial import train_trial

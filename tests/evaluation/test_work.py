@@ -26,8 +26,8 @@ from pixmix_ray.metrics import direction
 from pixmix_ray.models import WideResNet
 from pixmix_ray.planning.plan import make_plan
 from pixmix_ray.storage.failures import record_failure
+from pixmix_ray.storage.index import read
 from pixmix_ray.storage.provenance import code_version
-from pixmix_ray.storage.read import read
 from pixmix_ray.storage.schema import MEASUREMENTS, predictions_schema
 from pixmix_ray.storage.store import Store, cell_failure_file, cell_file, predictions_file, trial_file
 from pixmix_ray.training.trial import Progress, train_trial

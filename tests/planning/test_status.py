@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from pixmix_ray.storage.compaction import compact
 
 from pixmix_ray.errors import RequestError, ResultsError, TrainingDivergedError
 from pixmix_ray.evaluation.cell import evaluate_cell
@@ -12,9 +13,8 @@ from pixmix_ray.evaluation.checkpoints import trained
 from pixmix_ray.experiment.experiment import Experiment, read_experiment
 from pixmix_ray.experiment.trial import Trial
 from pixmix_ray.planning.status import Status, TrialStatus, read_status
-from pixmix_ray.storage.compaction import compact
 from pixmix_ray.storage.failures import reason, record_failure
-from pixmix_ray.storage.read import read
+from pixmix_ray.storage.index import read
 from pixmix_ray.storage.schema import MEASUREMENTS
 from pixmix_ray.storage.store import Store, cell_failure_file, cell_file, trial_file
 from pixmix_ray.training.trial import train_trial
