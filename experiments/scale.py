@@ -25,6 +25,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 import yaml
+from pixmix_ray.storage.compaction import BackgroundCompaction
 from torch import Tensor, nn
 
 from pixmix_ray.benchmarks import Benchmark
@@ -36,9 +37,8 @@ from pixmix_ray.methods import Method
 from pixmix_ray.metrics import Measurement, Predictions
 from pixmix_ray.models import Model
 from pixmix_ray.planning.plan import Cell, make_plan
-from pixmix_ray.storage.compaction import BackgroundCompaction
-from pixmix_ray.storage.provenance import code_version
 from pixmix_ray.storage.index import read
+from pixmix_ray.storage.provenance import code_version
 from pixmix_ray.training.trial import Progress
 
 BENCHMARKS = 12

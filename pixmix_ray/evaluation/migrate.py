@@ -16,7 +16,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from pixmix_ray.errors import DamagedError, PixmixRayError
+from pixmix_ray.errors import DamagedError, PixmixRayError, ResultsError
 from pixmix_ray.evaluation.checkpoints import external_id
 from pixmix_ray.experiment.plugins import BENCHMARKS, DATASETS, Part, named_code
 from pixmix_ray.experiment.trial import BenchmarkRun, short_hash, test_set_id
@@ -28,6 +28,7 @@ from pixmix_ray.storage.sealed import Unsealed, conform
 from pixmix_ray.storage.store import Store, cell_file, trial_file
 
 MANIFEST_KEY = "pixmix_ray.cells"
+_NAME = re.compile(r"[\w-]+/[\w-]+")
 _CELL = re.compile(r"cells/(?P<cell>[^/]+/[^/]+?)(?:\.v(?P<version>\d+))?\.parquet")
 
 
@@ -54,6 +55,9 @@ def migrate(store: Store) -> int:
             newest[cell] = found
     test_sets: dict[str, str | None] = {}
     count = 0
+    for cell in newest:
+        if not _NAME.fullmatch(cell):
+            raise ResultsError(f"{cell!r} in results {store.uri} is no name of a cell, which is TRIAL/BENCHMARK-HASH")
     for cell, old in sorted(newest.items()):
         count += _rewrite(store, cell, old.rows, test_sets)
     predictions = [path for path in store.files("predictions") if path.endswith(".parquet")]
@@ -109,7 +113,7 @@ def _rewrite(store: Store, cell: str, rows: pa.Table, test_sets: dict[str, str |
         return False
     trial_id, _, key = cell.partition("/")
     values = rows.to_pylist()
-    common: dict[str, Any] = {name: values[0][name] for name in COMMON}
+    common: dict[str, Any] = {**{name: values[0][name] for name in COMMON}, "trial_id": trial_id}
     if trial_id.startswith("external-"):
         settings = json.loads(common["settings"])
         common["trial_id"] = external_id(settings["model"], common["checkpoint_id"])

@@ -2,18 +2,17 @@
 
 import math
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pytest
 
 from pixmix_ray.errors import RequestError
 from pixmix_ray.experiment.experiment import read_experiment
 from pixmix_ray.planning.plan import Cell, Plan, make_plan, rounds
-from pixmix_ray.storage.schema import MEASUREMENTS
-from pixmix_ray.storage.store import cell_failure_file, cell_file, trial_file
+from pixmix_ray.storage.store import cell_failure_file, trial_file
+from tests.stored_cells import CHECKPOINT, ERROR, put_of
 
 SEARCH = (
     "methods=[pixmix]",
@@ -38,12 +37,8 @@ def error_of(cell: Cell) -> float:
 def measure(plan: Plan, value: Callable[[Cell], float] = error_of) -> list[str]:
     """Do what the plan lacks; the trials that it did."""
     for cell in plan.cells_to_run():
-        text = {field.name: "" for field in MEASUREMENTS if field.type == pa.string()}
-        numbers = {"value": value(cell), "n": 50, "seconds": 1.0, "seed": cell.trial.seed}
-        row = text | numbers | {"metric": "error", "finished_at": datetime(2026, 1, 2, tzinfo=UTC)}
-        plan.store.write_json(trial_file(cell.trial.id, "done.json"), {})
-        table = pa.Table.from_pylist([row], schema=MEASUREMENTS)
-        plan.store.write_table(cell_file(cell.trial.id, cell.run.key), table)
+        plan.store.write_json(trial_file(cell.trial.id, "done.json"), {"checkpoint_id": CHECKPOINT})
+        put_of(plan.store, cell.trial, cell.run, replace(ERROR, value=value(cell)))
     return [trial.id for trial in plan.trials_to_run()]
 
 
