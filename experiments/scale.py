@@ -25,19 +25,20 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 import yaml
+from pixmix_ray.storage.compaction import BackgroundCompaction
 from torch import Tensor, nn
 
-from pixmix_ray.benchmarks import Benchmark, Measurement, Predictions
+from pixmix_ray.benchmarks import Benchmark
 from pixmix_ray.benchmarks.base import TestPictures, classify
 from pixmix_ray.datasets import Dataset, ImageData
 from pixmix_ray.experiment.file import read_experiment
 from pixmix_ray.experiment.trial import Trial
 from pixmix_ray.methods import Method
+from pixmix_ray.metrics import Measurement, Predictions
 from pixmix_ray.models import Model
 from pixmix_ray.planning.plan import Cell, make_plan
-from pixmix_ray.storage.compaction import BackgroundCompaction
+from pixmix_ray.storage.index import read
 from pixmix_ray.storage.provenance import code_version
-from pixmix_ray.storage.read import read
 from pixmix_ray.training.trial import Progress
 
 BENCHMARKS = 12

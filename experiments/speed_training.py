@@ -15,10 +15,11 @@ from rich.console import Console
 from rich.table import Table
 
 from pixmix_ray.experiment.recipe import Recipe
+from pixmix_ray.hardware import hardware
 from pixmix_ray.methods import Baseline, Method, PixMix
 from pixmix_ray.mixing_sets import Fractals
 from pixmix_ray.models import wide_resnet
-from pixmix_ray.storage.provenance import code_version, hardware, library_versions
+from pixmix_ray.storage.provenance import code_version, library_versions
 from pixmix_ray.training import TrainingData, train
 
 NUM_PICTURES = 2048

@@ -84,7 +84,7 @@ class WorkError(PixmixRayError):
     """One trial or one cell failed while it ran."""
 
 
-class StorageError(WorkError):
+class StorageError(WorkError, OSError):
     """Results can no longer be kept, such as on a full disk; no other work of the run could be kept either."""
 
 

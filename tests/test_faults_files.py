@@ -6,15 +6,17 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from torch import Tensor, nn
 
-from pixmix_ray.benchmarks import Clean, Measurement, Predictions
+from pixmix_ray.benchmarks import Clean
 from pixmix_ray.benchmarks.base import BATCH
 from pixmix_ray.evaluation.cell import _predict_within_memory, evaluate_cell
 from pixmix_ray.evaluation.checkpoints import trained
 from pixmix_ray.experiment.file import read_experiment
+from pixmix_ray.metrics import Measurement, Predictions
 from pixmix_ray.storage.store import Store
 from pixmix_ray.training.trial import train_trial
 
@@ -24,19 +26,15 @@ WRITES = {  # part of a file's name: at which writing of it the process is kille
     "progress.safetensors": (2, 1),
     "model.safetensors": (1, 3),
     "done.json": (1, 3),
-    "predictions": (1, 3),
     "cells": (1, 3),
 }
 
 
-def contents(folder: Path) -> dict[str, bytes]:
-    """The files that are the same on every run: weights and what was predicted."""
-    kept = {".safetensors", ".parquet"}
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in folder.rglob("*")
-        if path.suffix in kept and "cells" not in path.parts
-    }
+def contents(folder: Path) -> dict[str, object]:
+    """What is the same on every run: the weights, and what was predicted."""
+    weights = {path.name: path.read_bytes() for path in folder.rglob("*.safetensors")}
+    cells = {str(path.relative_to(folder)): pq.read_table(path).to_pylist() for path in folder.rglob("*.parquet")}
+    return {**weights, **cells}
 
 
 @pytest.fixture(scope="module")

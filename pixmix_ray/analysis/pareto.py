@@ -166,6 +166,27 @@ def one_variant(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     return frame[is_kept], lines
 
 
+def code_versions(frame: pd.DataFrame) -> list[str]:
+    """A line for each way in which measurements that are averaged are not of one known version of the code.
+
+    >>> code_versions(pd.DataFrame({"code_version": ["0.1.0+a", "0.1.0+b.dirty"]}))
+    ['measured by several versions of the code: 0.1.0+a, 0.1.0+b.dirty (.dirty: with changes that were not committed)']
+
+    Args:
+        frame: measurements as read from the store (long).
+    """
+    lines = []
+    for column, done in (("code_version", "measured"), ("training_code_version", "trained")):
+        versions = sorted(set(frame[column].dropna())) if column in frame.columns else []
+        is_dirty = any(version.endswith(".dirty") for version in versions)
+        note = " (.dirty: with changes that were not committed)" if is_dirty else ""
+        if len(versions) > 1:
+            lines.append(f"{done} by several versions of the code: {', '.join(versions)}{note}")
+        elif is_dirty:
+            lines.append(f"{done} by a version of the code that cannot be told: {versions[0]}{note}")
+    return lines
+
+
 def default_objectives(frame: pd.DataFrame) -> list[str]:
     """Those of `SAFETY_OBJECTIVES` that the frame (long or wide) has, in their order; if none, all its aggregates.
 

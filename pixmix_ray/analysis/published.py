@@ -18,7 +18,7 @@ Figures that the paper gives twice are told apart by their tables where the valu
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from io import StringIO
 from typing import Any, Literal, get_args
@@ -27,8 +27,6 @@ import numpy as np
 import pandas as pd
 
 from pixmix_ray.errors import RequestError, UnknownNameError
-from pixmix_ray.experiment.plugins import BENCHMARKS
-from pixmix_ray.experiment.recipe import Recipe
 from pixmix_ray.storage.schema import CONFIGURATION
 
 PARTNERS = {"augmented": "pixmix_mix_input", "pictures": "pixmix_mix_aug", "iterative": "pixmix_iterative"}
@@ -151,22 +149,29 @@ def as_published(frame: pd.DataFrame) -> pd.DataFrame:
     return named.assign(mixing_set=named["mixing_set"].astype(object).mask(bare, TABLE_SET))
 
 
-def departures(frame: pd.DataFrame) -> list[str]:
-    """A line for each way in which ours were made otherwise than the paper says; `frame` holds measurements.
+def departures(
+    frame: pd.DataFrame, recipe: Mapping[str, Any], benchmarks: Mapping[str, Mapping[str, Any]]
+) -> list[str]:
+    """A line for each way in which ours were made otherwise than the paper says.
 
-    That is the recipe on CIFAR (`Recipe`'s defaults; for ImageNet the paper has another), a limit on the training
-    pictures, and the settings of benchmarks that are not their defaults.
+    That is the recipe on CIFAR (for ImageNet the paper has another), a limit on the training pictures, and the
+    settings of benchmarks that are not their defaults.
+
+    Args:
+        frame: measurements.
+        recipe: the paper's, which is our default.
+        benchmarks: the default settings of ours by name; others are passed over.
     """
     lines: dict[str, None] = {}
     for text in frame["settings"].dropna().unique():
         settings = json.loads(text)
         if str(settings["dataset"]["name"]).startswith("cifar"):
-            lines.update(dict.fromkeys(_changed("training", settings["training"], Recipe().identity())))
+            lines.update(dict.fromkeys(_changed("training", settings.get("training", {}), recipe)))
         lines.update(dict.fromkeys(_changed("dataset", _known(settings["dataset"], "train_limit"), {})))
     pairs = frame[["benchmark", "benchmark_settings"]].drop_duplicates()
     for name, text in pairs.itertuples(index=False):
-        if name in BENCHMARKS.ours:
-            lines.update(dict.fromkeys(_changed(name, json.loads(text), BENCHMARKS.read(name).settings.identity())))
+        if name in benchmarks:
+            lines.update(dict.fromkeys(_changed(name, json.loads(text), benchmarks[name])))
     return list(lines)
 
 
@@ -201,7 +206,7 @@ def _known(settings: dict[str, Any], *names: str) -> dict[str, Any]:
     return {name: settings[name] for name in names if settings.get(name) is not None}
 
 
-def _changed(owner: str, settings: dict[str, Any], defaults: dict[str, Any]) -> list[str]:
+def _changed(owner: str, settings: Mapping[str, Any], defaults: Mapping[str, Any]) -> list[str]:
     """A line for each setting that is not the default: "training.epochs = 3, not 100"."""
     lines = []
     for name, value in settings.items():

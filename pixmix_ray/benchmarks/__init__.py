@@ -2,12 +2,11 @@
 
 from pixmix_ray.benchmarks.adversaries import Adversaries
 from pixmix_ray.benchmarks.anomalies import Anomalies
-from pixmix_ray.benchmarks.base import Benchmark, Measurement, Predictions, TestPictures, classify, limited_batches
+from pixmix_ray.benchmarks.base import Benchmark, TestPictures, classify, limited_batches
 from pixmix_ray.benchmarks.clean import Clean, error_of
 from pixmix_ray.benchmarks.consistency import Consistency
 from pixmix_ray.benchmarks.corruptions import Corruptions
 from pixmix_ray.benchmarks.corruptions_bar import CorruptionsBar
-from pixmix_ray.benchmarks.extras import Extra
 from pixmix_ray.benchmarks.renditions import Renditions
 
 __all__ = [
@@ -18,9 +17,6 @@ __all__ = [
     "Consistency",
     "Corruptions",
     "CorruptionsBar",
-    "Extra",
-    "Measurement",
-    "Predictions",
     "Renditions",
     "TestPictures",
     "classify",

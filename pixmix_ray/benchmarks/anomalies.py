@@ -24,21 +24,12 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from torch import nn
 
 from pixmix_ray import metrics
-from pixmix_ray.benchmarks.base import (
-    Benchmark,
-    Measurement,
-    Predictions,
-    TestPictures,
-    batches,
-    classify,
-    extras_of,
-    finite_logits,
-    predictions,
-)
-from pixmix_ray.benchmarks.extras import ANOMALY_SCORES, Extra
+from pixmix_ray.benchmarks.base import Benchmark, TestPictures, batches, classify, extras_of, finite_logits, predictions
+from pixmix_ray.benchmarks.extras import ANOMALY_SCORES
 from pixmix_ray.benchmarks.outlier_sets import GENERATED, PAPER_SETS, outlier_images, outlier_version
 from pixmix_ray.datasets import evenly_spaced
 from pixmix_ray.errors import DataError, UnknownNameError
+from pixmix_ray.metrics import Extra, Measurement, Predictions
 from pixmix_ray.seeding import rng, uniforms
 from pixmix_ray.settings import DataPath
 

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 
-from pixmix_ray.benchmarks.extras import NO_EXTRAS, Extra
+from pixmix_ray.benchmarks.extras import FromLogits
 from pixmix_ray.datasets import evenly_spaced
 from pixmix_ray.errors import WorkError
+from pixmix_ray.metrics import NO_EXTRAS, Extra, Measurement, Predictions
 from pixmix_ray.settings import Settings
 
 BATCH = 500  # pictures a forward pass, if small; it changes no result
@@ -47,83 +48,6 @@ class TestPictures:
     def part(self, rows: slice) -> "TestPictures":
         """Some of them."""
         return TestPictures(images=self.images[rows], labels=self.labels[rows], indices=self.indices[rows])
-
-
-@dataclass(frozen=True, kw_only=True)
-class Predictions:
-    """What the network said, a row a picture. The order of rows means nothing.
-
-    Attributes:
-        condition: (N,) str, such as "gaussian_noise"; "" where a benchmark has one condition only.
-        severity: (N,) int8, 0 where there are no severities.
-        index: (N,) int32, position in the whole test set.
-        label: (N,) int16, -1 for out-of-distribution pictures.
-        predicted: (N,) int16, the class with the largest probability.
-        confidence: (N,) float32, that probability; NaN throughout where a benchmark has no use for it, which takes no
-            space in a file.
-        extras: (N,) each, what the benchmark keeps beside; the names and types of its `Benchmark.extras`.
-    """
-
-    condition: NDArray[np.str_]
-    severity: NDArray[np.int8]
-    index: NDArray[np.int32]
-    label: NDArray[np.int16]
-    predicted: NDArray[np.int16]
-    confidence: NDArray[np.float32]
-    extras: Mapping[str, NDArray[np.generic]] = field(default_factory=dict)
-
-    def __len__(self) -> int:
-        return len(self.label)
-
-    @property
-    def correct(self) -> NDArray[np.bool_]:
-        """(N,) whether the prediction is the label."""
-        equal: NDArray[np.bool_] = self.predicted == self.label
-        return equal
-
-    @property
-    def columns(self) -> dict[str, NDArray[np.generic]]:
-        """Every column by its name, the extras last."""
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "extras"} | dict(self.extras)
-
-    @staticmethod
-    def of_columns(columns: Mapping[str, NDArray[np.generic]]) -> "Predictions":
-        """The predictions whose `columns` these are."""
-        own = {f.name for f in fields(Predictions)} - {"extras"}
-        extras = {name: column for name, column in columns.items() if name not in own}
-        return Predictions(**{name: columns[name] for name in own}, extras=extras)  # type: ignore[arg-type]  # by name
-
-    def select(self, rows: NDArray[np.bool_]) -> "Predictions":
-        """The rows where the mask (N,) is true."""
-        return Predictions.of_columns({name: column[rows] for name, column in self.columns.items()})
-
-    @staticmethod
-    def join(parts: list["Predictions"]) -> "Predictions":
-        """All rows of all parts, in order; the parts have the same extras."""
-        columns = [part.columns for part in parts]
-        assert all(part.keys() == columns[0].keys() for part in columns), "parts with unlike extras"
-        return Predictions.of_columns({name: np.concatenate([part[name] for part in columns]) for name in columns[0]})
-
-
-@dataclass(frozen=True, kw_only=True)
-class Measurement:
-    """One number of a benchmark.
-
-    Attributes:
-        metric: its name, a key of `pixmix_ray.metrics.DIRECTIONS`.
-        value: a fraction.
-        n: pictures behind it.
-        condition: what it holds for; "" means over all conditions.
-        severity: 1 to 5, or none for over all severities.
-        standard_error: of the value, over draws of pictures; none where no formula is trusted.
-    """
-
-    metric: str
-    value: float
-    n: int
-    condition: str = ""
-    severity: int | None = None
-    standard_error: float | None = None
 
 
 class Benchmark(Settings, ABC):
@@ -306,13 +230,12 @@ def extras_of(logits: Tensor, labels: NDArray[np.int64], extras: Mapping[str, Ex
     Raises:
         WorkError: a label beyond the classes of the network, or an extra that comes out not finite.
     """
-    wanted = {name: extra for name, extra in extras.items() if extra.of is not None}
+    wanted = {name: extra for name, extra in extras.items() if isinstance(extra, FromLogits)}
     if wanted and len(labels) and labels.max() >= logits.shape[1]:
         raise WorkError(f"a picture has label {labels.max()}, but the network knows {logits.shape[1]} classes")
     told = torch.from_numpy(np.require(labels, requirements="W")).to(logits.device)
     found: dict[str, NDArray[np.generic]] = {}
     for name, extra in wanted.items():
-        assert extra.of is not None
         found[name] = extra.of(logits, told).cpu().numpy().astype(extra.dtype)
         if not np.isfinite(found[name]).all():
             raise WorkError(f"{name} comes out NaN or infinite: the network's logits are too large")

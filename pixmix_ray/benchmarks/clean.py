@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from pixmix_ray import metrics
-from pixmix_ray.benchmarks.base import Benchmark, Measurement, Predictions, TestPictures, classify
-from pixmix_ray.benchmarks.extras import PROPER_SCORES, Extra
+from pixmix_ray.benchmarks.base import Benchmark, TestPictures, classify
+from pixmix_ray.benchmarks.extras import PROPER_SCORES
+from pixmix_ray.metrics import Extra, Measurement, Predictions
 
 OfConfidence = Callable[[NDArray[np.float32], NDArray[np.bool_]], float]
 WITHOUT_LAST_BIN = "_without_last_bin"

@@ -26,20 +26,11 @@ from torch import nn
 
 from pixmix_ray import metrics
 from pixmix_ray.benchmarks.alexnet_rates import AlexNetRates
-from pixmix_ray.benchmarks.base import (
-    Benchmark,
-    Measurement,
-    Predictions,
-    TestPictures,
-    batches,
-    finite_logits,
-    passes,
-    to_device,
-)
+from pixmix_ray.benchmarks.base import Benchmark, TestPictures, batches, finite_logits, passes, to_device
 from pixmix_ray.benchmarks.corrupted_sets import EXTRAS as CORRUPTED
 from pixmix_ray.benchmarks.corrupted_sets import SIDE, is_arrays
 from pixmix_ray.benchmarks.corruptions import IMAGENET_SIDE, in_order, told
-from pixmix_ray.benchmarks.extras import TOP_FIVE, Extra
+from pixmix_ray.benchmarks.extras import TOP_FIVE
 from pixmix_ray.benchmarks.kept_arrays import KeptArrays, key_of
 from pixmix_ray.benchmarks.prefetch import depth_for, prefetched
 from pixmix_ray.corruptions.perturbations import (
@@ -52,6 +43,7 @@ from pixmix_ray.corruptions.perturbations import (
 from pixmix_ray.datasets.official_arrays import SequenceArrays
 from pixmix_ray.datasets.official_folders import SequenceFolders
 from pixmix_ray.errors import DataError
+from pixmix_ray.metrics import Extra, Measurement, Predictions
 from pixmix_ray.metrics.consistency import compared_frames, flips, top5_distances, zipf_distances
 from pixmix_ray.settings import DataPath
 

@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 from torch import nn
 
 from pixmix_ray import metrics
-from pixmix_ray.benchmarks.base import Measurement, Predictions, TestPictures, batches, classify
+from pixmix_ray.benchmarks.base import TestPictures, batches, classify
 from pixmix_ray.benchmarks.clean import RELIABILITY, RMS, OfConfidence, calibration_of, error_of, proper_scores_of
-from pixmix_ray.benchmarks.extras import PROPER_SCORES, Extra
+from pixmix_ray.benchmarks.extras import PROPER_SCORES
 from pixmix_ray.benchmarks.prefetch import depth_for, prefetched
 from pixmix_ray.datasets.official_arrays import CorruptedArrays
 from pixmix_ray.datasets.official_folders import CorruptedFolders
+from pixmix_ray.metrics import Extra, Measurement, Predictions
 
 Images = NDArray[np.uint8]
 Make = Callable[[TestPictures, str, int], Images]

@@ -16,7 +16,7 @@ import torch
 from pydantic import Field, field_validator, model_validator
 from torch import nn
 
-from pixmix_ray.benchmarks.base import Benchmark, Measurement, Predictions, TestPictures
+from pixmix_ray.benchmarks.base import Benchmark, TestPictures
 from pixmix_ray.benchmarks.corrupted_sets import (
     EXTRAS,
     SEVERITIES,
@@ -27,11 +27,10 @@ from pixmix_ray.benchmarks.corrupted_sets import (
     official_files,
     predict_corrupted,
 )
-from pixmix_ray.benchmarks.extras import Extra
 from pixmix_ray.benchmarks.kept_arrays import KeptArrays, key_of
 from pixmix_ray.corruptions import NAMES, OFFICIAL, corrupt, frost_pictures
 from pixmix_ray.errors import DataError, UnknownNameError
-from pixmix_ray.metrics import ALEXNET_ERRORS
+from pixmix_ray.metrics import ALEXNET_ERRORS, Extra, Measurement, Predictions
 from pixmix_ray.settings import DataPath
 
 IMAGENET_SIDE = 128  # from so many pixels a side on, constants and normalisers are those of ImageNet

@@ -12,7 +12,7 @@ import torch
 from pydantic import Field, field_validator
 from torch import nn
 
-from pixmix_ray.benchmarks.base import Benchmark, Measurement, Predictions, TestPictures
+from pixmix_ray.benchmarks.base import Benchmark, TestPictures
 from pixmix_ray.benchmarks.corrupted_sets import (
     EXTRAS,
     SEVERITIES,
@@ -23,10 +23,10 @@ from pixmix_ray.benchmarks.corrupted_sets import (
     predict_corrupted,
 )
 from pixmix_ray.benchmarks.corruptions import IMAGENET_SIDE, in_order, in_range, told
-from pixmix_ray.benchmarks.extras import Extra
 from pixmix_ray.benchmarks.kept_arrays import KeptArrays, key_of
 from pixmix_ray.corruptions import BAR_NAMES, corrupt
 from pixmix_ray.errors import DataError
+from pixmix_ray.metrics import Extra, Measurement, Predictions
 from pixmix_ray.settings import DataPath
 
 KNOWN = tuple(dict.fromkeys(name for names in BAR_NAMES.values() for name in names))

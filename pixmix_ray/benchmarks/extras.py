@@ -1,9 +1,9 @@
 """What a benchmark may keep of each prediction beside the class and its probability, for metrics that need more.
 
-An extra is a column of numbers, one a picture. A benchmark names those that it keeps (`Benchmark.extras`); they are
-stored beside the predictions, so that a metric that is made of them costs no forward pass. Whatever has a logarithm or
-an exponential in it is computed here and stored: metrics then only add and divide, and give the same to the last bit
-on every machine.
+An extra (`pixmix_ray.metrics.Extra`) is a column of numbers, one a picture. A benchmark names those that it keeps
+(`Benchmark.extras`); they are stored beside the predictions, so that a metric that is made of them costs no forward
+pass. Whatever has a logarithm or an exponential in it is computed here and stored: metrics then only add and divide,
+and give the same to the last bit on every machine.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,28 +13,18 @@ from types import MappingProxyType
 import numpy as np
 from torch import Tensor
 
+from pixmix_ray.metrics import Extra
+
 
 @dataclass(frozen=True, kw_only=True)
-class Extra:
-    """One more column of predictions.
+class FromLogits(Extra):
+    """An extra that follows from the logits; one that is no `FromLogits` the benchmark makes itself.
 
     Attributes:
-        meaning: what it holds, in one line.
-        dtype: of NumPy, as small as will do.
-        range: such as "[0, 1]".
-        unit: "" where it has none.
-        of: from logits (N, K) float32 and labels (N,) int64 on one device to (N,); none: the benchmark makes it itself.
+        of: from logits (N, K) float32 and labels (N,) int64 on one device to (N,).
     """
 
-    meaning: str
-    dtype: type[np.generic]
-    range: str
-    unit: str = ""
-    of: Callable[[Tensor, Tensor], Tensor] | None = None
-
-
-NO_EXTRAS: Mapping[str, Extra] = MappingProxyType({})
-"""What a benchmark keeps that needs nothing more."""
+    of: Callable[[Tensor, Tensor], Tensor]
 
 
 def _label_log_probability(logits: Tensor, labels: Tensor) -> Tensor:
@@ -57,14 +47,14 @@ def _ranked(rank: int) -> Callable[[Tensor, Tensor], Tensor]:
 
 PROPER_SCORES: Mapping[str, Extra] = MappingProxyType(
     {
-        "label_log_probability": Extra(
+        "label_log_probability": FromLogits(
             meaning="natural logarithm of the softmax probability of the true class",
             dtype=np.float32,
             range="0 or less",
             unit="nat",
             of=_label_log_probability,
         ),
-        "squared_error": Extra(
+        "squared_error": FromLogits(
             meaning="sum over the classes of (softmax probability, less 1 for the true class) squared",
             dtype=np.float32,
             range="[0, 2]",
@@ -76,13 +66,13 @@ PROPER_SCORES: Mapping[str, Extra] = MappingProxyType(
 
 ANOMALY_SCORES: Mapping[str, Extra] = MappingProxyType(
     {
-        "max_logit": Extra(
+        "max_logit": FromLogits(
             meaning="largest logit; less it is the score of Hendrycks et al. (ICML 2022)",
             dtype=np.float32,
             range="any",
             of=lambda logits, _: logits.max(dim=1).values,
         ),
-        "energy": Extra(
+        "energy": FromLogits(
             meaning="free energy, less the logarithm of the sum of the exponentials of the logits (Liu et al., 2020)",
             dtype=np.float32,
             range="any",
@@ -94,7 +84,7 @@ ANOMALY_SCORES: Mapping[str, Extra] = MappingProxyType(
 
 TOP_FIVE: Mapping[str, Extra] = MappingProxyType(
     {
-        f"top{rank}": Extra(
+        f"top{rank}": FromLogits(
             meaning=f"class of the logit that comes {rank}th by size, ties in the order of the classes",
             dtype=np.int16,
             range="0 or more",

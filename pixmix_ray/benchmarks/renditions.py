@@ -13,16 +13,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 
-from pixmix_ray.benchmarks.base import (
-    Benchmark,
-    Measurement,
-    Predictions,
-    TestPictures,
-    batches,
-    finite_logits,
-    predictions,
-    to_device,
-)
+from pixmix_ray.benchmarks.base import Benchmark, TestPictures, batches, finite_logits, predictions, to_device
 from pixmix_ray.benchmarks.clean import RELIABILITY, calibration_of, error_of
 from pixmix_ray.benchmarks.corruptions import IMAGENET_SIDE
 from pixmix_ray.datasets import evenly_spaced
@@ -31,6 +22,7 @@ from pixmix_ray.datasets.file_digests import combined, file_md5s
 from pixmix_ray.datasets.imagenet_classes import WNIDS
 from pixmix_ray.datasets.large_arrays import cached_squares
 from pixmix_ray.errors import DataError, WorkError
+from pixmix_ray.metrics import Measurement, Predictions
 from pixmix_ray.settings import DataPath
 
 NUM_CLASSES = 200

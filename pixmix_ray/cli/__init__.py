@@ -1,7 +1,7 @@
 """The commands: parse, build one object, call one function, print. Results go to stdout, progress to stderr.
 
     sweeps      run, plan, status: an experiment file and its results folder
-    results     evaluate, rescore, compact, table, pareto: checkpoints and measurements
+    results     evaluate, rescore, migrate, table, pareto: checkpoints and measurements
     parts       list, pictures, complexity: what can be named in an experiment file
     speed       speed augment, corruptions, pictures, evaluate
     interrupts  Ctrl-C and SIGTERM

@@ -70,11 +70,11 @@ def complexity(
     overrides: Overrides = None,
 ) -> None:
     """Measure how complex an experiment's mixing sets are, beside the safety of what was trained with them."""
-    from pixmix_ray.analysis.pareto import one_variant
+    from pixmix_ray.analysis.pareto import code_versions, one_variant
     from pixmix_ray.experiment.file import read_experiment
     from pixmix_ray.report import complexity as report
     from pixmix_ray.report import complexity_figure
-    from pixmix_ray.storage.read import read
+    from pixmix_ray.storage.index import read
 
     if figure is not None:
         complexity_figure.check_drawable()
@@ -82,7 +82,7 @@ def complexity(
     measurements = None
     try:
         measurements, left_out = one_variant(read(sweep.results))
-        for line in left_out:
+        for line in [*left_out, *code_versions(measurements)]:
             tell(line)
     except ResultsError as error:
         tell(f"complexity alone: {error}")

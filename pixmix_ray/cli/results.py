@@ -1,4 +1,4 @@
-"""Checkpoints and measurements: evaluate, rescore, compact, table, pareto."""
+"""Checkpoints and measurements: evaluate, rescore, migrate, table, pareto."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -67,14 +67,13 @@ def rescore(
         raise typer.Exit(1)
 
 
-@commands.command(epilog="Example: pixmix-ray compact results/quickstart")
-def compact(results: Results) -> None:
-    """Merge the files of single cells into large ones, so that they are read quickly; a run does so by itself."""
-    from pixmix_ray.storage.compaction import compact as merged
+@commands.command(epilog="Example: pixmix-ray migrate results/quickstart")
+def migrate(results: Results) -> None:
+    """Rewrite a results folder of an earlier version to today's layout; safe to be interrupted and run again."""
+    from pixmix_ray.evaluation.migrate import migrate as migrated
     from pixmix_ray.storage.store import Store
 
-    done = merged(Store(results))
-    say(f"cells: {done.cells} left files of their own; files written: {done.segments}")
+    say(f"cells: {migrated(Store(results))} rewritten")
 
 
 @commands.command(epilog="Example: pixmix-ray pareto results/quickstart --objectives clean.error,corruptions.mce")
@@ -121,6 +120,8 @@ def show_table(
 def _show_published(results: str, objectives: str | None, markdown: bool, published: str, across: str | None) -> None:
     """The figures of published tables, a row each, beside ours."""
     from pixmix_ray.analysis.published import beside_published, departures, parse_across, parse_tables
+    from pixmix_ray.experiment.plugins import BENCHMARKS
+    from pixmix_ray.experiment.recipe import Recipe
     from pixmix_ray.report.beside import published_markdown, published_table
 
     frame, names = _measurements(results, objectives)
@@ -131,17 +132,20 @@ def _show_published(results: str, objectives: str | None, markdown: bool, publis
         print(published_markdown(pairs))  # noqa: T201  # as above
     else:
         out.print(published_table(pairs))
-    for line in departures(frame[frame["settings"].isin(pairs["settings"])]):
+    defaults = {
+        name: BENCHMARKS.read(name).settings.identity() for name in set(frame["benchmark"]) & set(BENCHMARKS.ours)
+    }
+    for line in departures(frame[frame["settings"].isin(pairs["settings"])], Recipe().identity(), defaults):
         say(f"ours: {line}")
 
 
 def _measurements(results: str, objectives: str | None) -> "tuple[pd.DataFrame, list[str]]":
     """The rows of a results folder, one variant of each benchmark, and the objectives to show."""
-    from pixmix_ray.analysis.pareto import default_objectives, one_variant
-    from pixmix_ray.storage.read import read
+    from pixmix_ray.analysis.pareto import code_versions, default_objectives, one_variant
+    from pixmix_ray.storage.index import read
 
     frame, left_out = one_variant(read(results))
-    for line in left_out:
+    for line in [*left_out, *code_versions(frame)]:
         tell(line)
     if objectives is None:
         return frame, default_objectives(frame)

@@ -33,7 +33,7 @@ def run(
     todo = _plan(file, overrides)
     todo.store.check_writable()
     failures = _run(todo, address) if todo.cells_to_run() else []
-    expected = {cell.name for cell, state in todo.cells.items() if state == "done"}
+    expected = {cell.name for cell, state in todo.cells.items() if cell.name is not None and state == "done"}
     if todo.cells_to_run():
         expected |= todo.measured()
     frame = todo.own_rows()
@@ -102,8 +102,8 @@ def _run(plan: "Plan", address: str | None) -> "list[Failure]":
     from pixmix_ray.orchestration import cluster_use, prepare, probe, run_plan, session
     from pixmix_ray.planning.plan import rounds
     from pixmix_ray.report.progress import ProgressView
-    from pixmix_ray.storage.compaction import BackgroundCompaction
-    from pixmix_ray.storage.lease import held
+    from pixmix_ray.storage.index import update
+    from pixmix_ray.storage.run_lock import running
 
     tell(_counts(plan))
     if address is not None:
@@ -111,7 +111,7 @@ def _run(plan: "Plan", address: str | None) -> "list[Failure]":
     try:
         with (
             ending_cleanly(),
-            held(plan.store) as lease,
+            running(plan.store) as lock,
             last_words(f"pixmix-ray: died, as its Ray cluster went away or something killed it; {GO_ON}"),
             ExitStack() as stack,
         ):
@@ -123,11 +123,11 @@ def _run(plan: "Plan", address: str | None) -> "list[Failure]":
 
             prepare(plan.experiment, connect)
             connect()
-            stack.enter_context(BackgroundCompaction(plan.store))
             failures: list[Failure] = []
             for step in rounds(plan):
                 with ProgressView(step, log, cluster_use) as view:
-                    failures += run_plan(step, view, lease=lease)
+                    failures += run_plan(step, view, lock=lock)
+            update(plan.store)
             return failures
     except Terminated:
         fail(f"terminated; {GO_ON}", 143)
@@ -163,13 +163,13 @@ def _counts(plan: "Plan") -> str:
 
 def _show_sweep(plan: "Plan", frame: "pd.DataFrame") -> None:
     """The table and front of the sweep's own cells, and where the files lie."""
-    from pixmix_ray.analysis.pareto import default_objectives, dominance, one_variant
+    from pixmix_ray.analysis.pareto import code_versions, default_objectives, dominance, one_variant
     from pixmix_ray.report.tables import front_lines, measures_table
 
     if frame.empty:
         return
     frame, left_out = one_variant(frame)
-    for line in left_out:
+    for line in [*left_out, *code_versions(frame)]:
         tell(line)
     names = default_objectives(frame)
     judged = dominance(frame, names)
@@ -177,6 +177,6 @@ def _show_sweep(plan: "Plan", frame: "pd.DataFrame") -> None:
     for line in front_lines(judged, names):
         say(line)
     say(f"\nResults: {plan.store.uri}")
-    say("  cells/, compacted/  measurements (Parquet; pixmix_ray.storage.read opens them as one DataFrame)")
-    say("  predictions/        what each network said of each picture")
-    say("  trials/             checkpoints")
+    say("  measurements.parquet  all measurements, a row each (pandas, polars, DuckDB)")
+    say("  cells/                what each network said of each picture, and what follows from it (Parquet)")
+    say("  trials/               checkpoints")

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,6 +63,18 @@ class Dataset(Revised, ABC):
     def height(self) -> int | None:
         """The height of the training pictures in pixels; None where only decoding would tell."""
         return None
+
+    def test_set(self) -> dict[str, Any]:
+        """What decides the test pictures, as JSON values; cheap.
+
+        By default all settings but `train_limit`, and the version, which may say more than it must: a data set whose
+        training files change apart from its test files names the latter alone.
+
+        Raises:
+            DataError: files are missing or broken.
+        """
+        settings = {name: value for name, value in self.identity().items() if name != "train_limit"}
+        return {**settings, "version": self.version()}
 
     @abstractmethod
     def load(self) -> ImageData:

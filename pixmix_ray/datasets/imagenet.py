@@ -9,6 +9,7 @@ array cannot give; a `train_size` of 256 leaves room to cut from.
 """
 
 from abc import ABC
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -71,6 +72,12 @@ class ClassFolderDataset(Dataset, ABC):
     def height(self) -> int:
         """`train_size`, or else `size`."""
         return self.train_size or self.size
+
+    def test_set(self) -> dict[str, Any]:
+        """Size and content of the test pictures; the folder of training pictures is not looked at."""
+        test = class_folders(self.root / self.test)
+        self.check_classes(self.root / self.test, test.class_names)
+        return {"size": self.size, "resize": self.resize, "version": f"{self.kind}-{_content([], [test])}"}
 
     def load(self) -> ImageData:
         """The pictures; only those within `train_limit` are decoded.
@@ -138,11 +145,17 @@ class ImageNet(ClassFolderDataset):
 
 def _version(dataset: ClassFolderDataset, train: ClassFolders, test: ClassFolders) -> str:
     """Content of files, class by class, and how they are cut; what each file is called within its class is no part."""
-    layout = [dataset.size, dataset.resize, dataset.train_size or dataset.size, test.class_names]
-    counts = [np.bincount(part.labels, minlength=len(test.class_names)).tolist() for part in (train, test)]
-    told = np.frombuffer(repr([layout, counts]).encode(), np.uint8)
-    md5s = [file_md5s(part.files).ravel() for part in (train, test) if part.files]
-    return f"{dataset.kind}-{combined(np.concatenate([told, *md5s]))}"
+    sizes = [dataset.size, dataset.resize, dataset.train_size or dataset.size]
+    return f"{dataset.kind}-{_content(sizes, [train, test])}"
+
+
+def _content(sizes: list[int], parts: Sequence[ClassFolders]) -> str:
+    """12 hexadecimal digits of sizes, the names of the classes in the last part, and the files of all parts."""
+    names = parts[-1].class_names
+    counts = [np.bincount(part.labels, minlength=len(names)).tolist() for part in parts]
+    told = np.frombuffer(repr([[*sizes, names], counts]).encode(), np.uint8)
+    md5s = [file_md5s(part.files).ravel() for part in parts if part.files]
+    return combined(np.concatenate([told, *md5s]))
 
 
 def _decoded(

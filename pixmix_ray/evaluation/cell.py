@@ -9,22 +9,24 @@ from datetime import UTC, datetime
 import torch
 from torch import nn
 
-from pixmix_ray.benchmarks import Benchmark, Measurement, Predictions, TestPictures, limited_batches
+from pixmix_ray.benchmarks import Benchmark, TestPictures, limited_batches
 from pixmix_ray.datasets import ImageData
 from pixmix_ray.evaluation.checkpoints import Checkpoint, trained
 from pixmix_ray.experiment.trial import BenchmarkRun, Trial
+from pixmix_ray.hardware import hardware
 from pixmix_ray.memory import free_memory, is_out_of_memory
+from pixmix_ray.metrics import Measurement, Predictions, direction
 from pixmix_ray.models import fit_weights
-from pixmix_ray.storage.predictions import predictions_table
-from pixmix_ray.storage.provenance import code_version, hardware, library_versions
-from pixmix_ray.storage.schema import measurements_table
-from pixmix_ray.storage.store import Store, cell_failure_file, cell_file, kept, predictions_file
+from pixmix_ray.storage import index
+from pixmix_ray.storage.cell import Footer, StoredCell, predictions_table, write_cell
+from pixmix_ray.storage.provenance import code_version, library_versions
+from pixmix_ray.storage.store import Store, cell_failure_file, cell_file
 
 
 def evaluate_cell(
     checkpoint: Checkpoint, run: BenchmarkRun, store: Store, device: torch.device, code: str
 ) -> list[Measurement]:
-    """Evaluate a checkpoint on a benchmark and write predictions, then measurements.
+    """The measurements of a checkpoint on a benchmark, whose cell is then written.
 
     Raises:
         CheckpointError: the weights do not fit the model.
@@ -43,7 +45,7 @@ def evaluate_cell(
         "checkpoint_id": checkpoint.checkpoint_id,
         **checkpoint.described,
         "benchmark": run.name,
-        "benchmark_settings": json.dumps(run.benchmark.described(), sort_keys=True),
+        "benchmark_settings": run.settings_text,
         "data_version": ";".join(filter(None, [data.version, run.version])),
         "seconds": time.perf_counter() - started,
         "device": hardware(device),
@@ -51,12 +53,15 @@ def evaluate_cell(
         "versions": json.dumps(library_versions(), sort_keys=True),
         "finished_at": datetime.now(UTC),
     }
-    table = predictions_table(predictions, benchmark.extras)
-    with kept(store):
-        store.write_table(predictions_file(checkpoint.trial_id, run.key), table)
-        # written last: it marks the cell as complete
-        store.write_table(cell_file(checkpoint.trial_id, run.key), measurements_table(measurements, common))
-        store.delete(cell_failure_file(checkpoint.trial_id, run.key))
+    footer = Footer(
+        common=common,
+        test_set=checkpoint.test_set,
+        measurements=tuple(measurements),
+        directions={row.metric: direction(row.metric) for row in measurements},
+    )
+    rows = predictions_table(predictions, benchmark.extras)
+    write_cell(store, checkpoint.cell(run), StoredCell(rows=rows, footer=footer))
+    store.delete(cell_failure_file(checkpoint.trial_id, run.key))
     return measurements
 
 
@@ -81,13 +86,18 @@ Measure = Callable[[BenchmarkRun], object]
 
 
 def open_trial(trial: Trial, store: Store, device: torch.device, code: str) -> Measure:
-    """Read the checkpoint of a trial that is done; the result evaluates it on a benchmark, as `evaluate_cell`.
+    """A function that evaluates the checkpoint of a trial on a benchmark, as `evaluate_cell`, if that is not done.
 
     Raises:
         DamagedError: the checkpoint is missing, or its bytes are not those that were written.
     """
     checkpoint = trained(trial, store)
-    return lambda run: evaluate_cell(checkpoint, run, store, device, code)
+
+    def measure(run: BenchmarkRun) -> None:
+        if not store.exists(cell_file(checkpoint.cell(run))):
+            evaluate_cell(checkpoint, run, store, device, code)
+
+    return measure
 
 
 def evaluate_here(
@@ -98,7 +108,7 @@ def evaluate_here(
     Args:
         checkpoint: what to evaluate.
         runs: on what.
-        results: folder or URI for the rows; none keeps nothing.
+        results: folder or URI for the cells, where the index is brought up to date at the end; none keeps nothing.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with tempfile.TemporaryDirectory(prefix="pixmix_ray_") as scratch:
@@ -106,6 +116,7 @@ def evaluate_here(
         store.check_writable()
         for run in runs:
             yield run, evaluate_cell(checkpoint, run, store, device, code_version())
+        index.update(store)
 
 
 def _frozen(checkpoint: Checkpoint, data: ImageData, device: torch.device) -> nn.Module:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from pixmix_ray.datasets import Dataset
 from pixmix_ray.errors import CheckpointError, DamagedError, RequestError
 from pixmix_ray.experiment.file import override
 from pixmix_ray.experiment.plugins import BENCHMARKS, DATASETS, MODELS, Part
-from pixmix_ray.experiment.trial import BenchmarkRun, Trial, short_hash
+from pixmix_ray.experiment.trial import BenchmarkRun, Trial, short_hash, test_set_id
 from pixmix_ray.models import Model, parse_weights, read_weights
 from pixmix_ray.storage.sealed import content_id, open_json
 from pixmix_ray.storage.store import Store, trial_file
@@ -25,7 +26,7 @@ class Checkpoint:
 
     Attributes:
         source: where it was read from, for messages.
-        trial_id: names the folder of its cells.
+        trial_id: names the folder of its cells; of somebody else's weights `external-` and a hash.
         checkpoint_id: hash of the file of its weights.
         dataset: what it is evaluated on.
         model: its architecture.
@@ -40,6 +41,15 @@ class Checkpoint:
     model: Part[Model]
     weights: Mapping[str, Tensor]
     described: Mapping[str, Any]
+
+    @cached_property
+    def test_set(self) -> str:
+        """A hash of what decides the test pictures that it is evaluated on."""
+        return test_set_id(self.dataset)
+
+    def cell(self, run: BenchmarkRun) -> str:
+        """The name of its cell on a benchmark: CHECKPOINT/NAME-KEY."""
+        return f"{self.trial_id}/{run.cell_key(self.test_set, self.checkpoint_id)}"
 
 
 def trained(trial: Trial, store: Store) -> Checkpoint:
@@ -174,18 +184,18 @@ def _benchmark_run(spec: object) -> BenchmarkRun:
     return BenchmarkRun(benchmark=part, version=part.settings.version())
 
 
+def external_id(model: Mapping[str, Any], checkpoint_id: str) -> str:
+    """The name of somebody else's weights: of their content and their model, whatever file or data set is named."""
+    return f"external-{short_hash({'model': dict(model), 'checkpoint_id': checkpoint_id})}"
+
+
 def _foreign(file: Path, dataset: Part[Dataset], model: Part[Model]) -> Checkpoint:
     weights = read_weights(file)
     checkpoint_id = content_id(file.read_bytes())
-    settings = {
-        "checkpoint": file.name,
-        "checkpoint_id": checkpoint_id,
-        "dataset": dataset.identity(),
-        "model": model.identity(),
-    }
+    settings = {"checkpoint_id": checkpoint_id, "dataset": dataset.identity(), "model": model.identity()}
     return Checkpoint(
         source=str(file),
-        trial_id=f"external-{short_hash(settings)}",
+        trial_id=external_id(model.identity(), checkpoint_id),
         checkpoint_id=checkpoint_id,
         dataset=dataset,
         model=model,

@@ -129,9 +129,37 @@ class BenchmarkRun:
 
     @cached_property
     def key(self) -> str:
-        """Name and a hash of settings and content; the same key means the same measurement."""
+        """Name and a hash of settings and content: what a cell costs goes by it, and where a failure is recorded."""
+        return f"{self.name}-{self._content}"
+
+    @cached_property
+    def _content(self) -> str:
         content = {"version": self.version, "revision": self.benchmark.settings.revision}
-        return f"{self.name}-{short_hash({**self.benchmark.identity(), **content})}"
+        return short_hash({**self.benchmark.identity(), **content})
+
+    @cached_property
+    def settings_text(self) -> str:
+        """Name and settings as they stand in the rows of its cells."""
+        return json.dumps(self.benchmark.identity(), sort_keys=True)
+
+    def cell_key(self, test_set: str, checkpoint_id: str) -> str:
+        """The name of a cell below its checkpoint: the benchmark's, and a hash of everything that decides the numbers.
+
+        Args:
+            test_set: what `test_set_id` gives.
+            checkpoint_id: hash of the weights.
+        """
+        decides = f"{self._content}/{test_set}/{checkpoint_id}"
+        return f"{self.name}-{hashlib.sha256(decides.encode()).hexdigest()[:12]}"
+
+
+def test_set_id(dataset: Part[Dataset]) -> str:
+    """A hash of what decides the test pictures of a data set, whatever it is trained on.
+
+    Raises:
+        DataError: its files are missing or broken.
+    """
+    return short_hash({"name": dataset.name, **dataset.settings.test_set()})
 
 
 def short_hash(values: Mapping[str, Any]) -> str:

@@ -28,6 +28,8 @@ from pixmix_ray.metrics.errors import (
     standard_error_by_picture,
     standard_error_of_mean,
 )
+from pixmix_ray.metrics.measurement import Measurement
+from pixmix_ray.metrics.predictions import NO_EXTRAS, Extra, Predictions
 from pixmix_ray.metrics.proper_scores import brier_score, negative_log_likelihood
 
 Direction = Literal["lower", "higher"]
@@ -100,8 +102,12 @@ __all__ = [
     "ALEXNET_ERRORS",
     "BIN_SIZE",
     "DIRECTIONS",
+    "NO_EXTRAS",
     "UNITS",
     "Direction",
+    "Extra",
+    "Measurement",
+    "Predictions",
     "aupr",
     "auroc",
     "auroc_standard_error",

@@ -4,37 +4,43 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from statistics import mean
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import pandas as pd
+import numpy as np
 
+from pixmix_ray.errors import ResultsError
 from pixmix_ray.experiment.experiment import Experiment
 from pixmix_ray.experiment.resources import Resources
 from pixmix_ray.experiment.trial import BenchmarkRun, Trial
 from pixmix_ray.memory import without_garbage_collection
-from pixmix_ray.planning.history import cell_seconds, trials_done
+from pixmix_ray.planning.cell_names import cell_names
 from pixmix_ray.planning.study import next_trials
 from pixmix_ray.planning.unit_costs import read_unit_costs
-from pixmix_ray.storage.cells import Cells, list_cells
-from pixmix_ray.storage.read import read_cells
-from pixmix_ray.storage.store import Store, trial_file
+from pixmix_ray.storage.index import cell_seconds, list_cells, read_cells, refuse_older_layout, update
+from pixmix_ray.storage.store import Store, cell_failure_file, cell_file, trial_file
+
+SAMPLE = 100  # trials of a method whose files are read for what epochs took: more change a mean by a few percent
+if TYPE_CHECKING:
+    import pandas as pd
 
 State = Literal["done", "missing", "failed", "stopped"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Cell:
-    """One trial's checkpoint on one benchmark."""
+    """One trial's checkpoint on one benchmark.
+
+    Attributes:
+        trial: whose checkpoint.
+        run: the benchmark.
+        name: of its file, CHECKPOINT/NAME-KEY; none before the trial has its checkpoint, which is part of the name.
+    """
 
     trial: Trial
     run: BenchmarkRun
-
-    @property
-    def name(self) -> str:
-        """For files: TRIAL/BENCHMARK."""
-        return f"{self.trial.id}/{self.run.key}"
+    name: str | None = None
 
     @property
     def label(self) -> str:
@@ -67,12 +73,27 @@ class Plan:
         """The cells that are not done and whose trial was not stopped early, in the order of the sweep."""
         return [cell for cell, state in self.cells.items() if state not in ("done", "stopped")]
 
-    def measured(self) -> set[str]:
-        """The names (TRIAL/BENCHMARK) of this sweep's cells that are measured now."""
-        now = list_cells(self.store)
-        return {cell.name for cell in self.cells if now.is_done(cell.trial.id, cell.run.key)}
+    def checkpoint_of(self, trial: Trial) -> str | None:
+        """The content id of a trial's weights as storage has it now; none if the trial is not done."""
+        return checkpoint_ids(self.store, [trial]).get(trial.id)
 
-    def own_rows(self) -> pd.DataFrame:
+    def is_measured(self, cell: Cell) -> bool:
+        """Whether storage has the cell now."""
+        name = cell_names(self.store, [cell.trial], [cell.run]).get((cell.trial.id, cell.run.key))
+        return name is not None and self.store.exists(cell_file(name))
+
+    def measured(self) -> set[str]:
+        """The names of this experiment's cells that are measured now."""
+        return set(self._names()) & set(list_cells(self.store))
+
+    def _names(self) -> list[str]:
+        """The names of this experiment's cells, as far as their trials are done now."""
+        runs = {cell.run.key: cell.run for cell in self.cells}
+        found = cell_names(self.store, self.trials, list(runs.values()))
+        names = (found.get((cell.trial.id, cell.run.key)) for cell in self.cells)
+        return [name for name in names if name is not None]
+
+    def own_rows(self) -> "pd.DataFrame":
         """The measurements of this sweep's cells that are done so far, and of no other in the same folder.
 
         Cells that are damaged are set aside, with a warning: a plan made afterwards has them among the missing.
@@ -80,7 +101,7 @@ class Plan:
         Raises:
             ResultsError: the results cannot be read.
         """
-        return read_cells(self.store, [cell.name for cell in self.cells])
+        return read_cells(self.store, self._names())
 
 
 @without_garbage_collection()
@@ -93,40 +114,26 @@ def make_plan(sweep: Experiment, *, keep_points: bool = False) -> Plan:
             the same without.
 
     Raises:
-        RequestError: the sweep names data that are missing or broken.
+        RequestError: the sweep names data that are missing or broken, or results of an older layout.
     """
     store, runs = Store(sweep.results), sweep.benchmark_runs()
-    listed = _Listed(cells=list_cells(store), files=store.files("trials"))
+    refuse_older_layout(store)
+    listed = _Listed(cells=store.files("cells"), trials=store.files("trials"))
     if sweep.search is None:
-        return _plan_of(sweep, sweep.trials(), runs, store, listed)
+        return plan_of(sweep, sweep.trials(), runs, store, listed)
 
     def states_of(trials: Sequence[Trial]) -> set[str]:
-        return _states_of_point(_plan_of(sweep, trials, runs, store, listed))
+        return _states_of_point(plan_of(sweep, trials, runs, store, listed))
 
-    return _plan_of(sweep, next_trials(sweep, store, runs, states_of, keep=keep_points), runs, store, listed)
-
-
-def rounds(plan: Plan) -> Iterator[Plan]:
-    """The plan; and for a search, each time that it was run, what was suggested since. What failed is not repeated."""
-    tried: set[tuple[str, str]] = set()
-    if plan.experiment.search is not None:
-        plan = make_plan(plan.experiment, keep_points=True)
-    while plan.cells_to_run():
-        yield plan
-        if plan.experiment.search is None:
-            return
-        tried |= {(cell.trial.id, cell.run.key) for cell in plan.cells_to_run()}
-        made = make_plan(plan.experiment, keep_points=True)
-        fresh = {cell: state for cell, state in made.cells.items() if (cell.trial.id, cell.run.key) not in tried}
-        plan = replace(made, cells=fresh)
+    return plan_of(sweep, next_trials(sweep, store, runs, states_of, keep=keep_points), runs, store, listed)
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Listed:
-    """What a results folder held when it was listed: cells, and files of trials."""
+    """The files of a results folder when it was listed."""
 
-    cells: Cells
-    files: set[str]
+    cells: set[str]
+    trials: set[str]
 
 
 def _states_of_point(plan: Plan) -> set[str]:
@@ -137,16 +144,26 @@ def _states_of_point(plan: Plan) -> set[str]:
     }
 
 
-def _plan_of(
-    sweep: Experiment, trials: Sequence[Trial], runs: Sequence[BenchmarkRun], store: Store, listed: _Listed
+def plan_of(
+    sweep: Experiment,
+    trials: Sequence[Trial],
+    runs: Sequence[BenchmarkRun],
+    store: Store,
+    listed: _Listed | None = None,
 ) -> Plan:
-    measured, files = listed.cells, listed.files
+    """The states of the cells of some trials of an experiment, by a listing of the results folder, or a new one."""
+    listed = listed or _Listed(cells=store.files("cells"), trials=store.files("trials"))
+    files, cell_files = listed.trials, listed.cells
     stopped = _stopped(sweep, store, files, trials)
+    names = cell_names(store, [trial for trial in trials if trial_file(trial.id, "done.json") in files], runs)
     cells: dict[Cell, State] = {}
     for trial in trials:
         for run in runs:
-            state = _state(measured.is_done(trial.id, run.key), measured.has_failed(trial.id, run.key))
-            cells[Cell(trial=trial, run=run)] = "stopped" if state != "done" and trial.id in stopped else state
+            name = names.get((trial.id, run.key))
+            is_done = name is not None and cell_file(name) in cell_files
+            state = _state(is_done, cell_failure_file(trial.id, run.key) in cell_files)
+            cell = Cell(trial=trial, run=run, name=name)
+            cells[cell] = "stopped" if state != "done" and trial.id in stopped else state
     states: dict[Trial, State] = {
         trial: "stopped"
         if trial.id in stopped
@@ -193,13 +210,15 @@ class Prices:
 
     Attributes:
         epochs: mean seconds of an epoch, by data set, model and method.
-        cells: mean seconds of a cell, by benchmark with its settings.
+        cells: mean seconds of a cell on this machine, by key of the benchmark.
+        measured: mean seconds of a cell in the results folder, by settings of the benchmark as in its rows.
         beside: seconds of a trial beside its epochs.
         start: seconds until the first trial of a run has its processes.
     """
 
     epochs: Mapping[str, float]
     cells: Mapping[str, float]
+    measured: Mapping[str, float] = field(default_factory=dict)
     beside: float = 0
     start: float = 0
 
@@ -212,7 +231,7 @@ class Prices:
 
     def cell(self, cell: Cell) -> float | None:
         """Of the cell, by the same benchmark with the same settings."""
-        return self.cells.get(cell.run.key)
+        return self.measured.get(cell.run.settings_text, self.cells.get(cell.run.key))
 
 
 def prices(store: Store, resources: Resources) -> Prices:
@@ -221,7 +240,8 @@ def prices(store: Store, resources: Resources) -> Prices:
     here = read_unit_costs(resources)
     return Prices(
         epochs={key: mean(seconds) for key, seconds in {**_with_all_methods(here.epochs), **epochs}.items() if seconds},
-        cells={key: mean(seconds) for key, seconds in {**here.cells, **cells}.items() if seconds},
+        cells={key: mean(seconds) for key, seconds in here.cells.items() if seconds},
+        measured={key: mean(seconds) for key, seconds in cells.items()},
         beside=mean(here.trials) if here.trials else 0,
         start=mean(here.starts) if here.starts else 0,
     )
@@ -256,10 +276,25 @@ def epoch_key(settings: Mapping[str, object], method: str) -> str:
 
 
 def _history(store: Store) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
-    """Seconds per epoch of the trials done here, and seconds of the cells by benchmark key."""
+    """Seconds per epoch of trials done here, and seconds of the cells by settings of the benchmark."""
     epochs: dict[str, list[float]] = defaultdict(list)
-    for done in trials_done(store):
+    for done in _trials_done(store):
         with suppress(KeyError, TypeError):  # a damaged file of any trial has no price, no more
             for method in (done["settings"]["method"]["name"], ""):
                 epochs[epoch_key(done["settings"], method)] += done["epoch_seconds"]
-    return epochs, cell_seconds(store)
+    cells: dict[str, list[float]] = defaultdict(list)
+    for settings, seconds in cell_seconds(update(store)):
+        cells[settings].append(seconds)
+    return epochs, cells
+
+
+def _trials_done(store: Store) -> Iterator[dict[str, Any]]:
+    """What trials wrote when they were done, of at most `SAMPLE` trials of each method, evenly spaced."""
+    by_method: dict[str, list[str]] = defaultdict(list)
+    for path in sorted(store.files("trials")):
+        if path.endswith("/done.json"):
+            by_method[path.split("/")[1].rpartition("-")[0]].append(path)
+    for paths in by_method.values():
+        for place in np.linspace(0, len(paths) - 1, min(SAMPLE, len(paths))).round().astype(int):
+            with suppress(ResultsError):  # what cannot be read has no history, no more
+                yield store.read_json(paths[place]) or {}

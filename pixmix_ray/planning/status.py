@@ -1,15 +1,17 @@
 """What a results folder holds, whatever experiment files made it."""
 
+import json
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 from pixmix_ray.errors import ResultsError
-from pixmix_ray.memory import without_garbage_collection
-from pixmix_ray.models import read_header
-from pixmix_ray.storage.cells import list_cells
 from pixmix_ray.storage.failures import described
+from pixmix_ray.storage.index import refuse_older_layout
 from pixmix_ray.storage.store import DAMAGED, Store, trial_file
+
+HEADER = 2**16  # bytes at the start of a file of weights that are read at first: most headers are smaller
+LARGEST_HEADER = 10**8  # as safetensors has it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +46,6 @@ class Status:
     failures: tuple[str, ...]
 
 
-@without_garbage_collection()
 def read_status(uri: str | Path) -> Status:
     """The status of a results folder.
 
@@ -52,16 +53,14 @@ def read_status(uri: str | Path) -> Status:
         ResultsError: there are no results there.
     """
     store = Store(uri)
+    refuse_older_layout(store)
     files = store.files("trials") | store.files("cells")
-    measured = list_cells(store).places
-    ids = sorted({path.split("/")[1] for path in files} | {cell.split("/")[0] for cell in measured})
+    ids = sorted({path.split("/")[1] for path in files})
     if not ids:
         raise ResultsError(f"no results in {store.uri}: give the folder that the experiment file calls 'results'")
-    done = Counter(cell.split("/")[0] for cell in measured)
-    failed = Counter(
-        path.split("/")[1] for path in files if path.startswith("cells/") and path.endswith(".failed.json")
-    )
-    others = store.files("predictions") | store.files("compacted")
+    cells = [path for path in files if path.startswith("cells/")]
+    done = Counter(path.split("/")[1] for path in cells if path.endswith(".parquet"))
+    failed = Counter(path.split("/")[1] for path in cells if path.endswith(".failed.json"))
     return Status(
         uri=store.uri,
         trials=tuple(
@@ -69,9 +68,7 @@ def read_status(uri: str | Path) -> Status:
             for i in ids
         ),
         failures=tuple(_failure(store, path) for path in sorted(files) if path.endswith("failed.json"))
-        + tuple(
-            f"{path}: not what was written, set aside" for path in sorted(files | others) if path.endswith(DAMAGED)
-        ),
+        + tuple(f"{path}: not what was written, set aside" for path in sorted(files) if path.endswith(DAMAGED)),
     )
 
 
@@ -85,12 +82,31 @@ def _state(store: Store, files: set[str], trial_id: str) -> str:
     if trial_file(trial_id, "stopped.json") in files:
         stopped = store.read_json(trial_file(trial_id, "stopped.json")) or {}
         return f"stopped at epoch {stopped.get('epoch')}/{stopped.get('epochs')}"
-    path = trial_file(trial_id, "progress.safetensors")
-    content = store.read(path)
-    if content is None:
-        return "begun"
-    epochs = (store.read_json(trial_file(trial_id, "trial.json")) or {})["training"]["epochs"]
-    return f"epoch {read_header(content, path)['epoch']}/{epochs}"
+    epoch = _epoch(store, trial_file(trial_id, "progress.safetensors"))
+    return "begun" if epoch is None else f"epoch {epoch}/{_epochs(store, trial_file(trial_id, 'trial.json'))}"
+
+
+def _epoch(store: Store, path: str) -> int | None:
+    """The last whole epoch in a file of weights, of which only the header is read; none if there is no such file."""
+    start = store.read_start(path, HEADER)
+    if start is None:
+        return None
+    length = 8 + int.from_bytes(start[:8], "little")  # the header is JSON, and before it its length
+    if len(start) == HEADER < length:
+        start = store.read_start(path, min(length, LARGEST_HEADER)) or b""
+    try:
+        return int(json.loads(start[8:length])["__metadata__"]["epoch"])
+    except (ValueError, LookupError, TypeError) as error:
+        raise store.damaged(path, error) from None
+
+
+def _epochs(store: Store, path: str) -> int:
+    """How many epochs a trial has in all."""
+    values = store.read_json(path) or {}
+    try:
+        return int(values["training"]["epochs"])
+    except (LookupError, TypeError, ValueError) as error:
+        raise store.damaged(path, error) from None
 
 
 def _is_retried(store: Store, trial_id: str) -> bool:

@@ -23,7 +23,7 @@ from pixmix_ray.experiment.search import Axis, Choices, Search, Value
 from pixmix_ray.experiment.trial import BenchmarkRun, Trial, short_hash
 from pixmix_ray.metrics import DIRECTIONS
 from pixmix_ray.seeding import stream_key
-from pixmix_ray.storage.cells import read_rows
+from pixmix_ray.storage.index import update
 from pixmix_ray.storage.store import Store, search_file
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ class _Measured:
     @staticmethod
     def read(search: Search, store: Store, runs: Sequence[BenchmarkRun]) -> "_Measured":
         """What the rows of a results folder say, read once."""
-        frame = read_rows(store).select(_COLUMNS).to_pandas()
+        frame = update(store).select(_COLUMNS).to_pandas()
         frame = frame[(frame["condition"] == "") & frame["severity"].isna()].sort_values("finished_at", kind="stable")
         of_trial: dict[tuple[str, str], float] = {}
         settings: dict[str, None] = {}

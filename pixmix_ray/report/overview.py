@@ -8,9 +8,8 @@ from typing import Any, TypeVar
 from rich.table import Table
 from rich.text import Text
 
-from pixmix_ray.benchmarks import Measurement
 from pixmix_ray.experiment.plugins import Table as Parts
-from pixmix_ray.metrics import UNITS, direction
+from pixmix_ray.metrics import UNITS, Measurement, direction
 from pixmix_ray.planning.plan import Plan, State, estimate
 from pixmix_ray.planning.status import Status
 from pixmix_ray.report.usage import duration

@@ -1,12 +1,10 @@
-"""Where a number comes from: the version of this code, of the libraries, and the hardware."""
+"""Where a number comes from: the version of this code and of the libraries."""
 
 import platform
 import subprocess
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-
-import torch
 
 from pixmix_ray import __version__
 
@@ -43,20 +41,3 @@ def library_versions() -> dict[str, str]:
         except PackageNotFoundError:  # training and evaluation run without ray
             continue
     return found
-
-
-def hardware(device: torch.device) -> str:
-    """The device in words, such as "NVIDIA H200" or "AMD EPYC, 2 threads"."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{_processor()}, {torch.get_num_threads()} threads"
-
-
-@lru_cache(maxsize=1)
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()

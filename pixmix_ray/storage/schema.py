@@ -5,13 +5,11 @@ as metadata, so a file explains itself. A column is added, never redefined. Frac
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
-from pixmix_ray.benchmarks import Extra, Measurement
-from pixmix_ray.metrics import direction
+from pixmix_ray.metrics import Extra
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,10 +147,10 @@ def schema_of(columns: Sequence[Column]) -> pa.Schema:
 
 
 MEASUREMENTS: pa.Schema = schema_of(MEASUREMENT_COLUMNS)
-"""The schema of the Parquet files of measurements."""
+"""The schema of measurements."""
 
 PREDICTIONS: pa.Schema = schema_of(PREDICTION_COLUMNS)
-"""The schema of the Parquet files of predictions, as far as it is that of all benchmarks."""
+"""The schema of the rows of a cell, the predictions, as far as it is that of all benchmarks."""
 
 
 def predictions_schema(extras: Mapping[str, Extra]) -> pa.Schema:
@@ -172,29 +170,19 @@ def predictions_schema(extras: Mapping[str, Extra]) -> pa.Schema:
     return pa.schema([*PREDICTIONS, *schema_of(further)])
 
 
-_MEASURED = tuple(field.name for field in fields(Measurement))
+_TEXT = pa.dictionary(pa.int32(), pa.string())
+INDEX_COLUMNS: tuple[Column, ...] = (
+    *(replace(column, type=_TEXT) if column.type == pa.string() else column for column in MEASUREMENT_COLUMNS),
+    Column(name="cell", type=_TEXT, meaning="name of the cell's file below cells/, without its ending"),
+    Column(
+        name="cell_modified",
+        type=pa.timestamp("ns", tz="UTC"),
+        meaning="when that file was written, to notice that it was written anew",
+        unit="UTC",
+    ),
+    Column(name="cell_size", type=pa.int64(), meaning="size of that file, likewise", unit="bytes", range="0 or more"),
+)
+"""The columns of the index of all measurements: repeated texts are dictionaries, and each row names its cell."""
 
-
-def columns_of(measurement: Measurement) -> dict[str, Any]:
-    """The columns of a row that say what was measured and what came out; the others say of whom and how."""
-    # not `asdict`, whose deep copies were a fifth of what a small cell costs
-    return {**{name: getattr(measurement, name) for name in _MEASURED}, "direction": direction(measurement.metric)}
-
-
-def measurements_table(measurements: Sequence[Measurement], common: Mapping[str, Any]) -> pa.Table:
-    """The rows of a cell, of the schema `MEASUREMENTS`: a row a measurement.
-
-    Args:
-        measurements: what differs between rows.
-        common: the values of all other columns, the same in each row; those of measured columns are not looked at.
-    """
-    rows = [columns_of(measurement) for measurement in measurements]
-    own = {name: [row[name] for row in rows] for name in (*_MEASURED, "direction")}
-    # a value repeated costs less than as many values looked at, and no row is put together for it
-    columns = [
-        pa.array(own[field.name], field.type)
-        if field.name in own
-        else pa.repeat(pa.scalar(common[field.name], field.type), len(rows))
-        for field in MEASUREMENTS
-    ]
-    return pa.table(columns, schema=MEASUREMENTS)
+INDEX: pa.Schema = schema_of(INDEX_COLUMNS)
+"""The schema of the index."""

@@ -26,6 +26,7 @@ DIGEST_KEY = "pixmix_ray.digest"
 MARK = b"sha256="
 BLANK = b"0" * 64
 FEW_ROWS = 200
+DICTIONARY_BYTES = 2**28  # beyond that, texts are written out for each row
 OTHERS = {b"ARROW:schema", b"pandas"}  # what writers of Parquet add by themselves
 
 
@@ -60,7 +61,8 @@ def seal(table: pa.Table, metadata: Mapping[str, str] | None = None) -> bytes:
     # in a small file compression saves no more than a tenth, and takes half of the time to write it
     compression = "zstd" if len(table) > FEW_ROWS else "none"
     # statistics would be a third of a small file, and nobody searches within one
-    with pq.ParquetWriter(buffer, table.schema, compression=compression, write_statistics=False) as writer:
+    options = {"compression": compression, "write_statistics": False, "dictionary_pagesize_limit": DICTIONARY_BYTES}
+    with pq.ParquetWriter(buffer, table.schema, **options) as writer:
         writer.write_table(table)
         writer.add_key_value_metadata({**(metadata or {}), DIGEST_KEY: (MARK + BLANK).decode()})
     blank = buffer.getvalue()

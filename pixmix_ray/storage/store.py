@@ -1,48 +1,66 @@
 """The results folder: a local path or a URI through pyarrow.fs, and the one place that knows every file in it.
 
-    trials/TRIAL/trial.json              what the trial is
-    trials/TRIAL/progress.safetensors    weights and momentum after the last whole epoch, while it trains
-    trials/TRIAL/model.safetensors       the trained weights
-    trials/TRIAL/done.json               written last: its existence means that the trial is complete
-    trials/TRIAL/failed.json             why it failed (`failures`); removed when it succeeds
-    trials/TRIAL/stopped.json            which scheduler stopped it early, and when; removed when it goes on
-    predictions/TRIAL/BENCHMARK.parquet  a row a picture
-    cells/TRIAL/BENCHMARK.parquet        the measurements, written last: its existence means that the cell is complete
-    cells/TRIAL/BENCHMARK.failed.json    why it failed; removed when it succeeds
-    cells/TRIAL/BENCHMARK.vN.parquet     measurements that replace those of BENCHMARK.parquet, and of any smaller N
-    compacted/NAME.parquet               the measurements of many cells that had files of their own (`segments`)
-    runs/RUN.json                        what one run used of its cluster, rewritten while it runs
-    searches/HASH.json                   the points that a search has suggested, written before they are trained
-    lease.json                           who is running on it (`lease`)
-    any of them with .damaged behind     bytes that are not those that were written; it counts for nothing
+    measurements.parquet                   all measurements, a row each: an index, made again from the cells (`index`)
+    cells/CHECKPOINT/NAME-KEY.parquet      a checkpoint on a benchmark: a row a picture, measurements behind (`cell`)
+    cells/CHECKPOINT/NAME-KEY.failed.json  why it failed (`failures`); removed when it succeeds
+    trials/TRIAL/trial.json                what the trial is
+    trials/TRIAL/progress.safetensors      weights and momentum after the last whole epoch, while it trains
+    trials/TRIAL/model.safetensors         the trained weights
+    trials/TRIAL/done.json                 written last: its existence means that the trial is complete
+    trials/TRIAL/failed.json               why it failed; removed when it succeeds
+    trials/TRIAL/stopped.json              which scheduler stopped it early, and when; removed when it goes on
+    runs/RUN.json                          what one run used of its cluster, rewritten while it runs
+    searches/HASH.json                     the points that a search has suggested, written before they are trained
+    running.json                           who is running on it (`run_lock`)
+    any of them with .damaged behind       bytes that are not those that were written; it counts for nothing
 
 What is done is read from here and remembered nowhere else. A file is written beside and renamed (on object stores a
-put is atomic), so a reader never sees half of one. Parquet files carry a digest of their bytes (`sealed`).
+put is atomic), so a reader never sees half of one. Parquet files carry a digest of their bytes (`sealed`). On object
+storage a request that fails is made again a few times, since such storage now and then refuses one.
 """
 
 import json
 import os
+import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 import pyarrow as pa
 from pyarrow import fs
 
 from pixmix_ray.errors import DamagedError, ResultsError, StorageError, one_line
+from pixmix_ray.storage import local_files
+from pixmix_ray.storage.local_files import PART
 from pixmix_ray.storage.location import check_answer, refuse_secrets
 from pixmix_ray.storage.sealed import Unsealed, seal, unseal
 
 DAMAGED = ".damaged"  # behind the name of a file that was set aside
+PAUSES = (0.5, 1.0, 2.0, 4.0)  # seconds between the tries of a request to object storage
+FINAL = (FileNotFoundError, NotADirectoryError, PermissionError)  # errors that come again on every try
+FINAL_WORDS = ("ACCESS_DENIED", "NO_SUCH_BUCKET", "INVALID_")  # of S3, which pyarrow tells as plain OSErrors
+T = TypeVar("T")
+
+
+class FileStamp(NamedTuple):
+    """What tells whether a file was written anew.
+
+    Attributes:
+        modified: nanoseconds since 1970, as the storage has it; 0 where it has none.
+        size: in bytes.
+    """
+
+    modified: int
+    size: int
 
 
 class Store:
     """Files below one local path or URI, read and written whole."""
 
-    def __init__(self, uri: str | Path) -> None:
-        """Open the store at a local path or a URI that pyarrow.fs knows.
+    def __init__(self, uri: str | Path, *, sleep: Callable[[float], None] = time.sleep) -> None:
+        """Open the store at a local path or a URI that pyarrow.fs knows; `sleep` waits between two tries.
 
         Raises:
             ResultsError: the URI is of an unknown kind, holds credentials, or nobody answers there.
@@ -52,12 +70,13 @@ class Store:
         try:
             self._files, self._root = fs.FileSystem.from_uri(self.uri)
         except (pa.ArrowInvalid, OSError) as error:
-            reason = " ".join(str(error).split())[:200]
             raise ResultsError(
-                f"cannot open results {self.uri!r}: {reason}. Give a folder, or a URI such as s3://bucket/folder"
+                f"cannot open results {self.uri!r}: {one_line(error)}. "
+                "Give a folder, or a URI such as s3://bucket/folder"
             ) from None
-        self._is_local = isinstance(self._files, fs.LocalFileSystem)
-        if not self._is_local:
+        self.is_local = isinstance(self._files, fs.LocalFileSystem)
+        self._sleep = sleep
+        if not self.is_local:
             check_answer(self.uri, lambda: self._files.get_file_info(self._root))
 
     def __repr__(self) -> str:
@@ -73,93 +92,162 @@ class Store:
         """Write a file whole: it is there with all of `content`, or not at all.
 
         Raises:
-            OSError: on a local disk.
-            ResultsError: on object storage; or, as all that follows does, `path` leads out of the store.
+            StorageError: it cannot be written.
+            ResultsError: as all that follows does, `path` leads out of the store.
         """
         target = self._place(path)
-        if self._is_local:
-            _write_beside_and_rename(target, content)
-            return
-        try:
-            with self._files.open_output_stream(target) as stream:
-                stream.write(content)
-        except OSError as error:
-            raise ResultsError(
-                f"cannot write to results {self.uri}: {' '.join(str(error).split())[:300]}. Is it reachable, may you "
-                "write there? What is done is kept: run the same command again"
-            ) from None
+        with self._writing():
+            if self.is_local:
+                local_files.write(target, content)
+            else:
+                self._tried(lambda: self._put(target, content))
+
+    def _put(self, target: str, content: bytes) -> None:
+        with self._files.open_output_stream(target) as stream:
+            stream.write(content)
+
+    def write_new(self, path: str, content: bytes) -> bool:
+        """Write a file where there is none yet, on a local disk; whether it was, and not somebody else's.
+
+        Raises:
+            StorageError: it cannot be written.
+        """
+        assert self.is_local, "object storage has no such request in pyarrow"
+        target = self._place(path)
+        with self._writing():
+            return local_files.write_new(target, content)
 
     def read(self, path: str) -> bytes | None:
         """The content of a file, or none if there is no such file."""
-        try:
-            with self._files.open_input_stream(self._place(path)) as stream:
-                content: bytes = stream.read()
-                return content
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        except OSError as error:
-            raise self._unreachable(error) from None
+        return self._read(path, lambda file: file.read())
+
+    def read_start(self, path: str, count: int) -> bytes | None:
+        """The first `count` bytes of a file, or all if it has fewer, or none if there is no such file."""
+        return self._read(path, lambda file: file.read(count))
+
+    def read_end(self, path: str, count: int) -> bytes | None:
+        """The last `count` bytes of a file, or all if it has fewer, or none if there is no such file."""
+
+        def end(file: BinaryIO) -> bytes:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - count))
+            return file.read()
+
+        return self._read(path, end)
+
+    def _read(self, path: str, part: Callable[[BinaryIO], bytes]) -> bytes | None:
+        place = self._place(path)
+
+        def read() -> bytes:
+            with open(place, "rb") if self.is_local else self._files.open_input_file(place) as file:
+                return part(file)
+
+        with self._reading():
+            try:
+                return self._tried(read)
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+
+    def exists(self, path: str) -> bool:
+        """Whether there is such a file."""
+        place = self._place(path)
+        if self.is_local:
+            return os.path.isfile(place)
+        with self._reading():
+            return bool(self._tried(lambda: self._files.get_file_info(place)).type == fs.FileType.File)
 
     def delete(self, path: str) -> None:
-        """Remove a file, if it is there."""
+        """Remove a file, if it is there.
+
+        Raises:
+            StorageError: it cannot be removed.
+        """
         target = self._place(path)
-        if self._is_local:
-            with suppress(FileNotFoundError, NotADirectoryError):
+        with self._writing(), suppress(FileNotFoundError, NotADirectoryError):
+            if self.is_local:
                 os.unlink(target)
-        elif self.files(path):
-            with suppress(FileNotFoundError):  # another process was faster
-                self._files.delete_file(target)
+            elif self.exists(path):
+                self._tried(lambda: self._files.delete_file(target))
 
     def set_aside(self, path: str) -> str:
         """Rename a damaged file, so that it counts for nothing but can be looked at; its new name.
 
         What was set aside under that name before is replaced. A file that is gone, as another process was faster, is
         no error.
+
+        Raises:
+            StorageError: it cannot be renamed.
         """
         aside = f"{path}{DAMAGED}"
-        with suppress(FileNotFoundError):
+        with self._writing(), suppress(FileNotFoundError):
             self._files.move(self._place(path), self._place(aside))
         return aside
 
     def files(self, prefix: str) -> set[str]:
         """Paths of all files at or below `prefix`, relative to the store."""
-        top = self._place(prefix)
-        if self._is_local:
-            return self._local_files(prefix)
-        selector = fs.FileSelector(top, recursive=True, allow_not_found=True)
-        try:
-            info = self._files.get_file_info(top)
-            found = [info] if info.type == fs.FileType.File else self._files.get_file_info(selector)
-        except OSError as error:
-            raise self._unreachable(error) from None
+        if self.is_local:
+            return set(self._local(prefix, local_files.paths))
+        return set(self._remote(prefix))
+
+    def stamps(self, prefix: str) -> dict[str, FileStamp]:
+        """The same paths, each with what tells whether the file was written anew."""
+        if self.is_local:
+            found = self._local(prefix, local_files.stamps)
+            return {path: FileStamp(*stamp) for path, stamp in found.items()}
         return {
-            entry.path.removeprefix(self._root).lstrip("/")
-            for entry in found
-            if entry.type == fs.FileType.File and not entry.path.endswith(".part")
+            path: FileStamp(modified=entry.mtime_ns or 0, size=entry.size)
+            for path, entry in self._remote(prefix).items()
         }
 
-    def _local_files(self, prefix: str) -> set[str]:
-        """The same, five times as fast: sizes and times are not asked for."""
-        top = os.path.join(self._root, prefix)  # strings: a Path a file would cost more than the listing
-        if os.path.isfile(top):
-            return {prefix}
-        found: set[str] = set()
-        folders = [top.rstrip("/")]
-        skipped = len(self._root.rstrip("/")) + 1
-        while folders:
-            folder = folders.pop()
+    def _local(self, prefix: str, listing: Callable[[str, str], T]) -> T:
+        with self._reading():
+            return listing(self._root, prefix)
+
+    def _remote(self, prefix: str) -> dict[str, Any]:
+        """The files at or below `prefix` by path, as pyarrow tells of them."""
+        top = self._place(prefix)
+        selector = fs.FileSelector(top, recursive=True, allow_not_found=True)
+        with self._reading():
+            info = self._tried(lambda: self._files.get_file_info(top))
+            is_file = info.type == fs.FileType.File
+            found = [info] if is_file else self._tried(lambda: self._files.get_file_info(selector))
+        return {
+            entry.path.removeprefix(self._root).lstrip("/"): entry
+            for entry in found
+            if entry.type == fs.FileType.File and not entry.path.endswith(PART)
+        }
+
+    def _tried(self, action: Callable[[], T]) -> T:
+        """What `action` returns; on object storage it is tried again, since a failure may pass."""
+        pauses = () if self.is_local else PAUSES
+        for pause in pauses:
             try:
-                with os.scandir(folder) as entries:
-                    for entry in entries:
-                        if entry.is_dir():
-                            folders.append(entry.path)
-                        elif not entry.name.endswith(".part"):
-                            found.add(entry.path[skipped:])
-            except (FileNotFoundError, NotADirectoryError):
-                continue
+                return action()
             except OSError as error:
-                raise self._unreachable(error) from None
-        return found
+                if isinstance(error, FINAL) or any(word in str(error) for word in FINAL_WORDS):
+                    raise
+                self._sleep(pause)
+        return action()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """A block that writes or removes: that it cannot be done is an error of its own class."""
+        try:
+            yield
+        except StorageError:
+            raise
+        except OSError as error:
+            raise StorageError(
+                f"cannot write to results {self.uri}: {_why(error)}. What is done is kept: once there is room and "
+                "permission, run the same command again"
+            ) from error
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """A block that reads."""
+        try:
+            yield
+        except OSError as error:
+            raise ResultsError(f"cannot read results {self.uri}: {_why(error)}. Is it reachable?") from None
 
     def read_json(self, path: str) -> dict[str, Any] | None:
         """The content of a JSON file, or none if there is no such file.
@@ -201,9 +289,6 @@ class Store:
         content = self.read(path)
         return None if content is None else unseal(content, schema)
 
-    def _unreachable(self, error: OSError) -> ResultsError:
-        return ResultsError(f"cannot read results {self.uri}: {' '.join(str(error).split())[:200]}. Is it reachable?")
-
     def damaged(self, path: str, error: Exception) -> DamagedError:
         """The error for a file that cannot be read."""
         return DamagedError(f"{path} in {self.uri} is damaged: {one_line(error)}. Delete it and run again")
@@ -222,47 +307,15 @@ class Store:
         try:
             self.write(probe, b"")
             self.delete(probe)
-        except OSError as error:
-            reason = error.strerror or " ".join(str(error).split())[:300]
+        except StorageError as error:
+            why = _why(error.__cause__ if isinstance(error.__cause__, OSError) else error)
             raise ResultsError(
-                f"cannot write to results {self.uri}: {reason}. Give another folder: --set results=PATH"
+                f"cannot write to results {self.uri}: {why}. Give another folder: --set results=PATH"
             ) from None
 
 
-def _write_beside_and_rename(target: str, content: bytes) -> None:
-    beside = f"{target}.{uuid.uuid4().hex}.part"  # a string: a Path costs as much as the system's own part of this
-    try:
-        with _opened(beside) as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.rename(beside, target)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(beside)
-        raise
-
-
-def _opened(beside: str) -> BinaryIO:
-    """A new file, in a folder that is made if it is not there."""
-    try:
-        return open(beside, "xb")
-    except FileNotFoundError:
-        os.makedirs(os.path.dirname(beside), exist_ok=True)
-        return open(beside, "xb")
-
-
-@contextmanager
-def kept(store: Store) -> Iterator[None]:
-    """A block that writes results: that they cannot be written is an error of its own class."""
-    try:
-        yield
-    except OSError as error:
-        why = " ".join((error.strerror or str(error)).split())[:200]
-        raise StorageError(
-            f"cannot write to results {store.uri}: {why}. What is done is kept: once there is room and permission, "
-            "run the same command again"
-        ) from error
+def _why(error: OSError) -> str:
+    return one_line(error.strerror or error)
 
 
 def trial_file(trial_id: str, name: str) -> str:
@@ -270,24 +323,14 @@ def trial_file(trial_id: str, name: str) -> str:
     return f"trials/{trial_id}/{name}"
 
 
-def cell_file(trial_id: str, key: str) -> str:
-    """The path of a cell's measurements."""
-    return f"cells/{trial_id}/{key}.parquet"
-
-
-def compacted_file(name: str) -> str:
-    """The path of a file that holds the measurements of many cells."""
-    return f"compacted/{name}.parquet"
+def cell_file(cell: str) -> str:
+    """The path of a cell, which is named CHECKPOINT/NAME-KEY."""
+    return f"cells/{cell}.parquet"
 
 
 def cell_failure_file(trial_id: str, key: str) -> str:
-    """The path of the reason why a cell failed."""
+    """The path of the reason why a trial's cell failed; `key` is that of the benchmark, as there may be no weights."""
     return f"cells/{trial_id}/{key}.failed.json"
-
-
-def predictions_file(trial_id: str, key: str) -> str:
-    """The path of the predictions behind a cell."""
-    return f"predictions/{trial_id}/{key}.parquet"
 
 
 def search_file(name: str) -> str:

@@ -15,13 +15,14 @@ from torch import Tensor, nn
 from pixmix_ray.datasets import ImageData
 from pixmix_ray.errors import DataError
 from pixmix_ray.experiment.trial import Trial
+from pixmix_ray.hardware import hardware
 from pixmix_ray.mixing_sets import shorter_side_for
 from pixmix_ray.models import open_tensors, seal_tensors
 from pixmix_ray.seeding import rng, seed_globally
 from pixmix_ray.storage.failures import forget_failure
-from pixmix_ray.storage.provenance import code_version, hardware, library_versions
+from pixmix_ray.storage.provenance import code_version, library_versions
 from pixmix_ray.storage.sealed import content_id, seal_json
-from pixmix_ray.storage.store import Store, kept, trial_file
+from pixmix_ray.storage.store import Store, trial_file
 from pixmix_ray.training.loop import TrainingData, train
 
 
@@ -58,10 +59,9 @@ def train_trial(trial: Trial, store: Store, device: torch.device) -> Iterator[Pr
     """
     if store.read(trial_file(trial.id, "done.json")) is not None:
         return
-    with kept(store):
-        store.write_json(trial_file(trial.id, "trial.json"), trial.dump())
-        forget_failure(store, trial_file(trial.id, "failed.json"))
-        store.delete(trial_file(trial.id, "stopped.json"))
+    store.write_json(trial_file(trial.id, "trial.json"), trial.dump())
+    forget_failure(store, trial_file(trial.id, "failed.json"))
+    store.delete(trial_file(trial.id, "stopped.json"))
     dataset = trial.dataset.settings.load()
     data = _training_data(trial, dataset, device)
     network = fresh_network(trial, dataset.num_classes).to(device)
@@ -77,9 +77,8 @@ def train_trial(trial: Trial, store: Store, device: torch.device) -> Iterator[Pr
             }
         )
         header = {"epoch": str(epoch.number), "history": json.dumps(history)}
-        with kept(store):
-            content = seal_tensors(_on_cpu(epoch.tensors), header)
-            store.write(trial_file(trial.id, "progress.safetensors"), content)
+        content = seal_tensors(_on_cpu(epoch.tensors), header)
+        store.write(trial_file(trial.id, "progress.safetensors"), content)
         yield Progress(
             epoch=epoch.number,
             epochs=trial.training.epochs,
@@ -89,8 +88,7 @@ def train_trial(trial: Trial, store: Store, device: torch.device) -> Iterator[Pr
             notice=notice,
         )
         notice = ""
-    with kept(store):
-        _finish(trial, store, network, history, device)
+    _finish(trial, store, network, history, device)
 
 
 def fresh_network(trial: Trial, num_classes: int) -> nn.Module:

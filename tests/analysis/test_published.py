@@ -15,6 +15,7 @@ from pixmix_ray.analysis.published import (
     parse_tables,
     published_figures,
 )
+from pixmix_ray.benchmarks import Clean
 from pixmix_ray.corruptions import BAR_NAMES, OFFICIAL
 from pixmix_ray.corruptions.perturbations import PERTURBATIONS
 from pixmix_ray.errors import RequestError, UnknownNameError
@@ -147,7 +148,10 @@ def test_what_differs_from_the_paper_is_told() -> None:
         measurement(0.2, training={"epochs": 3}, benchmark_settings=json.dumps(settings)),
         measurement(0.2, training={"weight_decay": 5e-4}),
     )
-    assert departures(rows) == ["training.epochs = 3, not 100", "clean.limit = 50"]
+    assert departures(rows, Recipe().identity(), {"clean": Clean().identity()}) == [
+        "training.epochs = 3, not 100",
+        "clean.limit = 50",
+    ]
 
 
 def test_mistakes_name_what_is_allowed() -> None:

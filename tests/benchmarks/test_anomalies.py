@@ -14,10 +14,11 @@ from scipy.io import savemat
 from sklearn.metrics import average_precision_score, roc_auc_score
 from torch import Tensor, nn
 
-from pixmix_ray.benchmarks import Anomalies, Measurement, Predictions, TestPictures, base
+from pixmix_ray.benchmarks import Anomalies, TestPictures, base
 from pixmix_ray.benchmarks.outlier_sets import PAPER_SETS, blobs, gaussian, rademacher
 from pixmix_ray.datasets import Digits
 from pixmix_ray.errors import DataError, RequestError, UnknownNameError
+from pixmix_ray.metrics import Measurement, Predictions
 
 CPU = torch.device("cpu")
 SETS = ("gaussian", "rademacher", "blobs")

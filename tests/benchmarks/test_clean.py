@@ -11,9 +11,10 @@ from scipy import special, stats
 from sklearn.metrics import log_loss
 from torch import nn
 
-from pixmix_ray.benchmarks import Clean, Measurement, TestPictures
-from pixmix_ray.benchmarks.extras import PROPER_SCORES, TOP_FIVE
+from pixmix_ray.benchmarks import Clean, TestPictures
+from pixmix_ray.benchmarks.extras import PROPER_SCORES, TOP_FIVE, FromLogits
 from pixmix_ray.datasets import Digits
+from pixmix_ray.metrics import Measurement
 
 CPU = torch.device("cpu")
 
@@ -112,7 +113,7 @@ def test_a_network_that_is_wholly_wrong_and_sure_of_it_has_finite_scores() -> No
 def test_the_five_best_classes_break_ties_in_the_order_of_the_classes() -> None:
     logits = torch.tensor([[1.0, 3.0, 3.0, 0.0, 2.0, 3.0], [0.0, 0.0, 0.0, 0.0, 0.0, 0.0]])
     labels = torch.zeros(2, dtype=torch.int64)
-    ranked = [extra.of(logits, labels).tolist() for extra in TOP_FIVE.values() if extra.of is not None]
+    ranked = [extra.of(logits, labels).tolist() for extra in TOP_FIVE.values() if isinstance(extra, FromLogits)]
     assert [list(picture) for picture in zip(*ranked, strict=True)] == [[1, 2, 5, 4, 0], [0, 1, 2, 3, 4]]
 
 

@@ -13,12 +13,13 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from pixmix_ray.benchmarks import Measurement, Predictions, TestPictures, base
+from pixmix_ray.benchmarks import TestPictures, base
 from pixmix_ray.benchmarks import consistency as module
 from pixmix_ray.benchmarks.consistency import Consistency
 from pixmix_ray.corruptions.perturbations import PERTURBATIONS, frames, perturb
 from pixmix_ray.datasets import Digits
 from pixmix_ray.errors import DataError, RequestError, UnknownNameError, WorkError
+from pixmix_ray.metrics import Measurement, Predictions
 
 CPU = torch.device("cpu")
 NAMES = ("shot_noise", "translate")  # compared with the first frame, and with the one before

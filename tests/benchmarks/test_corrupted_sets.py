@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
-from pixmix_ray.benchmarks import Corruptions, Measurement, Predictions, TestPictures
+from pixmix_ray.benchmarks import Corruptions, TestPictures
 from pixmix_ray.benchmarks.corruptions_bar import CorruptionsBar
 from pixmix_ray.corruptions import BAR_NAMES, OFFICIAL, corrupt
 from pixmix_ray.datasets import Digits
 from pixmix_ray.errors import DataError, RequestError, UnknownNameError
-from pixmix_ray.metrics import ALEXNET_ERRORS
+from pixmix_ray.metrics import ALEXNET_ERRORS, Measurement, Predictions
 
 CPU = torch.device("cpu")
 

@@ -14,20 +14,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pixmix_ray import metrics
-from pixmix_ray.benchmarks import (
-    Adversaries,
-    Anomalies,
-    Benchmark,
-    Clean,
-    Corruptions,
-    Measurement,
-    Predictions,
-    TestPictures,
-    base,
-)
+from pixmix_ray.benchmarks import Adversaries, Anomalies, Benchmark, Clean, Corruptions, TestPictures, base
 from pixmix_ray.benchmarks.corruptions_bar import CorruptionsBar
 from pixmix_ray.datasets import Digits
 from pixmix_ray.errors import RequestError, WorkError
+from pixmix_ray.metrics import Measurement, Predictions
 
 BENCHMARKS: list[Benchmark] = [
     Clean(),

@@ -11,10 +11,11 @@ from PIL import Image
 from torch import nn
 from torchvision import transforms
 
-from pixmix_ray.benchmarks import Measurement, Predictions, TestPictures
+from pixmix_ray.benchmarks import TestPictures
 from pixmix_ray.benchmarks.renditions import Renditions
 from pixmix_ray.datasets.imagenet_classes import WNIDS
 from pixmix_ray.errors import DataError, RequestError, WorkError
+from pixmix_ray.metrics import Measurement, Predictions
 
 CPU = torch.device("cpu")
 CHOSEN = WNIDS[3:1000:5][:200]  # every fifth class, to stand for the published 200

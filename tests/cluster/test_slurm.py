@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pixmix_ray.storage.read import read
+from pixmix_ray.storage.index import read
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "scontrol", "srun")

@@ -5,17 +5,22 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+import yaml
+from PIL import Image
 from safetensors.torch import load
 
-from pixmix_ray.benchmarks import Measurement
 from pixmix_ray.errors import CheckpointError, DamagedError, RequestError
 from pixmix_ray.evaluation.cell import evaluate_here
 from pixmix_ray.evaluation.checkpoints import Checkpoint, Request
 from pixmix_ray.experiment.file import read_experiment
 from pixmix_ray.experiment.trial import Trial
-from pixmix_ray.storage.read import read
+from pixmix_ray.metrics import Measurement
+from pixmix_ray.models import WideResNet
+from pixmix_ray.planning.plan import make_plan
+from pixmix_ray.storage.index import read
 from pixmix_ray.storage.sealed import content_id
 from pixmix_ray.storage.store import Store, trial_file
 from pixmix_ray.training.trial import train_trial
@@ -97,6 +102,81 @@ def test_rows_of_a_foreign_file_say_what_is_known_of_it(folder: Path, tmp_path: 
     assert set(frame["checkpoint_id"]) == {content_id(file.read_bytes())}
     assert frame[["mixing_set", "k", "beta"]].isna().to_numpy().all()
     assert json.loads(frame["settings"].iloc[0])["model"]["depth"] == 10
+
+
+def evaluate(results: Path, checkpoint: Path, *overrides: str, **given: str) -> None:
+    opened, runs = Request(checkpoint=str(checkpoint), benchmarks=CLEAN, overrides=overrides, **given).open()  # type: ignore[arg-type]  # names alone
+    list(evaluate_here(opened, runs, str(results)))
+
+
+def test_a_renamed_copy_of_weights_is_the_same_checkpoint_and_other_weights_are_not(
+    folder: Path, tmp_path: Path
+) -> None:
+    weights, foreign = folder / "model.safetensors", {"model": "wide_resnet", "dataset": "digits"}
+    copy, other = tmp_path / "copy.safetensors", tmp_path / "other.pth"
+    copy.write_bytes(weights.read_bytes())
+    torch.save({name: tensor * 2 for name, tensor in load(weights.read_bytes()).items()}, other)
+    for file, checkpoints in ((weights, 1), (copy, 1), (other, 2)):
+        evaluate(tmp_path / "rows", file, *SMALL, **foreign)
+        frame = read(tmp_path / "rows")
+        assert (frame["trial_id"].nunique(), frame["cell"].nunique()) == (checkpoints, checkpoints)
+        assert not frame.duplicated(["cell", "metric"]).any()
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> Path:
+    """Folders with one folder a class: train, val and test of `pictures`, and val of `others`; all differ."""
+    rng = np.random.default_rng(7)
+    for part in ("pictures/train", "pictures/val", "pictures/test", "others/val"):
+        for name in ("a", "b"):
+            (tmp_path / part / name).mkdir(parents=True)
+            for number in range(4):
+                picture = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+                Image.fromarray(picture).save(tmp_path / part / name / f"{number}.png")
+    return tmp_path
+
+
+SQUARE = ("dataset.size=32", "dataset.resize=32")
+
+
+def test_the_same_weights_on_several_test_sets_have_a_cell_each_and_a_number_each(folders: Path) -> None:
+    network = WideResNet(depth=10, width=1, dropout=0.0).build(2)
+    weights = folders / "weights.pth"
+    torch.save(network.state_dict(), weights)
+    foreign = {"model": "wide_resnet", "dataset": "image_folder"}
+    for root, test in (("pictures", "val"), ("pictures", "test"), ("others", "val")):
+        where = (f"dataset.root={folders / root}", f"dataset.test={test}", "dataset.train=null", *SQUARE)
+        evaluate(folders / "rows", weights, *where, *SMALL[:3], **foreign)
+    frame = read(folders / "rows")
+    assert frame["trial_id"].nunique() == 1
+    assert frame["cell"].nunique() == frame["data_version"].nunique() == 3
+    training = ("dataset.root=" + str(folders / "pictures"), "dataset.train=train", *SQUARE)
+    evaluate(folders / "rows", weights, *training, *SMALL[:3], **foreign)  # what it is not tested on is no part of it
+    assert read(folders / "rows")["cell"].nunique() == 3
+
+
+def test_a_trial_evaluated_on_other_data_keeps_its_own_number(folders: Path) -> None:
+    content = {
+        "results": "results",
+        "dataset": {"name": "image_folder", "root": str(folders / "pictures"), "size": 32, "resize": 32},
+        "model": {"name": "wide_resnet", "depth": 10, "width": 1, "dropout": 0.0},
+        "methods": ["baseline"],
+        "training": {"epochs": 1, "flip": False},
+        "benchmarks": ["clean"],
+    }
+    (folders / "e.yaml").write_text(yaml.safe_dump(content))
+    experiment = read_experiment(folders / "e.yaml")
+    (trial,) = experiment.trials()
+    list(train_trial(trial, Store(experiment.results), torch.device("cpu")))
+    where = folders / "results" / "trials" / trial.id
+    evaluate(folders / "results", where)
+    own = make_plan(experiment).own_rows()
+    (folders / "others" / "train").symlink_to(folders / "pictures" / "train")
+    evaluate(folders / "results", where, f"dataset.root={folders / 'others'}")
+    plan = make_plan(experiment)
+    assert list(plan.cells.values()) == ["done"]
+    assert len(own) and plan.own_rows().drop(columns="cell").equals(own.drop(columns="cell"))
+    assert read(folders / "results")["cell"].nunique() == 2
 
 
 def test_settings_of_benchmarks_are_overridden(folder: Path) -> None:

@@ -11,30 +11,30 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 import torch
 from PIL import Image
 
-from pixmix_ray.benchmarks import Benchmark, Clean, Consistency, Corruptions, Measurement, Predictions
+from pixmix_ray.benchmarks import Benchmark, Clean, Consistency, Corruptions
 from pixmix_ray.benchmarks.extras import TOP_FIVE
 from pixmix_ray.cli import main
 from pixmix_ray.corruptions.perturbations import PERTURBATIONS, frames
 from pixmix_ray.errors import RequestError, ResultsError, UnknownNameError
-from pixmix_ray.evaluation.cell import evaluate_cell
+from pixmix_ray.evaluation.cell import evaluate_cell, evaluate_here
 from pixmix_ray.evaluation.checkpoints import trained
 from pixmix_ray.evaluation.rescore import RescoredCell, rescore
 from pixmix_ray.experiment.experiment import Experiment
 from pixmix_ray.experiment.plugins import BENCHMARKS
 from pixmix_ray.experiment.trial import BenchmarkRun, Trial
-from pixmix_ray.metrics import zipf_distances
-from pixmix_ray.storage.cells import read_rows
-from pixmix_ray.storage.compaction import compact
-from pixmix_ray.storage.predictions import predictions_of, predictions_table
+from pixmix_ray.metrics import Measurement, Predictions, direction, zipf_distances
+from pixmix_ray.storage.cell import StoredCell, predictions_of, predictions_table, read_cell, write_cell
+from pixmix_ray.storage.index import update
 from pixmix_ray.storage.provenance import code_version
-from pixmix_ray.storage.schema import MEASUREMENTS, PREDICTIONS, columns_of, predictions_schema
+from pixmix_ray.storage.schema import PREDICTIONS, predictions_schema
 from pixmix_ray.storage.sealed import seal
-from pixmix_ray.storage.store import Store, cell_file, predictions_file
+from pixmix_ray.storage.store import Store, cell_file
 from pixmix_ray.training.trial import train_trial
 
 CPU = torch.device("cpu")
@@ -63,12 +63,29 @@ class Folder:
         evaluate_cell(trained(self.trial, self.store), run, self.store, CPU, "0.0.1+first")
         return run
 
-    def rows(self, run: BenchmarkRun) -> list[dict[str, Any]]:
-        rows: list[dict[str, Any]] = read_rows(self.store, [f"{self.trial.id}/{run.key}"]).to_pylist()
-        return rows
+    def name(self, run: BenchmarkRun) -> str:
+        return trained(self.trial, self.store).cell(run)
 
-    def put(self, run: BenchmarkRun, rows: list[dict[str, Any]]) -> None:
-        self.store.write_table(cell_file(self.trial.id, run.key), pa.Table.from_pylist(rows, schema=MEASUREMENTS))
+    def cell(self, run: BenchmarkRun) -> StoredCell:
+        found = read_cell(self.store, self.name(run))
+        assert found is not None
+        return found
+
+    def rows(self, run: BenchmarkRun) -> list[Measurement]:
+        return list(self.cell(run).footer.measurements)
+
+    def put(self, run: BenchmarkRun, rows: list[Measurement], **common: object) -> None:
+        cell = self.cell(run)
+        footer = replace(
+            cell.footer,
+            common={**cell.footer.common, **common},
+            measurements=tuple(rows),
+            directions={row.metric: direction(row.metric) for row in rows},
+        )
+        write_cell(self.store, self.name(run), replace(cell, footer=footer))
+
+    def put_rows(self, run: BenchmarkRun, rows: pa.Table) -> None:
+        write_cell(self.store, self.name(run), replace(self.cell(run), rows=rows))
 
     def rescored(self, **options: Any) -> list[RescoredCell]:
         return list(rescore(self.store.uri, **options))
@@ -110,21 +127,17 @@ def test_every_stored_value_comes_out_again_to_the_last_bit(folder: Folder, spec
         run = folder.evaluated(spec)
     except RequestError as error:
         pytest.skip(f"{spec['name']} needs files: {error}")
-    before = folder.rows(run)
-    assert len(before) > 0
+    before = folder.cell(run)
+    assert len(before.footer.measurements) > 0
+    benchmark = run.benchmark.settings
+    measured = benchmark.measure(predictions_of(before.rows, benchmark.extras))
+    assert list(before.footer.measurements) == measured  # without `rescore`: from the stored columns alone
+    name = folder.name(run)
     shutil.rmtree(Path(folder.store.uri) / "trials")  # no network is needed
     assert [(cell.state, cell.reason) for cell in folder.rescored()] == [("same", "")]
-    # the same without `rescore`: from the stored columns alone
-    table = folder.store.read_table(predictions_file(folder.trial.id, run.key))
-    assert table is not None
-    benchmark = run.benchmark.settings
-    measured = benchmark.measure(predictions_of(table, benchmark.extras))
-    keys = ("metric", "condition", "severity", "value", "n", "standard_error")
-    assert [tuple(row[key] for key in keys) for row in before] == [
-        tuple(getattr(measurement, key) for key in keys) for measurement in measured
-    ]
     assert folder.rescored(write=True)[0].state == "same"
-    assert folder.rows(run) == before
+    after = read_cell(folder.store, name)
+    assert after is not None and after.footer == before.footer
 
 
 def test_folders_of_outliers_need_not_be_there_any_more(folder: Folder, tmp_path: Path) -> None:
@@ -136,45 +149,67 @@ def test_folders_of_outliers_need_not_be_there_any_more(folder: Folder, tmp_path
     run = folder.evaluated({"name": "anomalies", "limit": 60, "generated": [], "folders": {"x": str(pictures)}})
     shutil.rmtree(pictures)
     assert [cell.state for cell in folder.rescored()] == ["same", "same"]
-    assert json.loads(folder.rows(run)[0]["benchmark_settings"])["others"] == ["x"]
+    assert json.loads(folder.cell(run).footer.common["benchmark_settings"])["others"] == ["x"]
 
 
 def test_one_bit_more_is_a_difference_and_is_put_right_with_write(folder: Folder) -> None:
     run = folder.evaluated({"name": "clean", "limit": 150})
-    right = folder.rows(run)
-    wrong = [{**row} for row in right]
-    wrong[0]["value"] = float(np.nextafter(wrong[0]["value"], 1))
+    before, right = folder.cell(run), folder.rows(run)
+    wrong = [replace(right[0], value=float(np.nextafter(right[0].value, 1))), *right[1:]]
     folder.put(run, wrong)
     (cell,) = folder.rescored()
     assert cell.state == "different"
-    assert cell.path == cell_file(folder.trial.id, run.key)
-    expected = f"error: value {wrong[0]['value']!r} is stored, {right[0]['value']!r} measured"
+    assert cell.path == cell_file(folder.name(run))
+    expected = f"error: value {wrong[0].value!r} is stored, {right[0].value!r} measured"
     assert cell.reason == expected
     assert folder.rows(run) == wrong  # only told
     (cell,) = folder.rescored(write=True)
     assert (cell.state, cell.reason) == ("rewritten", expected)
-    assert folder.rows(run) == [{**row, "code_version": code_version()} for row in right]
+    assert folder.rows(run) == right
+    assert folder.cell(run).footer.common == {**before.footer.common, "code_version": code_version()}
+    assert folder.cell(run).rows.equals(before.rows)
     assert folder.rescored()[0].state == "same"
+
+
+def test_a_cell_that_was_rescored_can_be_measured_again_and_the_new_numbers_count(folder: Folder) -> None:
+    run = folder.evaluated({"name": "clean", "limit": 150})
+    right = folder.rows(run)
+    folder.put(run, [replace(right[0], value=0.125), *right[1:]])
+    assert [cell.state for cell in folder.rescored(write=True)] == ["rewritten"]
+    folder.put(run, [replace(right[0], value=0.75), *right[1:]])  # spoilt once more, then measured by the network
+    list(evaluate_here(trained(folder.trial, folder.store), [run], folder.store.uri))
+    assert folder.rows(run) == right
+    frame = pd.read_parquet(Path(folder.store.uri) / "measurements.parquet")
+    assert frame["value"].tolist() == [row.value for row in right]
+    assert [cell.state for cell in folder.rescored()] == ["same"]
+
+
+def test_after_a_rescore_whoever_opens_the_index_sees_each_row_once(folder: Folder) -> None:
+    run = folder.evaluated({"name": "clean", "limit": 150})
+    right = folder.rows(run)
+    folder.put(run, [replace(right[0], value=0.125), *right[1:]])
+    update(folder.store)
+    folder.rescored(write=True)
+    frame = pd.read_parquet(Path(folder.store.uri) / "measurements.parquet")
+    assert frame["value"].tolist() == [row.value for row in right]
 
 
 def test_metrics_invented_since_are_told_and_added(folder: Folder) -> None:
     run = folder.evaluated({"name": "clean", "limit": 150})
     whole = folder.rows(run)
-    folder.put(run, [row for row in whole if row["metric"] == "error"])
+    folder.put(run, [row for row in whole if row.metric == "error"])
     (cell,) = folder.rescored()
     assert cell.state == "different"
     assert cell.reason.startswith("rms_calibration_error is not stored; ")
     assert cell.reason.endswith(f"; and {len(whole) - 4} more")
     folder.rescored(write=True)
-    assert [(row["metric"], row["value"]) for row in folder.rows(run)] == [
-        (row["metric"], row["value"]) for row in whole
-    ]
+    assert folder.rows(run) == whole
 
 
 def test_metrics_measured_no_more_are_told_and_removed(folder: Folder) -> None:
     run = folder.evaluated({"name": "clean", "limit": 150})
     rows = folder.rows(run)
-    folder.put(run, [*rows, {**rows[0], "metric": "mce", "severity": 3, "condition": "fog"}])
+    folder.put(run, [*rows, replace(rows[0], metric="mce", severity=3, condition="fog")])
     (cell,) = folder.rescored()
     assert (cell.state, cell.reason) == ("different", "mce fog severity 3 is stored but no longer measured")
     folder.rescored(write=True)
@@ -185,39 +220,33 @@ Spoil = Callable[[Folder, BenchmarkRun], None]
 
 
 def _without_extras(folder: Folder, run: BenchmarkRun) -> None:
-    path = predictions_file(folder.trial.id, run.key)
-    table = folder.store.read_table(path)
-    assert table is not None
-    folder.store.write_table(path, table.select(PREDICTIONS.names))
+    folder.put_rows(run, folder.cell(run).rows.select(PREDICTIONS.names))
 
 
 def _of_an_older_version(folder: Folder, run: BenchmarkRun) -> None:
-    for where in (cell_file, predictions_file):
-        content = folder.store.read(where(folder.trial.id, run.key))
-        assert content is not None
-        folder.store.write(where(folder.trial.id, "clean-0123456789ab"), content)
-        folder.store.delete(where(folder.trial.id, run.key))
+    path = cell_file(folder.name(run))
+    content = folder.store.read(path)
+    assert content is not None
+    folder.store.write(cell_file(f"{folder.trial.id}/clean-0123456789ab"), content)
+    folder.store.delete(path)
 
 
 def _settings(**changes: object) -> Spoil:
     def spoil(folder: Folder, run: BenchmarkRun) -> None:
-        rows = folder.rows(run)
-        settings = {**json.loads(rows[0]["benchmark_settings"]), **changes}
-        folder.put(run, [{**row, "benchmark_settings": json.dumps(settings)} for row in rows])
+        settings = {**json.loads(folder.cell(run).footer.common["benchmark_settings"]), **changes}
+        folder.put(run, folder.rows(run), benchmark_settings=json.dumps(settings))
 
     return spoil
 
 
 def _columns(**changes: object) -> Spoil:
-    return lambda folder, run: folder.put(run, [{**row, **changes} for row in folder.rows(run)])
+    return lambda folder, run: folder.put(run, folder.rows(run), **changes)
 
 
 def _with_words_for_labels(folder: Folder, run: BenchmarkRun) -> None:
-    path = predictions_file(folder.trial.id, run.key)
-    table = folder.store.read_table(path)
-    assert table is not None
-    place = table.schema.get_field_index("label")
-    folder.store.write_table(path, table.set_column(place, "label", pa.array(["cat"] * len(table))))
+    rows = folder.cell(run).rows
+    place = rows.schema.get_field_index("label")
+    folder.put_rows(run, rows.set_column(place, "label", pa.array(["cat"] * len(rows))))
 
 
 SPOILT: dict[str, tuple[Spoil, str]] = {
@@ -240,11 +269,12 @@ SPOILT: dict[str, tuple[Spoil, str]] = {
     "settings without a name": (_columns(benchmark_settings="{}"), "cannot be read (KeyError"),
     "settings that are a list": (_columns(benchmark_settings="[1]"), "cannot be read (TypeError"),
     "predictions of another kind": (_with_words_for_labels, "cannot be measured (ArrowInvalid"),
+    "no settings": (_columns(benchmark_settings=None), "cannot be read (TypeError"),
+    "no version of the data": (_columns(data_version=None), "cannot be read (AttributeError"),
     "no predictions": (
-        lambda folder, run: folder.store.delete(predictions_file(folder.trial.id, run.key)),
+        lambda folder, run: folder.put_rows(run, PREDICTIONS.empty_table()),
         "its predictions are not there",
     ),
-    "no rows": (lambda folder, run: folder.put(run, []), "holds no measurement"),
 }
 
 
@@ -256,45 +286,29 @@ def test_a_cell_that_cannot_be_measured_anew_is_named_with_its_reason_and_left_a
     spoil, said = SPOILT[name]
     spoil(folder, folder.evaluated({"name": "clean", "limit": 30}))
     whole = folder.evaluated({"name": "clean", "limit": 40})
-    before = {path: folder.store.read(path) for path in folder.store.files("")}
+    before = {path: folder.store.read(path) for path in folder.store.files("cells")}
     cells = {cell.path: cell for cell in folder.rescored(write=write)}
-    assert cells.pop(cell_file(folder.trial.id, whole.key)).state == "same"  # the others go on
+    assert cells.pop(cell_file(folder.name(whole))).state == "same"  # the others go on
     (cell,) = cells.values()
     assert cell.state == "skipped"
     assert said in cell.reason
     assert "\n" not in cell.reason
-    assert {path: folder.store.read(path) for path in folder.store.files("")} == before
+    assert {path: folder.store.read(path) for path in folder.store.files("cells")} == before
 
 
-@pytest.mark.parametrize("where", [cell_file, predictions_file])
-def test_a_file_that_was_cut_is_named_and_set_aside_and_the_others_go_on(
-    folder: Folder, where: Callable[[str, str], str]
-) -> None:
+def test_a_file_that_was_cut_is_named_and_set_aside_and_the_others_go_on(folder: Folder) -> None:
     run = folder.evaluated({"name": "clean", "limit": 30})
     whole = folder.evaluated({"name": "clean", "limit": 40})
-    path = where(folder.trial.id, run.key)
+    path = cell_file(folder.name(run))
     folder.store.write(path, b"PAR1 and no more")
     with pytest.warns(UserWarning, match=f"{path} .* is damaged.*; set aside as {path}.damaged"):
         states = {cell.path: cell.state for cell in folder.rescored()}
     assert states == {
-        cell_file(folder.trial.id, run.key): "skipped",
-        cell_file(folder.trial.id, whole.key): "same",
+        cell_file(folder.name(run)): "skipped",
+        cell_file(folder.name(whole)): "same",
     }
     assert folder.store.read(f"{path}.damaged") == b"PAR1 and no more"
     assert folder.store.read(path) is None
-
-
-def test_a_compacted_cell_is_measured_anew_and_rewritten_like_one_in_its_own_file(folder: Folder) -> None:
-    run = folder.evaluated({"name": "clean", "limit": 150})
-    right = folder.rows(run)
-    folder.put(run, [{**right[0], "value": 0.125}, *right[1:]])
-    compact(folder.store)
-    assert [cell.state for cell in folder.rescored()] == ["different"]
-    assert [cell.state for cell in folder.rescored(write=True)] == ["rewritten"]
-    for _ in range(2):  # from its own file beside the segment, then compacted again
-        assert folder.rows(run) == [{**row, "code_version": code_version()} for row in right]
-        assert [cell.state for cell in folder.rescored()] == ["same"]
-        compact(folder.store)
 
 
 def test_only_the_benchmarks_asked_for_are_taken(folder: Folder) -> None:
@@ -436,7 +450,7 @@ def test_the_command_tells_counts_and_exits_1_where_something_differs(
     text = capsys.readouterr().out
     assert "cells: 1 same, 1 skipped" in text or "cells: 1 skipped, 1 same" in text
     assert re.search(r"skipped cells/\S+: the predictions lack label_log_probability", text)
-    folder.put(run, [{**row, "n": 31} for row in folder.rows(run)])
+    folder.put(run, [replace(row, n=31) for row in folder.rows(run)])
     assert _call(monkeypatch, "rescore", folder.store.uri, "--benchmarks", "clean") == 1
     assert "error: n 31 is stored, 30 measured" in capsys.readouterr().out
     assert _call(monkeypatch, "rescore", folder.store.uri, "--write") == 0
@@ -453,16 +467,3 @@ def test_the_plan_names_the_sets_that_are_missing(
     assert _call(monkeypatch, "plan", experiment) == 0
     text = capsys.readouterr().out
     assert "anomalies: averaged over 3 sets, 3 of the 7 wanted; missing: textures, svhn, lsun, places69" in text
-
-
-def test_what_a_benchmark_measures_is_all_that_a_row_adds() -> None:
-    row = Measurement(metric="error", value=0.25, n=4)
-    assert columns_of(row) == {
-        "metric": "error",
-        "condition": "",
-        "severity": None,
-        "value": 0.25,
-        "direction": "lower",
-        "n": 4,
-        "standard_error": None,
-    }

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -9,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
 import torch
 from PIL import Image
@@ -18,19 +18,20 @@ from safetensors.torch import load
 from pixmix_ray import __version__
 from pixmix_ray.datasets import Digits
 from pixmix_ray.errors import DamagedError, DataError, TrainingDivergedError, WorkError
-from pixmix_ray.evaluation.cell import evaluate_cell, evaluate_here
+from pixmix_ray.evaluation.cell import evaluate_cell, evaluate_here, open_trial
 from pixmix_ray.evaluation.checkpoints import trained
 from pixmix_ray.experiment.experiment import Experiment
 from pixmix_ray.experiment.file import read_experiment
-from pixmix_ray.experiment.trial import BenchmarkRun, Trial
+from pixmix_ray.experiment.trial import BenchmarkRun, Trial, test_set_id
 from pixmix_ray.metrics import direction
 from pixmix_ray.models import WideResNet
 from pixmix_ray.planning.plan import make_plan
+from pixmix_ray.storage.cell import read_cell
 from pixmix_ray.storage.failures import record_failure
+from pixmix_ray.storage.index import read, update
 from pixmix_ray.storage.provenance import code_version
-from pixmix_ray.storage.read import read
-from pixmix_ray.storage.schema import MEASUREMENTS, predictions_schema
-from pixmix_ray.storage.store import Store, cell_failure_file, cell_file, predictions_file, trial_file
+from pixmix_ray.storage.schema import INDEX, MEASUREMENTS, predictions_schema
+from pixmix_ray.storage.store import Store, cell_failure_file, cell_file, trial_file
 from pixmix_ray.training.trial import Progress, train_trial
 
 CPU = torch.device("cpu")
@@ -96,9 +97,7 @@ def test_training_leaves_its_description_weights_and_the_mark_of_completion(tiny
     assert [(progress.epoch, progress.epochs) for progress in told] == [(1, 2), (2, 2)]
     assert all(progress.seconds > 0 and np.isfinite(progress.loss) for progress in told)
     folder = f"trials/{of.trial.id}"
-    assert of.store.files("") - of.store.files("cells") == {
-        f"{folder}/{name}" for name in ("trial.json", "model.safetensors", "done.json")
-    }
+    assert of.store.files("") == {f"{folder}/{name}" for name in ("trial.json", "model.safetensors", "done.json")}
     assert Trial.load(json.loads(of.file("trial.json"))).id == of.trial.id
     done = of.done()
     assert done["losses"] == [progress.loss for progress in told]
@@ -287,10 +286,10 @@ def test_the_clean_error_is_the_one_that_a_second_way_finds(tiny: Open) -> None:
 
 def test_the_predictions_behind_a_cell_are_stored_and_agree_with_it(tiny: Open) -> None:
     of = evaluated(finished(tiny("training.epochs=2")))
-    table = of.store.read_table(predictions_file(of.trial.id, of.run.key))
-    assert table is not None
-    assert table.schema.equals(predictions_schema(of.run.benchmark.settings.extras))
-    stored = table.to_pandas()
+    cell = read_cell(of.store, trained(of.trial, of.store).cell(of.run))
+    assert cell is not None
+    assert cell.rows.schema.equals(predictions_schema(of.run.benchmark.settings.extras))
+    stored = cell.rows.to_pandas()
     assert stored["index"].tolist() == expected_indices()
     assert stored["label"].tolist() == np.array(Digits().load().test_labels)[expected_indices()].tolist()
     assert (stored["severity"] == 0).all()
@@ -304,9 +303,8 @@ def test_the_predictions_behind_a_cell_are_stored_and_agree_with_it(tiny: Open) 
 def test_every_row_says_what_was_trained_what_was_measured_and_how(tiny: Open) -> None:
     started = datetime.now(UTC)
     of = evaluated(finished(tiny("methods=[pixmix]", "k=[2]", "seeds=[3]")), code="0.1.0+abc")
-    table = of.store.read_table(cell_file(of.trial.id, of.run.key))
-    assert table is not None
-    assert table.schema.equals(MEASUREMENTS)
+    table = update(of.store)
+    assert table.schema.equals(INDEX)
     for field in MEASUREMENTS:
         column = table[field.name]
         if not field.nullable:
@@ -347,18 +345,33 @@ def test_seeds_of_one_configuration_share_their_settings(tiny: Open) -> None:
     assert frame["trial_id"].nunique() == frame["checkpoint_id"].nunique() == 2
 
 
-def test_the_cell_is_written_after_its_predictions(tiny: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cell_is_one_file_named_by_everything_that_decides_its_numbers(tiny: Open) -> None:
+    of = evaluated(finished(tiny()))
+    key = of.run.cell_key(test_set_id(of.trial.dataset), of.done()["checkpoint_id"])
+    assert of.store.files("cells") == {f"cells/{of.trial.id}/{key}.parquet"}
+    assert re.fullmatch(r"clean-[0-9a-f]{12}", key)
+
+
+def test_a_sweep_does_not_measure_a_cell_again_and_the_command_does(
+    tiny: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
     of = finished(tiny())
     written: list[str] = []
-    write = Store.write_table
+    write = Store.write
 
-    def noted(store: Store, path: str, table: pa.Table) -> None:
-        write(store, path, table)
-        written.append(path.split("/")[0])
+    def noted(store: Store, path: str, content: bytes) -> None:
+        write(store, path, content)
+        written.append(path)
 
-    monkeypatch.setattr(Store, "write_table", noted)
-    evaluated(of)
-    assert written == ["predictions", "cells"]
+    monkeypatch.setattr(Store, "write", noted)
+    measure = open_trial(of.trial, of.store, CPU, "0.1.0")
+    path = cell_file(trained(of.trial, of.store).cell(of.run))
+    measure(of.run)
+    measure(of.run)
+    assert written == [path]
+    list(evaluate_here(trained(of.trial, of.store), [of.run], of.store.uri))
+    assert written.count(path) == 2
+    assert written[-1] == "measurements.parquet"  # complete when the command ends
 
 
 def test_measuring_again_gives_the_same_numbers(tiny: Open) -> None:
@@ -406,7 +419,7 @@ def test_weights_that_are_not_finite_fail_their_cell_with_that_reason_and_nothin
     broken = replace(whole, weights={**whole.weights, bias: torch.full_like(whole.weights[bias], value)})
     with pytest.raises(WorkError, match="the network returns NaN or infinite logits: the checkpoint is broken"):
         evaluate_cell(broken, of.run, of.store, CPU, "0.1.0+abc")
-    assert of.store.files("cells") == of.store.files("predictions") == set()
+    assert of.store.files("cells") == set()
 
 
 def test_evaluation_here_writes_the_rows_or_keeps_nothing(tiny: Open, tmp_path: Path) -> None:

@@ -15,8 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pixmix_ray.benchmarks import Clean, Predictions, TestPictures
+from pixmix_ray.benchmarks import Clean, TestPictures
 from pixmix_ray.methods import Method, MethodRun, Setup
+from pixmix_ray.metrics import Predictions
 from pixmix_ray.orchestration.retries import here
 from pixmix_ray.transforms import to_unit
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from pixmix_ray.storage.read import read
+from pixmix_ray.storage.index import read
 from tests.program import PATIENCE
 
 EPOCHS = 3

@@ -11,13 +11,14 @@ import ray
 import torch
 
 from pixmix_ray.evaluation.cell import Measure
-from pixmix_ray.experiment.trial import Trial
+from pixmix_ray.experiment.trial import BenchmarkRun, Trial, test_set_id
 from pixmix_ray.orchestration.work import Work
 from pixmix_ray.storage.store import Store, cell_file, trial_file
 from pixmix_ray.training.trial import Progress
 
 # the workers cannot import the tests
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # type: ignore[no-untyped-call]  # it has no types
+CHECKPOINT = "0123456789ab"  # the hash of their weights, which nobody reads
 SECONDS = 3.0  # of a trial whose placement is looked at: long enough that several run at the same time
 
 
@@ -30,12 +31,17 @@ def train_by_seed(trial: Trial, store: Store, device: torch.device) -> Iterator[
     for epoch in range((store.read_json(path) or {"epoch": 0})["epoch"] + 1, epochs + 1):
         store.write_json(path, {"epoch": epoch})
         yield Progress(epoch=epoch, epochs=epochs, loss=loss, seconds=0.001)
-    store.write_json(trial_file(trial.id, "done.json"), {"losses": [loss] * epochs})
+    store.write_json(trial_file(trial.id, "done.json"), {"checkpoint_id": CHECKPOINT, "losses": [loss] * epochs})
 
 
 def evaluate_nothing(trial: Trial, store: Store, device: torch.device, code: str) -> Measure:
-    """Cells without rows."""
-    return lambda run: store.write(cell_file(trial.id, run.key), b"")
+    """Cells that hold nothing."""
+    return lambda run: store.write(path_of(trial, run), b"")
+
+
+def path_of(trial: Trial, run: BenchmarkRun) -> str:
+    """Where the cell of a trial of ours lies."""
+    return cell_file(f"{trial.id}/{run.cell_key(test_set_id(trial.dataset), CHECKPOINT)}")
 
 
 def train_and_tell_where(trial: Trial, store: Store, device: torch.device) -> Iterator[Progress]:
@@ -43,12 +49,12 @@ def train_and_tell_where(trial: Trial, store: Store, device: torch.device) -> It
     started = time.time()
     time.sleep(SECONDS)
     yield Progress(epoch=1, epochs=1, loss=1.0, seconds=SECONDS)
-    store.write_json(trial_file(trial.id, "done.json"), where(started))
+    store.write_json(trial_file(trial.id, "done.json"), {"checkpoint_id": CHECKPOINT, **where(started)})
 
 
 def evaluate_and_tell_where(trial: Trial, store: Store, device: torch.device, code: str) -> Measure:
     """Cells, likewise."""
-    return lambda run: store.write(cell_file(trial.id, run.key), json.dumps(where(time.time())).encode())
+    return lambda run: store.write(path_of(trial, run), json.dumps(where(time.time())).encode())
 
 
 def where(started: float) -> dict[str, Any]:

@@ -75,7 +75,7 @@ def assert_ended_cleanly(sweep: Experiment, started: Started, asked: float, code
     assert started.stderr.splitlines()[-1].endswith(GO_ON)
     assert "Traceback" not in started.stderr
     assert seconds < 10 * processes_a_core(), seconds
-    assert not (sweep.results / "lease.json").exists()
+    assert not (sweep.results / "running.json").exists()
 
 
 def test_asked_to_end_it_ends_cleanly_within_ten_seconds_and_a_second_run_is_told_of_the_first(
@@ -90,7 +90,7 @@ def test_asked_to_end_it_ends_cleanly_within_ten_seconds_and_a_second_run_is_tol
         assert second.returncode == 2
         assert second.stderr.count("another run is at work on results") == 1
         assert f"process {first.pid} on {os.uname().nodename}, since 20" in second.stderr.splitlines()[-1]
-        for command in (["status", sweep.results], ["plan", sweep.file]):  # to look, nobody needs the lease
+        for command in (["status", sweep.results], ["plan", sweep.file]):  # to look, nobody needs the lock
             assert program.run(*command).returncode == 0
         os.kill(first.pid, signal.SIGTERM)
         assert_ended_cleanly(sweep, first, time.monotonic(), 143)
@@ -122,7 +122,7 @@ def test_a_run_that_is_killed_or_loses_its_ray_says_how_to_go_on_and_does_so_at_
         assert started.wait() == -signal.SIGKILL
         wait_for(lambda: died in started.stderr)
 
-        again = sweep.start_and_wait_for("1-2")  # at once: nobody waits for the lease of a process that is dead
+        again = sweep.start_and_wait_for("1-2")  # at once: nobody waits for the lock of a process that is dead
         wait_for(lambda: are_gone(below), 60)  # what the first has left behind
         for pid in children(again.pid):
             if program_of(pid) in ("gcs_server", "raylet"):
@@ -131,7 +131,7 @@ def test_a_run_that_is_killed_or_loses_its_ray_says_how_to_go_on_and_does_so_at_
         wait_for(lambda: died in again.stderr)
     sweep.finish()
     sweep.assert_nothing_was_lost(before, ["1-2", "1-2"], undisturbed)
-    assert not (sweep.results / "lease.json").exists()
+    assert not (sweep.results / "running.json").exists()
 
 
 @pytest.fixture

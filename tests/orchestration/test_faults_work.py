@@ -19,7 +19,7 @@ from pixmix_ray.orchestration.retries import POLICIES, Cause, Policy, Problem, T
 from pixmix_ray.planning.plan import Plan, make_plan
 from pixmix_ray.planning.status import read_status
 from pixmix_ray.storage.failures import ErrorReport
-from pixmix_ray.storage.read import read
+from pixmix_ray.storage.index import read
 from tests.orchestration.notes import Notes
 
 pytestmark = [

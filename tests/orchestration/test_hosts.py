@@ -19,7 +19,7 @@ from pixmix_ray.evaluation.cell import evaluate_cell
 from pixmix_ray.evaluation.checkpoints import trained
 from pixmix_ray.experiment.file import read_experiment
 from pixmix_ray.planning.plan import make_plan
-from pixmix_ray.storage.read import read
+from pixmix_ray.storage.index import read
 from pixmix_ray.training.trial import train_trial
 from tests.orchestration.held_sweep import HeldSweep, wait_for
 from tests.program import PROGRAM

@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
-from pixmix_ray.storage.read import read
+from pixmix_ray.storage.index import read
 from tests.program import PROGRAM
 
 ROOT = Path(__file__).resolve().parents[2]

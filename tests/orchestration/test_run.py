@@ -16,7 +16,7 @@ from pixmix_ray.experiment.file import read_experiment
 from pixmix_ray.experiment.trial import Trial
 from pixmix_ray.orchestration import Failure, run_plan
 from pixmix_ray.planning.plan import Plan, make_plan
-from pixmix_ray.storage.read import read
+from pixmix_ray.storage.index import read
 from pixmix_ray.training.trial import Progress, train_trial
 from tests.orchestration.notes import Notes
 

@@ -7,7 +7,6 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
 import ray
 import torch
@@ -19,12 +18,15 @@ from pixmix_ray.orchestration import run_plan
 from pixmix_ray.orchestration.work import Work
 from pixmix_ray.planning.plan import make_plan
 from pixmix_ray.planning.unit_costs import UnitCosts, add_unit_costs
-from pixmix_ray.storage.store import Store, cell_file
+from pixmix_ray.storage.store import Store
+from tests import stored_cells
 from tests.orchestration.notes import Notes
 from tests.orchestration.stand_ins import train_by_seed
+from tests.stored_cells import put_of
 
 # the workers cannot import the tests
-ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # type: ignore[no-untyped-call]  # it has no types
+for module in (sys.modules[__name__], stored_cells):
+    ray.cloudpickle.register_pickle_by_value(module)  # type: ignore[no-untyped-call]  # it has no types
 KILLS, RAISES = 30, 20  # limits, which tell the cells of this test apart
 
 
@@ -39,7 +41,7 @@ def evaluate_with_faults(trial: Trial, store: Store, device: torch.device, code:
             os.kill(os.getpid(), signal.SIGKILL)
         if limit == RAISES:
             raise KeyError("a slip")
-        store.write_table(cell_file(trial.id, run.key), pa.table({"seconds": [0.25]}))
+        put_of(store, trial, run, seconds=0.25)
 
     return measure
 

@@ -13,7 +13,7 @@ from pixmix_ray.experiment.file import read_experiment
 from pixmix_ray.orchestration import run_plan
 from pixmix_ray.orchestration.loggers import _Guarded
 from pixmix_ray.planning.plan import make_plan
-from pixmix_ray.storage.read import read
+from pixmix_ray.storage.index import read
 from tests.orchestration.notes import Notes
 
 

@@ -1,22 +1,20 @@
 """What is left to do: states from files alone, only what is new, and costs computed by hand."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import pyarrow as pa
 import pytest
 
-from pixmix_ray.errors import DataError
+from pixmix_ray.errors import DataError, ResultsError
 from pixmix_ray.experiment.file import read_experiment
 from pixmix_ray.experiment.trial import Trial
-from pixmix_ray.planning import history
+from pixmix_ray.planning import plan as planning
 from pixmix_ray.planning.plan import Cell, Plan, estimate, make_plan
-from pixmix_ray.storage.compaction import compact
-from pixmix_ray.storage.schema import MEASUREMENTS
-from pixmix_ray.storage.store import Store, cell_failure_file, cell_file, predictions_file, trial_file
+from pixmix_ray.storage.store import Store, cell_failure_file, cell_file, trial_file
+from tests.stored_cells import CHECKPOINT, ERROR, name_of, put_of
 
 MakePlan = Callable[..., Plan]
 
@@ -29,18 +27,14 @@ def plan(experiment: Path) -> MakePlan:
 
 def finish_trial(store: Store, trial: Trial, epoch_seconds: list[float]) -> None:
     """What a trial leaves behind, as far as a plan reads it."""
-    done = {"checkpoint_id": "c", "epoch_seconds": epoch_seconds, "settings": trial.settings}
+    done = {"checkpoint_id": CHECKPOINT, "epoch_seconds": epoch_seconds, "settings": trial.settings}
     store.write_json(trial_file(trial.id, "trial.json"), trial.dump())
     store.write_json(trial_file(trial.id, "done.json"), done)
 
 
-def finish_cell(store: Store, cell: Cell, seconds: float, metrics: tuple[str, ...] = ("error", "rms_error")) -> None:
-    """A row for each metric; all say the seconds of the whole cell."""
-    text = {field.name: "" for field in MEASUREMENTS if field.type == pa.string()}
-    numbers = {"value": 0.5, "n": 50, "seconds": seconds, "seed": cell.trial.seed}
-    common = text | numbers | {"trial_id": cell.trial.id, "finished_at": datetime(2026, 1, 2, tzinfo=UTC)}
-    rows = [{**common, "metric": metric} for metric in metrics]
-    store.write_table(cell_file(cell.trial.id, cell.run.key), pa.Table.from_pylist(rows, schema=MEASUREMENTS))
+def finish_cell(store: Store, cell: Cell, seconds: float) -> None:
+    """Two measurements; both say the seconds of the whole cell."""
+    put_of(store, cell.trial, cell.run, ERROR, replace(ERROR, metric="soft_f1"), seconds=seconds)
 
 
 def finish_all(made: Plan) -> None:
@@ -86,7 +80,6 @@ def test_states_come_from_files_alone(plan: MakePlan) -> None:
     store.write_json(trial_file(mixup.id, "failed.json"), {"reason": "the loss became nan"})
     store.write_json(trial_file(cutmix.id, "trial.json"), cutmix.dump())
     store.write(trial_file(cutmix.id, "progress.safetensors"), b"half-trained")
-    store.write(predictions_file(cutmix.id, cells[cutmix.id].run.key), b"written before the cell")
     after = plan("methods=[baseline, cutout, mixup, cutmix]")
     assert states(after) == {
         "baseline seed 0": "done",
@@ -120,13 +113,37 @@ def test_when_all_is_done_nothing_is_to_run(plan: MakePlan) -> None:
     assert (cost.training, cost.evaluation) == (0, 0)
 
 
-def test_a_trial_that_no_missing_cell_needs_is_not_trained_again(plan: MakePlan) -> None:
-    made = plan("seeds=[0, 1]")
-    first, _ = made.cells
-    finish_cell(made.store, first, 1.0)  # the folder of its trial was deleted to save space
-    again = plan("seeds=[0, 1]")
-    assert states(again)["baseline seed 0"] == "missing"
+def test_the_weights_of_a_trial_whose_cells_are_done_may_be_deleted(plan: MakePlan) -> None:
+    finish_all(plan())
+    again = plan("seeds=[0, 1]")  # its done.json says which weights they were, and no weights were ever there
     assert [trial.label for trial in again.trials_to_run()] == ["baseline seed 1"]
+
+
+def test_a_cell_is_named_by_the_weights_so_one_of_other_weights_is_missing(plan: MakePlan) -> None:
+    made = plan()
+    (trial,), (cell,) = made.trials, made.cells
+    assert cell.name is None
+    finish_all(made)
+    (again,) = plan().cells
+    assert again.name == name_of(trial, cell.run)
+    made.store.write_json(trial_file(trial.id, "done.json"), {"checkpoint_id": "trained-anew"})
+    assert list(plan().cells.values()) == ["missing"]
+
+
+@pytest.mark.parametrize("content", [b"", b"{ damaged", b"[]", b'{"checkpoint_id": 3}'])
+def test_a_mark_of_completion_that_makes_no_sense_leaves_the_cells_of_its_trial_missing(
+    plan: MakePlan, content: bytes
+) -> None:
+    finish_all(plan())
+    (trial,) = plan().trials
+    plan().store.write(trial_file(trial.id, "done.json"), content)
+    assert list(plan().cells.values()) == ["missing"]  # and whoever evaluates it finds the damage
+
+
+def test_a_plan_of_results_of_an_older_layout_says_what_to_run(plan: MakePlan, tmp_path: Path) -> None:
+    Store(tmp_path / "results").write("predictions/a/clean-1.parquet", b"old")
+    with pytest.raises(ResultsError, match="run pixmix-ray migrate"):
+        plan()
 
 
 @pytest.mark.parametrize(
@@ -232,47 +249,33 @@ def test_one_unknown_cell_makes_the_estimate_of_all_unknown(plan: MakePlan) -> N
 
 
 @pytest.mark.parametrize("name", ["done.json", "cell"])
+@pytest.mark.filterwarnings("ignore:.* is damaged:UserWarning")
 def test_a_file_that_cannot_be_read_has_no_price(plan: MakePlan, name: str) -> None:
     made = plan()
     finish_all(made)
     (cell,) = made.cells
-    path = cell_file(cell.trial.id, cell.run.key) if name == "cell" else trial_file(cell.trial.id, name)
+    path = cell_file(name_of(cell.trial, cell.run)) if name == "cell" else trial_file(cell.trial.id, name)
     made.store.write(path, b"{ damaged")
     cost = estimate(plan("seeds=[0, 1]"))
     assert (cost.evaluation if name == "cell" else cost.training) is None
 
 
-def test_the_estimate_is_the_same_after_compaction(plan: MakePlan) -> None:
-    before = plan("methods=[baseline, cutout]", "benchmarks=[clean, adversaries]")
-    for trial in before.trials:
-        finish_trial(before.store, trial, [2.0])
-    for cell, seconds in zip(before.cells, [0.5, 20.0, 1.5, 40.0], strict=True):
-        finish_cell(before.store, cell, seconds)
-    more = ("methods=[baseline, cutout]", "benchmarks=[clean, adversaries]", "seeds=[0, 1]")
-    cost = estimate(plan(*more))
-    assert cost.evaluation == pytest.approx(2 * 1 + 2 * 30)  # as above: means of 1 s and 30 s
-    compact(before.store)
-    assert estimate(plan(*more)) == cost
-    after = states(plan(*more))
-    assert after == {**dict.fromkeys(after, "missing"), **dict.fromkeys(states(before), "done")}
-
-
-def test_of_many_files_the_price_is_that_of_a_sample(plan: MakePlan, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_many_trials_the_price_is_that_of_a_sample(plan: MakePlan, monkeypatch: pytest.MonkeyPatch) -> None:
     made = plan("seeds=[0, 1, 2, 3, 4, 5, 6, 7, 8]")
     for trial in made.trials:
         finish_trial(made.store, trial, [float(trial.seed)])
     for cell in made.cells:
         finish_cell(made.store, cell, 3.0)
     read: list[str] = []
-    real = Store.read
+    real = Store.read_json
 
-    def counted(self: Store, path: str) -> bytes | None:
-        read.extend([path] if self.uri == made.store.uri else [])  # not what this machine remembers
+    def counted(self: Store, path: str) -> dict[str, Any] | None:
+        read.extend([path] if path.endswith("done.json") else [])
         return real(self, path)
 
-    monkeypatch.setattr(Store, "read", counted)
-    monkeypatch.setattr(history, "SAMPLE", 3)
+    monkeypatch.setattr(Store, "read_json", counted)
+    monkeypatch.setattr(planning, "SAMPLE", 3)
     cost = estimate(plan("seeds=[9]"))
-    assert len(read) == 6  # three trials and three cells
+    assert len(read) == 3
     assert cost.evaluation == pytest.approx(3)
     assert cost.training is not None and 0 <= cost.training <= 8

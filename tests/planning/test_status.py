@@ -12,11 +12,10 @@ from pixmix_ray.evaluation.checkpoints import trained
 from pixmix_ray.experiment.experiment import Experiment
 from pixmix_ray.experiment.file import read_experiment
 from pixmix_ray.experiment.trial import Trial
+from pixmix_ray.planning import status as status_module
 from pixmix_ray.planning.status import Status, TrialStatus, read_status
-from pixmix_ray.storage.compaction import compact
 from pixmix_ray.storage.failures import reason, record_failure
-from pixmix_ray.storage.read import read
-from pixmix_ray.storage.schema import MEASUREMENTS
+from pixmix_ray.storage.index import read
 from pixmix_ray.storage.store import Store, cell_failure_file, cell_file, trial_file
 from pixmix_ray.training.trial import train_trial
 
@@ -93,7 +92,7 @@ def test_several_trials_are_counted_apart_and_sorted_by_id(tmp_path: Path) -> No
         store.write_json(trial_file(name, "trial.json"), {"training": {"epochs": 1}})
         store.write_json(trial_file(name, "done.json"), {})
     for key in ("clean-1", "adversaries-1"):
-        store.write(cell_file("a", key), b"")
+        store.write(cell_file(f"a/{key}"), b"")
     store.write_json(cell_failure_file("b", "clean-1"), {"reason": "x", "failed_at": "now"})
     assert read_status(tmp_path).trials == (
         TrialStatus(trial_id="a", state="done", cells_done=2, cells_failed=0),
@@ -102,7 +101,7 @@ def test_several_trials_are_counted_apart_and_sorted_by_id(tmp_path: Path) -> No
 
 
 def test_a_checkpoint_from_elsewhere_counts_with_its_cells(tmp_path: Path) -> None:
-    Store(tmp_path).write(cell_file("external-1", "clean-1"), b"")
+    Store(tmp_path).write(cell_file("external-1/clean-1"), b"")
     assert only_trial(read_status(tmp_path)) == TrialStatus(
         trial_id="external-1", state="from elsewhere", cells_done=1, cells_failed=0
     )
@@ -126,7 +125,7 @@ def test_a_cell_that_was_damaged_and_set_aside_is_told_and_not_counted(experimen
     (run,) = sweep.benchmark_runs()
     list(train_trial(trial, store, CPU))
     evaluate_cell(trained(trial, store), run, store, CPU, "0.1.0")
-    path = cell_file(trial.id, run.key)
+    path = cell_file(trained(trial, store).cell(run))
     content = store.read(path)
     assert content is not None
     store.write(path, content[:-20])
@@ -137,17 +136,48 @@ def test_a_cell_that_was_damaged_and_set_aside_is_told_and_not_counted(experimen
     assert status.failures == (f"{path}.damaged: not what was written, set aside",)
 
 
-def test_compacted_cells_are_counted_for_their_trials(tmp_path: Path) -> None:
-    store = Store(tmp_path)
-    for name in ("a", "b"):
-        store.write_json(trial_file(name, "done.json"), {})
-        for key in ("clean-1", "adversaries-1"):
-            store.write_table(cell_file(name, key), MEASUREMENTS.empty_table())
-    before = read_status(tmp_path)
-    compact(store)
-    assert store.files("cells") == set()
-    assert read_status(tmp_path) == before
-    assert [trial.cells_done for trial in before.trials] == [2, 2]
+def test_the_weights_of_a_running_trial_are_not_read(experiment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, trial, store = open_experiment(experiment, "training.epochs=2")
+    next(iter(train_trial(trial, store, CPU)))  # stopped after an epoch
+    path = trial_file(trial.id, "progress.safetensors")
+    size = len(store.read(path) or b"")
+    counts: list[int] = []
+
+    def read_start(store: Store, path: str, count: int) -> bytes | None:
+        content = real(store, path, count)
+        counts.append(len(content or b""))
+        return content
+
+    real = Store.read_start
+    monkeypatch.setattr(Store, "read_start", read_start)
+    monkeypatch.setattr(Store, "read", without_weights)
+    assert only_trial(read_status(store.uri)).state == "epoch 1/2"
+    assert 0 < sum(counts) < size / 2
+    monkeypatch.setattr(status_module, "HEADER", 16)  # a header larger than what is read at first
+    assert only_trial(read_status(store.uri)).state == "epoch 1/2"
+
+
+whole = Store.read
+
+
+def without_weights(store: Store, path: str) -> bytes | None:
+    assert not path.endswith(".safetensors")
+    return whole(store, path)
+
+
+@pytest.mark.parametrize("content", [b"{}", b'{"training": 3}', b'{"training": {"epochs": "many"}}'])
+def test_a_description_that_lacks_something_is_refused_by_name(experiment: Path, content: bytes) -> None:
+    _, trial, store = open_experiment(experiment, "training.epochs=2")
+    next(iter(train_trial(trial, store, CPU)))  # stopped after an epoch
+    store.write(trial_file(trial.id, "trial.json"), content)
+    with pytest.raises(ResultsError, match=f"{trial_file(trial.id, 'trial.json')} in .* is damaged"):
+        read_status(store.uri)
+
+
+def test_a_status_of_results_of_an_older_layout_says_what_to_run(tmp_path: Path) -> None:
+    Store(tmp_path).write("compacted/1.parquet", b"old")
+    with pytest.raises(ResultsError, match="run pixmix-ray migrate"):
+        read_status(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["progress.safetensors", "trial.json", "failed.json"])

@@ -4,19 +4,18 @@ import json
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import optuna
-import pyarrow as pa
 import pytest
 
 from pixmix_ray.errors import RequestError, ResultsError
 from pixmix_ray.experiment.file import read_experiment
 from pixmix_ray.planning.plan import Cell, Plan, make_plan, rounds
-from pixmix_ray.storage.schema import MEASUREMENTS
-from pixmix_ray.storage.store import Store, cell_failure_file, cell_file, trial_file
+from pixmix_ray.storage.store import Store, cell_failure_file, trial_file
+from tests.stored_cells import CHECKPOINT, ERROR, put_of
 
 SEARCH = (
     "methods=[pixmix]",
@@ -45,19 +44,8 @@ def measure(plan: Plan, value: Callable[[Cell], float] = error_of) -> None:
 
 
 def measure_cell(plan: Plan, cell: Cell, value: float) -> None:
-    text = {field.name: "" for field in MEASUREMENTS if field.type == pa.string()}
-    told = {
-        "trial_id": cell.trial.id,
-        "settings": json.dumps(cell.trial.settings, sort_keys=True),
-        "benchmark": cell.run.name,
-        "benchmark_settings": json.dumps(cell.run.benchmark.identity(), sort_keys=True),
-        "metric": "error",
-    }
-    numbers = {"value": value, "n": 50, "seconds": 1.0, "seed": cell.trial.seed}
-    row = text | told | numbers | {"finished_at": datetime(2026, 1, 2, tzinfo=UTC)}
-    plan.store.write_json(trial_file(cell.trial.id, "done.json"), {})
-    table = pa.Table.from_pylist([row], schema=MEASUREMENTS)
-    plan.store.write_table(cell_file(cell.trial.id, cell.run.key), table)
+    plan.store.write_json(trial_file(cell.trial.id, "done.json"), {"checkpoint_id": CHECKPOINT})
+    put_of(plan.store, cell.trial, cell.run, replace(ERROR, value=value))
 
 
 def ids(plan: Plan) -> list[str]:

@@ -9,15 +9,15 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from pixmix_ray.benchmarks import Measurement
 from pixmix_ray.experiment.file import read_experiment
 from pixmix_ray.experiment.plugins import TABLES
+from pixmix_ray.metrics import Measurement
 from pixmix_ray.planning.plan import Plan, make_plan
 from pixmix_ray.planning.status import Status, TrialStatus
 from pixmix_ray.report import overview
 from pixmix_ray.report.overview import counts_line, measurements_table, parts_table, plan_table, status_table
-from pixmix_ray.storage.schema import MEASUREMENTS
-from pixmix_ray.storage.store import cell_failure_file, cell_file, trial_file
+from pixmix_ray.storage.store import cell_failure_file, trial_file
+from tests.stored_cells import CHECKPOINT, put_of
 
 MakePlan = Callable[..., Plan]
 
@@ -48,9 +48,10 @@ def half_done(plan: MakePlan) -> Plan:
     made = plan(*overrides)
     baseline, cutout, _ = made.trials
     first, second = (cell for cell in made.cells if cell.trial is baseline)
-    made.store.write_json(trial_file(baseline.id, "done.json"), {"settings": baseline.settings, "epoch_seconds": [2.0]})
+    done = {"checkpoint_id": CHECKPOINT, "settings": baseline.settings, "epoch_seconds": [2.0]}
+    made.store.write_json(trial_file(baseline.id, "done.json"), done)
     made.store.write_json(trial_file(cutout.id, "failed.json"), {})
-    made.store.write_table(cell_file(baseline.id, first.run.key), MEASUREMENTS.empty_table())
+    put_of(made.store, baseline, first.run)
     made.store.write_json(cell_failure_file(baseline.id, second.run.key), {})
     return plan(*overrides)
 

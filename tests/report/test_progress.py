@@ -13,8 +13,9 @@ from pixmix_ray.experiment.trial import Trial
 from pixmix_ray.planning.plan import Cell, Plan, make_plan
 from pixmix_ray.report import progress
 from pixmix_ray.report.progress import ProgressView
-from pixmix_ray.storage.store import cell_file, trial_file
+from pixmix_ray.storage.store import trial_file
 from pixmix_ray.training.trial import Progress
+from tests.stored_cells import CHECKPOINT, put_of
 
 COUNTS = re.compile(r"cells: (\d+) done, (\d+) running, (-?\d+) left(?:, (\d+) failed)?")
 LEFT = re.compile(r"about (?:(\d+):)?(\d+):(\d\d) left")
@@ -166,9 +167,9 @@ def test_cells_of_earlier_runs_count_as_done(plan: Callable[..., Plan], clock: C
     before = plan("methods=[baseline, cutout]")
     baseline, cutout = before.trials
     for trial in (baseline, cutout):
-        before.store.write_json(trial_file(trial.id, "done.json"), {})
+        before.store.write_json(trial_file(trial.id, "done.json"), {"checkpoint_id": CHECKPOINT})
     (cell,) = cells_of(before, baseline)
-    before.store.write(cell_file(baseline.id, cell.run.key), b"")
+    put_of(before.store, baseline, cell.run)
     made = plan("methods=[baseline, cutout]")
     shown = Shown(made)
     (left,) = made.cells_to_run()

@@ -18,7 +18,7 @@ class Filling:
             lambda: store.write_json(trial_file("a-1", "trial.json"), {"training": {"epochs": 2}}),
             lambda: store.write_json(trial_file("a-1", "done.json"), {}),
             lambda: None,
-            lambda: store.write(cell_file("a-1", "clean-1"), b""),
+            lambda: store.write(cell_file("a-1/clean-1"), b""),
             lambda: store.write_json(cell_failure_file("a-1", "fog-1"), {"reason": "no memory"}),
         ]
 

@@ -10,8 +10,7 @@ import warnings
 import zipfile
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +25,7 @@ from pixmix_ray.datasets.picture_files import rgb_picture
 from pixmix_ray.datasets.picture_source import array_images
 from pixmix_ray.errors import RequestError, ResultsError
 from pixmix_ray.evaluation.checkpoints import Request
+from pixmix_ray.evaluation.migrate import migrate
 from pixmix_ray.evaluation.rescore import rescore
 from pixmix_ray.experiment.file import read_experiment
 from pixmix_ray.experiment.plugins import BENCHMARKS
@@ -33,10 +33,9 @@ from pixmix_ray.experiment.trial import BenchmarkRun
 from pixmix_ray.mixing_sets.sources import read_source
 from pixmix_ray.models import read_weights
 from pixmix_ray.report.sheet import parse_mixing_set
-from pixmix_ray.storage.compaction import compact
 from pixmix_ray.storage.schema import MEASUREMENTS, PREDICTIONS
-from pixmix_ray.storage.segments import MANIFEST_KEY, read_segment
-from pixmix_ray.storage.store import Store, cell_file, predictions_file
+from pixmix_ray.storage.store import Store, cell_file
+from tests.stored_cells import CHECKPOINT, ERROR, common, put
 
 
 class _Command:
@@ -214,19 +213,16 @@ def test_a_trial_cannot_say_itself_that_another_is_trusted(tmp_path: Path) -> No
 
 
 CLEAN = BenchmarkRun(benchmark=BENCHMARKS.read("clean"), version="")
-KEY = CLEAN.key  # with it, a cell of theirs gets as far as its predictions
 
 
 def _cell(store: Store, benchmark: dict[str, object], **columns: object) -> str:
-    """Write a cell of `benchmark` with empty predictions beside it; the name of the cell."""
-    row: dict[str, object] = dict.fromkeys(MEASUREMENTS.names)
+    """Write a cell of `benchmark` with one prediction; its name."""
     settings = {"benchmark": benchmark["name"], "benchmark_settings": json.dumps(benchmark), "data_version": "a;"}
-    number = {"seed": 0, "value": 0.5, "n": 1, "seconds": 1.0}
-    words = dict.fromkeys((field.name for field in MEASUREMENTS if field.type == pa.string()), "x")
-    values = {**row, **words, **number, "finished_at": datetime.now(UTC), **settings, **columns}
-    store.write_table(cell_file("baseline-000000000000", KEY), pa.Table.from_pylist([values], schema=MEASUREMENTS))
-    store.write_table(predictions_file("baseline-000000000000", KEY), PREDICTIONS.empty_table())
-    return f"baseline-000000000000/{KEY}"
+    name = f"baseline-000000000000/{CLEAN.cell_key('', CHECKPOINT)}"
+    numbers = dict.fromkeys(PREDICTIONS.names, 0)
+    rows = pa.Table.from_pylist([{**numbers, "condition": ""}], schema=PREDICTIONS)
+    put(store, name, ERROR, rows=rows, **{**settings, **columns})
+    return name
 
 
 def test_a_cell_that_names_code_imports_nothing_unless_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -243,39 +239,31 @@ def test_a_cell_that_names_code_imports_nothing_unless_trusted(tmp_path: Path, m
     assert (tmp_path / "ran").exists()
 
 
-def test_predictions_are_looked_for_beside_the_cell_whatever_its_rows_say(tmp_path: Path) -> None:
+@pytest.mark.parametrize("outside", ["../../outside", "..", "/outside", "a/../../../outside"])
+def test_what_a_cell_says_of_its_place_is_not_believed(tmp_path: Path, outside: str) -> None:
     store = Store(tmp_path / "results")
-    cell = _cell(store, CLEAN.benchmark.identity(), trial_id="../../outside", checkpoint_id="/etc/passwd")
-    store.delete(predictions_file(*cell.split("/")))
-    outside = Store(tmp_path)
-    outside.write(f"outside/{KEY}.parquet", b"no table")
-    with warnings.catch_warnings(action="error"):  # a file that is read and no table is set aside, with a warning
-        (found,) = rescore(store.uri, write=True)
-    assert found.path == cell_file(*cell.split("/"))
-    assert "its predictions are not there" in found.reason
-    assert outside.read(f"outside/{KEY}.parquet") == b"no table"
+    name = _cell(store, CLEAN.benchmark.identity(), trial_id=outside)
+    before = _everything(tmp_path)
+    (found,) = rescore(store.uri)
+    assert (found.path, found.state) == (cell_file(name), "skipped")  # it lacks what the benchmark keeps
+    assert _everything(tmp_path) == before
 
 
 @pytest.mark.parametrize("trial", ["../../outside", "..", "/outside", "a/../../../outside"])
-def test_a_segment_cannot_name_a_cell_outside_of_the_folder(tmp_path: Path, trial: str) -> None:
+def test_an_old_folder_cannot_name_a_cell_outside_of_itself(tmp_path: Path, trial: str) -> None:
     store = Store(tmp_path / "results")
-    _cell(store, CLEAN.benchmark.identity())
-    compact(store)
-    (path,) = store.files("compacted")
-    segment = read_segment(store, path)
-    assert segment is not None
-    manifest = {"benchmarks": [KEY], "trials": {trial: [[0, 0, 1]]}}
-    store.write_table(path, segment.rows(), {MANIFEST_KEY: json.dumps(manifest)})
-    victims = [tmp_path / "outside", tmp_path / "results", tmp_path / "results" / "outside"]
-    for folder in victims:  # wherever the path may lead
-        folder.mkdir(exist_ok=True)
-        (folder / f"{KEY}.parquet").write_bytes(b"no table")
+    row = {**common(trial_id=trial, benchmark_settings=json.dumps(CLEAN.benchmark.identity())), **columns_of_error()}
+    rows = pa.Table.from_pylist([row], schema=MEASUREMENTS)
+    manifest = {"benchmarks": [CLEAN.key], "trials": {trial: [[0, 0, 1]]}}
+    store.write_table("compacted/1.parquet", rows, {"pixmix_ray.cells": json.dumps(manifest)})
     before = _everything(tmp_path)
-    with warnings.catch_warnings(action="error"):
-        (found,) = rescore(store.uri, write=True)
-    assert found.state == "skipped"
-    assert ("leads out of results" in found.reason) == (".." in trial)
+    with pytest.raises(RequestError, match="no name of a cell"):
+        migrate(store)
     assert _everything(tmp_path) == before
+
+
+def columns_of_error() -> dict[str, object]:
+    return {**asdict(ERROR), "direction": "lower"}
 
 
 def _everything(folder: Path) -> dict[Path, bytes]:

@@ -10,6 +10,7 @@ import pytest
 
 from pixmix_ray.storage.schema import (
     CONFIGURATION,
+    INDEX_COLUMNS,
     MEASUREMENT_COLUMNS,
     MEASUREMENTS,
     PREDICTION_COLUMNS,
@@ -55,7 +56,7 @@ def through_parquet(table: pa.Table) -> pa.Table:
     return pq.read_table(io.BytesIO(buffer.getvalue()))
 
 
-@pytest.mark.parametrize("column", [*MEASUREMENT_COLUMNS, *PREDICTION_COLUMNS], ids=lambda column: str(column.name))
+@pytest.mark.parametrize("column", [*INDEX_COLUMNS, *PREDICTION_COLUMNS], ids=lambda column: str(column.name))
 def test_every_column_says_what_it_means_in_one_line(column: Column) -> None:
     assert column.meaning
     assert "\n" not in column.meaning
@@ -73,7 +74,7 @@ def test_the_schema_is_the_table_of_columns(schema: pa.Schema, columns: tuple[Co
 
 
 def test_numbers_have_a_range_and_quantities_a_unit() -> None:
-    for column in (*MEASUREMENT_COLUMNS, *PREDICTION_COLUMNS):
+    for column in (*INDEX_COLUMNS, *PREDICTION_COLUMNS):
         if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
             assert column.range, column.name
     units = {column.name: column.unit for column in MEASUREMENT_COLUMNS if column.unit}

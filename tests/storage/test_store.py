@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 from pyarrow import fs
 
-from pixmix_ray.errors import ResultsError
-from pixmix_ray.storage.store import Store, cell_failure_file, cell_file, predictions_file, trial_file
+from pixmix_ray.errors import RequestError, ResultsError, StorageError
+from pixmix_ray.storage.store import Store, cell_failure_file, cell_file, run_file, trial_file
 
 
 @pytest.fixture(params=["path", "text", "relative", "trailing_slash", "uri", "uri_trailing_slash"])
@@ -130,11 +130,94 @@ def test_a_write_that_breaks_off_leaves_what_was_there(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", no_space)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(StorageError, match=r"cannot write to results .*: No space left on device\. What is done is"):
         store.write("trials/a/done.json", b"the new content, half of it")
     assert store.read("trials/a/done.json") == old
     assert store.files("trials") == before
     assert everything_below(tmp_path) == before  # nothing is left lying beside it either
+
+
+@pytest.fixture
+def pauses() -> list[float]:
+    """The seconds that a store slept between two tries."""
+    return []
+
+
+def refusing(store: Store, monkeypatch: pytest.MonkeyPatch, count: int, error: OSError) -> None:
+    """Have the file system of a store refuse so many requests to open a file."""
+    left, real = [count], store._files
+
+    class Refusing:
+        def __getattr__(self, name: str) -> object:
+            if name in ("open_output_stream", "open_input_file") and left[0]:
+                left[0] -= 1
+                raise error
+            return getattr(real, name)
+
+    monkeypatch.setattr(store, "_files", Refusing())
+
+
+SLOW_DOWN = OSError("AWS Error SLOW_DOWN: Please reduce your request rate")
+
+
+def test_a_request_to_object_storage_that_fails_now_and_then_is_made_again(
+    bucket: Store, monkeypatch: pytest.MonkeyPatch, pauses: list[float]
+) -> None:
+    monkeypatch.setattr(bucket, "_sleep", pauses.append)
+    refusing(bucket, monkeypatch, 4, SLOW_DOWN)
+    bucket.write("a", b"kept")
+    assert pauses == [0.5, 1.0, 2.0, 4.0]
+    refusing(bucket, monkeypatch, 2, SLOW_DOWN)
+    assert bucket.read("a") == b"kept"
+    assert pauses[4:] == [0.5, 1.0]
+
+
+def test_object_storage_that_goes_on_refusing_is_an_error_of_the_storage_and_not_of_the_request(
+    bucket: Store, monkeypatch: pytest.MonkeyPatch, pauses: list[float]
+) -> None:
+    monkeypatch.setattr(bucket, "_sleep", pauses.append)
+    refusing(bucket, monkeypatch, 5, SLOW_DOWN)
+    with pytest.raises(StorageError, match=r"cannot write to results .*SLOW_DOWN") as caught:
+        bucket.write("a", b"lost")
+    assert not isinstance(caught.value, RequestError)
+    assert len(pauses) == 4
+
+
+def test_a_refusal_that_comes_again_on_every_try_is_told_at_once(
+    bucket: Store, monkeypatch: pytest.MonkeyPatch, pauses: list[float]
+) -> None:
+    monkeypatch.setattr(bucket, "_sleep", pauses.append)
+    refusing(bucket, monkeypatch, 1, OSError("AWS Error ACCESS_DENIED during PutObject"))
+    with pytest.raises(StorageError, match="ACCESS_DENIED"):
+        bucket.write("a", b"lost")
+    assert bucket.read("a") is None
+    assert pauses == []
+
+
+def test_a_file_is_made_only_where_there_is_none(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    assert store.write_new("a/b.json", b"first")
+    assert not store.write_new("a/b.json", b"second")
+    assert store.read("a/b.json") == b"first"
+    assert everything_below(tmp_path) == {"a/b.json"}
+
+
+def check_parts(store: Store) -> None:
+    store.write("a/b", b"0123456789")
+    assert (store.read_start("a/b", 3), store.read_start("a/b", 30)) == (b"012", b"0123456789")
+    assert (store.read_end("a/b", 3), store.read_end("a/b", 30)) == (b"789", b"0123456789")
+    assert store.read_start("a/c", 3) is store.read_end("a/c", 3) is None
+    assert (store.exists("a/b"), store.exists("a/c"), store.exists("a")) == (True, False, False)
+    assert {path: stamp.size for path, stamp in store.stamps("a").items()} == {"a/b": 10}
+    assert store.stamps("b") == {}
+
+
+def test_parts_of_a_file_are_read_and_its_stamp_is_listed(tmp_path: Path, bucket: Store) -> None:
+    check_parts(Store(tmp_path))
+    check_parts(bucket)
+    before = Store(tmp_path).stamps("a")["a/b"]
+    os.utime(tmp_path / "a/b", ns=(before.modified + 1000,) * 2)
+    assert Store(tmp_path).stamps("a")["a/b"] != before
 
 
 def test_half_a_file_of_a_killed_process_is_not_listed(tmp_path: Path) -> None:
@@ -210,6 +293,6 @@ def test_json_that_is_damaged_is_refused_by_name(tmp_path: Path, content: bytes)
 
 def test_every_file_has_the_place_that_the_documentation_names() -> None:
     assert trial_file("pixmix-1", "done.json") == "trials/pixmix-1/done.json"
-    assert cell_file("pixmix-1", "clean-2") == "cells/pixmix-1/clean-2.parquet"
+    assert cell_file("pixmix-1/clean-2") == "cells/pixmix-1/clean-2.parquet"
     assert cell_failure_file("pixmix-1", "clean-2") == "cells/pixmix-1/clean-2.failed.json"
-    assert predictions_file("pixmix-1", "clean-2") == "predictions/pixmix-1/clean-2.parquet"
+    assert run_file("2026") == "runs/2026.json"

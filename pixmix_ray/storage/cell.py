@@ -1,0 +1,204 @@
+"""A cell: one checkpoint on one benchmark, in one Parquet file named CHECKPOINT/NAME-KEY.
+
+Its rows are the predictions, a row a picture; its footer holds the measurements that follow from them, as JSON, with a
+hash of their own, so that they are read without the rows. The digest of the whole file is that of `sealed`.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import astuple, dataclass, fields
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from pixmix_ray.errors import DamagedError, ResultsError
+from pixmix_ray.metrics import Extra, Measurement, Predictions
+from pixmix_ray.storage.schema import MEASUREMENTS, predictions_schema
+from pixmix_ray.storage.store import Store, cell_file
+
+FOOTER_KEY = "pixmix_ray.measurements"
+HASH_KEY = "pixmix_ray.measurements.sha256"
+TAIL = 2**15  # bytes at the end of a file that are read at first: most footers are smaller
+MEASURED = tuple(field.name for field in fields(Measurement))
+COMMON = {field.name: field.type for field in MEASUREMENTS if field.name not in (*MEASURED, "direction")}
+"""The columns of a measurement that are the same in all rows of a cell, and their types."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Footer:
+    """The measurements of a cell.
+
+    Attributes:
+        common: the columns of `schema.MEASUREMENTS` that are the same for all measurements, by name.
+        test_set: hash of what decides the test pictures.
+        measurements: what was measured.
+        directions: for each of their metrics, whether lower or higher is better.
+    """
+
+    common: Mapping[str, Any]
+    test_set: str
+    measurements: tuple[Measurement, ...]
+    directions: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class StoredCell:
+    """All that a cell's file holds.
+
+    Attributes:
+        rows: the predictions.
+        footer: the measurements.
+    """
+
+    rows: pa.Table
+    footer: Footer
+
+
+def write_cell(store: Store, name: str, cell: StoredCell) -> None:
+    """Write the file of a cell, in place of the one that may be there.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    text = _footer_text(cell.footer)
+    store.write_table(cell_file(name), cell.rows, {FOOTER_KEY: text, HASH_KEY: _hash(text)})
+
+
+def read_cell(store: Store, name: str) -> StoredCell | None:
+    """What the file of a cell holds; none if there is no such file.
+
+    Raises:
+        DamagedError: its bytes are not those that were written.
+        ResultsError: it is of an older layout.
+    """
+    path = cell_file(name)
+    try:
+        found = store.unsealed(path)
+        if found is None:
+            return None
+        return StoredCell(rows=found.table, footer=_footer(found.metadata, found.file.schema_arrow.names, store))
+    except DamagedError as error:
+        raise store.damaged(path, error) from None
+
+
+def read_footer(store: Store, name: str) -> Footer | None:
+    """The measurements of a cell, read without its rows; none if there is no such file.
+
+    Raises:
+        DamagedError: its bytes are not those that were written.
+        ResultsError: it is of an older layout.
+    """
+    path = cell_file(name)
+    tail = store.read_end(path, TAIL)
+    if tail is None:
+        return None
+    needed = int.from_bytes(tail[-8:-4], "little") + 12  # the footer, its length, the mark at either end
+    if len(tail) == TAIL < needed:
+        tail = store.read_end(path, needed) or b""
+    try:
+        # a whole file to the reader of footers, which looks for nothing before them but the mark
+        file = pq.read_metadata(pa.BufferReader(b"PAR1" + tail[-needed + 4 :]))
+        metadata = {key.decode(): text.decode() for key, text in (file.metadata or {}).items()}
+        return _footer(metadata, file.schema.names, store)
+    except DamagedError as error:
+        raise store.damaged(path, error) from None
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise store.damaged(path, error) from None
+
+
+def older_layout(store: Store) -> ResultsError:
+    """The error for a results folder as earlier versions wrote it."""
+    return ResultsError(f"results {store.uri} are of an older layout: run pixmix-ray migrate {store.uri} once")
+
+
+def predictions_table(predictions: Predictions, extras: Mapping[str, Extra]) -> pa.Table:
+    """A row a picture, with the columns of `schema.PREDICTIONS` and one for each of the benchmark's `extras`."""
+    schema, columns = predictions_schema(extras), predictions.columns
+    assert set(columns) == set(schema.names), "a benchmark must keep the extras that it declares, and no other"
+    arrays = {name: pa.array(columns[name]) for name in schema.names}
+    arrays["condition"] = arrays["condition"].dictionary_encode()
+    return pa.table(list(arrays.values()), schema=schema)
+
+
+def predictions_of(table: pa.Table, extras: Mapping[str, Extra]) -> Predictions:
+    """The predictions of a table that `predictions_table` made, the same to the last bit.
+
+    Raises:
+        ResultsError: it lacks a column, as do those of older versions.
+    """
+    schema = predictions_schema(extras)
+    if missing := [name for name in schema.names if name not in table.column_names]:
+        raise ResultsError(f"the predictions lack {', '.join(missing)}: they are of an older version, evaluate again")
+    read = table.select(schema.names).cast(schema).unify_dictionaries()
+    columns: dict[str, NDArray[np.generic]] = {name: read[name].to_numpy() for name in schema.names[1:]}
+    condition = read["condition"].combine_chunks()
+    names = np.array(condition.dictionary.to_pylist() or [""])
+    return Predictions.of_columns({"condition": names[condition.indices.to_numpy()], **columns})
+
+
+def _footer_text(footer: Footer) -> str:
+    common = {name: _plain(footer.common.get(name)) for name in COMMON}
+    values = {
+        "common": common,
+        "test_set": footer.test_set,
+        "columns": MEASURED,
+        "measurements": [astuple(measurement) for measurement in footer.measurements],
+        "directions": dict(footer.directions),
+    }
+    return json.dumps(values, separators=(",", ":"), ensure_ascii=False)
+
+
+def _plain(value: object) -> object:
+    return value.isoformat() if isinstance(value, datetime) else value
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _footer(metadata: Mapping[str, str], columns: list[str], store: Store) -> Footer:
+    """The measurements in the texts of a footer; raises DamagedError, its place not named yet."""
+    text = metadata.get(FOOTER_KEY)
+    if text is None:
+        if "trial_id" in columns:
+            raise older_layout(store)
+        raise DamagedError("it holds no measurements")
+    if metadata.get(HASH_KEY) != _hash(text):
+        raise DamagedError("its measurements are not those that were written")
+    try:
+        values = json.loads(text)
+        measured = [Measurement(**dict(zip(values["columns"], row, strict=True))) for row in values["measurements"]]
+        return Footer(
+            common={name: _typed(values["common"].get(name), kind) for name, kind in COMMON.items()},
+            test_set=str(values["test_set"]),
+            measurements=tuple(map(_checked, measured)),
+            directions={metric: str(values["directions"][metric]) for metric in {row.metric for row in measured}},
+        )
+    except (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError) as error:
+        raise DamagedError(f"its measurements cannot be read ({type(error).__name__}: {error})") from None
+
+
+def _typed(value: Any, kind: pa.DataType) -> Any:
+    """A value of a column, so that one strange file does not spoil the table of all."""
+    if isinstance(value, str) and pa.types.is_timestamp(kind):
+        return datetime.fromisoformat(value)
+    if value is None or (isinstance(value, str) and pa.types.is_string(kind)):
+        return value
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if is_number and pa.types.is_floating(kind):
+        return float(value)
+    if is_number and pa.types.is_integer(kind) and value == int(value) and int(value).bit_length() < kind.bit_width:
+        return int(value)
+    raise TypeError(f"{value!r} is no {kind}")
+
+
+def _checked(measurement: Measurement) -> Measurement:
+    for field in MEASUREMENTS:
+        if field.name in MEASURED:
+            _typed(getattr(measurement, field.name), field.type)
+    return measurement

@@ -1,0 +1,258 @@
+"""`measurements.parquet`: all measurements of a results folder, a row each, sorted by cell; the file that people open.
+
+It is an index of the cells: whoever reads it first lists the files of the cells, reads the footers of those that are
+new or were written anew, and leaves out those that are gone. It may be deleted at any time, and two processes may
+bring it up to date at once: each has a complete table, and what the later one writes, the next reader completes.
+"""
+
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from pixmix_ray.errors import DamagedError, ResultsError, StorageError
+from pixmix_ray.storage.cell import COMMON, MEASURED, Footer, older_layout, read_footer
+from pixmix_ray.storage.schema import INDEX
+from pixmix_ray.storage.sealed import conform
+from pixmix_ray.storage.store import FileStamp, Store, cell_file
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FILE = "measurements.parquet"
+VERSION_KEY, VERSION = "pixmix_ray.index", "1"  # raised when the same cells come to have other rows
+REQUESTS = 32  # at the same time, to object storage
+REPEATED = (
+    "settings",
+    "benchmark_settings",
+    "data_version",
+    "device",
+    "code_version",
+    "training_code_version",
+    "versions",
+    "cell",
+)
+"""The columns of long texts that many rows share: categories in a DataFrame."""
+_OWN = ("cell_modified", "cell_size")  # the columns that only the index itself needs
+
+
+def read(uri: str | Path) -> "pd.DataFrame":
+    """All measurements of a results folder, a row a measurement: the columns of `schema.MEASUREMENTS`, and `cell`.
+
+    The order is that of the names of cells. Cells that are damaged are set aside and left out, with a warning. The
+    columns in `REPEATED` are categories, other texts are strings.
+
+    Args:
+        uri: a local path or a URI such as s3://bucket/folder.
+
+    Raises:
+        ResultsError: there are no results there, or they cannot be read.
+    """
+    store = Store(uri)
+    frame = _frame(update(store))
+    if frame.empty:
+        raise ResultsError(f"no results in {store.uri}: give the folder that the experiment file calls 'results'")
+    return frame
+
+
+def read_cells(store: Store, names: Iterable[str]) -> "pd.DataFrame":
+    """The measurements of those of the cells (CHECKPOINT/NAME-KEY) that are there, in that order, else as `read`.
+
+    Raises:
+        ResultsError: the results cannot be read.
+    """
+    rows = update(store)
+    places = _places(rows)
+    return _frame(_of_places(rows, [places[name] for name in names if name in places]))
+
+
+def list_cells(store: Store) -> dict[str, FileStamp]:
+    """The cells that are there by name, each with what tells whether its file was written anew.
+
+    Raises:
+        ResultsError: the folder cannot be read.
+    """
+    start, end = len("cells/"), len(".parquet")
+    return {
+        path[start:-end]: stamp
+        for path, stamp in store.stamps("cells").items()
+        if path.endswith(".parquet") and path.count("/") == 2
+    }
+
+
+def update(store: Store) -> pa.Table:
+    """The index of all cells that are there now, of the schema `INDEX`; written where it had changed.
+
+    A folder that cannot be written is read all the same.
+
+    Raises:
+        ResultsError: the folder cannot be read, or is of an older layout.
+    """
+    before = _stored(store)
+    if before is None:
+        refuse_older_layout(store)
+        before = INDEX.empty_table()
+    places, stamps = _places(before), list_cells(store)
+    fresh = [cell for cell, stamp in stamps.items() if cell not in places or places[cell].stamp != stamp]
+    footers = _footers(store, fresh)
+    left = {cell: place for cell, place in places.items() if stamps.get(cell) == place.stamp}
+    if len(left) == len(places) and not any(footer.measurements for footer in footers.values()):
+        return before
+    added = _table(footers, stamps)
+    added_places = {cell: place.after(len(before)) for cell, place in _places(added).items()}
+    together = {**left, **added_places}
+    rows = _of_places(_joined([before, added]), [together[cell] for cell in sorted(together)])
+    with suppress(StorageError):  # a folder that may only be read
+        store.write_table(FILE, rows, {VERSION_KEY: VERSION})
+    return rows
+
+
+def cell_seconds(rows: pa.Table) -> list[tuple[str, float]]:
+    """For each cell of an index the settings of its benchmark, as in `benchmark_settings`, and the seconds it took."""
+    firsts = rows.take(pa.array([place.first for place in _places(rows).values()], pa.int64()))
+    settings, seconds = firsts["benchmark_settings"].to_pylist(), firsts["seconds"].to_pylist()
+    return [pair for pair in zip(settings, seconds, strict=True) if None not in pair]
+
+
+def refuse_older_layout(store: Store) -> None:
+    """Return if the folder is not one that earlier versions wrote.
+
+    Raises:
+        ResultsError: it is.
+    """
+    for folder in ("predictions", "compacted"):
+        if any(path.endswith(".parquet") for path in store.files(folder)):
+            raise older_layout(store)
+
+
+def put_aside(store: Store, error: DamagedError, path: str) -> None:
+    """Set a damaged file aside and warn of it; where it cannot be renamed it stays, and is left out all the same."""
+    what = str(error).partition(". Delete it")[0]
+    try:
+        aside = store.set_aside(path)
+    except StorageError as problem:
+        warnings.warn(f"{what}; left out, and it cannot be set aside: {problem}", stacklevel=2)
+    else:
+        warnings.warn(f"{what}; set aside as {aside}: run the same command again to make it again", stacklevel=2)
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where the rows of a cell lie in a table, and which file they came from."""
+
+    first: int
+    count: int
+    stamp: FileStamp
+
+    def after(self, rows: int) -> "_Place":
+        """The same behind so many more rows."""
+        return _Place(self.first + rows, self.count, self.stamp)
+
+
+def _stored(store: Store) -> pa.Table | None:
+    """The index as it was written; none if there is none, or if it is damaged or of another version."""
+    try:
+        found = store.unsealed(FILE, INDEX)
+        if found is None or found.metadata.get(VERSION_KEY) != VERSION:
+            return None
+        return _joined([found.table])
+    except DamagedError:
+        return None
+
+
+def _places(rows: pa.Table) -> dict[str, _Place]:
+    """Where the rows of each cell lie; those of a cell lie together."""
+    if not len(rows):
+        return {}
+    cells = rows["cell"].combine_chunks()
+    codes = cells.indices.to_numpy()
+    firsts = np.flatnonzero(np.concatenate([[True], codes[1:] != codes[:-1]]))
+    counts = np.diff(firsts, append=len(codes))
+    names = cells.dictionary.take(pa.array(codes[firsts])).to_pylist()
+    modified = rows["cell_modified"].cast(pa.int64()).to_numpy()[firsts].tolist()
+    sizes = rows["cell_size"].to_numpy()[firsts].tolist()
+    stamps = map(FileStamp, modified, sizes)
+    return dict(zip(names, map(_Place, firsts.tolist(), counts.tolist(), stamps), strict=True))
+
+
+def _of_places(rows: pa.Table, places: Sequence[_Place]) -> pa.Table:
+    """The rows at some places, in that order."""
+    first = np.array([place.first for place in places], dtype=np.int64)
+    counts = np.array([place.count for place in places], dtype=np.int64)
+    ends = np.cumsum(counts)
+    indices: NDArray[np.int64] = np.arange(counts.sum()) + np.repeat(first - (ends - counts), counts)
+    if np.array_equal(indices, np.arange(len(rows))):
+        return rows
+    return rows.take(pa.array(indices))
+
+
+def _joined(tables: Sequence[pa.Table]) -> pa.Table:
+    """Tables of the schema `INDEX` as one in one piece, each text once in the dictionary of its column."""
+    return pa.concat_tables(tables).unify_dictionaries().combine_chunks()
+
+
+def _footers(store: Store, cells: Sequence[str]) -> dict[str, Footer]:
+    """The footers of cells; those that are gone are left out, and so are those that are damaged, with a warning."""
+
+    def footer(cell: str) -> Footer | DamagedError | None:
+        try:
+            return read_footer(store, cell)
+        except DamagedError as error:
+            return error
+
+    if store.is_local:
+        found = list(map(footer, cells))
+    else:
+        with ThreadPoolExecutor(REQUESTS) as pool:
+            found = list(pool.map(footer, cells))
+    whole: dict[str, Footer] = {}
+    for cell, answer in zip(cells, found, strict=True):
+        if isinstance(answer, DamagedError):
+            put_aside(store, answer, cell_file(cell))
+        elif answer is not None:
+            whole[cell] = answer
+    return whole
+
+
+def _table(footers: Mapping[str, Footer], stamps: Mapping[str, FileStamp]) -> pa.Table:
+    """The rows of cells, of the schema `INDEX`, a row a measurement."""
+    counts = [len(footer.measurements) for footer in footers.values()]
+    owner = pa.array(np.repeat(np.arange(len(counts)), counts))
+    common: dict[str, list[Any]] = {name: [footer.common[name] for footer in footers.values()] for name in COMMON}
+    common["cell"] = list(footers)
+    common["cell_modified"] = [stamps[cell].modified for cell in footers]
+    common["cell_size"] = [stamps[cell].size for cell in footers]
+    own: dict[str, list[Any]] = {
+        name: [getattr(row, name) for footer in footers.values() for row in footer.measurements] for name in MEASURED
+    }
+    own["direction"] = [footer.directions[row.metric] for footer in footers.values() for row in footer.measurements]
+    columns = [
+        _column(own[field.name], field.type)
+        if field.name in own
+        else _column(common[field.name], field.type).take(owner)
+        for field in INDEX
+    ]
+    return pa.table(columns, schema=INDEX)
+
+
+def _column(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
+    if pa.types.is_dictionary(kind):
+        return pa.array(values, kind.value_type).dictionary_encode()
+    return pa.array(values, kind)
+
+
+def _frame(rows: pa.Table) -> "pd.DataFrame":
+    rows = rows.drop_columns(list(_OWN))
+    plain = [
+        field.with_type(pa.string()) if pa.types.is_dictionary(field.type) and field.name not in REPEATED else field
+        for field in rows.schema
+    ]
+    frame: pd.DataFrame = conform(rows, pa.schema(plain)).to_pandas()
+    return frame
