@@ -18,17 +18,17 @@ from pathlib import Path
 
 import torch
 import yaml
+from pixmix_ray.planning.schedule import TrialTime, best_list_makespan, list_makespan, lower_bound
 from rich.console import Console
 from rich.table import Table
 
 from pixmix_ray.evaluation.cell import Measure
-from pixmix_ray.experiment.resources import Share
 from pixmix_ray.experiment.file import read_experiment
+from pixmix_ray.experiment.resources import Share
 from pixmix_ray.experiment.trial import BenchmarkRun, Trial
 from pixmix_ray.orchestration import run_plan, session
 from pixmix_ray.orchestration.work import Work
 from pixmix_ray.planning.plan import Cell, make_plan
-from pixmix_ray.planning.schedule import TrialTime, best_list_makespan, list_makespan, lower_bound
 from pixmix_ray.planning.usage import last_usage
 from pixmix_ray.report.progress import ProgressView
 from pixmix_ray.report.usage import idle_line, took_line

@@ -1,16 +1,16 @@
 """What the package does, as functions: the commands call these and print, and so may a notebook.
 
-    import pixmix_ray
+import pixmix_ray
 
-    experiment = {"results": "results", "dataset": "digits", "methods": ["baseline", "pixmix"]}
-    pixmix_ray.plan(experiment)  # what would run; spends nothing
-    done = pixmix_ray.run(experiment)
-    pixmix_ray.front(done.measurements)
+experiment = {"results": "results", "dataset": "digits", "methods": ["baseline", "pixmix"]}
+pixmix_ray.plan(experiment)  # what would run; spends nothing
+done = pixmix_ray.run(experiment)
+pixmix_ray.front(done.measurements)
 """
 
-import logging
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -21,9 +21,10 @@ from pixmix_ray.evaluation.cell import evaluate_here
 from pixmix_ray.evaluation.checkpoints import Request
 from pixmix_ray.experiment.experiment import Experiment
 from pixmix_ray.experiment.file import read_experiment
+from pixmix_ray.metrics import direction
 from pixmix_ray.orchestration.executor import Executor
-from pixmix_ray.orchestration.watcher import Silent, Watcher
 from pixmix_ray.orchestration.run import Run, run_plan
+from pixmix_ray.orchestration.watcher import Silent, Watcher
 from pixmix_ray.planning.plan import Plan, make_plan
 from pixmix_ray.report.progress import ProgressView
 
@@ -56,8 +57,8 @@ def run(
     Args:
         experiment: a file, its content, an `Experiment`, or a plan of one.
         overrides: as for `plan`.
-        executor: "ray" for the cluster that this process is connected to, or else a new one on this machine; "local" for
-            this process without Ray; "host:port" of a running cluster; or an executor.
+        executor: "ray" for the cluster that this process is connected to, or else a new one on this machine; "local"
+            for this process without Ray; "host:port" of a running cluster; or an executor.
         watch: whether progress is shown on stderr; or what is told of it.
 
     Raises:
@@ -79,3 +80,41 @@ def run(
                 yield view
 
     return run_plan(made, executor=executor, watch=opened)
+
+
+def evaluate(
+    checkpoint: Path | str,
+    benchmarks: Iterable[object] | str,
+    *,
+    model: object | None = None,
+    dataset: object | None = None,
+    results: Path | str | None = None,
+    trust: bool = False,
+) -> pd.DataFrame:
+    """The measurements of one checkpoint, evaluated in this process: a row a measurement, fractions as in `read`.
+
+    Args:
+        checkpoint: the folder or URI of a trial of ours, or a file of weights of anybody's.
+        benchmarks: names, or anything else that an experiment takes for one.
+        model: for a file of weights: its architecture, likewise.
+        dataset: for a file of weights: the data set, likewise.
+        results: folder or URI where the cells are kept; none keeps nothing.
+        trust: whether the classes that the file of a trial names may be imported.
+
+    Raises:
+        RequestError: something is unknown, missing or does not fit.
+    """
+    asked = Request(
+        checkpoint=str(checkpoint),
+        benchmarks=(benchmarks,) if isinstance(benchmarks, str) else tuple(benchmarks),
+        model=model,
+        dataset=dataset,
+        is_trusted=trust,
+    )
+    opened, runs = asked.open()
+    rows = [
+        {"benchmark": of.name, **asdict(measurement), "direction": direction(measurement.metric)}
+        for of, measured in evaluate_here(opened, runs, None if results is None else str(results))
+        for measurement in measured
+    ]
+    return pd.DataFrame(rows)

@@ -7,17 +7,18 @@
     │   ├── CheckpointError            a checkpoint is missing, broken or of another model
     │   ├── ResultsError               the results folder cannot be read or written
     │   │   ├── DamagedError           a file in it is not what was written
-    │   │   └── HeldError              another run is at work on the results folder
+    │   │   └── HeldError              another run is at work on the results folder: exit code 75, try again
     │   └── ClusterError               no Ray cluster there, or one too small for the work
     └── WorkError                      a trial or a cell failed while it ran: recorded, the others go on, exit code 1
         ├── TrainingDivergedError      the training loss became NaN or infinite
-        └── StorageError               results can no longer be kept: the run stops, and goes on when started again
+        └── StorageError               results can no longer be kept: the run stops, exit code 75, try again
 
 Every message names the value, what is allowed and the way out, in one line.
 """
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import ClassVar
 
 
 def one_line(text: object, limit: int = 200) -> str:
@@ -31,11 +32,19 @@ def one_line(text: object, limit: int = 200) -> str:
 
 
 class PixmixRayError(Exception):
-    """The root of every error that this package raises on purpose."""
+    """The root of every error that this package raises on purpose.
+
+    Attributes:
+        exit_code: of the command that ends with it; 75 is EX_TEMPFAIL of sysexits.h, for batch systems that try again.
+    """
+
+    exit_code: ClassVar[int] = 1
 
 
 class RequestError(PixmixRayError, ValueError):
     """What was asked for cannot be done; nothing was started."""
+
+    exit_code: ClassVar[int] = 2
 
 
 class UnknownNameError(RequestError):
@@ -75,6 +84,8 @@ class DamagedError(ResultsError):
 class HeldError(ResultsError):
     """Another run is at work on the results folder."""
 
+    exit_code: ClassVar[int] = 75
+
 
 class ClusterError(RequestError):
     """There is no Ray cluster at the address, or it is too small for the work."""
@@ -86,6 +97,8 @@ class WorkError(PixmixRayError):
 
 class StorageError(WorkError, OSError):
     """Results can no longer be kept, such as on a full disk; no other work of the run could be kept either."""
+
+    exit_code: ClassVar[int] = 75
 
 
 class TrainingDivergedError(WorkError):

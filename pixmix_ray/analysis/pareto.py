@@ -65,6 +65,21 @@ def pareto_front(frame: pd.DataFrame, objectives: Sequence[str]) -> pd.DataFrame
     return comparison.wide[~np.concatenate([*dominated, np.zeros(0, dtype=bool)]) & comparison.is_complete]
 
 
+def front(measurements: pd.DataFrame, objectives: Sequence[str] | None = None) -> pd.DataFrame:
+    """The configurations that nothing dominates, a row each, with the objectives and their standard errors.
+
+    Args:
+        measurements: as `pixmix_ray.read` returns them, or `pixmix_ray.run(...).measurements`; unchanged. Of a
+            benchmark that was measured in several variants the one that the most trials have counts.
+        objectives: names "benchmark.metric"; default: clean error and the paper's safety measures.
+
+    Raises:
+        UnknownNameError: an objective that the measurements do not hold.
+    """
+    frame, _ = one_variant(measurements)
+    return pareto_front(frame, list(objectives or default_objectives(frame)))
+
+
 def dominance(frame: pd.DataFrame, objectives: Sequence[str]) -> pd.DataFrame:
     """The wide frame with three more columns that say who is on the front and, if not, why.
 

@@ -8,7 +8,8 @@
     console     how lines are printed, and the arguments that several commands take
 
 Exit codes: 0 all done, 1 some trial or cell failed (named with its reason), 2 the request is wrong and nothing started,
-130 interrupted (Ctrl-C), 143 terminated (SIGTERM); after both, the same command goes on.
+75 the storage went away or another run holds the results folder, 130 interrupted (Ctrl-C), 143 terminated (SIGTERM);
+after the last three, the same command goes on.
 """
 
 import warnings
@@ -18,7 +19,7 @@ import typer
 
 from pixmix_ray.cli import parts, results, speed, sweeps
 from pixmix_ray.cli.console import fail, tell
-from pixmix_ray.errors import PixmixRayError, RequestError
+from pixmix_ray.errors import PixmixRayError
 
 __all__ = ["app", "main"]
 
@@ -40,7 +41,5 @@ def main() -> None:
     warnings.showwarning = lambda message, *_: show_once(str(message))
     try:
         app()
-    except RequestError as error:
-        fail(str(error), 2)
     except PixmixRayError as error:
-        fail(str(error), 1)
+        fail(str(error), error.exit_code)

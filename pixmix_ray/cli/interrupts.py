@@ -5,36 +5,47 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from types import FrameType
 
 
-class Terminated(KeyboardInterrupt):
-    """The process was asked to end by SIGTERM, as batch systems do before they kill it."""
+@dataclass
+class Ending:
+    """Which signal asked for the end, if one did."""
+
+    number: int = 0
+
+    @property
+    def exit_code(self) -> int:
+        """As shells have it: 130 for Ctrl-C, 143 for SIGTERM; 0 if nobody asked."""
+        return 128 + self.number if self.number else 0
+
+    def __str__(self) -> str:
+        return "terminated" if self.number == signal.SIGTERM else "interrupted"
 
 
 @contextmanager
-def ending_cleanly() -> Iterator[None]:
-    """Within this block the first Ctrl-C raises KeyboardInterrupt, the first SIGTERM Terminated, and no further one.
+def ending_cleanly() -> Iterator[Ending]:
+    """Within this block the first Ctrl-C or SIGTERM raises KeyboardInterrupt, and no further one; yields which it was.
 
-    The end itself takes some seconds; an impatient second Ctrl-C would break it off and leave processes behind.
+    The end itself takes some seconds; an impatient second Ctrl-C would break it off and leave processes behind. What is
+    raised on the way may take the place of the interrupt, such as Ray's own errors as it goes down at the same moment.
     """
+    ending = Ending()
 
     def end(number: int, _: FrameType | None) -> None:
+        ending.number = number
         for ignored in before:
             signal.signal(ignored, signal.SIG_IGN)
-        raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
+        raise KeyboardInterrupt
 
     # an interrupt that is ignored from the start, as in a background job of a shell, stays so
     wanted = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) is not signal.SIG_IGN]
     before = {number: signal.signal(number, end) for number in wanted}
-    ended = False
     try:
-        yield
-    except KeyboardInterrupt:
-        ended = True
-        raise
+        yield ending
     finally:
-        if not ended:
+        if not ending.number:
             for number, handler in before.items():
                 signal.signal(number, handler)
 

@@ -1,19 +1,17 @@
 """An experiment file and its results folder: run, plan, status."""
 
-from contextlib import ExitStack
-from functools import cache
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pixmix_ray.cli.console import ExperimentFile, Overrides, Results, fail, log, out, say, tell
-from pixmix_ray.cli.interrupts import Terminated, ending_cleanly, last_words
+from pixmix_ray.cli.console import ExperimentFile, Overrides, Results, fail, out, say, tell
+from pixmix_ray.cli.interrupts import ending_cleanly, last_words
+from pixmix_ray.errors import RequestError
 
 if TYPE_CHECKING:
-    import pandas as pd
-
-    from pixmix_ray.orchestration import Failure
+    from pixmix_ray.orchestration.run import Run
     from pixmix_ray.planning.plan import Plan
 
 GO_ON = "what is done is kept: run the same command again to go on"
@@ -28,28 +26,25 @@ def run(
     address: Annotated[
         str | None, typer.Option(help="host:port of a running Ray cluster; default: a local one.")
     ] = None,
+    local: Annotated[bool, typer.Option("--local", help="In this process, without Ray: for debuggers.")] = False,
 ) -> None:
     """Train and evaluate all that an experiment lacks, and show the table and the Pareto front."""
+    if local and address is not None:
+        raise RequestError(f"--local runs in this process, and --address {address} on a cluster: give one of them")
     todo = _plan(file, overrides)
-    todo.store.check_writable()
-    failures = _run(todo, address) if todo.cells_to_run() else []
-    expected = {cell.name for cell, state in todo.cells.items() if cell.name is not None and state == "done"}
-    if todo.cells_to_run():
-        expected |= todo.measured()
-    frame = todo.own_rows()
-    if lost := len(expected - todo.measured()):
-        tell(f"{lost} cells were damaged: measuring them again")
-        todo = _plan(file, overrides)
-        failures += _run(todo, address)
-        frame = todo.own_rows()
-    for failure in failures:
+    if not todo.cells_to_run():
+        from pixmix_ray.storage.index import update
+
+        update(todo.store)
+        _show_experiment(todo)
+        return
+    tell(_counts(todo))
+    done = _run(todo, "local" if local else address or "ray")
+    for failure in done.failures:
         tell(f"FAILED {failure.label}: {failure.reason}", "red")
-    if todo.cells_to_run():
-        _tell_usage(todo)
-        todo = _plan(file, overrides)  # a search has suggested more meanwhile
-        frame = todo.own_rows()
-    _show_sweep(todo, frame)
-    if failures:
+    _tell_usage(done.plan)
+    _show_experiment(done.plan)
+    if done.failures:
         raise typer.Exit(1)
 
 
@@ -97,42 +92,19 @@ def status(
         say(line, "red")
 
 
-def _run(plan: "Plan", address: str | None) -> "list[Failure]":
-    """Run the plan on Ray; the trials and cells that failed."""
-    from pixmix_ray.orchestration import cluster_use, prepare, probe, run_plan, session
-    from pixmix_ray.planning.plan import rounds
-    from pixmix_ray.report.progress import ProgressView
-    from pixmix_ray.storage.index import update
-    from pixmix_ray.storage.run_lock import running
+def _run(plan: "Plan", executor: str) -> "Run":
+    """Do what the plan lacks; a signal on the way ends it cleanly."""
+    os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")  # else Tune starts another cluster when ours is closed
+    from pixmix_ray.api import run as run_here
 
-    tell(_counts(plan))
-    if address is not None:
-        probe(address)
-    try:
-        with (
-            ending_cleanly(),
-            running(plan.store) as lock,
-            last_words(f"pixmix-ray: died, as its Ray cluster went away or something killed it; {GO_ON}"),
-            ExitStack() as stack,
-        ):
-
-            @cache
-            def connect() -> None:
-                stack.enter_context(session(address))
-                stack.enter_context(ending_cleanly())  # again, since Ray has put its own way of ending there
-
-            prepare(plan.experiment, connect)
-            connect()
-            failures: list[Failure] = []
-            for step in rounds(plan):
-                with ProgressView(step, log, cluster_use) as view:
-                    failures += run_plan(step, view, lock=lock)
-            update(plan.store)
-            return failures
-    except Terminated:
-        fail(f"terminated; {GO_ON}", 143)
-    except KeyboardInterrupt:
-        fail(f"interrupted; {GO_ON}", 130)
+    with ending_cleanly() as ending:
+        try:
+            with last_words(f"pixmix-ray: died, as its Ray cluster went away or something killed it; {GO_ON}"):
+                return run_here(plan, executor=executor)
+        except BaseException:
+            if ending.number:
+                fail(f"{ending}; {GO_ON}", ending.exit_code)
+            raise
 
 
 def _tell_usage(plan: "Plan") -> None:
@@ -161,8 +133,9 @@ def _counts(plan: "Plan") -> str:
     return counts_line(plan)
 
 
-def _show_sweep(plan: "Plan", frame: "pd.DataFrame") -> None:
-    """The table and front of the sweep's own cells, and where the files lie."""
+def _show_experiment(plan: "Plan") -> None:
+    """The table and front of the experiment's own cells, and where the files lie."""
+    frame = plan.own_rows()
     from pixmix_ray.analysis.pareto import code_versions, default_objectives, dominance, one_variant
     from pixmix_ray.report.tables import front_lines, measures_table
 

@@ -85,7 +85,7 @@ Measure = Callable[[BenchmarkRun], object]
 """Measures one cell of a checkpoint that was opened; what it returns is of no account, what it writes is."""
 
 
-def open_trial(trial: Trial, store: Store, device: torch.device, code: str) -> Measure:
+def open_trial(trial: Trial, store: Store, device: torch.device) -> Measure:
     """A function that evaluates the checkpoint of a trial on a benchmark, as `evaluate_cell`, if that is not done.
 
     Raises:
@@ -95,7 +95,7 @@ def open_trial(trial: Trial, store: Store, device: torch.device, code: str) -> M
 
     def measure(run: BenchmarkRun) -> None:
         if not store.exists(cell_file(checkpoint.cell(run))):
-            evaluate_cell(checkpoint, run, store, device, code)
+            evaluate_cell(checkpoint, run, store, device, code_version())
 
     return measure
 

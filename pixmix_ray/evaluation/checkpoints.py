@@ -101,17 +101,17 @@ class Request:
 
     Attributes:
         checkpoint: the folder or URI of one of our trials, or a file of weights.
-        benchmarks: names.
-        model: for a file: its architecture's name.
-        dataset: for a file: the data set's name.
+        benchmarks: their names, or anything else that an experiment file takes for one.
+        model: for a file: its architecture, likewise.
+        dataset: for a file: the data set, likewise.
         overrides: `key.path=value` below dataset, model and benchmarks.
         is_trusted: whether the classes that the file of a trial names as module:Class may be imported.
     """
 
     checkpoint: str
-    benchmarks: tuple[str, ...]
-    model: str | None = None
-    dataset: str | None = None
+    benchmarks: tuple[object, ...]
+    model: object | None = None
+    dataset: object | None = None
     overrides: tuple[str, ...] = ()
     is_trusted: bool = False
 

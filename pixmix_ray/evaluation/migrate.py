@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from pixmix_ray.errors import DamagedError, PixmixRayError, ResultsError
 from pixmix_ray.evaluation.checkpoints import external_id
-from pixmix_ray.experiment.plugins import BENCHMARKS, DATASETS, Part, named_code
+from pixmix_ray.experiment.plugins import BENCHMARKS, DATASETS, Part
 from pixmix_ray.experiment.trial import BenchmarkRun, short_hash, test_set_id
 from pixmix_ray.metrics import Measurement
 from pixmix_ray.storage.cell import COMMON, FOOTER_KEY, MEASURED, Footer, StoredCell, write_cell
@@ -26,6 +26,7 @@ from pixmix_ray.storage.index import put_aside, update
 from pixmix_ray.storage.schema import MEASUREMENTS, PREDICTIONS
 from pixmix_ray.storage.sealed import Unsealed, conform
 from pixmix_ray.storage.store import Store, cell_file, trial_file
+from pixmix_ray.trust import named_code
 
 MANIFEST_KEY = "pixmix_ray.cells"
 _NAME = re.compile(r"[\w-]+/[\w-]+")

@@ -204,6 +204,10 @@ class Experiment(Settings):
         runs = [BenchmarkRun(benchmark=part, version=part.settings.version()) for part in self.benchmarks]
         return list({run.key: run for run in runs}.values())
 
+    def parts(self) -> list[Part[Any]]:
+        """All parts that the experiment names."""
+        return [self.dataset, self.model, *self.methods, *self.mixing_set, *self.benchmarks]
+
     def prepare(self) -> None:
         """Decode all data of the sweep into this machine's cache, so that broken files are found before any work.
 

@@ -56,10 +56,17 @@ class Share(Settings):
 
 
 class Resources(Settings):
-    """The shares of a trial and of an evaluation. One evaluation's share is kept free while trials train."""
+    """The shares of a trial and of an evaluation. One evaluation's share is kept free while trials train.
+
+    Attributes:
+        trial: the share of a trial.
+        evaluation: the share of an evaluation.
+        wait_seconds: how long to wait for nodes that a growing cluster may add, where no node can hold a share.
+    """
 
     trial: Share = Share()
     evaluation: Share = Share()
+    wait_seconds: float = Field(600, ge=0)
 
     @field_validator("trial", "evaluation")
     @classmethod

@@ -79,10 +79,10 @@ class _Guarded(Callback):
     def on_trial_start(self, *given: Any, **named: Any) -> None:
         self._pass_on("on_trial_start", *given, **named)
 
-    def on_trial_result(self, *given: Any, result: dict[str, Any], **named: Any) -> None:
+    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any) -> None:
         if "progress" in result:  # the others say nothing of an epoch
             shown = {key: value for key, value in result.items() if isinstance(value, str | int | float)}
-            self._pass_on("on_trial_result", *given, result=shown, **named)
+            self._pass_on("on_trial_result", iteration=iteration, trials=trials, trial=trial, result=shown)
 
     def on_trial_complete(self, *given: Any, **named: Any) -> None:
         self._pass_on("on_trial_complete", *given, **named)

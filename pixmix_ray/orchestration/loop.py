@@ -25,11 +25,11 @@ from pixmix_ray.orchestration.executor import (
 from pixmix_ray.orchestration.retries import Attempts, Cause, Problem
 from pixmix_ray.orchestration.watcher import Accountant, Watcher
 from pixmix_ray.orchestration.work import Evaluated
-from pixmix_ray.planning.halving import record_stopped
+from pixmix_ray.planning.halving import keep_stopped
 from pixmix_ray.planning.order import CellSeconds, LongestFirst, expected_cell_seconds, longest_trials_first
 from pixmix_ray.planning.plan import Cell, Plan, Prices
 from pixmix_ray.storage.failures import Place, record_failure
-from pixmix_ray.storage.store import cell_failure_file, kept, trial_file
+from pixmix_ray.storage.store import cell_failure_file, trial_file
 from pixmix_ray.training.trial import Progress
 
 log = logging.getLogger(__name__)
@@ -244,9 +244,10 @@ class Loop:
         self.account.trial_ended(trial, self.executor.now(), is_whole=checkpoint is not None)
         if checkpoint is not None:
             self._trial_done(trial)
-        elif event.is_stopped:
-            with kept(self.plan.store):
-                record_stopped(self.plan, trial, in_flight.epoch, in_flight.errors)
+        elif event.is_stopped and in_flight.errors:
+            asked = self.plan.experiment.scheduler
+            assert asked is not None
+            keep_stopped(self.plan.store, trial, asked, in_flight.errors)
             self._leave(trial)
             self.watcher.trial_stopped(trial, in_flight.epoch)
         else:
@@ -305,7 +306,7 @@ class Loop:
         self._leave_cell(cell.trial)
 
     def _cell_failed(self, cell: Cell, problem: Problem) -> None:
-        path = cell_failure_file(cell.trial.id, self.plan.cell_key(cell))
+        path = cell_failure_file(cell.trial.id, cell.run.key)
         again = self._train_again if problem.cause is Cause.DAMAGED else self.waiting_cells.append
         if not self._is_retried(_name(cell), path, cell.label, problem, lambda: again(cell)):
             self.failures.append(Failure(label=f"{cell.label} ({cell.trial.id})", reason=problem.report.reason))
@@ -320,23 +321,20 @@ class Loop:
             self.waiting_trials.append(trial)
         self.cells_of.setdefault(trial.id, []).extend(cells)
 
-    def _is_retried(
-        self, name: str, path: str, label: str, problem: Problem, resume: Callable[[], None]
-    ) -> bool:
-        """Whether the work of that name, which has failed, is tried again; if so it waits, and if charged is recorded."""
+    def _is_retried(self, name: str, path: str, label: str, problem: Problem, resume: Callable[[], None]) -> bool:
+        """Whether the work of that name, which has failed, is tried again: then it waits. A charged failure is recorded."""
         if problem.cause is Cause.STORAGE:
             raise StorageError(problem.report.reason)
         verdict = self.attempts.failed(name, problem)
         if verdict.is_charged:
-            with kept(self.plan.store):
-                record_failure(
-                    self.plan.store, path, problem.report, attempt=verdict.attempt, retried=verdict.is_retried
-                )
+            record_failure(self.plan.store, path, problem.report, attempt=verdict.attempt, retried=verdict.is_retried)
         if not verdict.is_retried:
             return False
         if verdict.is_charged:
             told = problem.report
-            log.warning("%s: attempt %d failed on %s: %s; trying again", label, verdict.attempt, told.place, told.reason)
+            log.warning(
+                "%s: attempt %d failed on %s: %s; trying again", label, verdict.attempt, told.place, told.reason
+            )
         if (node := problem.avoided_node()) is not None:
             self.avoid[name] = node
         if verdict.delay:

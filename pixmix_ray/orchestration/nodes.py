@@ -34,7 +34,10 @@ def bundle(share: Share) -> dict[str, float]:
 def described(share: Share) -> str:
     """A share in words, such as "1 CPU, 0.25 GPU and memory 4000000000"."""
     named = {"CPU": "CPUs", "GPU": "GPUs"}
-    parts = [f"{amount:g} {named[name]}" if name in named else f"{amount:g} of {name}" for name, amount in bundle(share).items()]
+    parts = [
+        f"{amount:g} {named[name]}" if name in named else f"{amount:g} of {name}"
+        for name, amount in bundle(share).items()
+    ]
     return " and ".join([*parts, *(f"the label {name}={value}" for name, value in share.labels.items())]) or "nothing"
 
 

@@ -1,4 +1,4 @@
-"""The executor on a Ray cluster: Ray Tune trains, Ray tasks evaluate. It joins the two, and does not import ray itself."""
+"""The executor on a Ray cluster: Ray Tune trains and Ray tasks evaluate; here the two are joined, without importing ray."""
 
 import time
 from collections.abc import Mapping, Sequence

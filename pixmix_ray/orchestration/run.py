@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from pixmix_ray.errors import RequestError
+from pixmix_ray.errors import DamagedError, HeldError, RequestError, ResultsError, StorageError
 from pixmix_ray.experiment.experiment import Experiment
 from pixmix_ray.experiment.plugins import user_modules
 from pixmix_ray.orchestration.accounting import Account
@@ -20,7 +20,7 @@ from pixmix_ray.planning.forecast import Forecast, Slots, forecast
 from pixmix_ray.planning.halving import halving_of
 from pixmix_ray.planning.plan import Plan, Prices, make_plan, prices
 from pixmix_ray.storage import index
-from pixmix_ray.storage.run_lock import RunLock
+from pixmix_ray.storage.run_lock import running
 from pixmix_ray.training.trial import Progress
 
 INDEX_SECONDS = 60.0  # between two updates of the index while a run goes on
@@ -58,8 +58,8 @@ def run_plan(
 
     Args:
         plan: what is wanted, and what of it is done.
-        executor: "ray" for the cluster that this process is connected to, or else a new one on this machine; "local" for
-            this process without Ray; "host:port" of a running cluster; or an executor.
+        executor: "ray" for the cluster that this process is connected to, or else a new one on this machine; "local"
+            for this process without Ray; "host:port" of a running cluster; or an executor.
         watch: opens what is told of it.
         work: what trains and evaluates; default: the real work.
 
@@ -74,15 +74,18 @@ def run_plan(
         return Run(plan=plan, failures=())
     plan.store.check_writable()
     with ExitStack() as stack:
-        lock = stack.enter_context(RunLock(plan.store))
+        lock = stack.enter_context(running(plan.store))
         opened = _opened(executor, stack)
+        if plan.experiment.search is not None:
+            plan = make_plan(plan.experiment, keep_points=True)
         _prepare(plan.experiment, opened)
         failures = _run_once(plan, opened, watch, work or Work(), lock.check)
         index.update(plan.store)
         after = make_plan(plan.experiment)
-        failed = {failure.label for failure in failures}
-        if any(state == "missing" for state in after.cells.values()) and not failed:  # damaged, and set aside on reading
-            failures += _run_once(after, opened, watch, work or Work(), lock.check)
+        if (
+            "missing" in after.cells.values() and not failures
+        ):  # cells that were damaged, and set aside as they were read
+            failures = _run_once(after, opened, watch, work or Work(), lock.check)
             index.update(plan.store)
             after = make_plan(plan.experiment)
     return Run(plan=after, failures=tuple(failures))
@@ -150,9 +153,13 @@ def _run_once(
                 account,
                 prices=known,
                 keeps_share=expected.keeps_evaluation_share,
-                more=None if plan.experiment.search is None else lambda: make_plan(plan.experiment),
+                more=None if plan.experiment.search is None else lambda: make_plan(plan.experiment, keep_points=True),
                 housekeeping=housekeeping,
             ).run()
+        except (DamagedError, HeldError):
+            raise
+        except ResultsError as error:  # they could be read when the run began
+            raise StorageError(f"{error}. What is done is kept: run the same command again") from None
         finally:
             account.close(executor.now())
 

@@ -2,9 +2,11 @@
 
 import logging
 import os
+import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import ModuleType
@@ -59,9 +61,7 @@ def environment(values: Mapping[str, str]) -> Iterator[None]:
 
 
 @contextmanager
-def session(
-    address: str | None = None, cpus: int | None = None, modules: Sequence[ModuleType] = ()
-) -> Iterator[None]:
+def session(address: str | None = None, cpus: int | None = None, modules: Sequence[ModuleType] = ()) -> Iterator[None]:
     """A connection to Ray for the time of a `with` block; one that this process has already is used, and kept.
 
     Args:
@@ -79,12 +79,13 @@ def session(
         return
     if address is None:
         prepare_token()
-    sent = {"py_modules": list(modules)} if modules and address is not None else None  # here they are importable
+    sent = {"py_modules": list(modules)} if modules else None
     try:
-        if address is None:
-            _start(cpus)
-        else:
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, runtime_env=sent)
+        with _handlers_of_signals():
+            if address is None:
+                _start(cpus, sent)
+            else:
+                ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, runtime_env=sent)
     except Exception as error:  # Ray raises a bare one when its processes do not come up
         ray.shutdown()
         where = f"did not let us in at {address}" if address else "did not start on this machine"
@@ -99,7 +100,20 @@ def session(
         ray.shutdown()
 
 
-def _start(cpus: int | None) -> None:
+@contextmanager
+def _handlers_of_signals() -> Iterator[None]:
+    """Signals are handled afterwards as before the block: Ray puts its own way of ending there."""
+    is_main = threading.current_thread() is threading.main_thread()
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)} if is_main else {}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            if handler is not None:
+                signal.signal(number, handler)
+
+
+def _start(cpus: int | None, sent: dict[str, list[ModuleType]] | None) -> None:
     """Start Ray on this machine, again if it comes up too slowly: it gives a node's parts 30 s, short on a busy one."""
     before = {process.pid for process in psutil.Process().children()}
     for attempt in range(1, START_ATTEMPTS + 1):
@@ -112,6 +126,7 @@ def _start(cpus: int | None) -> None:
                     include_dashboard=False,
                     log_to_driver=False,
                     logging_level=logging.ERROR,
+                    runtime_env=sent,
                 )
         except Exception as error:  # Ray has no type for this
             if attempt == START_ATTEMPTS or "timed out during startup" not in str(error):
@@ -168,7 +183,9 @@ def check_versions(living: Sequence[Node]) -> None:
         try:
             host, version = ray.get(reference)
         except (RayTaskError, ray.exceptions.RaySystemError) as error:
-            raise ClusterError(f"node {node[:8]} cannot import pixmix_ray: {one_line(error)}: install it there") from None
+            raise ClusterError(
+                f"node {node[:8]} cannot import pixmix_ray: {one_line(error)}: install it there"
+            ) from None
         if version != code_version():
             raise ClusterError(
                 f"{host} runs pixmix_ray {version} and this command is {code_version()}: install one version on all"
@@ -228,7 +245,7 @@ def place_here() -> Place:
 def problem_of(error: BaseException | None, place: Place | None = None) -> Problem:
     """What Ray's error says of work that told nothing itself; `place` is where it ran, if that is known."""
     if isinstance(error, RayTaskError):
-        return Problem.of(error.as_instanceof_cause(), place or Place())
+        return Problem.of(error.as_instanceof_cause(), place or Place())  # type: ignore[no-untyped-call]  # it has no types
     return Problem.because(_cause_of(error), one_line(error or "its worker died"), place)
 
 

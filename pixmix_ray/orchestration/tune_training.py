@@ -27,8 +27,9 @@ from ray.tune.search import Searcher
 
 from pixmix_ray.memory import free_memory
 from pixmix_ray.orchestration.executor import EpochDone, Event, ShouldStop, TrialEnded, TrialStarted
+from pixmix_ray.orchestration.nodes import bundle
 from pixmix_ray.orchestration.retries import Cause, Problem
-from pixmix_ray.orchestration.session import bundle, node_selector, place_here, problem_of
+from pixmix_ray.orchestration.session import node_selector, place_here, problem_of
 from pixmix_ray.orchestration.work import Job, train_epochs
 from pixmix_ray.storage.failures import Place
 from pixmix_ray.training.trial import Progress
@@ -70,7 +71,11 @@ class Trainer(tune.Trainable):
             return {"problem": problem, "done": True}
         if progress is None:
             return {"is_finished": True, "done": True}
-        curves = {"loss": progress.loss, "validation_error": progress.validation_error, "epoch_seconds": progress.seconds}
+        curves = {
+            "loss": progress.loss,
+            "validation_error": progress.validation_error,
+            "epoch_seconds": progress.seconds,
+        }
         # the step of loggers, also after a trial went on
         return {"progress": progress, **curves, "timesteps_total": progress.epoch, "done": False}
 
@@ -365,5 +370,5 @@ def _placement(config: dict[str, Any]) -> tune.PlacementGroupFactory:
     """What a trial takes of the cluster, and on which nodes it may be."""
     share = config["job"].share
     selector = node_selector(share, config["avoid"])
-    options = {"bundle_label_selector": [selector]} if selector else {}
+    options: dict[str, Any] = {"bundle_label_selector": [selector]} if selector else {}
     return tune.PlacementGroupFactory([bundle(share)], **options)

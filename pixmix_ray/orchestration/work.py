@@ -4,7 +4,7 @@ A simulation puts other functions in their place, and changes nothing else.
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch

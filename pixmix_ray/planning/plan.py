@@ -4,7 +4,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from statistics import mean
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,7 +15,7 @@ from pixmix_ray.experiment.experiment import Experiment
 from pixmix_ray.experiment.resources import Resources
 from pixmix_ray.experiment.trial import BenchmarkRun, Trial
 from pixmix_ray.memory import without_garbage_collection
-from pixmix_ray.planning.cell_names import cell_names
+from pixmix_ray.planning.cell_names import cell_names, checkpoint_ids
 from pixmix_ray.planning.study import next_trials
 from pixmix_ray.planning.unit_costs import read_unit_costs
 from pixmix_ray.storage.index import cell_seconds, list_cells, read_cells, refuse_older_layout, update
@@ -75,7 +75,7 @@ class Plan:
 
     def checkpoint_of(self, trial: Trial) -> str | None:
         """The content id of a trial's weights as storage has it now; none if the trial is not done."""
-        return checkpoint_ids(self.store, [trial]).get(trial.id)
+        return checkpoint_ids(self.store, [trial.id]).get(trial.id)
 
     def is_measured(self, cell: Cell) -> bool:
         """Whether storage has the cell now."""

@@ -63,6 +63,17 @@ class ProgressView:
         if self._live:
             self._live.stop()
 
+    def planned(self, plan: Plan) -> None:
+        """Count what a search has suggested since."""
+        for trial in plan.trials_to_run():
+            if trial.id not in self._epochs_of:
+                self._epochs_of[trial.id] = trial.training.epochs
+                self._epochs_left += trial.training.epochs
+        for cell in plan.cells_to_run():
+            if cell.run.name not in self._cells_of[cell.trial.id]:
+                self._cells_left[cell.run.name] += 1
+                self._cells_of[cell.trial.id].append(cell.run.name)
+
     def epoch_done(self, trial: Trial, progress: Progress) -> None:
         """Show the epoch."""
         self._leave_epochs(trial, progress.epochs - progress.epoch)

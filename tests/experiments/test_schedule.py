@@ -5,8 +5,8 @@ import random
 
 import pytest
 
-from pixmix_ray.experiment.resources import Resources, Share
 from experiments.schedule import TrialTime, best_list_makespan, list_makespan, lower_bound
+from pixmix_ray.experiment.resources import Resources, Share
 
 ONE = Resources()
 TWO_CPUS = [Share(cpus=2)]

@@ -20,6 +20,7 @@ Many of them, on two cores:          python -m tests.orchestration.simulation --
 import heapq
 import itertools
 import json
+import logging
 import random
 import sys
 import time
@@ -27,7 +28,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from pixmix_ray.errors import StorageError
 from pixmix_ray.experiment.experiment import Experiment
@@ -125,7 +126,7 @@ class Odds:
         )  # fmt: skip
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, eq=False)
 class Worker:
     """A trainer or a task at work."""
 
@@ -163,6 +164,7 @@ class Cluster:
         self.nodes = {"node0": 2}
         self.agenda: list[tuple[float, int, Callable[[], None]]] = []
         self.inbox: list[Event] = []
+        self.driver = 0  # how many drivers there were: messages to one that is gone reach nobody
         self.queue: list[Worker] = []
         self.workers: list[Worker] = []
         trials, runs = material()
@@ -226,6 +228,7 @@ class Cluster:
             worker.is_alive = worker.is_alive and self.draw.random() < 0.2
             self.ledger.excused[worker.trial.id] += 1
         self.inbox.clear()
+        self.driver += 1
 
     def now(self) -> float:
         return self.clock
@@ -256,7 +259,7 @@ class Cluster:
             started = TaskStarted if worker.cells else TrialStarted
             self._tell(worker, started(ticket=worker.ticket, place=place))
             step = self._next_cell if worker.cells else self._next_epoch
-            self._later(lambda: step(worker))
+            self._later(partial(step, worker))
 
     def _lose_node(self, node: str) -> None:
         del self.nodes[node]
@@ -293,8 +296,10 @@ class Cluster:
         if not worker.is_heard or (not is_sure and self.draw.random() < self.odds.lost):
             return
 
+        driver = self.driver
+
         def arrive() -> None:
-            if worker.is_heard:
+            if driver == self.driver:
                 self.inbox.append(event)
 
         self._later(arrive, most=0.5)
@@ -311,7 +316,7 @@ class Cluster:
         ghost = Worker(ticket=worker.ticket, node="", trial=worker.trial, cells=worker.cells, is_heard=not arrived)
         step = self._next_cell if worker.cells else self._next_epoch
         ghost.results = list(worker.results)
-        self._later(lambda: step(ghost))
+        self._later(partial(step, ghost))
         worker.is_alive = False
         return True
 
@@ -482,9 +487,9 @@ def _drive(cluster: Cluster, loop: type[Loop]) -> bool:
     except DriverKilled:
         cluster.cancel()
         return False
-    except StorageError:
+    except StorageError as error:
         if not cluster.store.is_full:
-            raise FaultError("the run ended for its storage, which is there") from None
+            raise FaultError("the run ended for its storage, which is there") from error
         return False
     audit(cluster, plan_of(an_experiment(), trials, runs, cluster.store), failures, wanted)
     return True
@@ -526,6 +531,7 @@ def _died_too_often(store: MemoryStore) -> bool:
 
 
 def _played(seed: int) -> str:
+    logging.getLogger("pixmix_ray").setLevel(logging.CRITICAL)
     try:
         play(seed)
     except FaultError as error:
@@ -535,6 +541,7 @@ def _played(seed: int) -> str:
 
 def main(arguments: Sequence[str]) -> int:
     """Play one seed, or many; the exit code is 1 if a fault was found."""
+    logging.getLogger("pixmix_ray").setLevel(logging.CRITICAL)
     if arguments and arguments[0] != "--histories":
         play(int(arguments[0]))
         return 0

@@ -3,12 +3,12 @@
 from pathlib import Path
 
 import pytest
+from pixmix_ray.orchestration.reserve import Forecast
 
 from pixmix_ray.experiment.file import read_experiment
 from pixmix_ray.experiment.resources import Share
 from pixmix_ray.orchestration import accounting
 from pixmix_ray.orchestration.accounting import SECONDS_BETWEEN_WRITES, Account
-from pixmix_ray.orchestration.reserve import Forecast
 from pixmix_ray.planning.plan import make_plan, prices
 from pixmix_ray.planning.usage import last_usage
 from pixmix_ray.storage.store import Store

@@ -7,10 +7,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from pixmix_ray.orchestration.halving import HalvingByMethod, InTurn, LossCurve
 
 from pixmix_ray.experiment.early_stopping import Asha
 from pixmix_ray.experiment.file import read_experiment
-from pixmix_ray.orchestration.halving import HalvingByMethod, InTurn, LossCurve
 from pixmix_ray.orchestration.run import run_plan
 from pixmix_ray.planning.plan import Plan, make_plan
 from pixmix_ray.planning.status import read_status

@@ -4,11 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from pixmix_ray.orchestration.order import CellSeconds, LongestFirst, expected_cell_seconds, longest_trials_first
+from pixmix_ray.orchestration.reserve import Forecast, forecast
 
 from pixmix_ray.experiment.file import read_experiment
 from pixmix_ray.experiment.resources import Share
-from pixmix_ray.orchestration.order import CellSeconds, LongestFirst, expected_cell_seconds, longest_trials_first
-from pixmix_ray.orchestration.reserve import Forecast, forecast
 from pixmix_ray.planning.plan import Cell, Plan, Prices, epoch_key, make_plan
 
 NOTHING = Prices(epochs={}, cells={})

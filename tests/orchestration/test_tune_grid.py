@@ -3,10 +3,9 @@
 import copy
 from collections import defaultdict
 
+from pixmix_ray.orchestration.trainer import Jobs
 from ray.tune.impl.placeholder import inject_placeholders
 from ray.tune.search.variant_generator import generate_variants
-
-from pixmix_ray.orchestration.trainer import Jobs
 
 
 def test_tune_draws_the_trials_in_order_each_once_without_copying_them_for_each() -> None:

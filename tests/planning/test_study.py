@@ -1,6 +1,5 @@
 """A search: with cells written by a rule, so that the best point is known."""
 
-import json
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator

@@ -6,7 +6,6 @@ import os
 import pickle
 import struct
 import sys
-import warnings
 import zipfile
 import zlib
 from collections.abc import Callable
