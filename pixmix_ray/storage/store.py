@@ -302,7 +302,7 @@ class Store:
 
 
 def _why(error: OSError) -> str:
-    return one_line(error.strerror or error)
+    return one_line(error.strerror or error, 300)
 
 
 def trial_file(trial_id: str, name: str) -> str:
