@@ -68,7 +68,7 @@ def sleep_on(trial: Trial, store: Store, device: torch.device, code: str) -> Mea
 
     def measure(run: BenchmarkRun) -> None:
         time.sleep(cell_seconds(trial, run))
-        store.write(cell_file(trial.id, run.key), b"slept")
+        store.write(cell_file(f"{trial.id}/{run.key}"), b"slept")
 
     return measure
 

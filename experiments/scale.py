@@ -3,7 +3,7 @@
     python experiments/scale.py run 500 2000 10000 --folder scale     # measures, a line of JSON a size in scale/
     python experiments/scale.py show scale                            # the table and the figure of docs/scale.md
 
-Everything but the work is real: Ray Tune, tasks, the results folder with every write and digest, compaction, plans. A
+Everything but the work is real: Ray Tune, tasks, the results folder with every write and digest, the index, plans. A
 trial trains one weight on one picture, a cell classifies one picture and states 15 numbers. What is left is overhead.
 CPU seconds tell more than wall time on a machine that does other things too.
 """
@@ -25,7 +25,6 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 import yaml
-from pixmix_ray.storage.compaction import BackgroundCompaction
 from torch import Tensor, nn
 
 from pixmix_ray.benchmarks import Benchmark
@@ -37,7 +36,7 @@ from pixmix_ray.methods import Method
 from pixmix_ray.metrics import Measurement, Predictions
 from pixmix_ray.models import Model
 from pixmix_ray.planning.plan import Cell, make_plan
-from pixmix_ray.storage.index import read
+from pixmix_ray.storage.index import read, update
 from pixmix_ray.storage.provenance import code_version
 from pixmix_ray.training.trial import Progress
 
@@ -259,16 +258,16 @@ def measure(folder: Path, trials: int) -> dict[str, Any]:
     file = experiment(folder, trials)
     plan = make_plan(read_experiment(file))
     watcher = Samples(trials)
-    with session(cpus=2), BackgroundCompaction(plan.store):
+    with session(cpus=2):
         failures = run_plan(plan, watcher)
         watcher.sample()
     if failures:
         raise SystemExit(f"{len(failures)} failures, the first: {failures[0].label}: {failures[0].reason}")
-    compacted = command("compact", plan.store.uri)
+    index = timed(lambda: update(plan.store))
     return {
         "size": trials,
         "samples": watcher.rows,
-        "compact": compacted,
+        "index": index,
         "plan": timed(lambda: make_plan(read_experiment(file))),
         "read": timed(lambda: read(plan.store.uri)),
         "rows": len(read(plan.store.uri)),

@@ -5,7 +5,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from pixmix_ray.experiment.trial import BenchmarkRun, Trial, test_set_id
+from pixmix_ray.experiment.trial import BenchmarkRun, Trial, hash_of_test_set
 from pixmix_ray.metrics import Measurement, direction
 from pixmix_ray.storage.cell import Footer, StoredCell, write_cell
 from pixmix_ray.storage.schema import PREDICTIONS
@@ -54,7 +54,7 @@ def put(store: Store, name: str, *measurements: Measurement, rows: pa.Table | No
 
 def name_of(trial: Trial, run: BenchmarkRun, checkpoint: str = CHECKPOINT) -> str:
     """The name of the cell of a trial with that checkpoint."""
-    return f"{trial.id}/{run.cell_key(test_set_id(trial.dataset), checkpoint)}"
+    return f"{trial.id}/{run.cell_key(hash_of_test_set(trial.dataset), checkpoint)}"
 
 
 def put_of(store: Store, trial: Trial, run: BenchmarkRun, *measurements: Measurement, **changes: object) -> None:

@@ -13,7 +13,7 @@ from pixmix_ray.datasets import Dataset
 from pixmix_ray.errors import CheckpointError, DamagedError, RequestError
 from pixmix_ray.experiment.file import override
 from pixmix_ray.experiment.plugins import BENCHMARKS, DATASETS, MODELS, Part
-from pixmix_ray.experiment.trial import BenchmarkRun, Trial, short_hash, test_set_id
+from pixmix_ray.experiment.trial import BenchmarkRun, Trial, hash_of_test_set, short_hash
 from pixmix_ray.models import Model, parse_weights, read_weights
 from pixmix_ray.storage.sealed import content_id, open_json
 from pixmix_ray.storage.store import Store, trial_file
@@ -45,7 +45,7 @@ class Checkpoint:
     @cached_property
     def test_set(self) -> str:
         """A hash of what decides the test pictures that it is evaluated on."""
-        return test_set_id(self.dataset)
+        return hash_of_test_set(self.dataset)
 
     def cell(self, run: BenchmarkRun) -> str:
         """The name of its cell on a benchmark: CHECKPOINT/NAME-KEY."""

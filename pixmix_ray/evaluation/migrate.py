@@ -19,7 +19,7 @@ import pyarrow as pa
 from pixmix_ray.errors import DamagedError, PixmixRayError, ResultsError
 from pixmix_ray.evaluation.checkpoints import external_id
 from pixmix_ray.experiment.plugins import BENCHMARKS, DATASETS, Part
-from pixmix_ray.experiment.trial import BenchmarkRun, short_hash, test_set_id
+from pixmix_ray.experiment.trial import BenchmarkRun, hash_of_test_set, short_hash
 from pixmix_ray.metrics import Measurement
 from pixmix_ray.storage.cell import COMMON, FOOTER_KEY, MEASURED, Footer, StoredCell, write_cell
 from pixmix_ray.storage.index import put_aside, update
@@ -160,7 +160,7 @@ def _test_set(store: Store, trial_id: str, common: Mapping[str, Any], known: dic
             known[place] = None
             dataset = DATASETS.read(spec) if not named_code(spec) else None
             if dataset is not None and dataset.settings.version() == common["data_version"].partition(";")[0]:
-                known[place] = test_set_id(dataset)
+                known[place] = hash_of_test_set(dataset)
         return known[place]
     except (PixmixRayError, ValueError, TypeError, LookupError, AttributeError):
         return None

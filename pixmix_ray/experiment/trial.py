@@ -146,14 +146,14 @@ class BenchmarkRun:
         """The name of a cell below its checkpoint: the benchmark's, and a hash of everything that decides the numbers.
 
         Args:
-            test_set: what `test_set_id` gives.
+            test_set: what `hash_of_test_set` gives.
             checkpoint_id: hash of the weights.
         """
         decides = f"{self._content}/{test_set}/{checkpoint_id}"
         return f"{self.name}-{hashlib.sha256(decides.encode()).hexdigest()[:12]}"
 
 
-def test_set_id(dataset: Part[Dataset]) -> str:
+def hash_of_test_set(dataset: Part[Dataset]) -> str:
     """A hash of what decides the test pictures of a data set, whatever it is trained on.
 
     Raises:

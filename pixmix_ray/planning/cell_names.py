@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from pixmix_ray.experiment.trial import BenchmarkRun, Trial, test_set_id
+from pixmix_ray.experiment.trial import BenchmarkRun, Trial, hash_of_test_set
 from pixmix_ray.storage.store import Store, trial_file
 
 REQUESTS = 32  # at the same time, to object storage
@@ -24,7 +24,7 @@ def cell_names(store: Store, trials: Iterable[Trial], runs: Sequence[BenchmarkRu
     for trial_id, checkpoint in checkpoints.items():
         dataset = by_id[trial_id].dataset
         if id(dataset) not in test_sets:
-            test_sets[id(dataset)] = test_set_id(dataset)
+            test_sets[id(dataset)] = hash_of_test_set(dataset)
         for run in runs:
             names[trial_id, run.key] = f"{trial_id}/{run.cell_key(test_sets[id(dataset)], checkpoint)}"
     return names

@@ -14,7 +14,7 @@ from pixmix_ray.errors import ResultsError
 from pixmix_ray.experiment.experiment import Experiment
 from pixmix_ray.experiment.resources import Resources
 from pixmix_ray.experiment.trial import BenchmarkRun, Trial
-from pixmix_ray.memory import without_garbage_collection
+from pixmix_ray.garbage import without_garbage_collection
 from pixmix_ray.planning.cell_names import cell_names, checkpoint_ids
 from pixmix_ray.planning.study import next_trials
 from pixmix_ray.planning.unit_costs import read_unit_costs

@@ -21,12 +21,13 @@ from pixmix_ray.metrics import Extra, Measurement, Predictions
 from pixmix_ray.storage.schema import MEASUREMENTS, predictions_schema
 from pixmix_ray.storage.store import Store, cell_file
 
+TEXTS = frozenset(field.name for field in MEASUREMENTS if field.type == pa.string())
 FOOTER_KEY = "pixmix_ray.measurements"
 HASH_KEY = "pixmix_ray.measurements.sha256"
 TAIL = 2**15  # bytes at the end of a file that are read at first: most footers are smaller
 MEASURED = tuple(field.name for field in fields(Measurement))
-COMMON = {field.name: field.type for field in MEASUREMENTS if field.name not in (*MEASURED, "direction")}
-"""The columns of a measurement that are the same in all rows of a cell, and their types."""
+COMMON = tuple(name for name in MEASUREMENTS.names if name not in (*MEASURED, "direction"))
+"""The columns of a measurement that are the same in all rows of a cell."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,33 +173,28 @@ def _footer(metadata: Mapping[str, str], columns: list[str], store: Store) -> Fo
         raise DamagedError("its measurements are not those that were written")
     try:
         values = json.loads(text)
+        common = {**values["common"], "finished_at": datetime.fromisoformat(values["common"]["finished_at"])}
         measured = [Measurement(**dict(zip(values["columns"], row, strict=True))) for row in values["measurements"]]
+        for name in MEASURED:
+            _check(name, [getattr(row, name) for row in measured])
+        for name in COMMON:
+            if not (name in TEXTS and type(common[name]) is str):
+                _check(name, [common[name]])
         return Footer(
-            common={name: _typed(values["common"].get(name), kind) for name, kind in COMMON.items()},
+            common={name: common[name] for name in COMMON},
             test_set=str(values["test_set"]),
-            measurements=tuple(map(_checked, measured)),
+            measurements=tuple(measured),
             directions={metric: str(values["directions"][metric]) for metric in {row.metric for row in measured}},
         )
     except (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError) as error:
         raise DamagedError(f"its measurements cannot be read ({type(error).__name__}: {error})") from None
 
 
-def _typed(value: Any, kind: pa.DataType) -> Any:
-    """A value of a column, so that one strange file does not spoil the table of all."""
-    if isinstance(value, str) and pa.types.is_timestamp(kind):
-        return datetime.fromisoformat(value)
-    if value is None or (isinstance(value, str) and pa.types.is_string(kind)):
-        return value
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if is_number and pa.types.is_floating(kind):
-        return float(value)
-    if is_number and pa.types.is_integer(kind) and value == int(value) and int(value).bit_length() < kind.bit_width:
-        return int(value)
-    raise TypeError(f"{value!r} is no {kind}")
+_FIELDS = {field.name: (field.type, field.nullable) for field in MEASUREMENTS}  # pyarrow makes a new one each time
 
 
-def _checked(measurement: Measurement) -> Measurement:
-    for field in MEASUREMENTS:
-        if field.name in MEASURED:
-            _typed(getattr(measurement, field.name), field.type)
-    return measurement
+def _check(name: str, values: list[Any]) -> None:
+    """Raise where a column cannot hold the values, so that one strange file does not spoil the table of all."""
+    kind, is_nullable = _FIELDS[name]
+    if pa.array(values, kind).null_count and not is_nullable:
+        raise TypeError(f"{name} is null")

@@ -9,19 +9,20 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from pixmix_ray.errors import DamagedError, ResultsError, StorageError
+from pixmix_ray.garbage import without_garbage_collection
 from pixmix_ray.storage.cell import COMMON, MEASURED, Footer, older_layout, read_footer
+from pixmix_ray.storage.local_files import FileStamp
 from pixmix_ray.storage.schema import INDEX
 from pixmix_ray.storage.sealed import conform
-from pixmix_ray.storage.store import FileStamp, Store, cell_file
+from pixmix_ray.storage.store import Store, cell_file
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,6 +44,7 @@ REPEATED = (
 _OWN = ("cell_modified", "cell_size")  # the columns that only the index itself needs
 
 
+@without_garbage_collection()
 def read(uri: str | Path) -> "pd.DataFrame":
     """All measurements of a results folder, a row a measurement: the columns of `schema.MEASUREMENTS`, and `cell`.
 
@@ -62,6 +64,7 @@ def read(uri: str | Path) -> "pd.DataFrame":
     return frame
 
 
+@without_garbage_collection()
 def read_cells(store: Store, names: Iterable[str]) -> "pd.DataFrame":
     """The measurements of those of the cells (CHECKPOINT/NAME-KEY) that are there, in that order, else as `read`.
 
@@ -87,6 +90,7 @@ def list_cells(store: Store) -> dict[str, FileStamp]:
     }
 
 
+@without_garbage_collection()
 def update(store: Store) -> pa.Table:
     """The index of all cells that are there now, of the schema `INDEX`; written where it had changed.
 
@@ -143,17 +147,16 @@ def put_aside(store: Store, error: DamagedError, path: str) -> None:
         warnings.warn(f"{what}; set aside as {aside}: run the same command again to make it again", stacklevel=2)
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
+class _Place(NamedTuple):
     """Where the rows of a cell lie in a table, and which file they came from."""
 
     first: int
-    count: int
+    rows: int
     stamp: FileStamp
 
     def after(self, rows: int) -> "_Place":
         """The same behind so many more rows."""
-        return _Place(self.first + rows, self.count, self.stamp)
+        return _Place(self.first + rows, self.rows, self.stamp)
 
 
 def _stored(store: Store) -> pa.Table | None:
@@ -185,7 +188,7 @@ def _places(rows: pa.Table) -> dict[str, _Place]:
 def _of_places(rows: pa.Table, places: Sequence[_Place]) -> pa.Table:
     """The rows at some places, in that order."""
     first = np.array([place.first for place in places], dtype=np.int64)
-    counts = np.array([place.count for place in places], dtype=np.int64)
+    counts = np.array([place.rows for place in places], dtype=np.int64)
     ends = np.cumsum(counts)
     indices: NDArray[np.int64] = np.arange(counts.sum()) + np.repeat(first - (ends - counts), counts)
     if np.array_equal(indices, np.arange(len(rows))):

@@ -4,9 +4,21 @@ import os
 import uuid
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 PART = ".part"  # behind the name of a file that is being written
+
+
+class FileStamp(NamedTuple):
+    """What tells whether a file was written anew.
+
+    Attributes:
+        modified: nanoseconds since 1970, as the storage has it; 0 where it has none.
+        size: in bytes.
+    """
+
+    modified: int
+    size: int
 
 
 def write(target: str, content: bytes) -> None:
@@ -31,39 +43,42 @@ def write_new(target: str, content: bytes) -> bool:
     return True
 
 
-def paths(root: str, prefix: str) -> dict[str, None]:
+def paths(root: str, prefix: str) -> set[str]:
     """The files at or below `prefix`, relative to `root`."""
-    return dict.fromkeys(entry.path[len(root.rstrip("/")) + 1 :] for entry in _entries(root, prefix))
-
-
-def stamps(root: str, prefix: str) -> dict[str, tuple[int, int]]:
-    """The same, each with its time of change in nanoseconds and its size."""
     skipped = len(root.rstrip("/")) + 1
-    found: dict[str, tuple[int, int]] = {}
-    for entry in _entries(root, prefix):
-        with suppress(FileNotFoundError):  # removed meanwhile
-            status = entry.stat()
-            found[entry.path[skipped:]] = status.st_mtime_ns, status.st_size
+    return {entry.path[skipped:] for entries in _folders(root, prefix) for entry in entries}
+
+
+def stamps(root: str, prefix: str) -> dict[str, FileStamp]:
+    """The same, each with its time of change and its size."""
+    skipped = len(root.rstrip("/")) + 1
+    found: dict[str, FileStamp] = {}
+    for entries in _folders(root, prefix):
+        for entry in entries:
+            try:  # a block for each of 100,000 files would cost more than the system's answer
+                status = entry.stat()
+            except FileNotFoundError:  # removed meanwhile
+                continue
+            found[entry.path[skipped:]] = FileStamp(status.st_mtime_ns, status.st_size)
     return found
 
 
-def _entries(root: str, prefix: str) -> Iterator["os.DirEntry[str]"]:
+def _folders(root: str, prefix: str) -> Iterator[list["os.DirEntry[str]"]]:
+    """The files of each folder at or below `prefix`; if that is a file, it alone."""
     top = os.path.join(root, prefix).rstrip("/")
     if os.path.isfile(top):
         with os.scandir(os.path.dirname(top)) as entries:
-            yield from (entry for entry in entries if entry.path == top)
+            yield [entry for entry in entries if entry.path == top]
         return
     folders = [top]
     while folders:
         try:
-            with os.scandir(folders.pop()) as entries:
-                for entry in entries:
-                    if entry.is_dir():
-                        folders.append(entry.path)
-                    elif not entry.name.endswith(PART):
-                        yield entry
+            with os.scandir(folders.pop()) as scanned:
+                entries_here = list(scanned)
         except (FileNotFoundError, NotADirectoryError):
             continue
+        folders += [entry.path for entry in entries_here if entry.is_dir()]
+        yield [entry for entry in entries_here if not entry.is_dir() and not entry.name.endswith(PART)]
 
 
 def _written_beside(target: str, content: bytes) -> str:

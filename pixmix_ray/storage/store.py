@@ -26,14 +26,14 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import pyarrow as pa
 from pyarrow import fs
 
 from pixmix_ray.errors import DamagedError, ResultsError, StorageError, one_line
 from pixmix_ray.storage import local_files
-from pixmix_ray.storage.local_files import PART
+from pixmix_ray.storage.local_files import PART, FileStamp
 from pixmix_ray.storage.location import check_answer, refuse_secrets
 from pixmix_ray.storage.sealed import Unsealed, seal, unseal
 
@@ -42,18 +42,6 @@ PAUSES = (0.5, 1.0, 2.0, 4.0)  # seconds between the tries of a request to objec
 FINAL = (FileNotFoundError, NotADirectoryError, PermissionError)  # errors that come again on every try
 FINAL_WORDS = ("ACCESS_DENIED", "NO_SUCH_BUCKET", "INVALID_")  # of S3, which pyarrow tells as plain OSErrors
 T = TypeVar("T")
-
-
-class FileStamp(NamedTuple):
-    """What tells whether a file was written anew.
-
-    Attributes:
-        modified: nanoseconds since 1970, as the storage has it; 0 where it has none.
-        size: in bytes.
-    """
-
-    modified: int
-    size: int
 
 
 class Store:
@@ -185,20 +173,20 @@ class Store:
     def files(self, prefix: str) -> set[str]:
         """Paths of all files at or below `prefix`, relative to the store."""
         if self.is_local:
-            return set(self._local(prefix, local_files.paths))
+            return self._local(prefix, local_files.paths)
         return set(self._remote(prefix))
 
     def stamps(self, prefix: str) -> dict[str, FileStamp]:
         """The same paths, each with what tells whether the file was written anew."""
         if self.is_local:
-            found = self._local(prefix, local_files.stamps)
-            return {path: FileStamp(*stamp) for path, stamp in found.items()}
+            return self._local(prefix, local_files.stamps)
         return {
             path: FileStamp(modified=entry.mtime_ns or 0, size=entry.size)
             for path, entry in self._remote(prefix).items()
         }
 
     def _local(self, prefix: str, listing: Callable[[str, str], T]) -> T:
+        self._place(prefix)  # refuses what leads out
         with self._reading():
             return listing(self._root, prefix)
 
@@ -315,7 +303,7 @@ class Store:
 
 
 def _why(error: OSError) -> str:
-    return one_line(error.strerror or error)
+    return one_line(error.strerror or error, 300)
 
 
 def trial_file(trial_id: str, name: str) -> str:

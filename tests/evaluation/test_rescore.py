@@ -269,8 +269,6 @@ SPOILT: dict[str, tuple[Spoil, str]] = {
     "settings without a name": (_columns(benchmark_settings="{}"), "cannot be read (KeyError"),
     "settings that are a list": (_columns(benchmark_settings="[1]"), "cannot be read (TypeError"),
     "predictions of another kind": (_with_words_for_labels, "cannot be measured (ArrowInvalid"),
-    "no settings": (_columns(benchmark_settings=None), "cannot be read (TypeError"),
-    "no version of the data": (_columns(data_version=None), "cannot be read (AttributeError"),
     "no predictions": (
         lambda folder, run: folder.put_rows(run, PREDICTIONS.empty_table()),
         "its predictions are not there",

@@ -22,7 +22,7 @@ from pixmix_ray.evaluation.cell import evaluate_cell, evaluate_here, open_trial
 from pixmix_ray.evaluation.checkpoints import trained
 from pixmix_ray.experiment.experiment import Experiment
 from pixmix_ray.experiment.file import read_experiment
-from pixmix_ray.experiment.trial import BenchmarkRun, Trial, test_set_id
+from pixmix_ray.experiment.trial import BenchmarkRun, Trial, hash_of_test_set
 from pixmix_ray.metrics import direction
 from pixmix_ray.models import WideResNet
 from pixmix_ray.planning.plan import make_plan
@@ -347,7 +347,7 @@ def test_seeds_of_one_configuration_share_their_settings(tiny: Open) -> None:
 
 def test_a_cell_is_one_file_named_by_everything_that_decides_its_numbers(tiny: Open) -> None:
     of = evaluated(finished(tiny()))
-    key = of.run.cell_key(test_set_id(of.trial.dataset), of.done()["checkpoint_id"])
+    key = of.run.cell_key(hash_of_test_set(of.trial.dataset), of.done()["checkpoint_id"])
     assert of.store.files("cells") == {f"cells/{of.trial.id}/{key}.parquet"}
     assert re.fullmatch(r"clean-[0-9a-f]{12}", key)
 

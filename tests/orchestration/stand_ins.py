@@ -11,7 +11,7 @@ import ray
 import torch
 
 from pixmix_ray.evaluation.cell import Measure
-from pixmix_ray.experiment.trial import BenchmarkRun, Trial, test_set_id
+from pixmix_ray.experiment.trial import BenchmarkRun, Trial, hash_of_test_set
 from pixmix_ray.orchestration.work import Work
 from pixmix_ray.storage.store import Store, cell_file, trial_file
 from pixmix_ray.training.trial import Progress
@@ -41,7 +41,7 @@ def evaluate_nothing(trial: Trial, store: Store, device: torch.device, code: str
 
 def path_of(trial: Trial, run: BenchmarkRun) -> str:
     """Where the cell of a trial of ours lies."""
-    return cell_file(f"{trial.id}/{run.cell_key(test_set_id(trial.dataset), CHECKPOINT)}")
+    return cell_file(f"{trial.id}/{run.cell_key(hash_of_test_set(trial.dataset), CHECKPOINT)}")
 
 
 def train_and_tell_where(trial: Trial, store: Store, device: torch.device) -> Iterator[Progress]:

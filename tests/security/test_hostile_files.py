@@ -280,6 +280,11 @@ def test_no_path_leads_out_of_the_results_folder(tmp_path: Path, path: str) -> N
         lambda: store.delete(path),
         lambda: store.set_aside(path),
         lambda: store.files(path),
+        lambda: store.stamps(path),
+        lambda: store.read_start(path, 1),
+        lambda: store.read_end(path, 1),
+        lambda: store.write_new(path, b"theirs"),
+        lambda: store.exists(path),
     ]
     for call in calls:
         with pytest.raises(ResultsError, match="leads out of results") as caught:

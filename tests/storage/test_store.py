@@ -212,9 +212,12 @@ def check_parts(store: Store) -> None:
     assert store.stamps("b") == {}
 
 
-def test_parts_of_a_file_are_read_and_its_stamp_is_listed(tmp_path: Path, bucket: Store) -> None:
-    check_parts(Store(tmp_path))
+def test_parts_of_a_file_on_object_storage_are_read_and_its_stamp_is_listed(bucket: Store) -> None:
     check_parts(bucket)
+
+
+def test_parts_of_a_local_file_are_read_and_its_stamp_is_listed(tmp_path: Path) -> None:
+    check_parts(Store(tmp_path))
     before = Store(tmp_path).stamps("a")["a/b"]
     os.utime(tmp_path / "a/b", ns=(before.modified + 1000,) * 2)
     assert Store(tmp_path).stamps("a")["a/b"] != before
