@@ -7,7 +7,7 @@ all for work that was lost; it is known by its ticket, and only what was submitt
 
 import logging
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pixmix_ray.errors import StorageError
@@ -276,26 +276,26 @@ class Loop:
             self._leave_cell(trial)
 
     def _task_ended(self, task: _InFlight, event: TaskEnded) -> None:
-        results = list(event.results)
+        ended: Mapping[Cell, Evaluated] = dict(zip(task.cells, event.results, strict=False))
         if event.problem is not None:
-            results = self._results_from_dead_worker(task.cells, event.problem)
-        for cell in task.cells[len(results) :]:  # they were not begun
-            self.waiting_cells.append(cell)
-        for cell, ended in zip(task.cells, results, strict=False):
-            self.account.cell_ended(cell, ended.seconds, has_failed=ended.problem is not None)
-            if ended.problem is None:
-                self._cell_done(cell, ended.seconds)
+            ended = self._results_from_dead_worker(task.cells, event.problem)
+        for cell in task.cells:
+            if cell not in ended:  # it was not begun
+                self.waiting_cells.append(cell)
+                continue
+            seconds, problem = ended[cell].seconds, ended[cell].problem
+            self.account.cell_ended(cell, seconds, has_failed=problem is not None)
+            if problem is None:
+                self._cell_done(cell, seconds)
             else:
-                self._cell_failed(cell, ended.problem)
+                self._cell_failed(cell, problem)
 
-    def _results_from_dead_worker(self, cells: Iterable[Cell], problem: Problem) -> list[Evaluated]:
-        """What storage says of the cells of a task that told nothing: some are done, and at the next it ended."""
-        results: list[Evaluated] = []
-        for cell in cells:
-            is_done = self.plan.is_measured(cell)
-            results.append(Evaluated(seconds=0.0, problem=None if is_done else problem))
-            if not is_done:
-                break
+    def _results_from_dead_worker(self, cells: Sequence[Cell], problem: Problem) -> dict[Cell, Evaluated]:
+        """What storage says of the cells of a task that told nothing: some are done, and at the next one it ended."""
+        done = [cell for cell in cells if self.plan.is_measured(cell)]
+        results = {cell: Evaluated(seconds=0.0) for cell in done}
+        if left := [cell for cell in cells if cell not in results]:
+            results[left[0]] = Evaluated(seconds=0.0, problem=problem)
         return results
 
     def _cell_done(self, cell: Cell, seconds: float) -> None:

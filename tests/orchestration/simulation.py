@@ -335,8 +335,8 @@ class Cluster:
         epoch = int(store.read(path) or b"0") + 1
         try:
             if epoch <= EPOCHS:
-                self.ledger.epochs[trial.id] += 1
                 store.write(path, str(epoch).encode())
+                self.ledger.epochs[trial.id] += 1
                 progress = Progress(epoch=epoch, epochs=EPOCHS, loss=1.0, seconds=1.0)
                 self._tell(worker, EpochDone(ticket=worker.ticket, progress=progress))
             else:
@@ -362,7 +362,7 @@ class Cluster:
         cell = worker.cells[len(worker.results)]
         name, problem = _key(trial, cell.run), None
         try:
-            if not worker.results and self.draw.random() < self.odds.damaged:
+            if worker.is_heard and not worker.results and self.draw.random() < self.odds.damaged:
                 for file in ("done.json", "model.safetensors"):
                     store.set_aside(trial_file(trial.id, file))
                 self.ledger.excused[trial.id] += 1
@@ -374,8 +374,8 @@ class Cluster:
                 if problem is None and store.exists(path):
                     self.ledger.redone[name] += 1
                 elif problem is None:
-                    self.ledger.measured[name] += 1
                     store.write(path, name.encode())
+                    self.ledger.measured[name] += 1
         except StorageError as error:
             problem = Problem.of(error)
         worker.results.append(Evaluated(seconds=self.draw.uniform(0.01, 3), problem=problem))
