@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from types import ModuleType
 
 import psutil
@@ -245,7 +246,8 @@ def place_here() -> Place:
 def problem_of(error: BaseException | None, place: Place | None = None) -> Problem:
     """What Ray's error says of work that told nothing itself; `place` is where it ran, if that is known."""
     if isinstance(error, RayTaskError):
-        return Problem.of(error.as_instanceof_cause(), place or Place())  # type: ignore[no-untyped-call]  # it has no types
+        told = Problem.of(error.cause, place or Place())
+        return replace(told, report=replace(told.report, traceback=error.traceback_str))
     return Problem.because(_cause_of(error), one_line(error or "its worker died"), place)
 
 
