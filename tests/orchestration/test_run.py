@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pixmix_ray.errors import DataError
 from pixmix_ray.experiment.file import read_experiment
 from pixmix_ray.experiment.trial import Trial
 from pixmix_ray.orchestration.loop import Failure
@@ -84,7 +85,7 @@ def content(results: str) -> Mapping[str, Any]:
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_cluster")
 def test_on_ray_two_trials_with_two_cells_each_end_in_the_same_bytes_as_in_this_process(experiment: Path) -> None:
-    two = ("seeds=[0, 1]", "training.epochs=2", "benchmarks=[{name: clean, limit: 50}, {name: anomalies, limit: 40}]")
+    two = ("seeds=[0, 1]", "training.epochs=2", "benchmarks=[{name: clean, limit: 50}, {name: clean, limit: 40}]")
     found = {}
     for executor in ("ray", "local"):
         results = str(experiment.parent / executor)
@@ -112,19 +113,32 @@ def test_a_loss_that_becomes_nan_fails_its_trial_with_the_epoch(experiment: Path
 
 
 def test_a_cell_that_fails_is_recorded_and_the_others_are_measured(experiment: Path, tmp_path: Path) -> None:
-    """The fault: the folder of an outlier set disappears between planning and evaluation."""
+    """The fault: an exception in somebody's benchmark."""
+    raises = f"{{name: 'faulty_parts:Raises', limit: 50, diary: {tmp_path / 'diary'}}}"
+    failures, notes = run(experiment, f"benchmarks=[{raises}, {{name: clean, limit: 50}}]")
+    assert [failure.label.partition(" (")[0] for failure in failures] == ["baseline seed 0 × Raises"]
+    assert failures[0].reason == "KeyError: 'a slip in my benchmark'"
+    assert sorted(notes.ended) == [
+        "failed baseline seed 0 × Raises",
+        "measured baseline seed 0 × clean",
+        "trained baseline seed 0",
+    ]
+    assert plan_of(experiment, f"benchmarks=[{raises}]").cells_to_run()  # the next run tries it again
+
+
+def test_data_that_are_gone_when_a_run_begins_end_it_before_anything_is_trained(
+    experiment: Path, tmp_path: Path
+) -> None:
+    """The fault: the folder of an outlier set disappears after the plan was made."""
     folder = tmp_path / "outliers"
     folder.mkdir()
     for index in range(3):
         Image.fromarray(np.full((32, 32, 3), 80 * index, dtype=np.uint8)).save(folder / f"{index}.png")
-    overrides = [f"benchmarks=[{{name: clean, limit: 50}}, {{name: anomalies, limit: 50, folders: {{x: {folder}}}}}]"]
-    plan = plan_of(experiment, *overrides)
+    plan = plan_of(experiment, f"benchmarks=[{{name: anomalies, limit: 50, folders: {{x: {folder}}}}}]")
     shutil.rmtree(folder)
-    notes = Notes()
-    failures = run_plan(plan, executor="local", watch=opened(notes)).failures
-    assert [failure.label.partition(" (")[0] for failure in failures] == ["baseline seed 0 × anomalies"]
-    assert str(folder) in failures[0].reason
-    assert "measured baseline seed 0 × clean" in notes.ended
+    with pytest.raises(DataError, match=f"there is nothing at {folder}"):
+        run_plan(plan, executor="local")
+    assert not plan.store.files("")
 
 
 class _Killer(Notes):

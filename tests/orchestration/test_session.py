@@ -54,6 +54,7 @@ def test_a_local_ray_that_comes_up_too_slowly_is_started_again_twice_and_what_is
             raise Exception("The current node timed out during startup. This could happen because")
 
     monkeypatch.setattr(ray, "init", start)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "shutdown", lambda: None)
     with subprocess.Popen(["sleep", "1000"]) as bystander:
         ends = nullcontext() if slow < 3 else pytest.raises(Exception, match="timed out during startup")
@@ -88,6 +89,7 @@ def test_a_ray_that_does_not_come_up_is_one_line_with_the_way_out(
 
     ended: list[bool] = []
     monkeypatch.setattr("ray.init", too_slow)
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
     monkeypatch.setattr("ray.shutdown", lambda: ended.append(True))
     monkeypatch.setattr(import_module("pixmix_ray.orchestration.session"), "prepare_token", lambda: None)
     expected = rf"{where}: The current node timed out during startup\. The GCS"
