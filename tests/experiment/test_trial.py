@@ -13,7 +13,8 @@ from PIL import Image
 
 from pixmix_ray.datasets import DataVersionWarning
 from pixmix_ray.experiment.experiment import read_experiment
-from pixmix_ray.experiment.trial import BenchmarkRun, Trial
+from pixmix_ray.experiment.plugins import BENCHMARKS, DATASETS
+from pixmix_ray.experiment.trial import BenchmarkRun, Trial, hash_of_test_set
 
 BASE: dict[str, Any] = {"results": "results", "dataset": "digits", "methods": "pixmix"}
 SPELLED_OUT: dict[str, Any] = {
@@ -352,3 +353,25 @@ def test_a_benchmark_has_the_same_key_if_it_measures_the_same(
     (one,), (other,) = benchmark_runs(tmp_path, [first]), benchmark_runs(tmp_path, [second])
     assert (one.key == other.key) is is_same
     assert one.key.startswith(f"{one.name}-")
+
+
+def test_the_name_of_a_cell_follows_the_benchmark_the_test_set_and_the_weights() -> None:
+    clean, limited = (BenchmarkRun(benchmark=BENCHMARKS.read(spec), version="") for spec in ("clean", LIMITED))
+    other_files = BenchmarkRun(benchmark=BENCHMARKS.read("clean"), version="of other files")
+    names = [
+        run.cell_key(test_set, weights)
+        for run in (clean, limited, other_files)
+        for test_set in ("a", "b")
+        for weights in ("c", "d")
+    ]
+    assert len(set(names)) == 12
+    content = clean.key.partition("-")[2]
+    assert clean.cell_key("a", "c") == f"clean-{hashlib.sha256(f'{content}/a/c'.encode()).hexdigest()[:12]}"
+
+
+LIMITED = {"name": "clean", "limit": 3}
+
+
+def test_the_test_set_is_the_same_whatever_is_trained_on_it() -> None:
+    digits = [DATASETS.read({"name": "digits", "train_limit": limit}) for limit in (None, 50)]
+    assert len({hash_of_test_set(dataset) for dataset in digits}) == 1
