@@ -77,12 +77,34 @@ def test_rays_error_of_work_that_told_nothing_has_its_cause(error: Exception | N
     assert found.report.reason and "\n" not in found.report.reason
 
 
+@pytest.mark.parametrize("place", [None, Place()])
+@pytest.mark.parametrize("error", [WorkerCrashedError(), ActorDiedError(), None])
+def test_a_worker_that_died_before_it_told_where_it_is_was_not_reached(
+    error: Exception | None, place: Place | None
+) -> None:
+    """Ray ends the worker of a task whose message was lost: that says nothing of the work."""
+    assert problem_of(error, place).cause is Cause.MESSAGE_LOST
+
+
+@pytest.mark.parametrize(
+    ("error", "cause"),
+    [
+        (NodeDiedError("gone"), Cause.NODE_DIED),  # type: ignore[no-untyped-call]
+        (OutOfMemoryError("by the monitor"), Cause.KILLED_FOR_MEMORY),  # type: ignore[no-untyped-call]
+    ],
+)
+def test_a_death_that_ray_explains_is_that_also_of_a_worker_that_never_told_where_it_is(
+    error: Exception, cause: Cause
+) -> None:
+    assert problem_of(error).cause is cause
+
+
 def test_every_cause_has_a_bounded_number_of_retries() -> None:
     assert {cause: POLICIES[cause].retries for cause in Cause} == {
         Cause.WORKER_DIED: 3,
         Cause.NODE_DIED: 3,
         Cause.KILLED_FOR_MEMORY: 3,
-        Cause.MESSAGE_LOST: 100,
+        Cause.MESSAGE_LOST: 20,
         Cause.OUT_OF_MEMORY: 1,
         Cause.DAMAGED: 1,
         Cause.STORAGE: 0,
@@ -120,8 +142,8 @@ def test_attempts_are_counted_between_two_steps_of_progress() -> None:
 def test_a_message_that_was_lost_is_not_charged_and_waits_twice_as_long_each_time() -> None:
     found = verdicts([Cause.MESSAGE_LOST] * 8)
     assert {(verdict.is_retried, verdict.is_charged) for verdict in found} == {(True, False)}
-    assert [verdict.delay for verdict in found] == [0.5, 1, 2, 4, 8, 16, 30, 30]
-    assert (FIRST_DELAY, LONGEST_DELAY) == (0.5, 30)
+    assert [verdict.delay for verdict in found] == [0.5, 1, 2, 4, 5, 5, 5, 5]
+    assert (FIRST_DELAY, LONGEST_DELAY) == (0.5, 5)
 
 
 def test_messages_that_are_lost_take_no_number_of_an_attempt() -> None:
@@ -130,7 +152,7 @@ def test_messages_that_are_lost_take_no_number_of_an_attempt() -> None:
 
 
 def test_work_that_never_answers_fails_at_last_with_a_record() -> None:
-    *before, last = verdicts([Cause.MESSAGE_LOST] * 101)
+    *before, last = verdicts([Cause.MESSAGE_LOST] * 21)
     assert all(verdict.is_retried for verdict in before)
     assert not last.is_retried and last.is_charged
 
