@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 
 from pixmix_ray.errors import DamagedError, ResultsError, StorageError
 from pixmix_ray.garbage import without_garbage_collection
-from pixmix_ray.storage.cell import COMMON, MEASURED, Footer, older_layout, read_footer
+from pixmix_ray.storage.cell import COMMON, MEASURED, Columns, older_layout, read_columns
 from pixmix_ray.storage.local_files import FileStamp
 from pixmix_ray.storage.schema import INDEX
 from pixmix_ray.storage.sealed import conform
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 FILE = "measurements.parquet"
 VERSION_KEY, VERSION = "pixmix_ray.index", "1"  # raised when the same cells come to have other rows
 REQUESTS = 32  # at the same time, to object storage
+BATCH = 4096  # cells that are held as Python's objects
 REPEATED = (
     "settings",
     "benchmark_settings",
@@ -105,11 +107,11 @@ def update(store: Store) -> pa.Table:
         before = INDEX.empty_table()
     places, stamps = _places(before), list_cells(store)
     fresh = [cell for cell, stamp in stamps.items() if cell not in places or places[cell].stamp != stamp]
-    footers = _footers(store, fresh)
+    batches = (fresh[start : start + BATCH] for start in range(0, len(fresh), BATCH))
+    added = _joined([INDEX.empty_table(), *(_table(_read(store, batch), stamps) for batch in batches)])
     left = {cell: place for cell, place in places.items() if stamps.get(cell) == place.stamp}
-    if len(left) == len(places) and not any(footer.measurements for footer in footers.values()):
+    if len(left) == len(places) and not len(added):
         return before
-    added = _table(footers, stamps)
     added_places = {cell: place.after(len(before)) for cell, place in _places(added).items()}
     together = {**left, **added_places}
     rows = _of_places(_joined([before, added]), [together[cell] for cell in sorted(together)])
@@ -201,21 +203,21 @@ def _joined(tables: Sequence[pa.Table]) -> pa.Table:
     return pa.concat_tables(tables).unify_dictionaries().combine_chunks()
 
 
-def _footers(store: Store, cells: Sequence[str]) -> dict[str, Footer]:
-    """The footers of cells; those that are gone are left out, and so are those that are damaged, with a warning."""
+def _read(store: Store, cells: Sequence[str]) -> dict[str, Columns]:
+    """The measurements of cells; those that are gone are left out, and the damaged ones too, with a warning."""
 
-    def footer(cell: str) -> Footer | DamagedError | None:
+    def columns(cell: str) -> Columns | DamagedError | None:
         try:
-            return read_footer(store, cell)
+            return read_columns(store, cell)
         except DamagedError as error:
             return error
 
     if store.is_local:
-        found = list(map(footer, cells))
+        found = list(map(columns, cells))
     else:
         with ThreadPoolExecutor(REQUESTS) as pool:
-            found = list(pool.map(footer, cells))
-    whole: dict[str, Footer] = {}
+            found = list(pool.map(columns, cells))
+    whole: dict[str, Columns] = {}
     for cell, answer in zip(cells, found, strict=True):
         if isinstance(answer, DamagedError):
             put_aside(store, answer, cell_file(cell))
@@ -224,22 +226,18 @@ def _footers(store: Store, cells: Sequence[str]) -> dict[str, Footer]:
     return whole
 
 
-def _table(footers: Mapping[str, Footer], stamps: Mapping[str, FileStamp]) -> pa.Table:
+def _table(read: Mapping[str, Columns], stamps: Mapping[str, FileStamp]) -> pa.Table:
     """The rows of cells, of the schema `INDEX`, a row a measurement."""
-    counts = [len(footer.measurements) for footer in footers.values()]
+    counts = [len(cell.own["metric"]) for cell in read.values()]
     owner = pa.array(np.repeat(np.arange(len(counts)), counts))
-    common: dict[str, list[Any]] = {name: [footer.common[name] for footer in footers.values()] for name in COMMON}
-    common["cell"] = list(footers)
-    common["cell_modified"] = [stamps[cell].modified for cell in footers]
-    common["cell_size"] = [stamps[cell].size for cell in footers]
-    own: dict[str, list[Any]] = {
-        name: [getattr(row, name) for footer in footers.values() for row in footer.measurements] for name in MEASURED
-    }
-    own["direction"] = [footer.directions[row.metric] for footer in footers.values() for row in footer.measurements]
+    common: dict[str, list[Any]] = {name: [cell.common[name] for cell in read.values()] for name in COMMON}
+    common["cell"] = list(read)
+    common["cell_modified"] = [stamps[cell].modified for cell in read]
+    common["cell_size"] = [stamps[cell].size for cell in read]
     columns = [
-        _column(own[field.name], field.type)
-        if field.name in own
-        else _column(common[field.name], field.type).take(owner)
+        _column(common[field.name], field.type).take(owner)
+        if field.name in common
+        else _column(list(chain.from_iterable(cell.own[field.name] for cell in read.values())), field.type)
         for field in INDEX
     ]
     return pa.table(columns, schema=INDEX)
