@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from pixmix_ray.errors import DamagedError, ResultsError, StorageError
 from pixmix_ray.garbage import without_garbage_collection
-from pixmix_ray.storage.cell import COMMON, MEASURED, Columns, older_layout, read_columns
+from pixmix_ray.storage.cell import COMMON, Columns, older_layout, read_columns
 from pixmix_ray.storage.local_files import FileStamp
 from pixmix_ray.storage.schema import INDEX
 from pixmix_ray.storage.sealed import conform
