@@ -23,9 +23,9 @@ class RunLock:
     def __init__(self, store: Store) -> None:
         self._store, self._other, self._end = store, dict[str, Any](), threading.Event()
         self._renewals = threading.Thread(target=self._renew_until_end, daemon=True)
-        self._mine = {"token": uuid.uuid4().hex, "since": datetime.now(UTC).isoformat(timespec="seconds"), "renewed": 0}
         me, machine = psutil.Process(), f"{socket.gethostname()} ({uuid.getnode():x})"
-        self._mine |= {"machine": machine, "pid": me.pid, "started": me.create_time()}
+        self._mine: dict[str, Any] = {"token": uuid.uuid4().hex, "machine": machine, "renewed": 0}
+        self._mine |= {"pid": me.pid, "started": me.create_time(), "since": f"{datetime.now(UTC):%F %T} UTC"}
 
     def __enter__(self) -> Self:
         if self._store.is_local and not self._store.exists(FILE):

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,8 @@ class Clock:
     """Takes the place of sleep: does not wait, and does something each time."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.slept, self.then = 0.0, lambda: None
+        self.slept = 0.0
+        self.then: Callable[[], object] = lambda: None
         monkeypatch.setattr(run_lock, "sleep", self)
 
     def __call__(self, seconds: float) -> None:
