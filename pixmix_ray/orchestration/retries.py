@@ -15,7 +15,7 @@ from pixmix_ray.errors import DamagedError, ResultsError, StorageError
 from pixmix_ray.memory import is_out_of_memory
 from pixmix_ray.storage.failures import ErrorReport, Place
 
-FIRST_DELAY, LONGEST_DELAY = 0.5, 30.0  # seconds before work is tried again whose message was lost; doubled each time
+FIRST_DELAY, LONGEST_DELAY = 0.5, 5.0  # seconds before work is tried again whose message was lost; doubled each time
 
 
 class Cause(StrEnum):
@@ -51,7 +51,7 @@ POLICIES: Mapping[Cause, Policy] = MappingProxyType(
         Cause.WORKER_DIED: Policy(retries=3),
         Cause.NODE_DIED: Policy(retries=3),
         Cause.KILLED_FOR_MEMORY: Policy(retries=3, elsewhere=True),
-        Cause.MESSAGE_LOST: Policy(retries=100, is_charged=False),
+        Cause.MESSAGE_LOST: Policy(retries=20, is_charged=False),
         Cause.OUT_OF_MEMORY: Policy(retries=1, elsewhere=True),
         Cause.DAMAGED: Policy(retries=1),  # after its trial was trained again
         Cause.STORAGE: Policy(retries=0),  # it ends the run: nothing else could be kept either

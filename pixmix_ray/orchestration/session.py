@@ -243,18 +243,25 @@ def place_here() -> Place:
 
 
 def problem_of(error: BaseException | None, place: Place | None = None) -> Problem:
-    """What Ray's error says of work that told nothing itself; `place` is where it ran, if that is known."""
+    """What Ray's error says of work that told nothing itself.
+
+    Args:
+        error: of Ray.
+        place: where the work ran, if it told. A worker that never told where it is was never reached, as far as anybody
+            knows: Ray 2.60 ends the worker of a task whose message was lost.
+    """
     if isinstance(error, RayTaskError):
-        return Problem.of(error.as_instanceof_cause(), place or Place())  # type: ignore[no-untyped-call]  # it has no types
-    return Problem.because(_cause_of(error), one_line(error or "its worker died"), place)
+        cause = error.as_instanceof_cause()  # type: ignore[no-untyped-call]  # it has no types
+        return Problem.of(cause, place or Place())
+    return Problem.because(_cause_of(error, place), one_line(error or "its worker died"), place)
 
 
-def _cause_of(error: BaseException | None) -> Cause:
+def _cause_of(error: BaseException | None, place: Place | None) -> Cause:
     if isinstance(error, OutOfMemoryError):
         return Cause.KILLED_FOR_MEMORY
     if isinstance(error, NodeDiedError | ObjectLostError):  # the latter: its answer was lost with its node
         return Cause.NODE_DIED
-    if isinstance(error, ActorUnavailableError):
+    if isinstance(error, ActorUnavailableError) or place is None or place.pid is None:
         return Cause.MESSAGE_LOST
     if isinstance(error, RayActorError) and error.preempted:
         return Cause.NODE_DIED

@@ -15,7 +15,9 @@ import tempfile
 import threading
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
@@ -316,7 +318,7 @@ class _Reporter(Callback):
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         """A trainer died, or did not answer."""
         ticket = trial.config["ticket"]
-        self._training.ended(ticket, problem_of(trial.get_pickled_error(), self._training.place_of(ticket)))
+        self._training.ended(ticket, problem_of(_error_of(trial), self._training.place_of(ticket)))
 
 
 class _Stop(tune.Stopper):
@@ -356,6 +358,14 @@ def _fit(trials: _Trials, callbacks: Sequence[Callback], stop: _Stop) -> None:
                 verbose=0,
             ),
         ).fit()
+
+
+def _error_of(trial: Any) -> BaseException | None:
+    """What ended a trainer, with its type; Tune keeps it in a file of this process's own."""
+    file = trial.pickled_error_file
+    with suppress(OSError):
+        return None if file is None else ray.cloudpickle.loads(Path(file).read_bytes())
+    return None
 
 
 def _trial_name(trial: Any) -> str:
