@@ -18,7 +18,7 @@ from pixmix_ray.orchestration.watcher import Silent, Watcher
 from pixmix_ray.orchestration.work import Work
 from pixmix_ray.planning.forecast import Forecast, Slots, forecast
 from pixmix_ray.planning.halving import halving_of
-from pixmix_ray.planning.plan import Plan, Prices, make_plan, prices
+from pixmix_ray.planning.plan import Plan, Prices, make_plan, prices, updated
 from pixmix_ray.storage import index
 from pixmix_ray.storage.run_lock import running
 from pixmix_ray.training.trial import Progress
@@ -69,8 +69,8 @@ def run_plan(
         HeldError: another run is at work on the results folder.
         StorageError: results can no longer be written; what is done is kept.
     """
+    plan = plan if plan.cells_to_run() else updated(plan)
     if not plan.cells_to_run():
-        index.update(plan.store)
         return Run(plan=plan, failures=())
     plan.store.check_writable()
     with ExitStack() as stack:
