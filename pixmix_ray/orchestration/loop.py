@@ -297,7 +297,7 @@ class Loop:
             ended = self._results_from_dead_worker(task.cells, event.problem)
         for cell in task.cells:
             if cell not in ended:  # it was not begun
-                self.waiting_cells.append(cell)
+                self._wait(cell)
                 continue
             seconds, problem = ended[cell].seconds, ended[cell].problem
             self.account.cell_ended(cell, seconds, has_failed=problem is not None)
@@ -328,11 +328,18 @@ class Loop:
             record=cell_failure_file(cell.trial.id, cell.run.key),
             log=log_file(cell.trial.id, cell.run.key),
         )
-        again = self._train_again if problem.cause is Cause.DAMAGED else self.waiting_cells.append
+        again = self._train_again if problem.cause is Cause.DAMAGED else self._wait
         if not self._is_retried(work, problem, lambda: again(cell)):
             self.failures.append(self._failure(f"{cell.label} ({cell.trial.id})", problem, work.log))
             self.watcher.cell_failed(cell, problem.report.reason)
             self._leave_cell(cell.trial)
+
+    def _wait(self, cell: Cell) -> None:
+        """Have a cell wait for its turn, or for its trial where that is being trained again."""
+        if cell.trial.id in self.cells_of:
+            self.cells_of[cell.trial.id].append(cell)
+        else:
+            self.waiting_cells.append(cell)
 
     def _train_again(self, cell: Cell) -> None:
         """Have the checkpoint of a cell made again, and all cells wait for it that need it."""

@@ -127,7 +127,7 @@ class Store:
         place = self._place(path)
 
         def read() -> bytes:
-            with open(place, "rb") if self.is_local else self._files.open_input_file(place) as file:
+            with local_files.opened(place) if self.is_local else self._files.open_input_file(place) as file:
                 return part(file)
 
         with self._reading():
@@ -153,7 +153,7 @@ class Store:
         target = self._place(path)
         with self._writing(), suppress(FileNotFoundError, NotADirectoryError):
             if self.is_local:
-                os.unlink(target)
+                local_files.delete(target)
             elif self.exists(path):
                 self._tried(lambda: self._files.delete_file(target))
 
@@ -168,7 +168,7 @@ class Store:
         """
         aside = f"{path}{DAMAGED}"
         with self._writing(), suppress(FileNotFoundError):
-            self._files.move(self._place(path), self._place(aside))
+            (local_files.move if self.is_local else self._files.move)(self._place(path), self._place(aside))
         return aside
 
     def files(self, prefix: str) -> set[str]:
