@@ -10,6 +10,7 @@ import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from types import ModuleType
 
 import psutil
@@ -268,8 +269,8 @@ def problem_of(error: BaseException | None, place: Place | None = None) -> Probl
             knows: Ray 2.60 ends the worker of a task whose message was lost.
     """
     if isinstance(error, RayTaskError):
-        cause = error.as_instanceof_cause()  # type: ignore[no-untyped-call]  # it has no types
-        return Problem.of(cause, place or Place())
+        told = Problem.of(error.cause, place or Place())
+        return replace(told, report=replace(told.report, traceback=error.traceback_str))
     return Problem.because(_cause_of(error, place), one_line(error or "its worker died"), place)
 
 
