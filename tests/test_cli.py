@@ -23,7 +23,7 @@ from pixmix_ray.cli import main
 from pixmix_ray.errors import PixmixRayError
 from pixmix_ray.storage import local_files
 from pixmix_ray.storage.index import read
-from pixmix_ray.storage.run_lock import running
+from pixmix_ray.storage.run_lock import RunLock
 from pixmix_ray.storage.store import Store
 from tests.program import PROGRAM, Program, processes_a_core
 
@@ -323,7 +323,7 @@ def test_a_full_disk_in_mid_run_is_exit_code_75_and_the_same_command_goes_on(
 def test_a_folder_on_which_another_run_is_at_work_is_exit_code_75(
     experiment: Path, run: Callable[..., tuple[str, str]]
 ) -> None:
-    with running(Store(experiment.parent / "results")):
+    with RunLock(Store(experiment.parent / "results")):
         shown, told = run(code=75)
     assert shown == "" and f"another run is at work on results {experiment.parent / 'results'}: process" in told
     run()
@@ -358,7 +358,7 @@ def test_pictures_of_a_strangers_trial_are_refused_unless_trusted(
 
 
 def test_the_exit_codes_are_listed_for_users() -> None:
-    classes = [PixmixRayError, *subclasses(PixmixRayError)]
+    classes: list[type[PixmixRayError]] = [PixmixRayError, *subclasses(PixmixRayError)]
     codes = {0, 130, 143, *(error.exit_code for error in classes)}
     assert codes == {0, 1, 2, 75, 130, 143}
     readme = (Path(__file__).parents[1] / "README.md").read_text().partition("Exit codes: ")[2].partition("\n\n")[0]

@@ -120,8 +120,7 @@ def insert(monkeypatch: pytest.MonkeyPatch) -> Callable[[Disk], Disk]:
     monkeypatch.setattr(run_lock, "SETTLING", 0.0)
     monkeypatch.setattr(run_lock, "RENEWAL", 1e6)  # no thread makes operations between those of the run
     # each run is another process, as far as the lock can see, and those before have ended
-    process = run_lock._process() | {"started": 0.0}
-    monkeypatch.setattr(run_lock, "_process", lambda: process)
+    monkeypatch.setattr(run_lock.RunLock, "_is_alive", lambda lock, found: False)
 
     def put_below(disk: Disk) -> Disk:
         monkeypatch.setattr(local_files, "os", System(disk))

@@ -34,7 +34,9 @@ with logged(store, "logs/t/c.log", place):
 
 
 def run(code: str, results: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", BEGIN + code, str(results)], capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [sys.executable, "-c", BEGIN + code, str(results)], capture_output=True, text=True, check=False
+    )
 
 
 def test_what_python_the_system_and_children_write_is_kept_behind_what_was_there(tmp_path: Path) -> None:
