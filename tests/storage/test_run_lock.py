@@ -112,7 +112,7 @@ def test_the_claim_of_a_killed_process_of_this_machine_is_free_at_once(tmp_path:
     with pytest.raises(HeldError, match=f"process {child.pid} on"), RunLock(Store(tmp_path)):
         pass
     os.kill(child.pid, signal.SIGKILL)  # not waited for: its remains hold nothing either
-    child.stdout.read()
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
     with RunLock(Store(tmp_path)):
         assert holder(Store(tmp_path))["pid"] == os.getpid()
     child.wait()
