@@ -358,7 +358,7 @@ def test_pictures_of_a_strangers_trial_are_refused_unless_trusted(
 
 
 def test_the_exit_codes_are_listed_for_users() -> None:
-    classes = [PixmixRayError, *subclasses(PixmixRayError)]
+    classes: list[type[PixmixRayError]] = [PixmixRayError, *subclasses(PixmixRayError)]
     codes = {0, 130, 143, *(error.exit_code for error in classes)}
     assert codes == {0, 1, 2, 75, 130, 143}
     readme = (Path(__file__).parents[1] / "README.md").read_text().partition("Exit codes: ")[2].partition("\n\n")[0]
