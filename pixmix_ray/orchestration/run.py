@@ -20,7 +20,7 @@ from pixmix_ray.planning.forecast import Forecast, Slots, forecast
 from pixmix_ray.planning.halving import halving_of
 from pixmix_ray.planning.plan import Plan, Prices, make_plan, prices, updated
 from pixmix_ray.storage import index
-from pixmix_ray.storage.run_lock import running
+from pixmix_ray.storage.run_lock import RunLock
 from pixmix_ray.training.trial import Progress
 
 INDEX_SECONDS = 60.0  # between two updates of the index while a run goes on
@@ -74,7 +74,7 @@ def run_plan(
         return Run(plan=plan, failures=())
     plan.store.check_writable()
     with ExitStack() as stack:
-        lock = stack.enter_context(running(plan.store))
+        lock = stack.enter_context(RunLock(plan.store))
         opened = _opened(executor, stack)
         if plan.experiment.search is not None:
             plan = make_plan(plan.experiment, keep_points=True)

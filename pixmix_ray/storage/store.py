@@ -10,6 +10,7 @@
     trials/TRIAL/failed.json               why it failed; removed when it succeeds
     trials/TRIAL/stopped.json              which scheduler stopped it early, and when; removed when it goes on
     runs/RUN.json                          what one run used of its cluster, rewritten while it runs
+    logs/TRIAL/training.log                what its workers printed and raised, and NAME-HASH.log for each cell
     searches/HASH.json                     the points that a search has suggested, written before they are trained
     running.json                           who is running on it (`run_lock`)
     any of them with .damaged behind       bytes that are not those that were written; it counts for nothing
@@ -319,6 +320,11 @@ def cell_file(cell: str) -> str:
 def cell_failure_file(trial_id: str, key: str) -> str:
     """The path of the reason why a trial's cell failed; `key` is that of the benchmark, as there may be no weights."""
     return f"cells/{trial_id}/{key}.failed.json"
+
+
+def log_file(trial_id: str, key: str = "training") -> str:
+    """The path of what the workers of a trial printed, or those of a cell, by the key of its benchmark."""
+    return f"logs/{trial_id}/{key}.log"
 
 
 def search_file(name: str) -> str:

@@ -364,7 +364,7 @@ def test_a_sweep_does_not_measure_a_cell_again_and_the_command_does(
         written.append(path)
 
     monkeypatch.setattr(Store, "write", noted)
-    measure = open_trial(of.trial, of.store, CPU, "0.1.0")
+    measure = open_trial(of.trial, of.store, CPU)
     path = cell_file(trained(of.trial, of.store).cell(of.run))
     measure(of.run)
     measure(of.run)

@@ -467,6 +467,7 @@ def test_edited_code_of_ones_own_is_another_trial_and_another_cell(
     assert ids[0] == ids[1]
     assert ids[0][0] != ids[2][0] and ids[0][1] != ids[2][1]
 
+
 def test_the_name_of_a_cell_follows_the_benchmark_the_test_set_and_the_weights() -> None:
     clean, limited = (BenchmarkRun(benchmark=BENCHMARKS.read(spec), version="") for spec in ("clean", LIMITED))
     other_files = BenchmarkRun(benchmark=BENCHMARKS.read("clean"), version="of other files")
