@@ -2,10 +2,10 @@
 
     python experiments/makespan.py [--trials 40] [--slots 4] [--scale 1] [--seed 0]
 
-The real loop runs: real Ray Tune, real tasks, a real results folder, and only the work inside a trial and a cell is put
-aside for sleep of a known length, drawn so that trials differ by a factor of four and cells of one checkpoint by
-sixteen. Beside it stand the same lengths as a list schedule (longest first, the better of trials first and cells
-first, no time lost on anything; pixmix_ray/planning/schedule.py) and a lower bound. Sleep needs no core, so there may
+The real loop runs: real Ray Tune, real tasks, a real results folder, and the work of experiments/scale.py, which takes
+no time. To it is added sleep of a known length, drawn so that trials differ by a factor of four and cells of one
+checkpoint by sixteen. Beside it stand the same lengths as a list schedule (longest first, the better of trials first
+and cells first, no time lost on anything; experiments/schedule.py) and a lower bound. Sleep needs no core, so there may
 be more slots than cores; but a slot's process has to start, which takes seconds of a core.
 """
 
@@ -14,30 +14,59 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from pathlib import Path
+from dataclasses import replace
+from typing import Any, ClassVar
 
 import torch
-import yaml
-from pixmix_ray.planning.schedule import TrialTime, best_list_makespan, list_makespan, lower_bound
 from rich.console import Console
 from rich.table import Table
+from scale import Nothing, OnePicture, OneWeight, Stub
+from schedule import TrialTime, best_list_makespan, list_makespan, lower_bound
 
-from pixmix_ray.evaluation.cell import Measure
+from pixmix_ray.evaluation.cell import Measure, open_trial
 from pixmix_ray.experiment.file import read_experiment
+from pixmix_ray.experiment.plugins import user_modules
 from pixmix_ray.experiment.resources import Share
 from pixmix_ray.experiment.trial import BenchmarkRun, Trial
-from pixmix_ray.orchestration import run_plan, session
+from pixmix_ray.orchestration.ray_executor import RayExecutor
+from pixmix_ray.orchestration.run import run_plan
 from pixmix_ray.orchestration.work import Work
-from pixmix_ray.planning.plan import Cell, make_plan
+from pixmix_ray.planning.plan import make_plan
 from pixmix_ray.planning.usage import last_usage
 from pixmix_ray.report.progress import ProgressView
 from pixmix_ray.report.usage import idle_line, took_line
 from pixmix_ray.seeding import rng
-from pixmix_ray.storage.store import Store, cell_file, trial_file
-from pixmix_ray.training.trial import Progress
+from pixmix_ray.storage.store import Store
+from pixmix_ray.training.trial import Progress, train_trial
 
 EPOCHS = 3
-CELL_SECONDS = {"clean": 0.5, "anomalies": 1.0, "corruptions_bar": 4.0, "adversaries": 8.0}
+
+
+class Half(Stub):
+    """A cell of half a second: `passes` is its length, which is how a run that knows no better orders cells."""
+
+    passes: ClassVar[float] = 0.5
+
+
+class One(Stub):
+    """A cell of one second."""
+
+    passes: ClassVar[float] = 1.0
+
+
+class Four(Stub):
+    """A cell of four seconds."""
+
+    passes: ClassVar[float] = 4.0
+
+
+class Eight(Stub):
+    """A cell of eight seconds."""
+
+    passes: ClassVar[float] = 8.0
+
+
+BENCHMARKS = (Half, One, Four, Eight)
 
 
 def trial_seconds(trial: Trial) -> float:
@@ -47,7 +76,7 @@ def trial_seconds(trial: Trial) -> float:
 
 def cell_seconds(trial: Trial, run: BenchmarkRun) -> float:
     """The benchmark's, times the scale."""
-    return CELL_SECONDS[run.name] * scale_of(trial)
+    return run.benchmark.settings.passes * scale_of(trial)
 
 
 def scale_of(trial: Trial) -> float:
@@ -55,20 +84,21 @@ def scale_of(trial: Trial) -> float:
     return trial.training.lr
 
 
-def sleep_through(trial: Trial, store: Store, device: torch.device) -> Iterator[Progress]:
-    """In place of a training."""
-    for epoch in range(1, EPOCHS + 1):
-        time.sleep(trial_seconds(trial) / EPOCHS)
-        yield Progress(epoch=epoch, epochs=EPOCHS, loss=1.0, seconds=trial_seconds(trial) / EPOCHS)
-    store.write_json(trial_file(trial.id, "done.json"), {"slept": trial_seconds(trial)})
+def train_and_sleep(trial: Trial, store: Store, device: torch.device) -> Iterator[Progress]:
+    """As `train_trial`, only longer."""
+    for progress in train_trial(trial, store, device):
+        seconds = trial_seconds(trial) / EPOCHS
+        time.sleep(seconds)
+        yield replace(progress, seconds=seconds)
 
 
-def sleep_on(trial: Trial, store: Store, device: torch.device, code: str) -> Measure:
-    """In place of evaluations."""
+def measure_and_sleep(trial: Trial, store: Store, device: torch.device) -> Measure:
+    """As `open_trial`, only longer."""
+    measure_at_once = open_trial(trial, store, device)
 
     def measure(run: BenchmarkRun) -> None:
         time.sleep(cell_seconds(trial, run))
-        store.write(cell_file(f"{trial.id}/{run.key}"), b"slept")
+        measure_at_once(run)
 
     return measure
 
@@ -82,24 +112,32 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="pixmix_ray_makespan_") as folder:
-        file = Path(folder) / "sweep.yaml"
-        file.write_text(yaml.safe_dump(experiment(asked.trials, asked.scale, asked.seed)))
-        plan = make_plan(read_experiment(file))
+        plan = make_plan(read_experiment(experiment(folder, asked.trials, asked.scale, asked.seed)))
         nodes = [Share(cpus=asked.slots)]
-        times = {trial.id: TrialTime(seconds=trial_seconds(trial)) for trial in plan.trials}
-        for cell in plan.cells:
-            times[cell.trial.id] = with_cell(times[cell.trial.id], cell)
-        with session(cpus=asked.slots), ProgressView(plan, Console(stderr=True)) as view:
+        times = [
+            TrialTime(
+                seconds=trial_seconds(trial),
+                cells=tuple(cell_seconds(trial, cell.run) for cell in plan.cells if cell.trial is trial),
+            )
+            for trial in plan.trials
+        ]
+        with RayExecutor(cpus=asked.slots) as executor:
+            executor.connect(user_modules(plan.experiment.parts()))
             started = time.monotonic()
-            failures = run_plan(plan, view, work=Work(train=sleep_through, evaluate=sleep_on))
+            failures = run_plan(
+                plan,
+                executor=executor,
+                watch=lambda plan, on: ProgressView(plan, Console(stderr=True), on.in_use),
+                work=Work(train=train_and_sleep, evaluate=measure_and_sleep),
+            ).failures
             took = time.monotonic() - started
         usage = last_usage(plan.store)
         resources = plan.experiment.resources
-        best = best_list_makespan(list(times.values()), nodes, resources)
-        bound = lower_bound(list(times.values()), nodes, resources)
-        kept = list_makespan(list(times.values()), nodes, resources, at_once=asked.slots - 1)
+        best = best_list_makespan(times, nodes, resources)
+        bound = lower_bound(times, nodes, resources)
+        kept = list_makespan(times, nodes, resources, at_once=asked.slots - 1)
     assert not failures and usage is not None
-    table = Table(title=f"{asked.trials} trials × {len(CELL_SECONDS)} cells, {asked.slots} slots")
+    table = Table(title=f"{asked.trials} trials × {len(BENCHMARKS)} cells, {asked.slots} slots")
     for header in ("schedule", "seconds", "ratio to the best list schedule"):
         table.add_column(header, justify="left" if header == "schedule" else "right")
     rows = {
@@ -117,20 +155,16 @@ def main() -> None:
         sys.exit(1)
 
 
-def with_cell(before: TrialTime, cell: Cell) -> TrialTime:
-    """The trial with one more cell."""
-    return TrialTime(seconds=before.seconds, cells=(*before.cells, cell_seconds(cell.trial, cell.run)))
-
-
-def experiment(trials: int, scale: float, seed: int) -> dict[str, object]:
-    """The experiment file; a trial's number is its seed, and the scale its learning rate."""
+def experiment(folder: str, trials: int, scale: float, seed: int) -> dict[str, Any]:
+    """The content of an experiment file; a trial's number is its seed, and the scale its learning rate."""
     return {
-        "results": "results",
-        "dataset": "digits",
-        "methods": ["baseline"],
+        "results": f"{folder}/results",
+        "dataset": OnePicture,
+        "model": OneWeight,
+        "methods": [Nothing],
         "seeds": [1000 * seed + number for number in range(trials)],
-        "training": {"epochs": EPOCHS, "lr": scale},
-        "benchmarks": list(CELL_SECONDS),
+        "training": {"epochs": EPOCHS, "lr": scale, "flip": False, "batch_size": 1},
+        "benchmarks": [benchmark(number=0) for benchmark in BENCHMARKS],
     }
 
 

@@ -6,6 +6,10 @@
 Everything but the work is real: Ray Tune, tasks, the results folder with every write and digest, the index, plans. A
 trial trains one weight on one picture, a cell classifies one picture and states 15 numbers. What is left is overhead.
 CPU seconds tell more than wall time on a machine that does other things too.
+
+Until commit fa15a86 a cell was two files, which a thread of the driver merged into larger ones. Now it is one file, the
+run ends with a complete index of them (measurements.parquet), and that file made anew from all cells is timed as well
+("index"); "read" brings it up to date, which here means a listing, and makes a DataFrame of it.
 """
 
 import argparse
@@ -18,7 +22,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
+from collections import defaultdict
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -35,10 +41,12 @@ from pixmix_ray.experiment.trial import Trial
 from pixmix_ray.methods import Method
 from pixmix_ray.metrics import Measurement, Predictions
 from pixmix_ray.models import Model
+from pixmix_ray.orchestration.ray_executor import RayExecutor
+from pixmix_ray.orchestration.run import run_plan
+from pixmix_ray.orchestration.watcher import Silent
 from pixmix_ray.planning.plan import Cell, make_plan
-from pixmix_ray.storage.index import read, update
+from pixmix_ray.storage.index import FILE, read, update
 from pixmix_ray.storage.provenance import code_version
-from pixmix_ray.training.trial import Progress
 
 BENCHMARKS = 12
 ROWS = 15
@@ -140,7 +148,7 @@ def experiment(folder: Path, trials: int) -> Path:
     return file
 
 
-def cpu_seconds() -> Counter[str]:
+def cpu_seconds() -> dict[str, float]:
     """CPU seconds so far of this process and of all that descend from it, by what they are."""
     parents: dict[int, int] = {}
     seconds: dict[int, float] = {}
@@ -153,7 +161,7 @@ def cpu_seconds() -> Counter[str]:
             continue
         parents[int(entry.name)] = int(fields[1])
         seconds[int(entry.name)] = sum(map(int, fields[11:15])) / TICKS
-    found: Counter[str] = Counter()
+    found: dict[str, float] = defaultdict(float)
     for pid, used in seconds.items():
         if pid == os.getpid():
             found["driver"] += time.process_time()
@@ -178,36 +186,25 @@ def _kind(title: str) -> str:
     return "ray"
 
 
-class Samples:
+class Samples(Silent):
     """A watcher that samples time and memory as many times as there are `SAMPLES`."""
 
     def __init__(self, trials: int) -> None:
         """Begin now; so many trials are to come."""
         self.window = max(1, trials * BENCHMARKS // SAMPLES)
-        self.started, self.trials, self.cells, self.failures = time.monotonic(), 0, 0, 0
+        self.started, self.trials, self.cells = time.monotonic(), 0, 0
         self.rows: list[dict[str, float]] = []
         self.sample()
 
     def sample(self) -> None:
         """Take one."""
-        used = cpu_seconds()
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         row = {"trials": self.trials, "cells": self.cells, "wall": time.monotonic() - self.started, "memory": memory}
-        self.rows.append(row | dict(used))
-
-    def epoch_done(self, trial: Trial, progress: Progress) -> None:
-        """Nothing to count."""
+        self.rows.append(row | cpu_seconds())
 
     def trial_done(self, trial: Trial) -> None:
         """Count it."""
         self.trials += 1
-
-    def trial_failed(self, trial: Trial, reason: str) -> None:
-        """Count it."""
-        self.failures += 1
-
-    def cell_started(self, cell: Cell) -> None:
-        """Nothing to count."""
 
     def cell_done(self, cell: Cell, seconds: float) -> None:
         """Count it, and sample now and then."""
@@ -216,13 +213,6 @@ class Samples:
             self.sample()
             sys.stderr.write(f"{self.cells} cells, {self.trials} trials: {self.rows[-1]}\n")
 
-    def cell_failed(self, cell: Cell, reason: str) -> None:
-        """Count it."""
-        self.failures += 1
-
-    def tick(self) -> None:
-        """Nothing to show."""
-
 
 def say(text: str) -> None:
     """A line to stdout."""
@@ -230,7 +220,7 @@ def say(text: str) -> None:
     sys.stdout.flush()
 
 
-def timed(action: Any) -> tuple[float, float]:
+def timed(action: Callable[[], object]) -> tuple[float, float]:
     """Wall and CPU seconds of an action in this process."""
     wall, cpu = time.monotonic(), time.process_time()
     action()
@@ -253,16 +243,15 @@ def command(*arguments: str) -> tuple[float, float]:
 
 def measure(folder: Path, trials: int) -> dict[str, Any]:
     """Run a sweep of that many trials, then plan, run and read it again."""
-    from pixmix_ray.orchestration import run_plan, session
-
     file = experiment(folder, trials)
     plan = make_plan(read_experiment(file))
     watcher = Samples(trials)
-    with session(cpus=2):
-        failures = run_plan(plan, watcher)
+    with RayExecutor(cpus=2) as executor:
+        failures = run_plan(plan, executor=executor, watch=lambda plan, executor: nullcontext(watcher)).failures
         watcher.sample()
     if failures:
         raise SystemExit(f"{len(failures)} failures, the first: {failures[0].label}: {failures[0].reason}")
+    plan.store.delete(FILE)
     index = timed(lambda: update(plan.store))
     return {
         "size": trials,
@@ -292,7 +281,8 @@ def show(folder: Path) -> None:
         "evaluators",
         "driver",
         "ray",
-        "MB",
+        "MiB",
+        "index s",
         "plan s",
         "again s",
         "status s",
@@ -309,6 +299,7 @@ def show(folder: Path) -> None:
             f"| {of['size']:,} | {cells:,} | {last['wall']:.0f} | {sum(used.values()):.0f} "
             f"| {1000 * used['trainers'] / of['size']:.1f} | {1000 * used['evaluators'] / cells:.1f} "
             f"| {1000 * used['driver'] / cells:.1f} | {1000 * used['ray'] / cells:.1f} | {last['memory']:.0f} "
+            f"| {of['index'][0]:.1f} ({of['index'][1]:.1f}) "
             f"| {of['plan'][0]:.1f} ({of['plan'][1]:.1f}) | {of['again'][0]:.1f} ({of['again'][1]:.1f}) "
             f"| {of['status'][0]:.1f} ({of['status'][1]:.1f}) | {of['read'][0]:.2f} ({of['read'][1]:.2f}) |"
         )

@@ -122,7 +122,7 @@ class BenchmarkRun:
     benchmark: Part[Benchmark]
     version: str
 
-    @property
+    @cached_property
     def name(self) -> str:
         """The benchmark's name."""
         return self.benchmark.own_name

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
 
-from pixmix_ray.errors import DamagedError, StorageError
+from pixmix_ray.errors import DamagedError, ResultsError, StorageError
 from pixmix_ray.memory import is_out_of_memory
 from pixmix_ray.storage.failures import ErrorReport, Place
 
@@ -27,7 +27,7 @@ class Cause(StrEnum):
     MESSAGE_LOST = "message lost"  # the worker lives, or was never reached
     OUT_OF_MEMORY = "out of memory"
     DAMAGED = "checkpoint damaged"
-    STORAGE = "results cannot be written"
+    STORAGE = "results cannot be read or written"
     OWN = "failed by itself"
 
 
@@ -89,10 +89,10 @@ class Problem:
 
 
 def _cause_of(error: BaseException) -> Cause:
-    if isinstance(error, StorageError):
-        return Cause.STORAGE
     if isinstance(error, DamagedError):
         return Cause.DAMAGED
+    if isinstance(error, StorageError | ResultsError):  # results that cannot be read are no fault of the work either
+        return Cause.STORAGE
     return Cause.OUT_OF_MEMORY if is_out_of_memory(error) else Cause.OWN
 
 

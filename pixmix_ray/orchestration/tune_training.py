@@ -14,7 +14,7 @@ import logging
 import tempfile
 import threading
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,6 +45,8 @@ STOP_SECONDS = 4.0  # that Tune takes once its trainers are killed; a second or 
 class Trainer(tune.Trainable):
     """One actor; each step trains one epoch, but the first of a trial, which only tells where it runs."""
 
+    _epochs: Generator[Progress, None, None] | None = None
+
     def setup(self, config: dict[str, Any]) -> None:
         """Take up the trial of the config."""
         self._take_up(config)
@@ -54,14 +56,20 @@ class Trainer(tune.Trainable):
         self._take_up(new_config)
         return True
 
+    def cleanup(self) -> None:
+        """End the trial that is trained, wherever it is."""
+        if self._epochs is not None:
+            self._epochs.close()
+        self._epochs = None
+
     def _take_up(self, config: dict[str, Any]) -> None:
+        self.cleanup()  # of a trial that was stopped early
         self._job: Job = config["job"]
-        self._epochs: Iterator[Progress] | None = None
 
     def step(self) -> dict[str, Any]:
         """What `_Reporter` reads: `place`, `progress`, `problem` or `is_finished`."""
         if self._epochs is None:
-            self._epochs = train_epochs(self._job)
+            self._epochs = train_epochs(self._job, place_here())
             return {"place": place_here(), "actor": ray.get_runtime_context().current_actor, "done": False}
         problem = None
         try:

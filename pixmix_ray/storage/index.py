@@ -5,10 +5,12 @@ new or were written anew, and leaves out those that are gone. It may be deleted 
 bring it up to date at once: each has a complete table, and what the later one writes, the next reader completes.
 """
 
+import gc
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,7 +20,7 @@ from numpy.typing import NDArray
 
 from pixmix_ray.errors import DamagedError, ResultsError, StorageError
 from pixmix_ray.garbage import without_garbage_collection
-from pixmix_ray.storage.cell import COMMON, MEASURED, Footer, older_layout, read_footer
+from pixmix_ray.storage.cell import COMMON, Columns, older_layout, read_columns
 from pixmix_ray.storage.local_files import FileStamp
 from pixmix_ray.storage.schema import INDEX
 from pixmix_ray.storage.sealed import conform
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 FILE = "measurements.parquet"
 VERSION_KEY, VERSION = "pixmix_ray.index", "1"  # raised when the same cells come to have other rows
 REQUESTS = 32  # at the same time, to object storage
+BATCH = 4096  # cells that are held as Python's objects
 REPEATED = (
     "settings",
     "benchmark_settings",
@@ -72,8 +75,10 @@ def read_cells(store: Store, names: Iterable[str]) -> "pd.DataFrame":
         ResultsError: the results cannot be read.
     """
     rows = update(store)
-    places = _places(rows)
-    return _frame(_of_places(rows, [places[name] for name in names if name in places]))
+    held = _held(rows)
+    place = {name: number for number, name in enumerate(held.names)}
+    chosen = [place[name] for name in names if name in place]
+    return _frame(_rows_at(rows, held.firsts[chosen], held.counts[chosen]))
 
 
 def list_cells(store: Store) -> dict[str, FileStamp]:
@@ -103,16 +108,23 @@ def update(store: Store) -> pa.Table:
     if before is None:
         refuse_older_layout(store)
         before = INDEX.empty_table()
-    places, stamps = _places(before), list_cells(store)
-    fresh = [cell for cell, stamp in stamps.items() if cell not in places or places[cell].stamp != stamp]
-    footers = _footers(store, fresh)
-    left = {cell: place for cell, place in places.items() if stamps.get(cell) == place.stamp}
-    if len(left) == len(places) and not any(footer.measurements for footer in footers.values()):
+    held, stamps = _held(before), list_cells(store)
+    known = dict(zip(held.names, held.stamps, strict=True))
+    if known == stamps:
         return before
-    added = _table(footers, stamps)
-    added_places = {cell: place.after(len(before)) for cell, place in _places(added).items()}
-    together = {**left, **added_places}
-    rows = _of_places(_joined([before, added]), [together[cell] for cell in sorted(together)])
+    added = _read(store, {cell: stamp for cell, stamp in stamps.items() if known.get(cell) != stamp})
+    left = [number for number, cell in enumerate(held.names) if known[cell] == stamps.get(cell)]
+    if len(left) == len(known) and not len(added):  # they hold no measurements
+        return before
+    new = _held(added)
+    names = [*(held.names[number] for number in left), *new.names]
+    order = sorted(range(len(names)), key=names.__getitem__)
+    firsts = np.concatenate([held.firsts[left], len(before) + new.firsts])[order]
+    counts = np.concatenate([held.counts[left], new.counts])[order]
+    joined = _joined([before, added])
+    del before, added  # a quarter of a gigabyte for 120,000 cells
+    rows = _rows_at(joined, firsts, counts)
+    del joined
     with suppress(StorageError):  # a folder that may only be read
         store.write_table(FILE, rows, {VERSION_KEY: VERSION})
     return rows
@@ -120,7 +132,7 @@ def update(store: Store) -> pa.Table:
 
 def cell_seconds(rows: pa.Table) -> list[tuple[str, float]]:
     """For each cell of an index the settings of its benchmark, as in `benchmark_settings`, and the seconds it took."""
-    firsts = rows.take(pa.array([place.first for place in _places(rows).values()], pa.int64()))
+    firsts = rows.take(pa.array(_held(rows).firsts))
     settings, seconds = firsts["benchmark_settings"].to_pylist(), firsts["seconds"].to_pylist()
     return [pair for pair in zip(settings, seconds, strict=True) if None not in pair]
 
@@ -147,16 +159,13 @@ def put_aside(store: Store, error: DamagedError, path: str) -> None:
         warnings.warn(f"{what}; set aside as {aside}: run the same command again to make it again", stacklevel=2)
 
 
-class _Place(NamedTuple):
-    """Where the rows of a cell lie in a table, and which file they came from."""
+class _Held(NamedTuple):
+    """The cells of a table in its order: where their rows begin, how many they are, and which files they came from."""
 
-    first: int
-    rows: int
-    stamp: FileStamp
-
-    def after(self, rows: int) -> "_Place":
-        """The same behind so many more rows."""
-        return _Place(self.first + rows, self.rows, self.stamp)
+    names: list[str]
+    firsts: NDArray[np.int64]
+    counts: NDArray[np.int64]
+    stamps: list[FileStamp]
 
 
 def _stored(store: Store) -> pa.Table | None:
@@ -170,27 +179,25 @@ def _stored(store: Store) -> pa.Table | None:
         return None
 
 
-def _places(rows: pa.Table) -> dict[str, _Place]:
-    """Where the rows of each cell lie; those of a cell lie together."""
-    if not len(rows):
-        return {}
+def _held(rows: pa.Table) -> _Held:
+    """What a table holds; the rows of a cell lie together."""
     cells = rows["cell"].combine_chunks()
     codes = cells.indices.to_numpy()
-    firsts = np.flatnonzero(np.concatenate([[True], codes[1:] != codes[:-1]]))
-    counts = np.diff(firsts, append=len(codes))
-    names = cells.dictionary.take(pa.array(codes[firsts])).to_pylist()
+    firsts = np.flatnonzero(np.diff(codes, prepend=-1))
     modified = rows["cell_modified"].cast(pa.int64()).to_numpy()[firsts].tolist()
     sizes = rows["cell_size"].to_numpy()[firsts].tolist()
-    stamps = map(FileStamp, modified, sizes)
-    return dict(zip(names, map(_Place, firsts.tolist(), counts.tolist(), stamps), strict=True))
+    return _Held(
+        names=cells.dictionary.take(pa.array(codes[firsts])).to_pylist(),
+        firsts=firsts,
+        counts=np.diff(firsts, append=len(codes)),
+        stamps=list(map(FileStamp, modified, sizes)),
+    )
 
 
-def _of_places(rows: pa.Table, places: Sequence[_Place]) -> pa.Table:
-    """The rows at some places, in that order."""
-    first = np.array([place.first for place in places], dtype=np.int64)
-    counts = np.array([place.rows for place in places], dtype=np.int64)
+def _rows_at(rows: pa.Table, firsts: NDArray[np.int64], counts: NDArray[np.int64]) -> pa.Table:
+    """The rows of cells that begin at `firsts` and are so many, in that order."""
     ends = np.cumsum(counts)
-    indices: NDArray[np.int64] = np.arange(counts.sum()) + np.repeat(first - (ends - counts), counts)
+    indices: NDArray[np.int64] = np.arange(counts.sum()) + np.repeat(firsts - (ends - counts), counts)
     if np.array_equal(indices, np.arange(len(rows))):
         return rows
     return rows.take(pa.array(indices))
@@ -201,21 +208,30 @@ def _joined(tables: Sequence[pa.Table]) -> pa.Table:
     return pa.concat_tables(tables).unify_dictionaries().combine_chunks()
 
 
-def _footers(store: Store, cells: Sequence[str]) -> dict[str, Footer]:
-    """The footers of cells; those that are gone are left out, and so are those that are damaged, with a warning."""
+def _read(store: Store, stamps: Mapping[str, FileStamp]) -> pa.Table:
+    """The rows of cells, read from their files, of the schema `INDEX`."""
+    tables, names = [INDEX.empty_table()], list(stamps)
+    for start in range(0, len(names), BATCH):
+        tables.append(_table(_read_batch(store, names[start : start + BATCH]), stamps))
+        gc.collect(0)  # pyarrow's objects of a file refer to each other: 20 kB each
+    return _joined(tables)
 
-    def footer(cell: str) -> Footer | DamagedError | None:
+
+def _read_batch(store: Store, cells: Sequence[str]) -> dict[str, Columns]:
+    """The measurements of cells; those that are gone are left out, and the damaged ones too, with a warning."""
+
+    def columns(cell: str) -> Columns | DamagedError | None:
         try:
-            return read_footer(store, cell)
+            return read_columns(store, cell)
         except DamagedError as error:
             return error
 
     if store.is_local:
-        found = list(map(footer, cells))
+        found = list(map(columns, cells))
     else:
         with ThreadPoolExecutor(REQUESTS) as pool:
-            found = list(pool.map(footer, cells))
-    whole: dict[str, Footer] = {}
+            found = list(pool.map(columns, cells))
+    whole: dict[str, Columns] = {}
     for cell, answer in zip(cells, found, strict=True):
         if isinstance(answer, DamagedError):
             put_aside(store, answer, cell_file(cell))
@@ -224,22 +240,18 @@ def _footers(store: Store, cells: Sequence[str]) -> dict[str, Footer]:
     return whole
 
 
-def _table(footers: Mapping[str, Footer], stamps: Mapping[str, FileStamp]) -> pa.Table:
+def _table(read: Mapping[str, Columns], stamps: Mapping[str, FileStamp]) -> pa.Table:
     """The rows of cells, of the schema `INDEX`, a row a measurement."""
-    counts = [len(footer.measurements) for footer in footers.values()]
+    counts = [len(cell.own["metric"]) for cell in read.values()]
     owner = pa.array(np.repeat(np.arange(len(counts)), counts))
-    common: dict[str, list[Any]] = {name: [footer.common[name] for footer in footers.values()] for name in COMMON}
-    common["cell"] = list(footers)
-    common["cell_modified"] = [stamps[cell].modified for cell in footers]
-    common["cell_size"] = [stamps[cell].size for cell in footers]
-    own: dict[str, list[Any]] = {
-        name: [getattr(row, name) for footer in footers.values() for row in footer.measurements] for name in MEASURED
-    }
-    own["direction"] = [footer.directions[row.metric] for footer in footers.values() for row in footer.measurements]
+    common: dict[str, list[Any]] = {name: [cell.common[name] for cell in read.values()] for name in COMMON}
+    common["cell"] = list(read)
+    common["cell_modified"] = [stamps[cell].modified for cell in read]
+    common["cell_size"] = [stamps[cell].size for cell in read]
     columns = [
-        _column(own[field.name], field.type)
-        if field.name in own
-        else _column(common[field.name], field.type).take(owner)
+        _column(common[field.name], field.type).take(owner)
+        if field.name in common
+        else _column(list(chain.from_iterable(cell.own[field.name] for cell in read.values())), field.type)
         for field in INDEX
     ]
     return pa.table(columns, schema=INDEX)

@@ -43,49 +43,69 @@ def write_new(target: str, content: bytes) -> bool:
     return True
 
 
+def opened(place: str) -> BinaryIO:
+    """A file, opened to be read."""
+    return open(place, "rb")
+
+
+def move(place: str, target: str) -> None:
+    """Give a file another name, in place of what has that name."""
+    os.replace(place, target)
+
+
+def delete(place: str) -> None:
+    """Remove a file."""
+    os.unlink(place)
+
+
 def paths(root: str, prefix: str) -> set[str]:
     """The files at or below `prefix`, relative to `root`."""
-    skipped = len(root.rstrip("/")) + 1
-    return {entry.path[skipped:] for entries in _folders(root, prefix) for entry in entries}
+    return {f"{folder}{entry.name}" for folder, entries in _folders(root, prefix) for entry in entries}
 
 
 def stamps(root: str, prefix: str) -> dict[str, FileStamp]:
     """The same, each with its time of change and its size."""
-    skipped = len(root.rstrip("/")) + 1
     found: dict[str, FileStamp] = {}
-    for entries in _folders(root, prefix):
+    for folder, entries in _folders(root, prefix):
         for entry in entries:
             try:  # a block for each of 100,000 files would cost more than the system's answer
                 status = entry.stat()
             except FileNotFoundError:  # removed meanwhile
                 continue
-            found[entry.path[skipped:]] = FileStamp(status.st_mtime_ns, status.st_size)
+            found[f"{folder}{entry.name}"] = FileStamp(status.st_mtime_ns, status.st_size)
     return found
 
 
-def _folders(root: str, prefix: str) -> Iterator[list["os.DirEntry[str]"]]:
-    """The files of each folder at or below `prefix`; if that is a file, it alone."""
+def _folders(root: str, prefix: str) -> Iterator[tuple[str, list["os.DirEntry[str]"]]]:
+    """The files of each folder at or below `prefix`, and its path relative to `root`; if that is a file, it alone."""
     top = os.path.join(root, prefix).rstrip("/")
+    skipped = len(root.rstrip("/")) + 1
     if os.path.isfile(top):
-        with os.scandir(os.path.dirname(top)) as entries:
-            yield [entry for entry in entries if entry.path == top]
+        folder = os.path.dirname(top)
+        with os.scandir(folder) as entries:
+            yield f"{folder}/"[skipped:], [entry for entry in entries if entry.path == top]
         return
     folders = [top]
     while folders:
+        folder = folders.pop()
+        files: list[os.DirEntry[str]] = []
         try:
-            with os.scandir(folders.pop()) as scanned:
-                entries_here = list(scanned)
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    if entry.is_dir():
+                        folders.append(entry.path)
+                    elif not entry.name.endswith(PART):
+                        files.append(entry)
         except (FileNotFoundError, NotADirectoryError):
             continue
-        folders += [entry.path for entry in entries_here if entry.is_dir()]
-        yield [entry for entry in entries_here if not entry.is_dir() and not entry.name.endswith(PART)]
+        yield f"{folder}/"[skipped:], files
 
 
 def _written_beside(target: str, content: bytes) -> str:
     """A file beside `target` with all of `content`, safe on the disk; its name is nobody else's."""
     beside = f"{target}.{uuid.uuid4().hex}{PART}"
     try:
-        with _opened(beside) as stream:
+        with _created(beside) as stream:
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
@@ -95,7 +115,7 @@ def _written_beside(target: str, content: bytes) -> str:
     return beside
 
 
-def _opened(beside: str) -> BinaryIO:
+def _created(beside: str) -> BinaryIO:
     try:
         return open(beside, "xb")
     except FileNotFoundError:

@@ -17,7 +17,7 @@ import pytest
 from pixmix_ray.errors import ResultsError, StorageError
 from pixmix_ray.metrics import Measurement
 from pixmix_ray.storage import index
-from pixmix_ray.storage.cell import read_footer
+from pixmix_ray.storage.cell import read_columns
 from pixmix_ray.storage.index import FILE, REPEATED, list_cells, read, read_cells, update
 from pixmix_ray.storage.schema import INDEX, MEASUREMENTS
 from pixmix_ray.storage.store import Store, cell_file
@@ -114,9 +114,9 @@ def test_only_what_is_new_or_was_rewritten_is_read_and_nothing_is_written_withou
 
     def counted(store: Store, name: str) -> object:
         seen.append(name)
-        return read_footer(store, name)
+        return read_columns(store, name)
 
-    monkeypatch.setattr(index, "read_footer", counted)
+    monkeypatch.setattr(index, "read_columns", counted)
     written = (tmp_path / FILE).stat().st_mtime_ns
     update(store)
     assert (seen, (tmp_path / FILE).stat().st_mtime_ns) == ([], written)
