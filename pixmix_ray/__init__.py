@@ -8,13 +8,14 @@ importing this package imports neither ray nor torch. Each room is imported by i
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from pixmix_ray.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from pixmix_ray.analysis.pareto import front
     from pixmix_ray.api import evaluate, plan, run
     from pixmix_ray.storage.index import read
 
 __all__ = ["evaluate", "front", "plan", "read", "run"]
-__version__ = "0.1.0"
 _MODULES = {
     "evaluate": "pixmix_ray.api",
     "front": "pixmix_ray.analysis.pareto",

@@ -20,8 +20,8 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import DTypeLike, NDArray
 
-from pixmix_ray import __version__
 from pixmix_ray.errors import DataError
+from pixmix_ray.version import __version__
 
 MANIFEST = "manifest.json"
 

@@ -101,7 +101,7 @@ def ray_cluster() -> Iterator[str]:
     """The address of the one local Ray cluster that the tests share, of two CPUs."""
     import ray
 
-    from pixmix_ray.orchestration import session
+    from pixmix_ray.orchestration.session import session
 
     with session(cpus=2):
         yield ray.get_runtime_context().gcs_address

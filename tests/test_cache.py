@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pixmix_ray import __version__
 from pixmix_ray.cache import Streamed, cache_folder, cached_arrays, read_manifest, written_whole
 from pixmix_ray.errors import DataError
+from pixmix_ray.version import __version__
 
 SLOW_MAKER = """
 import sys, time

@@ -1,5 +1,6 @@
 """The commands as a user types them: output, exit codes, and one line for each mistake, before Ray starts."""
 
+import errno
 import json
 import os
 import re
@@ -9,15 +10,22 @@ import subprocess
 import sys
 import time
 import warnings
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from pixmix_ray import cli
 from pixmix_ray.cli import main
+from pixmix_ray.errors import PixmixRayError
+from pixmix_ray.storage import local_files
 from pixmix_ray.storage.index import read
-from tests.program import PROGRAM, Program, Started, processes_a_core
+from pixmix_ray.storage.run_lock import RunLock
+from pixmix_ray.storage.store import Store
+from tests.program import PROGRAM, Program, processes_a_core
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -29,6 +37,7 @@ def _wide_and_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setenv("PYTHONPATH", os.environ.get("PYTHONPATH", ""))
+    monkeypatch.setenv("RAY_ENABLE_AUTO_CONNECT", "0")  # a run puts it there
 
 
 def call(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
@@ -150,6 +159,7 @@ def test_an_address_with_nothing_behind_is_reported_within_ten_seconds(
         (["pareto", "nowhere"], "no results in"),
         (["list", "metods"], "did you mean 'methods'"),
         (["plan", "nowhere.yaml"], "cannot read the experiment file nowhere.yaml"),
+        (["run", "nowhere.yaml", "--local", "--address", "h:1"], "--local runs in this process, and --address h:1 on"),
         (["evaluate", "--checkpoint", "nowhere.pt", "--benchmarks", "clean"], "no checkpoint nowhere.pt"),
     ],
 )
@@ -188,80 +198,176 @@ def test_plan_counts_and_writes_nothing(
     assert not (experiment.parent / "results").exists()
 
 
-@pytest.mark.ray
-@pytest.mark.drill
-def test_the_whole_line_from_file_to_front(experiment: Path, program: Program, ray_cluster: str) -> None:
-    """As a user: run, again with nothing to do, plan, status, table, pareto, evaluate."""
-    methods = [
-        "--set",
-        "methods=[baseline, pixmix]",
-        "--set",
-        "benchmarks=[{name: clean, limit: 50}, {name: adversaries, limit: 20, steps: 2}]",
-    ]
+def shown_by(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: object, code: int = 0
+) -> tuple[str, str]:
+    """What the command in this process writes to stdout and stderr."""
+    capsys.readouterr()
+    ended = call(monkeypatch, *arguments)
+    shown = capsys.readouterr()
+    assert ended == code, shown.err
+    return shown.out, shown.err
 
-    shell = program.run
-    first = shell("run", experiment, *methods, "--address", ray_cluster)
-    assert first.returncode == 0, first.stderr
-    assert "epoch 1/1" in first.stderr and "cells: 4 done, 0 running, 0 left" in first.stderr
+
+@pytest.fixture
+def run(
+    experiment: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[str, str]]:
+    """Runs the experiment in this process."""
+    return partial(shown_by, monkeypatch, capsys, "run", experiment, "--local")
+
+
+def test_the_whole_line_from_file_to_front(
+    experiment: Path,
+    run: Callable[..., tuple[str, str]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """As a user: run, again with nothing to do, plan, status, table, pareto, rescore, evaluate."""
+    shown = partial(shown_by, monkeypatch, capsys)
+    sets = ["--set", "methods=[baseline, pixmix]"]
+    sets += ["--set", "benchmarks=[{name: clean, limit: 50}, {name: adversaries, limit: 20, steps: 2}]"]
+    first, progress = run(*sets)
+    assert "epoch 1/1" in progress and "cells: 4 done, 0 running, 0 left" in progress
     results = experiment.parent / "results"
-    assert f"Results: {results}" in first.stdout and "on the Pareto front" in first.stdout and "*" in first.stdout
+    assert f"Results: {results}" in first and "on the Pareto front" in first and "*" in first
 
-    again = shell("run", experiment, *methods)
-    assert (again.returncode, again.stdout) == (0, first.stdout)
-    assert "measured" not in again.stderr and "epoch" not in again.stderr
+    again, progress = run(*sets)
+    assert (again, progress) == (first, "")
 
-    assert "cells: 4 (4 done, 0 missing, 0 failed)\nnothing left to do" in shell("plan", experiment, *methods).stdout
-    priced = shell("plan", experiment, *methods, "--set", "seeds=[0, 1]").stdout
+    assert "cells: 4 (4 done, 0 missing, 0 failed)\nnothing left to do" in shown("plan", experiment, *sets)[0]
+    priced, _ = shown("plan", experiment, *sets, "--set", "seeds=[0, 1]")
     assert re.search(r"work left: training \d+ s, evaluation \d+ s", priced)
-    status = shell("status", results).stdout
-    assert len(re.findall(r"done +│ +2 │ +0 │", status)) == 2
-    assert "| baseline |" in shell("table", results, "--markdown").stdout
-    assert "Pareto front" in shell("pareto", results, "--objectives", "clean.error,adversaries.error").stdout
-    unknown = shell("pareto", results, "--objectives", "clean.eror")
-    assert unknown.returncode == 2 and "unknown metric 'eror', did you mean 'error'" in unknown.stderr
+    assert len(re.findall(r"done +│ +2 │ +0 │", shown("status", results)[0])) == 2
+    assert "| baseline |" in shown("table", results, "--markdown")[0]
+    assert "Pareto front" in shown("pareto", results, "--objectives", "clean.error,adversaries.error")[0]
+    _, unknown = shown("pareto", results, "--objectives", "clean.eror", code=2)
+    assert "unknown metric 'eror', did you mean 'error'" in unknown
+    assert shown("rescore", results)[0] == "cells: 4 same\n"
 
     frame = read(results)
     (trial,) = results.glob("trials/baseline-*")
-    evaluated = shell("evaluate", "--checkpoint", trial, "--benchmarks", "clean", "--set", "benchmarks.clean.limit=50")
-    assert evaluated.returncode == 0, evaluated.stderr
+    evaluate = ["evaluate", "--checkpoint", trial, "--benchmarks", "clean"]
+    evaluated, _ = shown(*evaluate, "--set", "benchmarks.clean.limit=50")
     row = frame[(frame.method == "baseline") & (frame.benchmark == "clean") & (frame.metric == "error")]
-    assert f"{100 * row.value.item():.2f}" in evaluated.stdout
+    assert f"{100 * row.value.item():.2f}" in evaluated
 
 
 @pytest.mark.ray
 @pytest.mark.drill
+def test_on_ray_the_same_table_comes_out_as_in_one_process(
+    experiment: Path, run: Callable[..., tuple[str, str]], program: Program, ray_cluster: str, tmp_path: Path
+) -> None:
+    on_ray = program.run("run", experiment, "--address", ray_cluster, "--set", f"results={tmp_path / 'ray'}")
+    assert on_ray.returncode == 0, on_ray.stderr
+    assert "epoch 1/1" in on_ray.stderr
+    here, _ = run()
+    assert on_ray.stdout.replace(str(tmp_path / "ray"), str(tmp_path / "results")) == here
+
+
+@pytest.mark.filterwarnings("default")  # the command shows it
 def test_a_cell_with_a_flipped_bit_is_set_aside_and_measured_again_by_the_same_command(
-    experiment: Path, ray_cluster: str, program: Program
+    experiment: Path,
+    run: Callable[..., tuple[str, str]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """The fault: a bit of the measurements in the cell's file is flipped."""
-
-    def shell(*arguments: str) -> Started:
-        done = program.run(*arguments)
-        assert done.returncode == 0, done.stderr
-        return done
-
-    run, results = ("run", str(experiment), "--address", ray_cluster), experiment.parent / "results"
-    first = shell(*run)
+    results = experiment.parent / "results"
+    first, _ = run()
     (file,) = results.glob("cells/*/*.parquet")
     content = bytearray(file.read_bytes())
     content[content.index(b'"measurements"') + 20] ^= 1
     file.write_bytes(content)
-    again = shell(*run)
-    assert f"{file.relative_to(results)} in {results} is damaged" in again.stderr
-    assert "measured in" in again.stderr and "epoch 1/1" not in again.stderr
-    assert again.stdout == first.stdout
-    assert f"{file.relative_to(results)}.damaged: not what was written" in shell("status", str(results)).stdout
+    again, progress = run()
+    assert f"{file.relative_to(results)} in {results} is damaged" in progress
+    assert "measured in" in progress and "epoch 1/1" not in progress
+    assert again == first
+    status, _ = shown_by(monkeypatch, capsys, "status", results)
+    assert f"{file.relative_to(results)}.damaged: not what was written" in status
 
 
-@pytest.mark.ray
-@pytest.mark.drill
-def test_a_failed_trial_is_named_and_the_exit_code_is_1(experiment: Path, ray_cluster: str, program: Program) -> None:
+def test_a_failed_trial_is_named_and_the_exit_code_is_1(
+    experiment: Path,
+    run: Callable[..., tuple[str, str]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     edited(experiment, "epochs: 1", "epochs: 1\n  lr: 1.0e+30")
-    failed = program.run("run", experiment, "--address", ray_cluster)
-    assert failed.returncode == 1
-    assert re.search(r"FAILED baseline seed 0 .*: the training loss became .* in epoch 1", failed.stderr)
-    status = program.run("status", experiment.parent / "results")
-    assert "failed" in status.stdout and "in epoch 1" in status.stdout
+    _, progress = run(code=1)
+    assert re.search(r"FAILED baseline seed 0 .*: the training loss became .* in epoch 1", progress)
+    status, _ = shown_by(monkeypatch, capsys, "status", experiment.parent / "results")
+    assert "failed" in status and "in epoch 1" in status
+
+
+def test_a_full_disk_in_mid_run_is_exit_code_75_and_the_same_command_goes_on(
+    run: Callable[..., tuple[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The fault: there is no room for the weights."""
+    write = local_files.write
+
+    def full(target: str, content: bytes) -> None:
+        if target.endswith("model.safetensors"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write(target, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(local_files, "write", full)
+        shown, progress = run(code=75)
+    assert shown == ""
+    assert re.search(r"pixmix-ray: cannot write to results .*: No space left on device\. .*the same command", progress)
+    _, progress = run()
+    assert "epoch 1/1" not in progress and "1 done, 0 running, 0 left" in progress
+
+
+def test_a_folder_on_which_another_run_is_at_work_is_exit_code_75(
+    experiment: Path, run: Callable[..., tuple[str, str]]
+) -> None:
+    with RunLock(Store(experiment.parent / "results")):
+        shown, told = run(code=75)
+    assert shown == "" and f"another run is at work on results {experiment.parent / 'results'}: process" in told
+    run()
+
+
+def test_a_folder_of_an_earlier_version_is_refused_with_the_command_that_rewrites_it(
+    experiment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown = partial(shown_by, monkeypatch, capsys)
+    shutil.copytree(Path(__file__).parent / "storage" / "old_results", tmp_path / "results")
+    for command in (["run", experiment, "--local"], ["table", tmp_path / "results"]):
+        _, told = shown(*command, code=2)
+        assert told.endswith(f"run pixmix-ray migrate {tmp_path / 'results'} once\n") and told.count("\n") == 1
+    assert shown("migrate", tmp_path / "results")[0] == "cells: 4 rewritten\n"
+    assert "| baseline |" in shown("table", tmp_path / "results", "--markdown")[0]
+    assert shown("migrate", tmp_path / "results")[0] == "cells: 0 rewritten\n"
+
+
+def test_pictures_of_a_strangers_trial_are_refused_unless_trusted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "trials" / "theirs"
+    folder.mkdir(parents=True)
+    (folder / "trial.json").write_text(json.dumps({"model": {"name": "no_such_module_of_theirs:Net"}}))
+    (folder / "done.json").write_text("{}")
+    (folder / "model.safetensors").write_bytes(b"")
+    pictures = ["pictures", f"{{name: fvis, trial: {folder}}}"]
+    _, told = shown_by(monkeypatch, capsys, *pictures, code=2)
+    assert "asks to import 'no_such_module_of_theirs:Net': if you trust it, add" in told
+    _, told = shown_by(monkeypatch, capsys, *pictures, "--trust", code=2)
+    assert "asks to import" not in told
+
+
+def test_the_exit_codes_are_listed_for_users() -> None:
+    classes: list[type[PixmixRayError]] = [PixmixRayError, *subclasses(PixmixRayError)]
+    codes = {0, 130, 143, *(error.exit_code for error in classes)}
+    assert codes == {0, 1, 2, 75, 130, 143}
+    readme = (Path(__file__).parents[1] / "README.md").read_text().partition("Exit codes: ")[2].partition("\n\n")[0]
+    for text in (readme, str(cli.__doc__).partition("Exit codes: ")[2]):
+        assert codes <= {int(number) for number in re.findall(r"\b\d+\b", text)}
+
+
+def subclasses(of: type[PixmixRayError]) -> list[type[PixmixRayError]]:
+    return [found for direct in of.__subclasses__() for found in (direct, *subclasses(direct))]
 
 
 @pytest.mark.drill

@@ -33,9 +33,10 @@ def run(
         raise RequestError(f"--local runs in this process, and --address {address} on a cluster: give one of them")
     todo = _plan(file, overrides)
     if not todo.cells_to_run():
-        from pixmix_ray.storage.index import update
+        from pixmix_ray.planning.plan import updated
 
-        update(todo.store)
+        todo = updated(todo)
+    if not todo.cells_to_run():
         _show_experiment(todo)
         return
     tell(_counts(todo))

@@ -111,7 +111,7 @@ class LocalExecutor:
         assert self._setup is not None
         events: list[Event] = []
         if self._epochs is None:
-            self._epochs = train_epochs(job)
+            self._epochs = train_epochs(job, Place.here())
             events.append(TrialStarted(ticket=ticket, place=Place.here()))
         problem, is_stopped = None, False
         try:

@@ -29,12 +29,13 @@ from pixmix_ray.planning.halving import keep_stopped
 from pixmix_ray.planning.order import CellSeconds, LongestFirst, expected_cell_seconds, longest_trials_first
 from pixmix_ray.planning.plan import Cell, Plan, Prices
 from pixmix_ray.storage.failures import Place, record_failure
-from pixmix_ray.storage.store import cell_failure_file, trial_file
+from pixmix_ray.storage.store import cell_failure_file, log_file, trial_file
 from pixmix_ray.training.trial import Progress
 
 log = logging.getLogger(__name__)
 POLL_SECONDS = 0.2
 MOST_TOGETHER = 12  # cells in a task: with more, what a task costs is a small part of what they cost themselves
+TOLD_DELAY = 2.0  # seconds: a message that was lost for the third time in a row
 AHEAD = 2  # trials and tasks that are submitted before there is room, so that a free slot never waits for the loop
 
 
@@ -55,6 +56,16 @@ class _InFlight:
     place: Place | None = None
     errors: dict[int, float] = field(default_factory=dict)  # of validation, by epoch
     epoch: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Work:
+    """A trial or a cell for the table of retries: its name there, its label for people, its record and its log."""
+
+    name: str
+    label: str
+    record: str
+    log: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -264,9 +275,14 @@ class Loop:
                 self.waiting_cells.append(cell)
 
     def _trial_failed(self, trial: Trial, problem: Problem) -> None:
-        path = trial_file(trial.id, "failed.json")
-        if not self._is_retried(trial.id, path, trial.label, problem, lambda: self.waiting_trials.appendleft(trial)):
-            self.failures.append(Failure(label=f"{trial.label} ({trial.id})", reason=problem.report.reason))
+        work = _Work(
+            name=trial.id,
+            label=trial.label,
+            record=trial_file(trial.id, "failed.json"),
+            log=log_file(trial.id),
+        )
+        if not self._is_retried(work, problem, lambda: self.waiting_trials.appendleft(trial)):
+            self.failures.append(self._failure(f"{trial.label} ({trial.id})", problem, work.log))
             self._leave(trial)
             self.watcher.trial_failed(trial, problem.report.reason)
 
@@ -281,7 +297,7 @@ class Loop:
             ended = self._results_from_dead_worker(task.cells, event.problem)
         for cell in task.cells:
             if cell not in ended:  # it was not begun
-                self.waiting_cells.append(cell)
+                self._wait(cell)
                 continue
             seconds, problem = ended[cell].seconds, ended[cell].problem
             self.account.cell_ended(cell, seconds, has_failed=problem is not None)
@@ -306,12 +322,24 @@ class Loop:
         self._leave_cell(cell.trial)
 
     def _cell_failed(self, cell: Cell, problem: Problem) -> None:
-        path = cell_failure_file(cell.trial.id, cell.run.key)
-        again = self._train_again if problem.cause is Cause.DAMAGED else self.waiting_cells.append
-        if not self._is_retried(_name(cell), path, cell.label, problem, lambda: again(cell)):
-            self.failures.append(Failure(label=f"{cell.label} ({cell.trial.id})", reason=problem.report.reason))
+        work = _Work(
+            name=_name(cell),
+            label=cell.label,
+            record=cell_failure_file(cell.trial.id, cell.run.key),
+            log=log_file(cell.trial.id, cell.run.key),
+        )
+        again = self._train_again if problem.cause is Cause.DAMAGED else self._wait
+        if not self._is_retried(work, problem, lambda: again(cell)):
+            self.failures.append(self._failure(f"{cell.label} ({cell.trial.id})", problem, work.log))
             self.watcher.cell_failed(cell, problem.report.reason)
             self._leave_cell(cell.trial)
+
+    def _wait(self, cell: Cell) -> None:
+        """Have a cell wait for its turn, or for its trial where that is being trained again."""
+        if cell.trial.id in self.cells_of:
+            self.cells_of[cell.trial.id].append(cell)
+        else:
+            self.waiting_cells.append(cell)
 
     def _train_again(self, cell: Cell) -> None:
         """Have the checkpoint of a cell made again, and all cells wait for it that need it."""
@@ -321,27 +349,41 @@ class Loop:
             self.waiting_trials.append(trial)
         self.cells_of.setdefault(trial.id, []).extend(cells)
 
-    def _is_retried(self, name: str, path: str, label: str, problem: Problem, resume: Callable[[], None]) -> bool:
-        """Whether the work of that name, which has failed, is tried again: then it waits. A charged failure is recorded."""
+    def _is_retried(self, work: _Work, problem: Problem, resume: Callable[[], None]) -> bool:
+        """Whether work that has failed is tried again: then it waits. A failure that is charged is recorded."""
         if problem.cause is Cause.STORAGE:
             raise StorageError(problem.report.reason)
-        verdict = self.attempts.failed(name, problem)
+        told, verdict = problem.report, self.attempts.failed(work.name, problem)
         if verdict.is_charged:
-            record_failure(self.plan.store, path, problem.report, attempt=verdict.attempt, retried=verdict.is_retried)
+            log_path = work.log if self.plan.store.exists(work.log) else ""
+            record_failure(
+                self.plan.store,
+                work.record,
+                told,
+                attempt=verdict.attempt,
+                retried=verdict.is_retried,
+                log=log_path,
+            )
         if not verdict.is_retried:
             return False
         if verdict.is_charged:
-            told = problem.report
             log.warning(
-                "%s: attempt %d failed on %s: %s; trying again", label, verdict.attempt, told.place, told.reason
+                "%s: attempt %d failed on %s: %s; trying again", work.label, verdict.attempt, told.place, told.reason
             )
+        else:
+            level = logging.WARNING if verdict.delay >= TOLD_DELAY else logging.DEBUG  # now and then it is nothing
+            log.log(level, "%s: %s; trying again in %.1f s", work.label, told.reason, verdict.delay)
         if (node := problem.avoided_node()) is not None:
-            self.avoid[name] = node
+            self.avoid[work.name] = node
         if verdict.delay:
             self.delayed.append(_Delayed(until=self.executor.now() + verdict.delay, resume=resume))
         else:
             resume()
         return True
+
+    def _failure(self, label: str, problem: Problem, log_path: str) -> Failure:
+        where = f" (log: {self.plan.store.uri}/{log_path})" if self.plan.store.exists(log_path) else ""
+        return Failure(label=label, reason=f"{problem.report.reason}{where}")
 
     def _leave_cell(self, trial: Trial) -> None:
         """A cell of the trial has ended; after its last one a search may suggest others."""

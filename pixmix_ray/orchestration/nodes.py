@@ -32,13 +32,18 @@ def bundle(share: Share) -> dict[str, float]:
 
 
 def described(share: Share) -> str:
-    """A share in words, such as "1 CPU, 0.25 GPU and memory 4000000000"."""
-    named = {"CPU": "CPUs", "GPU": "GPUs"}
-    parts = [
-        f"{amount:g} {named[name]}" if name in named else f"{amount:g} of {name}"
-        for name, amount in bundle(share).items()
-    ]
-    return " and ".join([*parts, *(f"the label {name}={value}" for name, value in share.labels.items())]) or "nothing"
+    """A share in words.
+
+    >>> described(Share(cpus=1, gpus=0.25, memory=4_000_000_000, accelerator_type="H100"))
+    '1 CPUs and 0.25 GPUs and 4 GB of memory and a GPU of the type H100'
+    """
+    parts = [f"{share.cpus:g} CPUs"] if share.cpus else []
+    parts += [f"{share.gpus:g} GPUs"] if share.gpus else []
+    parts += [f"{share.memory / 1e9:g} GB of memory"] if share.memory else []
+    parts += [f"{amount:g} of {name}" for name, amount in share.custom.items()]
+    parts += [f"a GPU of the type {share.accelerator_type}"] if share.accelerator_type else []
+    parts += [f"the label {name}={value}" for name, value in share.labels.items()]
+    return " and ".join(parts) or "nothing"
 
 
 def fitting(node: Node, share: Share, beside: Share | None = None) -> int:
@@ -83,7 +88,8 @@ def lacking(nodes: Sequence[Node], resources: Resources) -> str:
     """What no node can hold, in words; "" if a trial fits on one and an evaluation on one."""
     for what, share in (("trial", resources.trial), ("evaluation", resources.evaluation)):
         if total_fitting(nodes, share) == 0:
-            return f"a {what} asks for {described(share)}, and {_largest(nodes, what)}"
+            article = "an" if what == "evaluation" else "a"
+            return f"{article} {what} asks for {described(share)}, and {_largest(nodes, what, share)}"
     return ""
 
 
@@ -97,12 +103,14 @@ def check_room(nodes: Sequence[Node], resources: Resources) -> None:
         raise ClusterError(why)
 
 
-def _largest(nodes: Sequence[Node], what: str) -> str:
+def _largest(nodes: Sequence[Node], what: str, share: Share) -> str:
     if not nodes:
         return "no node is there: wait for one, or start Ray on it"
     largest = max(nodes, key=lambda node: (node.resources.get("GPU", 0), node.resources.get("CPU", 0)))
     cpus, gpus = (largest.resources.get(name, 0) for name in ("CPU", "GPU"))
-    return (
-        f"the largest node has {cpus:g} CPUs and {gpus:g} GPUs: lower resources.{what}, such as "
-        f"--set resources.{what}.gpus={gpus:g}"
-    )
+    found = f"the largest node has {cpus:g} CPUs and {gpus:g} GPUs: lower resources.{what}"
+    if share.gpus > gpus:
+        return f"{found}, such as --set resources.{what}.gpus={gpus:g}"
+    if share.cpus > cpus:
+        return f"{found}, such as --set resources.{what}.cpus={cpus:g}"
+    return found

@@ -1,4 +1,4 @@
-"""The executor on a Ray cluster: Ray Tune trains and Ray tasks evaluate; here the two are joined, without importing ray."""
+"""The executor on a Ray cluster: Ray Tune trains and Ray tasks evaluate; here the two are joined."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -160,6 +160,7 @@ class RayExecutor:
             share=share,
             code_version=code_version(),
             runs=tuple(cell.run for cell in cells),
+            is_logged=True,
         )
 
     def _ask_for_room(self, trials: int, cells: int) -> None:

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
 
-from pixmix_ray.errors import DamagedError, StorageError
+from pixmix_ray.errors import DamagedError, ResultsError, StorageError
 from pixmix_ray.memory import is_out_of_memory
 from pixmix_ray.storage.failures import ErrorReport, Place
 
-FIRST_DELAY, LONGEST_DELAY = 0.5, 30.0  # seconds before work is tried again whose message was lost; doubled each time
+FIRST_DELAY, LONGEST_DELAY = 0.5, 5.0  # seconds before work is tried again whose message was lost; doubled each time
 
 
 class Cause(StrEnum):
@@ -27,7 +27,7 @@ class Cause(StrEnum):
     MESSAGE_LOST = "message lost"  # the worker lives, or was never reached
     OUT_OF_MEMORY = "out of memory"
     DAMAGED = "checkpoint damaged"
-    STORAGE = "results cannot be written"
+    STORAGE = "results cannot be read or written"
     OWN = "failed by itself"
 
 
@@ -51,7 +51,7 @@ POLICIES: Mapping[Cause, Policy] = MappingProxyType(
         Cause.WORKER_DIED: Policy(retries=3),
         Cause.NODE_DIED: Policy(retries=3),
         Cause.KILLED_FOR_MEMORY: Policy(retries=3, elsewhere=True),
-        Cause.MESSAGE_LOST: Policy(retries=100, is_charged=False),
+        Cause.MESSAGE_LOST: Policy(retries=20, is_charged=False),
         Cause.OUT_OF_MEMORY: Policy(retries=1, elsewhere=True),
         Cause.DAMAGED: Policy(retries=1),  # after its trial was trained again
         Cause.STORAGE: Policy(retries=0),  # it ends the run: nothing else could be kept either
@@ -89,10 +89,10 @@ class Problem:
 
 
 def _cause_of(error: BaseException) -> Cause:
-    if isinstance(error, StorageError):
-        return Cause.STORAGE
     if isinstance(error, DamagedError):
         return Cause.DAMAGED
+    if isinstance(error, StorageError | ResultsError):  # results that cannot be read are no fault of the work either
+        return Cause.STORAGE
     return Cause.OUT_OF_MEMORY if is_out_of_memory(error) else Cause.OWN
 
 

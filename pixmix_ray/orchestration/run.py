@@ -1,8 +1,8 @@
 """A run: all that a plan lacks, trained and evaluated on an executor."""
 
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 
 import pandas as pd
@@ -18,7 +18,7 @@ from pixmix_ray.orchestration.watcher import Silent, Watcher
 from pixmix_ray.orchestration.work import Work
 from pixmix_ray.planning.forecast import Forecast, Slots, forecast
 from pixmix_ray.planning.halving import halving_of
-from pixmix_ray.planning.plan import Plan, Prices, make_plan, prices
+from pixmix_ray.planning.plan import Plan, Prices, make_plan, prices, updated
 from pixmix_ray.storage import index
 from pixmix_ray.storage.run_lock import RunLock
 from pixmix_ray.training.trial import Progress
@@ -69,8 +69,8 @@ def run_plan(
         HeldError: another run is at work on the results folder.
         StorageError: results can no longer be written; what is done is kept.
     """
+    plan = plan if plan.cells_to_run() else updated(plan)
     if not plan.cells_to_run():
-        index.update(plan.store)
         return Run(plan=plan, failures=())
     plan.store.check_writable()
     with ExitStack() as stack:
@@ -79,6 +79,7 @@ def run_plan(
         if plan.experiment.search is not None:
             plan = make_plan(plan.experiment, keep_points=True)
         _prepare(plan.experiment, opened)
+        stack.enter_context(_storage_goes_away())
         failures = _run_once(plan, opened, watch, work or Work(), lock.check)
         index.update(plan.store)
         after = make_plan(plan.experiment)
@@ -89,6 +90,17 @@ def run_plan(
             index.update(plan.store)
             after = make_plan(plan.experiment)
     return Run(plan=after, failures=tuple(failures))
+
+
+@contextmanager
+def _storage_goes_away() -> Iterator[None]:
+    """A block that begins with results that can be read: where they no longer can, that is no fault of the request."""
+    try:
+        yield
+    except (DamagedError, HeldError):
+        raise
+    except ResultsError as error:
+        raise StorageError(f"{error}. What is done is kept: run the same command again") from None
 
 
 def _opened(executor: Executor | str, stack: ExitStack) -> Executor:
@@ -156,10 +168,6 @@ def _run_once(
                 more=None if plan.experiment.search is None else lambda: make_plan(plan.experiment, keep_points=True),
                 housekeeping=housekeeping,
             ).run()
-        except (DamagedError, HeldError):
-            raise
-        except ResultsError as error:  # they could be read when the run began
-            raise StorageError(f"{error}. What is done is kept: run the same command again") from None
         finally:
             account.close(executor.now())
 

@@ -1,4 +1,4 @@
-"""A connection to Ray: a local cluster of our own, one that runs elsewhere, or the one that this process has already."""
+"""A connection to Ray: to a cluster of our own, one that runs elsewhere, or the one that this process has already."""
 
 import logging
 import os
@@ -6,9 +6,11 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from types import ModuleType
 
 import psutil
@@ -80,14 +82,18 @@ def session(address: str | None = None, cpus: int | None = None, modules: Sequen
     if address is None:
         prepare_token()
     sent = {"py_modules": list(modules)} if modules else None
+    # Ray 2.60 puts the driver's folder in front of its workers' search path, where a file of it would hide a module of
+    # Python's own, such as statistics.py; the work itself goes back there: see `pixmix_ray.orchestration.work`
+    empty = tempfile.TemporaryDirectory(prefix="pixmix_ray_")
     try:
-        with _handlers_of_signals():
+        with _handlers_of_signals(), _current_folder(empty.name):
             if address is None:
                 _start(cpus, sent)
             else:
                 ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, runtime_env=sent)
     except Exception as error:  # Ray raises a bare one when its processes do not come up
         ray.shutdown()
+        empty.cleanup()
         where = f"did not let us in at {address}" if address else "did not start on this machine"
         raise ClusterError(
             f"Ray {where}: {one_line(error)} On a machine that is too busy this passes: run the same command again"
@@ -98,6 +104,18 @@ def session(address: str | None = None, cpus: int | None = None, modules: Sequen
         yield
     finally:
         ray.shutdown()
+        empty.cleanup()
+
+
+@contextmanager
+def _current_folder(folder: str) -> Iterator[None]:
+    """Another current folder for the time of the block."""
+    before = os.getcwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
 
 
 @contextmanager
@@ -220,7 +238,7 @@ def cluster_use() -> dict[str, tuple[float, float]]:
 
 
 def request_room(shares: Sequence[Share]) -> None:
-    """Ask the cluster's autoscaler, if it has one, for nodes that hold all these shares at once; none asks for nothing."""
+    """Ask the cluster's autoscaler, if it has one, for nodes that hold all these shares at once."""
     request_resources(
         bundles=[bundle(share) for share in shares], bundle_label_selectors=[dict(share.labels) for share in shares]
     )
@@ -243,18 +261,25 @@ def place_here() -> Place:
 
 
 def problem_of(error: BaseException | None, place: Place | None = None) -> Problem:
-    """What Ray's error says of work that told nothing itself; `place` is where it ran, if that is known."""
+    """What Ray's error says of work that told nothing itself.
+
+    Args:
+        error: of Ray.
+        place: where the work ran, if it told. A worker that never told where it is was never reached, as far as anybody
+            knows: Ray 2.60 ends the worker of a task whose message was lost.
+    """
     if isinstance(error, RayTaskError):
-        return Problem.of(error.as_instanceof_cause(), place or Place())  # type: ignore[no-untyped-call]  # it has no types
-    return Problem.because(_cause_of(error), one_line(error or "its worker died"), place)
+        told = Problem.of(error.cause, place or Place())
+        return replace(told, report=replace(told.report, traceback=error.traceback_str))
+    return Problem.because(_cause_of(error, place), one_line(error or "its worker died"), place)
 
 
-def _cause_of(error: BaseException | None) -> Cause:
+def _cause_of(error: BaseException | None, place: Place | None) -> Cause:
     if isinstance(error, OutOfMemoryError):
         return Cause.KILLED_FOR_MEMORY
     if isinstance(error, NodeDiedError | ObjectLostError):  # the latter: its answer was lost with its node
         return Cause.NODE_DIED
-    if isinstance(error, ActorUnavailableError):
+    if isinstance(error, ActorUnavailableError) or place is None or place.pid is None:
         return Cause.MESSAGE_LOST
     if isinstance(error, RayActorError) and error.preempted:
         return Cause.NODE_DIED

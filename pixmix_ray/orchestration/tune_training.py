@@ -14,8 +14,10 @@ import logging
 import tempfile
 import threading
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
@@ -43,6 +45,8 @@ STOP_SECONDS = 4.0  # that Tune takes once its trainers are killed; a second or 
 class Trainer(tune.Trainable):
     """One actor; each step trains one epoch, but the first of a trial, which only tells where it runs."""
 
+    _epochs: Generator[Progress, None, None] | None = None
+
     def setup(self, config: dict[str, Any]) -> None:
         """Take up the trial of the config."""
         self._take_up(config)
@@ -52,14 +56,20 @@ class Trainer(tune.Trainable):
         self._take_up(new_config)
         return True
 
+    def cleanup(self) -> None:
+        """End the trial that is trained, wherever it is."""
+        if self._epochs is not None:
+            self._epochs.close()
+        self._epochs = None
+
     def _take_up(self, config: dict[str, Any]) -> None:
+        self.cleanup()  # of a trial that was stopped early
         self._job: Job = config["job"]
-        self._epochs: Iterator[Progress] | None = None
 
     def step(self) -> dict[str, Any]:
         """What `_Reporter` reads: `place`, `progress`, `problem` or `is_finished`."""
         if self._epochs is None:
-            self._epochs = train_epochs(self._job)
+            self._epochs = train_epochs(self._job, place_here())
             return {"place": place_here(), "actor": ray.get_runtime_context().current_actor, "done": False}
         problem = None
         try:
@@ -316,7 +326,7 @@ class _Reporter(Callback):
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         """A trainer died, or did not answer."""
         ticket = trial.config["ticket"]
-        self._training.ended(ticket, problem_of(trial.get_pickled_error(), self._training.place_of(ticket)))
+        self._training.ended(ticket, problem_of(_error_of(trial), self._training.place_of(ticket)))
 
 
 class _Stop(tune.Stopper):
@@ -356,6 +366,14 @@ def _fit(trials: _Trials, callbacks: Sequence[Callback], stop: _Stop) -> None:
                 verbose=0,
             ),
         ).fit()
+
+
+def _error_of(trial: Any) -> BaseException | None:
+    """What ended a trainer, with its type; Tune keeps it in a file of this process's own."""
+    file = trial.pickled_error_file
+    with suppress(OSError):
+        return None if file is None else ray.cloudpickle.loads(Path(file).read_bytes())
+    return None
 
 
 def _trial_name(trial: Any) -> str:

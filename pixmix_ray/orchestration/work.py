@@ -3,9 +3,11 @@
 A simulation puts other functions in their place, and changes nothing else.
 """
 
+import os
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 
 import torch
 
@@ -15,9 +17,10 @@ from pixmix_ray.experiment.resources import Share
 from pixmix_ray.experiment.trial import BenchmarkRun, Trial
 from pixmix_ray.memory import free_memory
 from pixmix_ray.orchestration.retries import Cause, Problem
+from pixmix_ray.orchestration.worker_logs import logged
 from pixmix_ray.storage.failures import Place
 from pixmix_ray.storage.provenance import code_version
-from pixmix_ray.storage.store import Store
+from pixmix_ray.storage.store import Store, log_file
 from pixmix_ray.training.trial import Progress, set_aside, train_trial
 
 
@@ -53,6 +56,8 @@ class Job:
         share: of the machine.
         code_version: of the run; a worker with another refuses.
         runs: the benchmarks to evaluate it on; empty: it is to be trained.
+        folder: the current folder of the run; a worker on a machine that has it works there.
+        is_logged: whether what the worker prints is kept in the results folder, and not shown.
     """
 
     trial: Trial
@@ -61,6 +66,8 @@ class Job:
     share: Share
     code_version: str
     runs: tuple[BenchmarkRun, ...] = ()
+    folder: str = field(default_factory=os.getcwd)
+    is_logged: bool = False
 
     def __deepcopy__(self, _: object) -> "Job":
         return self  # nobody changes it, and Ray Tune copies it for every trial
@@ -74,23 +81,27 @@ class Job:
         return torch.device("cuda" if self.share.gpus > 0 else "cpu")
 
 
-def train_epochs(job: Job) -> Iterator[Progress]:
+def train_epochs(job: Job, place: Place) -> Generator[Progress, None, None]:
     """Train the trial of a job, yielding each epoch once it is safe in the store; raises what the work raises."""
-    _prepare(job)
-    yield from job.work.train(job.trial, Store(job.results), job.device)
+    store = Store(job.results)
+    with _log(job, store, log_file(job.trial.id), place):
+        _prepare(job)
+        yield from job.work.train(job.trial, store, job.device)
 
 
 def measure_cells(job: Job, place: Place) -> list[Evaluated]:
     """How the cells of a job ended, one after the other; fewer than cells if the checkpoint could not be opened."""
-    store, measure = Store(job.results), None
+    store = Store(job.results)
+    measure: Measure | None = None
     ended: list[Evaluated] = []
     for run in job.runs:
         started, problem = time.perf_counter(), None
         try:
-            if measure is None:
-                _prepare(job)
-                measure = job.work.evaluate(job.trial, store, job.device)
-            measure(run)
+            with _log(job, store, log_file(job.trial.id, run.key), place):
+                if measure is None:
+                    _prepare(job)
+                    measure = job.work.evaluate(job.trial, store, job.device)
+                measure(run)
         except Exception as error:  # the worker's outermost frame: returned to the loop, which records it
             problem = Problem.of(error, place)
             if problem.cause is Cause.DAMAGED:
@@ -103,7 +114,13 @@ def measure_cells(job: Job, place: Place) -> list[Evaluated]:
     return ended
 
 
+def _log(job: Job, store: Store, path: str, place: Place) -> AbstractContextManager[None]:
+    return logged(store, path, place) if job.is_logged else nullcontext()
+
+
 def _prepare(job: Job) -> None:
     if (here := code_version()) != job.code_version:
         raise WorkError(f"this node runs pixmix_ray {here} and the run {job.code_version}: install one version on all")
+    if os.path.isdir(job.folder):
+        os.chdir(job.folder)
     torch.set_num_threads(max(1, round(job.share.cpus)))

@@ -128,6 +128,17 @@ def make_plan(sweep: Experiment, *, keep_points: bool = False) -> Plan:
     return plan_of(sweep, next_trials(sweep, store, runs, states_of, keep=keep_points), runs, store, listed)
 
 
+def updated(plan: Plan) -> Plan:
+    """The plan once the index of its folder is up to date: cells that were found damaged and set aside are missing.
+
+    Raises:
+        ResultsError: the folder cannot be read.
+    """
+    update(plan.store)
+    done = {cell.name for cell, state in plan.cells.items() if state == "done"}
+    return plan if done <= set(list_cells(plan.store)) else make_plan(plan.experiment)
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Listed:
     """The files of a results folder when it was listed."""

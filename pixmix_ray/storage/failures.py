@@ -6,6 +6,7 @@ attempt           counted from 1 in each run
 retried           whether the run that wrote this was going to try again
 host, pid, node   where it failed; node is Ray's id; each none where that is not known
 failed_at         UTC
+log               the file of what the worker printed, in the results folder; "" if it printed nothing
 traceback         of the error
 earlier           the same, without traceback, of the attempts before
 """
@@ -75,9 +76,24 @@ class ErrorReport:
 
 
 def record_failure(
-    store: Store, path: str, error: BaseException | ErrorReport, *, attempt: int = 1, retried: bool = False
+    store: Store,
+    path: str,
+    error: BaseException | ErrorReport,
+    *,
+    attempt: int = 1,
+    retried: bool = False,
+    log: str = "",
 ) -> None:
-    """Write why a trial or a cell failed at this attempt, and whether it is tried again; earlier attempts are kept."""
+    """Write why a trial or a cell failed at this attempt, and whether it is tried again; earlier attempts are kept.
+
+    Args:
+        store: the results folder.
+        path: of the record.
+        error: what happened.
+        attempt: from 1.
+        retried: whether there is another attempt.
+        log: the path of what the worker printed; "" if there is none.
+    """
     report = error if isinstance(error, ErrorReport) else ErrorReport.of(error)
     earlier: list[Any] = []
     if attempt > 1:
@@ -94,6 +110,7 @@ def record_failure(
             "retried": retried,
             **asdict(report.place),
             "failed_at": datetime.now(UTC).isoformat(),
+            "log": log,
             "traceback": report.traceback,
             "earlier": earlier,
         },
@@ -120,5 +137,6 @@ def described(record: Mapping[str, Any]) -> str:
     if "attempt" in record:  # records of earlier versions have none
         place = Place(host=record.get("host"), pid=record.get("pid"), node=record.get("node"))
         again = ", tried again" if record.get("retried") else ""
-        told = [f"attempt {record['attempt']}{again}", str(record.get("error")), str(place), *told]
+        log = [f"log {record['log']}"] if record.get("log") else []
+        told = [f"attempt {record['attempt']}{again}", str(record.get("error")), str(place), *told, *log]
     return f"{record.get('reason', 'no reason recorded')} ({'; '.join(told)})"

@@ -43,6 +43,21 @@ def write_new(target: str, content: bytes) -> bool:
     return True
 
 
+def opened(place: str) -> BinaryIO:
+    """A file, opened to be read."""
+    return open(place, "rb")
+
+
+def move(place: str, target: str) -> None:
+    """Give a file another name, in place of what has that name."""
+    os.replace(place, target)
+
+
+def delete(place: str) -> None:
+    """Remove a file."""
+    os.unlink(place)
+
+
 def paths(root: str, prefix: str) -> set[str]:
     """The files at or below `prefix`, relative to `root`."""
     return {f"{folder}{entry.name}" for folder, entries in _folders(root, prefix) for entry in entries}
@@ -90,7 +105,7 @@ def _written_beside(target: str, content: bytes) -> str:
     """A file beside `target` with all of `content`, safe on the disk; its name is nobody else's."""
     beside = f"{target}.{uuid.uuid4().hex}{PART}"
     try:
-        with _opened(beside) as stream:
+        with _created(beside) as stream:
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
@@ -100,7 +115,7 @@ def _written_beside(target: str, content: bytes) -> str:
     return beside
 
 
-def _opened(beside: str) -> BinaryIO:
+def _created(beside: str) -> BinaryIO:
     try:
         return open(beside, "xb")
     except FileNotFoundError:

@@ -6,7 +6,7 @@ from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from pixmix_ray import __version__
+from pixmix_ray.version import __version__
 
 LIBRARIES = ("torch", "torchvision", "numpy", "scipy", "pillow", "ray")
 

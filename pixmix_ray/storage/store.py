@@ -10,6 +10,7 @@
     trials/TRIAL/failed.json               why it failed; removed when it succeeds
     trials/TRIAL/stopped.json              which scheduler stopped it early, and when; removed when it goes on
     runs/RUN.json                          what one run used of its cluster, rewritten while it runs
+    logs/TRIAL/training.log                what its workers printed and raised, and NAME-HASH.log for each cell
     searches/HASH.json                     the points that a search has suggested, written before they are trained
     running.json                           who is running on it (`run_lock`)
     any of them with .damaged behind       bytes that are not those that were written; it counts for nothing
@@ -126,7 +127,7 @@ class Store:
         place = self._place(path)
 
         def read() -> bytes:
-            with open(place, "rb") if self.is_local else self._files.open_input_file(place) as file:
+            with local_files.opened(place) if self.is_local else self._files.open_input_file(place) as file:
                 return part(file)
 
         with self._reading():
@@ -152,7 +153,7 @@ class Store:
         target = self._place(path)
         with self._writing(), suppress(FileNotFoundError, NotADirectoryError):
             if self.is_local:
-                os.unlink(target)
+                local_files.delete(target)
             elif self.exists(path):
                 self._tried(lambda: self._files.delete_file(target))
 
@@ -167,7 +168,7 @@ class Store:
         """
         aside = f"{path}{DAMAGED}"
         with self._writing(), suppress(FileNotFoundError):
-            self._files.move(self._place(path), self._place(aside))
+            (local_files.move if self.is_local else self._files.move)(self._place(path), self._place(aside))
         return aside
 
     def files(self, prefix: str) -> set[str]:
@@ -319,6 +320,11 @@ def cell_file(cell: str) -> str:
 def cell_failure_file(trial_id: str, key: str) -> str:
     """The path of the reason why a trial's cell failed; `key` is that of the benchmark, as there may be no weights."""
     return f"cells/{trial_id}/{key}.failed.json"
+
+
+def log_file(trial_id: str, key: str = "training") -> str:
+    """The path of what the workers of a trial printed, or those of a cell, by the key of its benchmark."""
+    return f"logs/{trial_id}/{key}.log"
 
 
 def search_file(name: str) -> str:

@@ -15,7 +15,6 @@ import torch
 from PIL import Image
 from safetensors.torch import load
 
-from pixmix_ray import __version__
 from pixmix_ray.datasets import Digits
 from pixmix_ray.errors import DamagedError, DataError, TrainingDivergedError, WorkError
 from pixmix_ray.evaluation.cell import evaluate_cell, evaluate_here, open_trial
@@ -33,6 +32,7 @@ from pixmix_ray.storage.provenance import code_version
 from pixmix_ray.storage.schema import INDEX, MEASUREMENTS, predictions_schema
 from pixmix_ray.storage.store import Store, cell_failure_file, cell_file, trial_file
 from pixmix_ray.training.trial import Progress, train_trial
+from pixmix_ray.version import __version__
 
 CPU = torch.device("cpu")
 TEST_PICTURES = 364  # of the digits
@@ -364,7 +364,7 @@ def test_a_sweep_does_not_measure_a_cell_again_and_the_command_does(
         written.append(path)
 
     monkeypatch.setattr(Store, "write", noted)
-    measure = open_trial(of.trial, of.store, CPU, "0.1.0")
+    measure = open_trial(of.trial, of.store, CPU)
     path = cell_file(trained(of.trial, of.store).cell(of.run))
     measure(of.run)
     measure(of.run)

@@ -16,7 +16,8 @@ from PIL import Image
 
 from pixmix_ray.datasets import DataVersionWarning, Digits
 from pixmix_ray.experiment.file import read_experiment
-from pixmix_ray.experiment.trial import BenchmarkRun, Trial
+from pixmix_ray.experiment.plugins import BENCHMARKS, DATASETS
+from pixmix_ray.experiment.trial import BenchmarkRun, Trial, hash_of_test_set
 from pixmix_ray.methods import PixMix
 from pixmix_ray.models import WideResNet
 from pixmix_ray.settings import Revised
@@ -465,3 +466,25 @@ def test_edited_code_of_ones_own_is_another_trial_and_another_cell(
         ids.append((trial.id, run.key))
     assert ids[0] == ids[1]
     assert ids[0][0] != ids[2][0] and ids[0][1] != ids[2][1]
+
+
+def test_the_name_of_a_cell_follows_the_benchmark_the_test_set_and_the_weights() -> None:
+    clean, limited = (BenchmarkRun(benchmark=BENCHMARKS.read(spec), version="") for spec in ("clean", LIMITED))
+    other_files = BenchmarkRun(benchmark=BENCHMARKS.read("clean"), version="of other files")
+    names = [
+        run.cell_key(test_set, weights)
+        for run in (clean, limited, other_files)
+        for test_set in ("a", "b")
+        for weights in ("c", "d")
+    ]
+    assert len(set(names)) == 12
+    content = clean.key.partition("-")[2]
+    assert clean.cell_key("a", "c") == f"clean-{hashlib.sha256(f'{content}/a/c'.encode()).hexdigest()[:12]}"
+
+
+LIMITED = {"name": "clean", "limit": 3}
+
+
+def test_the_test_set_is_the_same_whatever_is_trained_on_it() -> None:
+    digits = [DATASETS.read({"name": "digits", "train_limit": limit}) for limit in (None, 50)]
+    assert len({hash_of_test_set(dataset) for dataset in digits}) == 1

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from pixmix_ray.benchmarks import Clean, TestPictures
 from pixmix_ray.methods import Method, MethodRun, Setup
 from pixmix_ray.metrics import Predictions
-from pixmix_ray.orchestration.retries import here
+from pixmix_ray.orchestration.session import place_here
 from pixmix_ray.transforms import to_unit
 
 
@@ -127,7 +127,7 @@ class FillsMemoryInTraining(Method):
     after: str = "/"
 
     def start(self, setup: Setup) -> MethodRun:
-        if note(self.diary, str(here().node)) <= self.times:
+        if note(self.diary, str(place_here().node)) <= self.times:
             while not Path(self.after).exists():
                 time.sleep(0.05)
             fill_memory(self.gigabytes)

@@ -2,16 +2,18 @@
 
 One seed decides a history: how long work takes; which messages are late, doubled, out of order or lost; which workers,
 nodes and drivers die, and when; when the disk is full; when nodes come and go; when the clock jumps; which checkpoints
-are damaged and which work fails by itself. An auditor then looks at what lies in the store and at what was done:
+are damaged and which work fails by itself. An auditor (`auditor`) looks at what was told, what was done and what
+lies in the store:
 
-- all is done, but for what fails by itself and what died too often without a step of progress, and the run ends;
-- every file holds what it should; nothing that is done is done again, but where a message was lost, and a trainer that
-  dies loses no more than the epoch that it was at;
-- the watcher hears of each end once, and every failed attempt is recorded with its number.
+- the run ends, and all is done but for what a second count of the attempts gives up: what fails by itself, and what
+  died too often between two steps of progress;
+- every file holds what it should, and nothing that is done is done again, but beside a worker that is out of reach and
+  goes on; no work is in flight twice, and a trainer that dies loses no more than the epoch that it was at;
+- the watcher hears of each end once, and each failed attempt is recorded once, with its number.
 
-Does it find faults? Planted ones (`tests/orchestration/test_simulation.py`): no retry, an event forgotten, a cell counted
-twice, attempts that are not reset by progress, storage not looked at after a death, tickets not looked at, a checkpoint
-not made again. Each is found within a few hundred histories, most within ten.
+Does it find faults? `tests/orchestration/test_simulation.py` plants some: no retry, an event forgotten, a cell counted
+twice, attempts that are not reset by progress, storage not looked at after a death, tickets not looked at, a damaged
+checkpoint not made again, failures not recorded. All are found within twenty histories.
 
 A history that fails is one number:  python -m tests.orchestration.simulation 1234
 Many of them, on two cores:          python -m tests.orchestration.simulation --histories 10000
@@ -19,7 +21,6 @@ Many of them, on two cores:          python -m tests.orchestration.simulation --
 
 import heapq
 import itertools
-import json
 import logging
 import random
 import sys
@@ -42,63 +43,35 @@ from pixmix_ray.orchestration.executor import (
     TrialEnded,
     TrialStarted,
 )
-from pixmix_ray.orchestration.loop import Failure, Loop
-from pixmix_ray.orchestration.retries import POLICIES, Cause, Problem
+from pixmix_ray.orchestration.loop import Loop
+from pixmix_ray.orchestration.retries import Cause, Problem
 from pixmix_ray.orchestration.work import Evaluated
-from pixmix_ray.planning.cell_names import cell_names
-from pixmix_ray.planning.plan import Cell, Plan, Prices, plan_of
+from pixmix_ray.planning.plan import Cell, Prices, plan_of
 from pixmix_ray.storage.failures import Place
-from pixmix_ray.storage.store import DAMAGED, FileStamp, Store, cell_file, trial_file
+from pixmix_ray.storage.store import trial_file
 from pixmix_ray.training.trial import Progress
+from tests.orchestration.auditor import (
+    Audience,
+    FaultError,
+    Ledger,
+    MemoryStore,
+    Told,
+    audit_attempts,
+    audit_ends,
+    audit_work,
+    key_of,
+    path_of,
+)
 
 TRIALS, CELLS, EPOCHS = 20, 5, 3
 MOST_POLLS = 40_000  # of one driver; a history takes some hundreds
+MOST_IDLE = 1_000  # polls in a row that tell nothing while nothing runs: more than five times the longest delay
 NO_PRICES = Prices(epochs={}, cells={})
 DYING = (Cause.WORKER_DIED, Cause.NODE_DIED, Cause.KILLED_FOR_MEMORY)
 
 
-class FaultError(AssertionError):
-    """The auditor found something."""
-
-
 class DriverKilled(BaseException):
     """The driver is gone in the middle of whatever it did."""
-
-
-class MemoryStore(Store):
-    """A store in memory, whose disk may be full."""
-
-    def __init__(self) -> None:
-        self.uri, self.is_local, self.is_full = "memory", True, False
-        self.content: dict[str, bytes] = {}
-        self.records: Counter[str] = Counter()  # of failures, by path
-
-    def write(self, path: str, content: bytes) -> None:
-        if self.is_full:
-            raise StorageError("no space left on the simulated disk")
-        self.content[path] = content
-        if path.endswith("failed.json"):
-            self.records[path] += 1
-
-    def read(self, path: str) -> bytes | None:
-        return self.content.get(path)
-
-    def exists(self, path: str) -> bool:
-        return path in self.content
-
-    def delete(self, path: str) -> None:
-        self.content.pop(path, None)
-
-    def set_aside(self, path: str) -> str:
-        if path in self.content:
-            self.content[f"{path}{DAMAGED}"] = self.content.pop(path)
-        return f"{path}{DAMAGED}"
-
-    def files(self, prefix: str) -> set[str]:
-        return {path for path in self.content if path.startswith(f"{prefix}/")}
-
-    def stamps(self, prefix: str) -> dict[str, FileStamp]:
-        return {path: FileStamp(modified=0, size=len(self.content[path])) for path in self.files(prefix)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,20 +112,6 @@ class Worker:
     results: list[Evaluated] = field(default_factory=list)
 
 
-@dataclass
-class Ledger:
-    """What was done, for the auditor."""
-
-    epochs: Counter[str] = field(default_factory=Counter)  # that ended, by trial
-    measured: Counter[str] = field(default_factory=Counter)  # by trial and benchmark
-    redone: Counter[str] = field(default_factory=Counter)  # begun though it was there, likewise
-    excused: Counter[str] = field(default_factory=Counter)  # faults after which something may be done twice, by trial
-    deaths: Counter[str] = field(default_factory=Counter)  # told to the driver since the last step of progress, by name
-    hopeless: set[str] = field(default_factory=set)  # names of what died too often
-    charged: int = 0  # problems that must have been recorded
-    heard: Counter[str] = field(default_factory=Counter)  # ends that the watcher heard of in this driver's life
-
-
 class Cluster:
     """The simulated executor, and the machines behind it: they outlive a driver."""
 
@@ -160,6 +119,7 @@ class Cluster:
         self.draw = random.Random(seed)
         self.odds = Odds.drawn(self.draw)
         self.store, self.ledger = MemoryStore(), Ledger()
+        self.told, self.idle = Told(self.store), 0
         self.clock, self.count = 0.0, itertools.count()
         self.nodes = {"node0": 2}
         self.agenda: list[tuple[float, int, Callable[[], None]]] = []
@@ -168,11 +128,9 @@ class Cluster:
         self.queue: list[Worker] = []
         self.workers: list[Worker] = []
         trials, runs = material()
-        names = [trial.id for trial in trials] + [_key(t, r) for t in trials for r in runs]
+        names = [trial.id for trial in trials] + [key_of(t, r) for t in trials for r in runs]
         self.failing = {name for name in names if self.draw.random() < self.odds.own}
         self.short_of_memory = {name for name in names if self.draw.random() < self.odds.own}
-
-    # the executor ------------------------------------------------------------------------------------------------
 
     def start(self, setup: object) -> None:
         """Nothing."""
@@ -196,12 +154,14 @@ class Cluster:
 
     def submit_trial(self, ticket: int, trial: Trial, *, avoid: str | None = None) -> None:
         self._maybe_kill_driver()
-        if self.store.exists(trial_file(trial.id, "done.json")) and not self.ledger.excused[trial.id]:
+        if self.store.exists(trial_file(trial.id, "done.json")) and not self.ledger.out_of_reach[trial.id]:
             raise FaultError(f"{trial.id} is done and was submitted again")
+        self.told.submitted(ticket, trial)
         self.queue.append(Worker(ticket=ticket, node="", trial=trial))
 
     def submit_cells(self, ticket: int, cells: Sequence[Cell], *, avoid: str | None = None) -> None:
         self._maybe_kill_driver()
+        self.told.submitted(ticket, cells[0].trial, cells)
         self.queue.append(Worker(ticket=ticket, node="", trial=cells[0].trial, cells=cells))
 
     def poll(self, seconds: float) -> list[Event]:
@@ -215,10 +175,13 @@ class Cluster:
             self._place_workers()
         if not self.inbox:
             self.clock = max(self.clock, deadline)
-        told, self.inbox = self.inbox, []
-        for event in told:
-            self._note_told(event)
-        return told
+        events, self.inbox = self.inbox, []
+        self.idle = 0 if events or self.agenda or self.queue else self.idle + 1
+        if self.idle > MOST_IDLE:
+            raise FaultError("the run does not end: it waits, and nothing is in flight")
+        for event in events:
+            self.told.take(event)
+        return events
 
     def cancel(self) -> None:
         """All workers are killed; one or another may write a last file before it dies."""
@@ -226,7 +189,8 @@ class Cluster:
         for worker in self.workers:
             worker.is_heard = False
             worker.is_alive = worker.is_alive and self.draw.random() < 0.2
-            self.ledger.excused[worker.trial.id] += 1
+            self.ledger.out_of_reach[worker.trial.id] += worker.is_alive
+        self.workers.clear()
         self.inbox.clear()
         self.driver += 1
 
@@ -236,13 +200,11 @@ class Cluster:
     def in_use(self) -> Mapping[str, tuple[float, float]]:
         return {}
 
-    # the machines ------------------------------------------------------------------------------------------------
-
     def _maybe_kill_driver(self) -> None:
         if self.draw.random() < self.odds.driver:
             raise DriverKilled
 
-    def _later(self, action: Callable[[], None], most: float = 10.0) -> None:
+    def _later(self, action: Callable[[], None], most: float = 3.0) -> None:
         heapq.heappush(self.agenda, (self.clock + self.draw.uniform(0.01, most), next(self.count), action))
 
     def _place_workers(self) -> None:
@@ -281,9 +243,7 @@ class Cluster:
         """The worker is through; what it tells last may be lost, which an executor notices."""
         if worker in self.workers:
             self.workers.remove(worker)
-        is_lost = problem is None and self.draw.random() < self.odds.lost
-        if is_lost:
-            self.ledger.excused[worker.trial.id] += 1
+        if problem is None and self.draw.random() < self.odds.lost:
             problem = Problem.because(Cause.MESSAGE_LOST, "simulated")
             results = ()
         if worker.cells:
@@ -310,14 +270,10 @@ class Cluster:
         """Whether a message to the worker is lost: the driver is told so, while it goes on for a step or two."""
         if not worker.is_heard or self.draw.random() >= self.odds.lost / 4:
             return False
-        self.ledger.excused[worker.trial.id] += 1
+        self.ledger.out_of_reach[worker.trial.id] += 1
         self._end(worker, Problem.because(Cause.MESSAGE_LOST, "simulated"))
-        arrived = worker.is_heard
-        ghost = Worker(ticket=worker.ticket, node="", trial=worker.trial, cells=worker.cells, is_heard=not arrived)
-        step = self._next_cell if worker.cells else self._next_epoch
-        ghost.results = list(worker.results)
-        self._later(partial(step, ghost))
-        worker.is_alive = False
+        worker.is_heard = False
+        self._later(partial(self._next_cell if worker.cells else self._next_epoch, worker))
         return True
 
     def _next_epoch(self, worker: Worker) -> None:
@@ -360,20 +316,20 @@ class Cluster:
             self._end(worker, results=worker.results)
             return
         cell = worker.cells[len(worker.results)]
-        name, problem = _key(trial, cell.run), None
+        name, problem = key_of(trial, cell.run), None
         try:
             if worker.is_heard and not worker.results and self.draw.random() < self.odds.damaged:
                 for file in ("done.json", "model.safetensors"):
                     store.set_aside(trial_file(trial.id, file))
-                self.ledger.excused[trial.id] += 1
+                self.ledger.damaged[trial.id] += 1
             if not store.exists(trial_file(trial.id, "done.json")):
                 problem = Problem.because(Cause.DAMAGED, "simulated")
             else:
                 problem = self._own_problem(name)
-                path = cell_file(cell_names(store, [trial], [cell.run])[trial.id, cell.run.key])
-                if problem is None and store.exists(path):
+                path = path_of(store, cell)
+                if problem is None and path is not None and store.exists(path):
                     self.ledger.redone[name] += 1
-                elif problem is None:
+                elif problem is None and path is not None:
                     store.write(path, name.encode())
                     self.ledger.measured[name] += 1
         except StorageError as error:
@@ -391,15 +347,6 @@ class Cluster:
             self.short_of_memory.discard(name)
             return Problem.because(Cause.OUT_OF_MEMORY, "simulated")
         return None
-
-    # what the driver was told --------------------------------------------------------------------------------------
-
-    def _note_told(self, event: Event) -> None:
-        """Nothing by default; an `Audit` looks closer."""
-
-
-def _key(trial: Trial, run: BenchmarkRun) -> str:
-    return f"{trial.id}/{run.key}"
 
 
 @lru_cache(maxsize=1)
@@ -423,36 +370,6 @@ def an_experiment() -> Experiment:
     return Experiment.read(values, "simulation")
 
 
-class Audience:
-    """The watcher and the accountant of a run: counts the ends."""
-
-    def __init__(self, ledger: Ledger) -> None:
-        self.heard = ledger.heard
-        self.heard.clear()
-        self.advanced: list[str] = []
-
-    def planned(self, plan: Plan) -> None: ...
-    def epoch_done(self, trial: Trial, progress: Progress) -> None: ...
-    def trial_done(self, trial: Trial) -> None: ...
-    def trial_stopped(self, trial: Trial, epoch: int) -> None: ...
-    def cell_started(self, cell: Cell) -> None: ...
-    def trial_started(self, trial: Trial, at: float) -> None: ...
-    def epoch_ended(self, trial: Trial, seconds: float) -> None: ...
-    def trial_ended(self, trial: Trial, at: float, *, is_whole: bool) -> None: ...
-    def cell_ended(self, cell: Cell, seconds: float, *, has_failed: bool) -> None: ...
-
-    def tick(self, *_: object) -> None: ...
-
-    def trial_failed(self, trial: Trial, reason: str) -> None:
-        self.heard[trial.id] += 1
-
-    def cell_done(self, cell: Cell, seconds: float) -> None:
-        self.heard[_key(cell.trial, cell.run)] += 1
-
-    def cell_failed(self, cell: Cell, reason: str) -> None:
-        self.heard[_key(cell.trial, cell.run)] += 1
-
-
 def play(seed: int, loop: type[Loop] = Loop) -> Cluster:
     """One history, from its first driver to the one that comes to the end.
 
@@ -474,60 +391,31 @@ def _drive(cluster: Cluster, loop: type[Loop]) -> bool:
     """One driver; whether it came to the end."""
     trials, runs = material()
     plan = plan_of(an_experiment(), trials, runs, cluster.store)
-    audience = Audience(cluster.ledger)
-    wanted = {_key(cell.trial, cell.run) for cell in plan.cells_to_run()}
+    audience, polls = Audience(), itertools.count()
+    cluster.told, cluster.idle = Told(cluster.store), 0
+    cluster.store.records.clear()
+
+    def housekeeping() -> None:
+        if next(polls) > MOST_POLLS:
+            raise FaultError("the run does not end")
+
     try:
-        polls = itertools.count()
-
-        def housekeeping() -> None:
-            if next(polls) > MOST_POLLS:
-                raise FaultError("the run does not end")
-
         failures = loop(plan, cluster, audience, audience, prices=NO_PRICES, housekeeping=housekeeping).run()
     except DriverKilled:
         cluster.cancel()
+        audit_attempts(cluster.told, cluster.store, audience)
         return False
     except StorageError as error:
         if not cluster.store.is_full:
             raise FaultError("the run ended for its storage, which is there") from error
         return False
-    audit(cluster, plan_of(an_experiment(), trials, runs, cluster.store), failures, wanted)
+    audit_attempts(cluster.told, cluster.store, audience)
+    if len(failures) != len(audience.given_up):
+        raise FaultError(f"{len(failures)} failures were returned, and the watcher heard of {len(audience.given_up)}")
+    audit_ends(audience, plan)
+    after = plan_of(an_experiment(), trials, runs, cluster.store)
+    audit_work(cluster.ledger, cluster.store, after, audience, epochs=EPOCHS)
     return True
-
-
-def audit(cluster: Cluster, after: Plan, failures: Sequence[Failure], wanted: set[str]) -> None:
-    """Raise FaultError if a history did not go as it should."""
-    ledger, store = cluster.ledger, cluster.store
-    failed = {failure.label.rpartition("(")[2].rstrip(")") for failure in failures}
-    reasons = Counter(failure.reason for failure in failures)
-    for cell, state in after.cells.items():
-        name = _key(cell.trial, cell.run)
-        if state == "done":
-            assert cell.name is not None
-            if store.content[cell_file(cell.name)] != name.encode():
-                raise FaultError(f"{name} holds what is another's")
-        elif not (name in cluster.failing or cell.trial.id in failed):
-            raise FaultError(f"{name} is {state}, and no failure says why")
-        heard = ledger.heard[name]
-        if name in wanted and heard != 1 and not ledger.heard[cell.trial.id]:
-            raise FaultError(f"the watcher heard {heard} times of the end of {name}")
-        again = ledger.measured[name] + ledger.redone[name] - 1
-        if again > ledger.excused[cell.trial.id]:
-            raise FaultError(f"{name} was measured {again} times too often")
-    for trial in after.trials:
-        extra = ledger.epochs[trial.id] - EPOCHS * (1 + ledger.excused[trial.id])
-        if extra > 0:
-            raise FaultError(f"{extra} epochs of {trial.id} were trained too often")
-    for reason, count in reasons.items():
-        if reason == "simulated" and count and not _died_too_often(store):
-            raise FaultError("work was given up that had not died often enough")
-
-
-def _died_too_often(store: MemoryStore) -> bool:
-    """Whether some record tells of as many attempts as are allowed."""
-    found = [json.loads(content) for path, content in store.content.items() if path.endswith("failed.json")]
-    most = min(policy.retries for policy in POLICIES.values() if policy.is_charged and policy.retries)
-    return any(not record["retried"] and record["attempt"] > most for record in found)
 
 
 def _played(seed: int) -> str:

@@ -11,37 +11,38 @@ import ray
 import torch
 
 from pixmix_ray.evaluation.cell import Measure
-from pixmix_ray.experiment.trial import BenchmarkRun, Trial, hash_of_test_set
+from pixmix_ray.experiment.trial import Trial
 from pixmix_ray.orchestration.work import Work
-from pixmix_ray.storage.store import Store, cell_file, trial_file
+from pixmix_ray.storage.store import Store, trial_file
 from pixmix_ray.training.trial import Progress
+from tests import stored_cells
+from tests.stored_cells import CHECKPOINT, ERROR, put_of
 
 # the workers cannot import the tests
-ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # type: ignore[no-untyped-call]  # it has no types
-CHECKPOINT = "0123456789ab"  # the hash of their weights, which nobody reads
+for module in (sys.modules[__name__], stored_cells):
+    ray.cloudpickle.register_pickle_by_value(module)  # type: ignore[no-untyped-call]  # it has no types
 SECONDS = 3.0  # of a trial whose placement is looked at: long enough that several run at the same time
 
 
 def train_by_seed(trial: Trial, store: Store, device: torch.device) -> Iterator[Progress]:
-    """A trial whose loss is its seed plus one throughout; for cutout a hundred times that."""
+    """A trial whose validation error is a tenth of its seed plus one throughout; it goes on after its last epoch."""
     store.write_json(trial_file(trial.id, "trial.json"), trial.dump())
     path = trial_file(trial.id, "epoch.json")
-    epochs = trial.training.epochs
-    loss = (trial.seed + 1) * (100.0 if trial.method.name == "cutout" else 1.0)
+    epochs, error = trial.training.epochs, (trial.seed + 1) / 10
     for epoch in range((store.read_json(path) or {"epoch": 0})["epoch"] + 1, epochs + 1):
         store.write_json(path, {"epoch": epoch})
-        yield Progress(epoch=epoch, epochs=epochs, loss=loss, seconds=0.001)
-    store.write_json(trial_file(trial.id, "done.json"), {"checkpoint_id": CHECKPOINT, "losses": [loss] * epochs})
+        yield Progress(epoch=epoch, epochs=epochs, loss=1.0, validation_error=error, seconds=0.001)
+    finish(trial, store, validation_errors=[error] * epochs)
 
 
-def evaluate_nothing(trial: Trial, store: Store, device: torch.device, code: str) -> Measure:
-    """Cells that hold nothing."""
-    return lambda run: store.write(path_of(trial, run), b"")
+def finish(trial: Trial, store: Store, **told: object) -> None:
+    """Mark a trial as done."""
+    store.write_json(trial_file(trial.id, "done.json"), {"checkpoint_id": CHECKPOINT, **told})
 
 
-def path_of(trial: Trial, run: BenchmarkRun) -> str:
-    """Where the cell of a trial of ours lies."""
-    return cell_file(f"{trial.id}/{run.cell_key(hash_of_test_set(trial.dataset), CHECKPOINT)}")
+def evaluate_nothing(trial: Trial, store: Store, device: torch.device) -> Measure:
+    """Cells with the same made-up measurement."""
+    return lambda run: put_of(store, trial, run, ERROR)
 
 
 def train_and_tell_where(trial: Trial, store: Store, device: torch.device) -> Iterator[Progress]:
@@ -49,12 +50,12 @@ def train_and_tell_where(trial: Trial, store: Store, device: torch.device) -> It
     started = time.time()
     time.sleep(SECONDS)
     yield Progress(epoch=1, epochs=1, loss=1.0, seconds=SECONDS)
-    store.write_json(trial_file(trial.id, "done.json"), {"checkpoint_id": CHECKPOINT, **where(started)})
+    finish(trial, store, **where(started))
 
 
-def evaluate_and_tell_where(trial: Trial, store: Store, device: torch.device, code: str) -> Measure:
-    """Cells, likewise."""
-    return lambda run: store.write(path_of(trial, run), json.dumps(where(time.time())).encode())
+def evaluate_and_tell_where(trial: Trial, store: Store, device: torch.device) -> Measure:
+    """Cells, likewise, in their column `versions`."""
+    return lambda run: put_of(store, trial, run, ERROR, versions=json.dumps(where(time.time())))
 
 
 def where(started: float) -> dict[str, Any]:

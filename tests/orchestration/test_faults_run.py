@@ -20,10 +20,9 @@ import ray
 from ray.cluster_utils import Cluster
 
 from pixmix_ray.experiment.file import read_experiment
-from pixmix_ray.orchestration import run_plan
+from pixmix_ray.orchestration.run import run_plan
 from pixmix_ray.planning.plan import make_plan
 from tests.orchestration.held_sweep import HeldSweep, wait_for
-from tests.orchestration.notes import Notes
 from tests.program import Program, Started, processes_a_core
 
 GO_ON = "what is done is kept: run the same command again to go on"
@@ -56,7 +55,7 @@ class Experiment(HeldSweep):
 
     def finish(self) -> None:
         """Run to the end: what the command does, in this process, on the tests' cluster."""
-        assert run_plan(make_plan(read_experiment(self.file)), Notes()) == []
+        assert run_plan(make_plan(read_experiment(self.file))).failures == ()
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +86,7 @@ def test_asked_to_end_it_ends_cleanly_within_ten_seconds_and_a_second_run_is_tol
         first = sweep.start_and_wait_for("1-2")
         before = sweep.done()
         second = program.run(*sweep.command)
-        assert second.returncode == 2
+        assert second.returncode == 75
         assert second.stderr.count("another run is at work on results") == 1
         assert f"process {first.pid} on {os.uname().nodename}, since 20" in second.stderr.splitlines()[-1]
         for command in (["status", sweep.results], ["plan", sweep.file]):  # to look, nobody needs the lock
@@ -134,6 +133,27 @@ def test_a_run_that_is_killed_or_loses_its_ray_says_how_to_go_on_and_does_so_at_
     assert not (sweep.results / "running.json").exists()
 
 
+def test_sigterm_at_the_moment_when_ray_goes_down_ends_as_sigterm_does(
+    tmp_path: Path, program: Program, undisturbed: pd.DataFrame
+) -> None:
+    """The faults: as a batch system ends a job: SIGTERM for the command, and Ray's processes are killed beside it."""
+    sweep = Experiment(tmp_path, program, None)
+    with sweep.held("1-2"):
+        started = sweep.start_and_wait_for("1-2")
+        before = sweep.done()
+        below = children(started.pid)
+        ray_itself = [pid for pid in below if program_of(pid) in ("gcs_server", "raylet")]
+        assert len(ray_itself) == 2
+        os.kill(started.pid, signal.SIGTERM)
+        asked = time.monotonic()
+        for pid in ray_itself:
+            os.kill(pid, signal.SIGKILL)
+        assert_ended_cleanly(sweep, started, asked, 143)
+        wait_for(lambda: are_gone(below), 10 * processes_a_core())
+    sweep.finish()
+    sweep.assert_nothing_was_lost(before, ["1-2"], undisturbed)
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 16 MB in memory, where the results go."""
@@ -158,7 +178,7 @@ def fill(disk: Path) -> Path:
 
 
 def assert_ended_for(sweep: Experiment, started: Started, reason: str) -> None:
-    assert started.wait() == 1, started.stderr
+    assert started.wait() == 75, started.stderr
     last = started.stderr.splitlines()[-1]
     assert last.startswith(f"pixmix-ray: cannot write to results {sweep.results}: {reason}."), started.stderr
     assert "run the same command again" in last and "Traceback" not in started.stderr

@@ -95,8 +95,8 @@ def test_what_is_killed_every_time_fails_after_four_attempts_and_says_why(
     pids = outcome.attempts(part)
     assert len(set(pids)) == 4
     record = outcome.failure(where)
-    assert (record["error"], record["attempt"], record["retried"]) == ("OutOfMemoryError", 4, False)
-    assert [earlier["error"] for earlier in record["earlier"]] == ["OutOfMemoryError"] * 3
+    assert (record["error"], record["attempt"], record["retried"]) == ("KILLED_FOR_MEMORY", 4, False)
+    assert [earlier["error"] for earlier in record["earlier"]] == ["KILLED_FOR_MEMORY"] * 3
     assert outcome.done.returncode == 1 and "memory" in outcome.done.stderr
     assert "Traceback" not in outcome.done.stderr
 
@@ -105,14 +105,12 @@ TWO_NODES = """
 import os, sys, threading
 sys.path.insert(0, sys.argv[2])
 from pathlib import Path
-import pixmix_ray.orchestration  # sets Ray's environment before Ray reads it
 from ray.cluster_utils import Cluster
 import ray
-from pixmix_ray.orchestration import run_plan
+from pixmix_ray.orchestration.run import run_plan
 from pixmix_ray.planning.plan import make_plan
 from pixmix_ray.experiment.file import read_experiment
 from tests.orchestration.held_sweep import wait_for
-from tests.orchestration.notes import Notes
 from tests.orchestration.test_memory_monitor import monitor
 
 file = Path(sys.argv[1])
@@ -125,7 +123,7 @@ for name in settings:
 
 ray.init(address=cluster.address, log_to_driver=False)
 failures = []
-run = threading.Thread(target=lambda: failures.extend(run_plan(make_plan(read_experiment(file)), Notes())))
+run = threading.Thread(target=lambda: failures.extend(run_plan(make_plan(read_experiment(file))).failures))
 run.start()
 wait_for((file.parent / "diary").exists)
 cluster.add_node(num_cpus=1, include_dashboard=False)

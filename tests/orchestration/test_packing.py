@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from pixmix_ray.experiment.file import read_experiment
-from pixmix_ray.orchestration import run_plan
+from pixmix_ray.orchestration.run import run_plan
 from pixmix_ray.planning.plan import make_plan
 from pixmix_ray.planning.usage import last_usage
-from tests.orchestration.notes import Notes
+from pixmix_ray.storage.index import read
 from tests.orchestration.stand_ins import SECONDS, TELLING
 from tests.program import processes_a_core
 
@@ -23,19 +23,17 @@ RUN = """
 import sys
 sys.path.insert(0, sys.argv[2])
 from pathlib import Path
-import pixmix_ray.orchestration  # sets Ray's environment before Ray reads it
 from ray.cluster_utils import Cluster
 import ray
-from pixmix_ray.orchestration import run_plan
+from pixmix_ray.orchestration.run import run_plan
 from pixmix_ray.planning.plan import make_plan
 from pixmix_ray.experiment.file import read_experiment
 from tests.orchestration.stand_ins import TELLING
-from tests.orchestration.notes import Notes
 
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 4, "num_gpus": 1, "include_dashboard": False})
 cluster.add_node(num_cpus=4, num_gpus=1)
 ray.init(address=cluster.address, log_to_driver=False)
-assert run_plan(make_plan(read_experiment(Path(sys.argv[1]))), Notes(), work=TELLING) == []
+assert run_plan(make_plan(read_experiment(Path(sys.argv[1]))), work=TELLING).failures == ()
 ray.shutdown()
 cluster.shutdown()
 """
@@ -55,8 +53,8 @@ def test_small_trials_share_a_gpu_and_cells_go_where_their_checkpoint_is(experim
     )
     assert ended.returncode == 0, ended.stderr
     results = experiment.parent / "results"
-    trials = {file.parent.name: read(file) for file in results.glob("trials/*/done.json")}
-    cells = {file.parent.name: read(file) for file in results.glob("cells/*/*.parquet")}
+    trials = trials_of(results)
+    cells = cells_of(results)
     assert len(trials) == len(cells) == 8
     assert {record["gpus"] for record in [*trials.values(), *cells.values()]} == {"0"}  # each node's own, never none
     assert {record["threads"] for record in [*trials.values(), *cells.values()]} == {1}
@@ -73,10 +71,10 @@ def test_small_trials_share_a_gpu_and_cells_go_where_their_checkpoint_is(experim
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_a_checkpoint_is_evaluated_within_two_seconds_while_others_train(experiment: Path) -> None:
     plan = make_plan(read_experiment(experiment, ["seeds=[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]"]))
-    assert run_plan(plan, Notes(), work=TELLING) == []
+    assert run_plan(plan, work=TELLING).failures == ()
     results = experiment.parent / "results"
-    ended = {file.parent.name: read(file)["ended"] for file in results.glob("trials/*/done.json")}
-    started = {file.parent.name: read(file)["started"] for file in results.glob("cells/*/*.parquet")}
+    ended = {trial: told["ended"] for trial, told in trials_of(results).items()}
+    started = {trial: told["started"] for trial, told in cells_of(results).items()}
     early = [trial for trial in ended if started[trial] < max(ended.values())]
     assert len(early) >= 3  # of ten, two at a time; the first wait for a worker's imports
     assert median(started[trial] - ended[trial] for trial in early) < 2 * processes_a_core()
@@ -90,6 +88,12 @@ def test_a_checkpoint_is_evaluated_within_two_seconds_while_others_train(experim
     assert 0 <= usage.idle_cpus < 1
 
 
-def read(file: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(file.read_text())
-    return found
+def trials_of(results: Path) -> dict[str, dict[str, Any]]:
+    """What each trial told of where it ran."""
+    return {file.parent.name: json.loads(file.read_text()) for file in results.glob("trials/*/done.json")}
+
+
+def cells_of(results: Path) -> dict[str, dict[str, Any]]:
+    """What the cell of each trial told."""
+    frame = read(results)
+    return {trial: json.loads(told) for trial, told in zip(frame["trial_id"], frame["versions"], strict=True)}

@@ -14,7 +14,8 @@ from pixmix_ray.mixing_sets import Fractals, Pictures
 from pixmix_ray.mixing_sets.base import entry_name
 from pixmix_ray.mixing_sets.shard_work import Progress, ShardedWork
 from pixmix_ray.mixing_sets.shards import drawing_with, sharded_pictures
-from pixmix_ray.orchestration import pictures, prepare
+from pixmix_ray.orchestration import pictures
+from pixmix_ray.orchestration.pictures import prepare
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
 
@@ -57,6 +58,7 @@ def values(found: Pictures) -> list[int]:
     return [int(found[index].max()) for index in range(len(found))]
 
 
+@pytest.mark.drill
 def test_a_task_that_is_killed_is_drawn_again_and_the_finished_ones_are_not(tmp_path: Path) -> None:
     """The fault: SIGKILL of the worker that draws the third of four shards, the first time."""
     with drawing_with(pictures.draw_as_tasks):
@@ -67,6 +69,7 @@ def test_a_task_that_is_killed_is_drawn_again_and_the_finished_ones_are_not(tmp_
     assert [first for first, process in log_of(tmp_path) if process == os.getpid()] == [0]
 
 
+@pytest.mark.drill
 def test_a_shard_whose_workers_all_die_is_drawn_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The fault: SIGKILL of every worker that draws the third shard."""
     monkeypatch.setattr(pictures, "RETRIES", 1)

@@ -1,49 +1,56 @@
-"""A sweep on the shared local cluster: what runs, what is not run again, and what happens when something fails."""
+"""A run: what is done, what is not done again, and what happens when something fails."""
 
 import json
 import os
 import shutil
 import signal
-from datetime import datetime
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
+from pixmix_ray.errors import DataError
 from pixmix_ray.experiment.file import read_experiment
 from pixmix_ray.experiment.trial import Trial
-from pixmix_ray.orchestration import Failure, run_plan
+from pixmix_ray.orchestration.loop import Failure
+from pixmix_ray.orchestration.run import run_plan
 from pixmix_ray.planning.plan import Plan, make_plan
-from pixmix_ray.storage.index import read
-from pixmix_ray.training.trial import Progress, train_trial
-from tests.orchestration.notes import Notes
+from pixmix_ray.storage.cell import read_cell
+from pixmix_ray.storage.index import list_cells, read
+from pixmix_ray.storage.store import Store
+from pixmix_ray.training.trial import Progress
+from tests.orchestration.notes import Notes, opened
 
-pytestmark = [
-    pytest.mark.ray,
-    pytest.mark.usefixtures("ray_cluster"),
-    # Ray Tune closes some of its own sockets and files late
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-]
+# Ray Tune closes some of its own sockets and files late
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 
 
 def plan_of(experiment: Path, *overrides: str) -> Plan:
     return make_plan(read_experiment(experiment, overrides))
 
 
-def run(experiment: Path, *overrides: str) -> tuple[list[Failure], Notes]:
+def run(experiment: Path, *overrides: str, executor: str = "local") -> tuple[tuple[Failure, ...], Notes]:
     notes = Notes()
-    return run_plan(plan_of(experiment, *overrides), notes), notes
+    done = run_plan(plan_of(experiment, *overrides), executor=executor, watch=opened(notes))
+    return done.failures, notes
 
 
 def modified(folder: Path) -> dict[str, int]:
-    return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+    """When each file was written, but for the index, which follows from the cells, and the accounts of runs."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {
+        name: path.stat().st_mtime_ns
+        for path in files
+        if not (name := str(path.relative_to(folder))).startswith(("measurements", "runs/"))
+    }
 
 
 def test_running_again_does_only_what_is_missing(experiment: Path) -> None:
     failures, notes = run(experiment)
-    assert failures == []
+    assert failures == ()
     assert notes.ended == ["trained baseline seed 0", "measured baseline seed 0 × clean"]
     results = experiment.parent / "results"
     before = modified(results)
@@ -57,33 +64,44 @@ def test_running_again_does_only_what_is_missing(experiment: Path) -> None:
         ],
     }.items():
         failures, notes = run(experiment, *overrides)
-        assert failures == []
+        assert failures == ()
         assert notes.ended == new
         after = modified(results)
         assert {path: after[path] for path in before} == before  # nothing that was done was touched
 
 
-def test_a_trial_on_ray_ends_in_the_same_bytes_as_one_in_this_process(experiment: Path, tmp_path: Path) -> None:
-    from pixmix_ray.storage.store import Store
-
-    run(experiment)
-    plan = plan_of(experiment)
-    (trial,) = plan.trials
-    here = Store(tmp_path / "here")
-    list(train_trial(trial, here, torch.device("cpu")))
-    path = f"trials/{trial.id}/model.safetensors"
-    assert plan.store.read(path) == here.read(path) is not None
-
-
-def test_a_checkpoint_is_evaluated_while_others_train(experiment: Path) -> None:
-    failures, _ = run(experiment, "seeds=[0, 1, 2, 3]", "training.epochs=12")
-    assert failures == []
-    results = experiment.parent / "results"
-    trained = [json.loads(file.read_text())["finished_at"] for file in results.glob("trials/*/done.json")]
-    assert read(results)["finished_at"].min() < max(datetime.fromisoformat(moment) for moment in trained)
+def content(results: str) -> Mapping[str, Any]:
+    """All that was learned and measured, without times."""
+    store = Store(results)
+    cells = {name: read_cell(store, name) for name in list_cells(store)}
+    frame = read(results).drop(columns=["seconds", "finished_at"])
+    return {
+        "weights": {path: store.read(path) for path in store.files("trials") if path.endswith("model.safetensors")},
+        "predictions": {name: cell.rows.to_pylist() for name, cell in cells.items() if cell is not None},
+        "measurements": frame.astype(str).to_dict("records"),
+    }
 
 
-def test_a_loss_that_becomes_nan_fails_its_trial_with_the_epoch_and_the_others_go_on(experiment: Path) -> None:
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_cluster")
+def test_on_ray_two_trials_with_two_cells_each_end_in_the_same_bytes_as_in_this_process(experiment: Path) -> None:
+    two = ("seeds=[0, 1]", "training.epochs=2", "benchmarks=[{name: clean, limit: 50}, {name: clean, limit: 40}]")
+    found = {}
+    for executor in ("ray", "local"):
+        results = str(experiment.parent / executor)
+        failures, notes = run(experiment, *two, f"results={results}", executor=executor)
+        assert failures == ()
+        assert len(notes.ended) == 2 + 4 and sorted(notes.epochs) == sorted(
+            (f"baseline seed {seed}", epoch) for seed in (0, 1) for epoch in (1, 2)
+        )
+        found[executor] = content(results)
+    assert len(found["ray"]["weights"]) == 2 and len(found["ray"]["predictions"]) == 4
+    assert len(set(found["ray"]["weights"].values())) == 2
+    for part, expected in found["local"].items():
+        assert found["ray"][part] == expected, part
+
+
+def test_a_loss_that_becomes_nan_fails_its_trial_with_the_epoch(experiment: Path) -> None:
     text = experiment.read_text().replace("epochs: 1", "epochs: 2\n  lr: 1.0e+30")
     experiment.write_text(text)
     failures, notes = run(experiment)
@@ -95,19 +113,32 @@ def test_a_loss_that_becomes_nan_fails_its_trial_with_the_epoch_and_the_others_g
 
 
 def test_a_cell_that_fails_is_recorded_and_the_others_are_measured(experiment: Path, tmp_path: Path) -> None:
-    """The fault: the folder of an outlier set disappears between planning and evaluation."""
+    """The fault: an exception in somebody's benchmark."""
+    raises = f"{{name: 'faulty_parts:Raises', limit: 50, diary: {tmp_path / 'diary'}}}"
+    failures, notes = run(experiment, f"benchmarks=[{raises}, {{name: clean, limit: 50}}]")
+    assert [failure.label.partition(" (")[0] for failure in failures] == ["baseline seed 0 × Raises"]
+    assert failures[0].reason == "KeyError: 'a slip in my benchmark'"
+    assert sorted(notes.ended) == [
+        "failed baseline seed 0 × Raises",
+        "measured baseline seed 0 × clean",
+        "trained baseline seed 0",
+    ]
+    assert plan_of(experiment, f"benchmarks=[{raises}]").cells_to_run()  # the next run tries it again
+
+
+def test_data_that_are_gone_when_a_run_begins_end_it_before_anything_is_trained(
+    experiment: Path, tmp_path: Path
+) -> None:
+    """The fault: the folder of an outlier set disappears after the plan was made."""
     folder = tmp_path / "outliers"
     folder.mkdir()
     for index in range(3):
         Image.fromarray(np.full((32, 32, 3), 80 * index, dtype=np.uint8)).save(folder / f"{index}.png")
-    overrides = [f"benchmarks=[{{name: clean, limit: 50}}, {{name: anomalies, limit: 50, folders: {{x: {folder}}}}}]"]
-    plan = plan_of(experiment, *overrides)
+    plan = plan_of(experiment, f"benchmarks=[{{name: anomalies, limit: 50, folders: {{x: {folder}}}}}]")
     shutil.rmtree(folder)
-    notes = Notes()
-    failures = run_plan(plan, notes)
-    assert [failure.label.partition(" (")[0] for failure in failures] == ["baseline seed 0 × anomalies"]
-    assert str(folder) in failures[0].reason
-    assert "measured baseline seed 0 × clean" in notes.ended
+    with pytest.raises(DataError, match=f"there is nothing at {folder}"):
+        run_plan(plan, executor="local")
+    assert not plan.store.files("")
 
 
 class _Killer(Notes):
@@ -126,11 +157,11 @@ class _Killer(Notes):
 
 
 def _trainers() -> list[int]:
-    """The processes of Tune's trainer actors that descend from this one, and no others on the machine."""
+    """The processes of trainer actors that descend from this one, and no others on the machine."""
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         try:
-            if b"Trainable" in (entry / "cmdline").read_bytes() and os.getpid() in _ancestors(int(entry.name)):
+            if b"Trainer" in (entry / "cmdline").read_bytes() and os.getpid() in _ancestors(int(entry.name)):
                 found.append(int(entry.name))
         except OSError:  # it ended while we looked
             continue
@@ -142,15 +173,18 @@ def _ancestors(pid: int) -> list[int]:
     return [parent, *_ancestors(parent)] if parent > 1 else []
 
 
+@pytest.mark.drill
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_cluster")
 def test_a_trial_whose_worker_is_killed_goes_on_from_its_last_epoch(
     experiment: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     long = ["training.epochs=12"]
     undisturbed, _ = run(experiment, *long, f"results={tmp_path / 'undisturbed'}")
     killer = _Killer()
-    failures = run_plan(plan_of(experiment, *long), killer)
-    assert undisturbed == failures == [] and killer.killed
-    assert "its worker died: The actor is dead because its worker process has died" in caplog.text
+    failures = run_plan(plan_of(experiment, *long), watch=opened(killer)).failures
+    assert undisturbed == failures == () and killer.killed
+    assert "attempt 1 failed on" in caplog.text and "trying again" in caplog.text
     epochs = [epoch for _, epoch in killer.epochs]
     assert sorted(set(epochs)) == epochs, "no epoch is reported twice"
     columns = ["checkpoint_id", "metric", "value"]

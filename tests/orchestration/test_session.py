@@ -1,4 +1,4 @@
-"""Joining a cluster: a wrong address is reported at once, and the work must fit."""
+"""Joining a cluster: a wrong address is reported at once, and a Ray that does not start in one line."""
 
 import signal
 import socket
@@ -12,8 +12,7 @@ import pytest
 import ray
 
 from pixmix_ray.errors import ClusterError
-from pixmix_ray.experiment.resources import Resources, Share
-from pixmix_ray.orchestration.session import probe, session, trials_at_once
+from pixmix_ray.orchestration.session import probe, session
 from tests.program import processes_a_core
 
 
@@ -55,6 +54,7 @@ def test_a_local_ray_that_comes_up_too_slowly_is_started_again_twice_and_what_is
             raise Exception("The current node timed out during startup. This could happen because")
 
     monkeypatch.setattr(ray, "init", start)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "shutdown", lambda: None)
     with subprocess.Popen(["sleep", "1000"]) as bystander:
         ends = nullcontext() if slow < 3 else pytest.raises(Exception, match="timed out during startup")
@@ -78,37 +78,6 @@ def test_a_malformed_address_names_the_form_that_is_allowed(address: str) -> Non
         probe(address)
 
 
-Pair = tuple[float, float]
-
-
-@pytest.mark.parametrize(
-    ("nodes", "trial", "evaluation", "expected"),
-    [  # (CPUs, GPUs); by hand: all trials that fit, less those that one evaluation displaces, but at least 1
-        ([(2, 0)], (1, 0), (1, 0), 1),
-        ([(2, 0)], (0.75, 0), (0.5, 0), 2),
-        ([(1, 0)], (1, 0), (1, 0), 1),
-        ([(64, 8)], (4, 1), (2, 0.5), 7),
-        ([(64, 8)], (4, 0.5), (2, 1), 14),
-        ([(8, 8)], (4, 1), (0, 0), 2),
-        ([(4, 0), (4, 0)], (3, 0), (1, 0), 2),
-        ([(4, 0), (6, 0)], (4, 0), (2, 0), 2),
-        ([(16, 4), (8, 0)], (4, 1), (2, 0), 4),
-    ],
-)
-def test_one_evaluation_share_stays_free(nodes: list[Pair], trial: Pair, evaluation: Pair, expected: int) -> None:
-    resources = Resources(
-        trial=Share(cpus=trial[0], gpus=trial[1]), evaluation=Share(cpus=evaluation[0], gpus=evaluation[1])
-    )
-    assert trials_at_once([Share(cpus=cpus, gpus=gpus) for cpus, gpus in nodes], resources) == expected
-
-
-def test_a_share_larger_than_any_node_is_an_error_that_says_what_to_set() -> None:
-    with pytest.raises(ClusterError, match=r"a trial asks for 1 CPUs and 1 GPUs, the largest node has 2 and 0: lower"):
-        trials_at_once([Share(cpus=2)], Resources(trial=Share(gpus=1)))
-    with pytest.raises(ClusterError, match="a trial asks for 2 CPUs"):  # two nodes of one CPU are not one of two
-        trials_at_once([Share(cpus=1), Share(cpus=1)], Resources(trial=Share(cpus=2)))
-
-
 @pytest.mark.parametrize(("address", "where"), [(None, "on this machine"), ("10.0.0.1:6379", "at 10.0.0.1:6379")])
 def test_a_ray_that_does_not_come_up_is_one_line_with_the_way_out(
     address: str | None, where: str, monkeypatch: pytest.MonkeyPatch
@@ -120,6 +89,7 @@ def test_a_ray_that_does_not_come_up_is_one_line_with_the_way_out(
 
     ended: list[bool] = []
     monkeypatch.setattr("ray.init", too_slow)
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
     monkeypatch.setattr("ray.shutdown", lambda: ended.append(True))
     monkeypatch.setattr(import_module("pixmix_ray.orchestration.session"), "prepare_token", lambda: None)
     expected = rf"{where}: The current node timed out during startup\. The GCS"

@@ -14,15 +14,15 @@ import torch
 from pixmix_ray.evaluation.cell import Measure
 from pixmix_ray.experiment.file import read_experiment
 from pixmix_ray.experiment.trial import BenchmarkRun, Trial
-from pixmix_ray.orchestration import run_plan
+from pixmix_ray.orchestration.run import run_plan
 from pixmix_ray.orchestration.work import Work
 from pixmix_ray.planning.plan import make_plan
 from pixmix_ray.planning.unit_costs import UnitCosts, add_unit_costs
 from pixmix_ray.storage.store import Store
 from tests import stored_cells
-from tests.orchestration.notes import Notes
+from tests.orchestration.notes import Notes, opened
 from tests.orchestration.stand_ins import train_by_seed
-from tests.stored_cells import put_of
+from tests.stored_cells import ERROR, put_of
 
 # the workers cannot import the tests
 for module in (sys.modules[__name__], stored_cells):
@@ -30,7 +30,7 @@ for module in (sys.modules[__name__], stored_cells):
 KILLS, RAISES = 30, 20  # limits, which tell the cells of this test apart
 
 
-def evaluate_with_faults(trial: Trial, store: Store, device: torch.device, code: str) -> Measure:
+def evaluate_with_faults(trial: Trial, store: Store, device: torch.device) -> Measure:
     """Cells that write down in which task they were begun. One kills its worker the first time, one always raises."""
     task = ray.get_runtime_context().get_task_id()
 
@@ -41,11 +41,12 @@ def evaluate_with_faults(trial: Trial, store: Store, device: torch.device, code:
             os.kill(os.getpid(), signal.SIGKILL)
         if limit == RAISES:
             raise KeyError("a slip")
-        put_of(store, trial, run, seconds=0.25)
+        put_of(store, trial, run, ERROR)
 
     return measure
 
 
+@pytest.mark.drill
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_cluster")
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # Ray Tune closes some of its own files late
@@ -58,7 +59,8 @@ def test_what_befalls_one_of_several_cells_in_a_task_befalls_no_other(
     plan = make_plan(read_experiment(experiment, overrides))
     add_unit_costs(plan.experiment.resources, UnitCosts(cells={cell.run.key: [0.01] for cell in plan.cells}))
     notes = Notes()
-    failures = run_plan(plan, notes, work=Work(train=train_by_seed, evaluate=evaluate_with_faults))
+    work = Work(train=train_by_seed, evaluate=evaluate_with_faults)
+    failures = run_plan(plan, watch=opened(notes), work=work).failures
 
     begun: dict[str, list[int]] = defaultdict(list)
     for file in (experiment.parent / "results/begun").glob("*/*"):
@@ -72,5 +74,5 @@ def test_what_befalls_one_of_several_cells_in_a_task_befalls_no_other(
         json.loads(file.read_text())["error"]: json.loads(file.read_text())
         for file in (experiment.parent / "results").glob("cells/*/*.failed.json")
     }
-    assert {name: record["attempt"] for name, record in records.items()} == {"WorkerCrashedError": 1, "KeyError": 1}
+    assert {name: record["attempt"] for name, record in records.items()} == {"WORKER_DIED": 1, "KeyError": 1}
     assert caplog.text.count("trying again") == 1

@@ -73,7 +73,7 @@ def test_what_the_user_decided_stays(home: Path, monkeypatch: pytest.MonkeyPatch
 SESSION = """
 import os
 import ray
-from pixmix_ray.orchestration import probe, session
+from pixmix_ray.orchestration.session import probe, session
 from pixmix_ray.errors import ClusterError
 
 with session(cpus=1):

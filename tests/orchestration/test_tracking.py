@@ -10,11 +10,10 @@ from tensorboardX.record_writer import masked_crc32c
 
 from pixmix_ray.errors import RequestError
 from pixmix_ray.experiment.file import read_experiment
-from pixmix_ray.orchestration import run_plan
 from pixmix_ray.orchestration.loggers import _Guarded
+from pixmix_ray.orchestration.run import run_plan
 from pixmix_ray.planning.plan import make_plan
 from pixmix_ray.storage.index import read
-from tests.orchestration.notes import Notes
 
 
 def scalars(folder: Path, tag: str) -> list[tuple[int, float]]:
@@ -34,17 +33,19 @@ def scalars(folder: Path, tag: str) -> list[tuple[int, float]]:
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_cluster")
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # as in test_run
-def test_tensorboard_has_the_losses_by_epoch_under_the_name_of_the_trial(experiment: Path) -> None:
-    plan = make_plan(read_experiment(experiment, ["tracking.tensorboard=true", "training.epochs=3"]))
-    assert run_plan(plan, Notes()) == []
+def test_tensorboard_has_the_curves_by_epoch_under_the_name_of_the_trial(experiment: Path) -> None:
+    plan = make_plan(
+        read_experiment(experiment, ["tracking.tensorboard=true", "training.epochs=3", "training.validation=0.2"])
+    )
+    assert run_plan(plan).failures == ()
     (trial,) = plan.trials
     (folder,) = (experiment.parent / "results" / "tensorboard").iterdir()
     done = plan.store.read_json(f"trials/{trial.id}/done.json")
     assert done is not None and folder.name == trial.id
-    expected = list(enumerate(done["losses"], start=1))
-    found = scalars(folder, "ray/tune/progress/loss")
-    assert [step for step, _ in found] == [1, 2, 3]
-    assert [loss for _, loss in found] == pytest.approx([loss for _, loss in expected], rel=1e-6)
+    for tag, expected in (("loss", done["losses"]), ("validation_error", done["validation_errors"])):
+        found = scalars(folder, tag)
+        assert [step for step, _ in found] == [1, 2, 3]
+        assert [value for _, value in found] == pytest.approx(expected, rel=1e-6)
     assert len(read(experiment.parent / "results")) > 0  # the folder of the curves is in nobody's way
 
 
@@ -60,10 +61,10 @@ def test_mlflow_and_weights_and_biases_have_a_run_of_the_trials_name_where_they_
     tracking = f"{{mlflow: {{tracking_uri: 'sqlite:///{database}'}}, wandb: {{offline: true}}}}"
     plan = make_plan(read_experiment(experiment, [f"tracking={tracking}"]))
     (trial,) = plan.trials
-    assert run_plan(plan, Notes()) == []
+    assert run_plan(plan).failures == ()
     with closing(sqlite3.connect(database)) as connection:
         assert connection.execute("select name, status from runs").fetchall() == [(trial.id, "FINISHED")]
-        losses = connection.execute("select value from metrics where key = 'progress/loss' order by step").fetchall()
+        losses = connection.execute("select value from metrics where key = 'loss' order by step").fetchall()
     done = plan.store.read_json(f"trials/{trial.id}/done.json")
     assert done is not None and [loss for (loss,) in losses] == done["losses"]
     assert len(list((experiment.parent / "results" / "wandb").glob("offline-run-*"))) == 1

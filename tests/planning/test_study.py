@@ -9,11 +9,19 @@ from typing import Any
 
 import optuna
 import pytest
+import torch
 
 from pixmix_ray.errors import RequestError, ResultsError
+from pixmix_ray.evaluation.cell import Measure
 from pixmix_ray.experiment.file import read_experiment
-from pixmix_ray.planning.plan import Cell, Plan, make_plan, rounds
-from pixmix_ray.storage.store import Store, cell_failure_file, trial_file
+from pixmix_ray.experiment.trial import BenchmarkRun, Trial
+from pixmix_ray.orchestration.run import run_plan
+from pixmix_ray.orchestration.work import Work
+from pixmix_ray.planning.plan import Cell, Plan, make_plan
+from pixmix_ray.storage.store import Store, trial_file
+from tests.orchestration.notes import Notes
+from tests.orchestration.notes import opened as watched_by
+from tests.orchestration.stand_ins import train_by_seed
 from tests.stored_cells import CHECKPOINT, ERROR, put_of
 
 SEARCH = (
@@ -286,15 +294,24 @@ def test_a_trial_that_failed_has_the_search_go_on(opened: Open) -> None:
 
 
 def test_a_cell_that_failed_is_passed_over_and_not_repeated_in_the_same_run(opened: Open) -> None:
+    """A run takes up the trials that are suggested as others end; every third cell fails."""
     tried: list[str] = []
-    for plan in rounds(opened()):
-        (first, *others) = plan.cells_to_run()
-        tried += [cell.trial.id for cell in plan.cells_to_run()]
-        for cell in others:
-            measure_cell(plan, cell, error_of(cell))
-        plan.store.write_json(cell_failure_file(first.trial.id, first.run.key), {"reason": "broken"})
-    assert len(tried) == len(set(tried)) == 12
-    assert len(opened().cells_to_run()) >= 1  # the next command tries them again
+
+    def evaluate(trial: Trial, store: Store, device: torch.device) -> Measure:
+        def measured(run: BenchmarkRun) -> None:
+            tried.append(trial.id)
+            if len(tried) % 3 == 1:
+                raise KeyError("broken")
+            put_of(store, trial, run, replace(ERROR, value=error_of(Cell(trial=trial, run=run))))
+
+        return measured
+
+    notes = Notes()
+    work = Work(train=train_by_seed, evaluate=evaluate)
+    done = run_plan(opened(), executor="local", watch=watched_by(notes), work=work)
+    assert len(tried) == len(set(tried)) == 12 and len(done.failures) == 4
+    assert [len(plan.trials) for plan in notes.plans][-1] == 12
+    assert len(opened().cells_to_run()) == 4  # the next command tries them again
 
 
 def test_a_value_that_is_no_number_fails_its_point_alone(opened: Open) -> None:

@@ -17,10 +17,10 @@ WHOLE, HALF = Share(cpus=1, gpus=1), Share(cpus=2, gpus=0.5)
 def test_idle_is_what_no_trial_and_no_cell_had() -> None:
     meter = Meter(100)
     meter.begin("a", "training", "pixmix", WHOLE, 102)
-    meter.offered([Share(cpus=4, gpus=2)], 110)
+    meter.offered(4, 2, 110)
     meter.end("a", 112)
     meter.add("evaluation", "clean", HALF, 4)
-    meter.offered([Share(cpus=4, gpus=2), Share(cpus=4)], 120)  # a node without GPUs joined
+    meter.offered(8, 2, 120)  # a node without GPUs joined
     usage = meter.usage(120)
     # offered: 10 s × 4 + 10 s × 8 CPUs, 20 s × 2 GPUs; taken: 10 s of the trial, 4 s of the cell
     assert (usage.seconds, usage.cpu_seconds, usage.gpu_seconds) == (20, 120, 40)
@@ -57,7 +57,7 @@ def test_a_trial_that_begins_anew_pays_for_both_times() -> None:
 
 def test_a_cluster_without_gpus_has_no_idle_gpus() -> None:
     meter = Meter(0)
-    meter.offered([Share(cpus=2)], 10)
+    meter.offered(2, 0, 10)
     assert meter.usage(10).idle_gpus is None
     assert idle_line(meter.usage(10)) == "idle: CPUs 100% of 10 s"
 
@@ -69,7 +69,7 @@ def test_runs_are_kept_and_added_up(tmp_path: Path) -> None:
         meter = Meter(0, expected_seconds=9, expected_work=8)
         meter.add("training", "pixmix", WHOLE, seconds)
         meter.add("evaluation", "clean", HALF, 2)
-        meter.offered([Share(cpus=2, gpus=1)], seconds)
+        meter.offered(2, 1, seconds)
         write_usage(store, run, meter.usage(seconds))
         assert read_usage(store, run) == meter.usage(seconds)
     last, total = last_usage(store), total_usage(store)

@@ -1,14 +1,12 @@
-"""What comes first, and how many trials train at once: worked out by hand from a history written by hand."""
+"""What comes first: worked out by hand from a history written by hand."""
 
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from pixmix_ray.orchestration.order import CellSeconds, LongestFirst, expected_cell_seconds, longest_trials_first
-from pixmix_ray.orchestration.reserve import Forecast, forecast
 
 from pixmix_ray.experiment.file import read_experiment
-from pixmix_ray.experiment.resources import Share
+from pixmix_ray.planning.order import CellSeconds, LongestFirst, expected_cell_seconds, longest_trials_first
 from pixmix_ray.planning.plan import Cell, Plan, Prices, epoch_key, make_plan
 
 NOTHING = Prices(epochs={}, cells={})
@@ -63,27 +61,6 @@ def test_longest_trials_come_first(plan: Callable[..., Plan]) -> None:
     # cutout has no history: an epoch of it is taken for the mean, 4 s
     assert [trial.method.name for trial in longest_trials_first(made.trials, known)] == ["mixup", "cutout", "baseline"]
     assert longest_trials_first(made.trials, NOTHING) == list(made.trials)
-
-
-def test_a_share_is_kept_for_evaluation_unless_it_would_be_idle(plan: Callable[..., Plan]) -> None:
-    nodes = [Share(cpus=2)]
-    whole = ("resources.trial.cpus=1", "resources.evaluation.cpus=1", "seeds=[0, 1, 2, 3]")
-    made = plan(*whole)
-    assert forecast(made, NOTHING, nodes) == Forecast(at_once=1)
-    # four trials of 10 s and cells of 8 s: one by one beside their cells 48 s, two by two and then the cells 36 s
-    assert forecast(made, priced(made, baseline=10, clean=8), nodes) == Forecast(at_once=2, seconds=36, work=72)
-    # twenty of 10 s with cells of 10 s: the kept share waits for the first checkpoint alone, 210 s against 200 s
-    made = plan(*whole[:2], f"seeds={list(range(20))}")
-    assert forecast(made, priced(made, baseline=10, clean=10), nodes) == Forecast(at_once=1, seconds=210, work=400)
-
-
-def test_cells_alone_have_a_forecast(plan: Callable[..., Plan]) -> None:
-    made = plan("seeds=[0, 1]")
-    done = Plan(
-        store=made.store, experiment=made.experiment, trials=dict.fromkeys(made.trials, "done"), cells=made.cells
-    )
-    nodes = [Share(cpus=1)]
-    assert forecast(done, priced(made, clean=3), nodes) == Forecast(at_once=1, seconds=3, work=6)
 
 
 def test_the_queue_takes_cells_back(plan: Callable[..., Plan]) -> None:
