@@ -140,7 +140,7 @@ class BenchmarkRun:
     @cached_property
     def settings_text(self) -> str:
         """Name and settings as they stand in the rows of its cells."""
-        return json.dumps(self.benchmark.identity(), sort_keys=True)
+        return json.dumps(self.benchmark.described(), sort_keys=True)
 
     def cell_key(self, test_set: str, checkpoint_id: str) -> str:
         """The name of a cell below its checkpoint: the benchmark's, and a hash of everything that decides the numbers.

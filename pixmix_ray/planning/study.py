@@ -171,7 +171,7 @@ class _Measured:
         settings: dict[str, None] = {}
         for objective in search.objectives:
             run = _run_of(objective, runs)
-            benchmark = json.dumps(run.benchmark.identity(), sort_keys=True)
+            benchmark = run.settings_text
             rows = frame[
                 (frame["metric"] == _metric(objective))
                 & (frame["benchmark"] == run.name)
