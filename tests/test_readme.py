@@ -23,7 +23,7 @@ DOCUMENTS = [
     ROOT / "CONTRIBUTING.md",
     ROOT / "cluster" / "README.md",
 ]
-TEST_COMMAND = "python3 -m venv .venv && . .venv/bin/activate && pip install -e '.[test]' && pytest"
+TEST_COMMAND = "python3 -m venv .venv && . .venv/bin/activate && pip install -e '.[test]' -c constraints.txt && pytest"
 
 
 def blocks(language: str) -> list[tuple[str, str]]:

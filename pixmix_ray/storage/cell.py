@@ -7,8 +7,9 @@ hash of their own, so that they are read without the rows. The digest of the who
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass, fields
 from datetime import datetime
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -173,7 +174,7 @@ def _footer_text(footer: Footer) -> str:
         "common": common,
         "test_set": footer.test_set,
         "columns": MEASURED,
-        "measurements": [astuple(measurement) for measurement in footer.measurements],
+        "measurements": list(map(attrgetter(*MEASURED), footer.measurements)),
         "directions": dict(footer.directions),
     }
     return json.dumps(values, separators=(",", ":"), ensure_ascii=False)

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 FILE = "measurements.parquet"
 VERSION_KEY, VERSION = "pixmix_ray.index", "1"  # raised when the same cells come to have other rows
 REQUESTS = 32  # at the same time, to object storage
-BATCH = 4096  # cells that are held as Python's objects
+BATCH = 1024  # cells that are held as Python's objects
 REPEATED = (
     "settings",
     "benchmark_settings",

@@ -39,8 +39,8 @@ def test_fractions_of_a_gpu_are_packed_on_one_and_whole_ones_are_not() -> None:
     assert list_makespan([trial(3)] * 8, nodes, quarter) == 3
     assert list_makespan([trial(3)] * 9, nodes, quarter) == 6
     assert lower_bound([trial(3)] * 8, nodes, quarter) == 3
-    whole = Resources(trial=Share(cpus=1, gpus=2))
-    assert list_makespan([trial(3)], nodes, whole) == float("inf")  # two nodes of one GPU are not one of two
+    large = Resources(trial=Share(cpus=6, gpus=1))
+    assert list_makespan([trial(3)], nodes, large) == float("inf")  # two nodes of four CPUs are not one of six
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -13,6 +13,8 @@ import pytest
 import pixmix_ray
 from tests.program import processes_a_core
 
+SEEDS = int(os.environ.get("PIXMIX_RAY_SEEDS", "1"))  # a sweep takes minutes: PIXMIX_RAY_SEEDS=10 for a long look
+
 pytestmark = [pytest.mark.ray, pytest.mark.drill]
 
 RUN = """
@@ -57,7 +59,7 @@ def measured(results: Path) -> pd.DataFrame:
     return pixmix_ray.read(results)[columns].sort_values(columns, ignore_index=True)
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", range(SEEDS))
 def test_a_sweep_whose_messages_are_lost_ends_with_equal_bits_and_no_attempt_charged(seed: int, tmp_path: Path) -> None:
     whole, lossy = tmp_path / "whole", tmp_path / "lossy"
     pixmix_ray.run(experiment(whole, seed), executor="local", watch=False)
