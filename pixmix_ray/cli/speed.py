@@ -7,7 +7,7 @@ import typer
 from pixmix_ray.cli.console import out, say, tell
 
 if TYPE_CHECKING:
-    from pixmix_ray.speed import Grid
+    from experiments.speed import Grid
 
 commands = typer.Typer(
     help="Measure speed on this machine.", no_args_is_help=True, epilog="Example: pixmix-ray speed augment --size 224"
@@ -29,7 +29,7 @@ def speed_augment(
     markdown: Annotated[bool, typer.Option(help="As Markdown, for a document.")] = False,
 ) -> None:
     """Measure how fast the methods augment on this machine, each beside its peers in the same run."""
-    from pixmix_ray.speed import SpeedRequest, augmentation_rates, heading, rates_grid
+    from experiments.speed import SpeedRequest, augmentation_rates, heading, rates_grid
 
     names = [] if methods is None else [name.strip() for name in methods.split(",")]
     request = SpeedRequest.read(
@@ -49,7 +49,7 @@ def speed_corruptions(
     markdown: Annotated[bool, typer.Option(help="As Markdown, for a document.")] = False,
 ) -> None:
     """Measure how fast test pictures are corrupted on this machine, beside installed peers in the same run."""
-    from pixmix_ray.speed import CorruptionSpeedRequest, corruption_rates, corruptions_grid, corruptions_heading
+    from experiments.speed import CorruptionSpeedRequest, corruption_rates, corruptions_grid, corruptions_heading
 
     request = CorruptionSpeedRequest.read(
         {"family": family, "size": size, "severity": severity, "repeats": repeats}, "speed corruptions"
@@ -67,7 +67,7 @@ def speed_whole_sets(
     markdown: Annotated[bool, typer.Option(help="As Markdown, for a document.")] = False,
 ) -> None:
     """Measure how long this machine takes for all of C, C-bar and P."""
-    from pixmix_ray.speed.whole_sets import WholeSetsRequest, whole_set_times, whole_sets_grid, whole_sets_heading
+    from experiments.speed.whole_sets import WholeSetsRequest, whole_set_times, whole_sets_grid, whole_sets_heading
 
     values = {"family": family, "size": size, "pictures": pictures, "processes": processes}
     request = WholeSetsRequest.read(values, "speed whole-sets")
@@ -82,7 +82,7 @@ def speed_pictures(
     markdown: Annotated[bool, typer.Option(help="As Markdown, for a document.")] = False,
 ) -> None:
     """Measure how fast mixing sets are drawn on one thread of this machine."""
-    from pixmix_ray.speed import PictureSpeedRequest, picture_rates, pictures_grid, pictures_heading
+    from experiments.speed import PictureSpeedRequest, picture_rates, pictures_grid, pictures_heading
 
     names = [] if sets is None else [name.strip() for name in sets.split(",")]
     request = PictureSpeedRequest.read({"sets": names, "size": size, "repeats": repeats}, "speed pictures")
@@ -105,7 +105,7 @@ def speed_evaluate(
     markdown: Annotated[bool, typer.Option(help="As Markdown, for a document.")] = False,
 ) -> None:
     """Measure how much of a network's own speed is left when benchmarks evaluate it on this machine."""
-    from pixmix_ray.speed import EvaluationSpeedRequest, evaluation_grid, evaluation_heading, evaluation_rates
+    from experiments.speed import EvaluationSpeedRequest, evaluation_grid, evaluation_heading, evaluation_rates
 
     values = {"model": model, "batch": batch, "threads": threads, "device": device}
     request = EvaluationSpeedRequest.asked(values, overrides or ())

@@ -3,9 +3,9 @@
 import shlex
 from collections.abc import Sequence
 
-from pixmix_ray.speed.document import Grid, processors, rate_text, today, versions
-from pixmix_ray.speed.evaluate import EvaluationRate, EvaluationSpeedRequest
-from pixmix_ray.speed.material import KINDS
+from experiments.speed.document import Grid, processors, rate_text, today, versions
+from experiments.speed.evaluate import EvaluationRate, EvaluationSpeedRequest
+from experiments.speed.material import KINDS
 
 COLUMNS = ("benchmark", "evaluated, pictures/s", "network alone, pictures/s", "share of it, %")
 LIBRARIES = ("torch", "numpy", "scipy")

@@ -7,12 +7,12 @@ from types import ModuleType
 import numpy as np
 import pytest
 
+from experiments.speed import PictureRate, PictureSpeedRequest, picture_rates, pictures_grid, pictures_heading
+from experiments.speed import pictures as measuring
+from experiments.speed.pictures import GENERATORS, pyramid_there_and_back
 from pixmix_ray.cli import main
 from pixmix_ray.errors import RequestError
 from pixmix_ray.seeding import rng
-from pixmix_ray.speed import PictureRate, PictureSpeedRequest, picture_rates, pictures_grid, pictures_heading
-from pixmix_ray.speed import pictures as measuring
-from pixmix_ray.speed.pictures import GENERATORS, pyramid_there_and_back
 
 
 @pytest.fixture(autouse=True)

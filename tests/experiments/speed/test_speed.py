@@ -15,6 +15,11 @@ from PIL import Image
 from pydantic import Field
 from torch import Tensor
 
+from experiments.speed import Rate, SpeedRequest, augment, augmentation_rates, heading, peers, rates_grid, timing
+from experiments.speed.augment import ours
+from experiments.speed.material import KINDS, Material, prepared
+from experiments.speed.peers import PEERS, peers_of
+from experiments.speed.pillow_pixmix import OFFICIAL, OPERATIONS, PillowPixMix
 from pixmix_ray.cli import main
 from pixmix_ray.errors import RequestError
 from pixmix_ray.experiment.plugins import METHODS, Table
@@ -22,11 +27,6 @@ from pixmix_ray.methods import Method
 from pixmix_ray.methods.rand_augment import RandAugment
 from pixmix_ray.seeding import rng
 from pixmix_ray.settings import DataPath
-from pixmix_ray.speed import Rate, SpeedRequest, augment, augmentation_rates, heading, peers, rates_grid, timing
-from pixmix_ray.speed.augment import ours
-from pixmix_ray.speed.material import KINDS, Material, prepared
-from pixmix_ray.speed.peers import PEERS, peers_of
-from pixmix_ray.speed.pillow_pixmix import OFFICIAL, OPERATIONS, PillowPixMix
 from pixmix_ray.transforms import ALL, operation_parameter
 from pixmix_ray.transforms import OPERATIONS as BATCHED
 
@@ -287,7 +287,7 @@ def test_a_table_in_markdown_has_a_row_for_each_peer() -> None:
 
 
 def test_the_heading_says_when_kornia_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pixmix_ray.speed.report.has_kornia", lambda: False)
+    monkeypatch.setattr("experiments.speed.report.has_kornia", lambda: False)
     assert "kornia not installed, so not compared" in heading(SpeedRequest(size=224))
 
 

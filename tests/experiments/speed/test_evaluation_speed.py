@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 import torch
 
+from experiments.speed import EvaluationRate, EvaluationSpeedRequest, evaluation_grid, evaluation_rates
+from experiments.speed import evaluate as measuring
+from experiments.speed.material import KINDS, pictures_at_rest
 from pixmix_ray.benchmarks import TestPictures
 from pixmix_ray.cli import main
 from pixmix_ray.experiment.plugins import Part
 from pixmix_ray.models import WideResNet
-from pixmix_ray.speed import EvaluationRate, EvaluationSpeedRequest, evaluation_grid, evaluation_rates
-from pixmix_ray.speed import evaluate as measuring
-from pixmix_ray.speed.material import KINDS, pictures_at_rest
 
 TINY = ("--set", "model.depth=10", "--set", "model.width=1", "--set", "pictures=4", "--set", "repeats=1")
 

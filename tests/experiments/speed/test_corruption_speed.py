@@ -11,14 +11,14 @@ from types import ModuleType
 import numpy as np
 import pytest
 
+from experiments.speed import CorruptionRate, CorruptionSpeedRequest, corruption_rates, corruptions_grid
+from experiments.speed import corruptions as measuring
+from experiments.speed.corruption_peers import PEERS, installed_peers
+from experiments.speed.corruptions import Family, harmonic_mean, ours, scored_and_extra
+from experiments.speed.material import KINDS, pictures_at_rest
 from pixmix_ray.cli import main
 from pixmix_ray.corruptions import BAR_NAMES, EXTRA, OFFICIAL, corrupt
 from pixmix_ray.corruptions.perturbations import EXTRA_PERTURBATIONS, PERTURBATIONS, frames, perturb
-from pixmix_ray.speed import CorruptionRate, CorruptionSpeedRequest, corruption_rates, corruptions_grid
-from pixmix_ray.speed import corruptions as measuring
-from pixmix_ray.speed.corruption_peers import PEERS, installed_peers
-from pixmix_ray.speed.corruptions import Family, harmonic_mean, ours, scored_and_extra
-from pixmix_ray.speed.material import KINDS, pictures_at_rest
 
 WORKING = """
 import numpy as np
