@@ -43,7 +43,7 @@ def corruptions_command(request: CorruptionSpeedRequest) -> str:
     """The command that measures the same again."""
     chosen = {"family": request.family, "size": request.size, "severity": request.severity, "repeats": request.repeats}
     options = [text for name, value in chosen.items() if value is not None for text in (f"--{name}", str(value))]
-    return " ".join(["pixmix-ray speed corruptions", *options])
+    return " ".join(["python -m experiments.speed corruptions", *options])
 
 
 def corruptions_grid(rates: Sequence[CorruptionRate]) -> Grid:

@@ -32,7 +32,7 @@ def evaluation_command(request: EvaluationSpeedRequest) -> str:
     sets["corruptions"] = f"[{','.join(request.corruptions)}]"
     words = [text for name, value in options.items() for text in (f"--{name}", str(value))]
     words += [text for key, value in sets.items() for text in ("--set", f"{key}={value}")]
-    return shlex.join(["pixmix-ray", "speed", "evaluate", *words])
+    return shlex.join(["python", "-m", "experiments.speed", "evaluate", *words])
 
 
 def evaluation_grid(rates: Sequence[EvaluationRate]) -> Grid:

@@ -144,7 +144,9 @@ def picture_rates(request: PictureSpeedRequest, tell: Callable[[str], None]) -> 
 def pictures_heading(request: PictureSpeedRequest) -> str:
     """How the rates were measured: command, hardware, versions, pictures and what is timed, in Markdown."""
     chosen = ["--sets", f"'{','.join(request.sets)}'"] if request.sets else []
-    command = " ".join(["pixmix-ray speed pictures", *chosen, f"--size {request.size} --repeats {request.repeats}"])
+    command = " ".join(
+        ["python -m experiments.speed pictures", *chosen, f"--size {request.size} --repeats {request.repeats}"]
+    )
     try:
         peer = f"{PEER} {version(PEER)}"
     except PackageNotFoundError:

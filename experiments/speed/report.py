@@ -35,7 +35,7 @@ def command(request: SpeedRequest) -> str:
     options = {name: getattr(request, name) for name in ("size", "threads", "repeats", "device")}
     options["batch"] = request.pictures_at_once
     rest = [text for name, value in options.items() for text in (f"--{name}", str(value))]
-    return " ".join(["pixmix-ray speed augment", *chosen, *rest])
+    return " ".join(["python -m experiments.speed augment", *chosen, *rest])
 
 
 def rates_grid(rates: Sequence[Rate], size: int) -> Grid:

@@ -137,7 +137,7 @@ def whole_sets_heading(request: WholeSetsRequest) -> str:
     words = [] if request.family is None else ["--family", request.family]
     words += ["--size", str(request.size), "--pictures", str(request.pictures), "--processes", str(request.processes)]
     return (
-        f"`pixmix-ray speed whole-sets {' '.join(words)}`: {processors('cpu', 1)}, "
+        f"`python -m experiments.speed whole-sets {' '.join(words)}`: {processors('cpu', 1)}, "
         f"{request.processes} processes; {versions(('numpy', 'scipy'))}; {today()}. Five severities of each corruption "
         f"and the sequences of P, of {request.pictures:,} pictures, made in batches and thrown away."
     )
