@@ -3,7 +3,6 @@
     sweeps      run, plan, status: an experiment file and its results folder
     results     evaluate, rescore, migrate, table, pareto: checkpoints and measurements
     parts       list, pictures, complexity: what can be named in an experiment file
-    speed       speed augment, corruptions, pictures, evaluate
     interrupts  Ctrl-C and SIGTERM
     console     how lines are printed, and the arguments that several commands take
 
@@ -12,14 +11,10 @@ Exit codes: 0 all done, 1 some trial or cell failed (named with its reason), 2 t
 after the last three, the same command goes on.
 """
 
-import warnings
-from functools import cache
-
 import typer
 
-from pixmix_ray.cli import parts, results, speed, sweeps
-from pixmix_ray.cli.console import fail, tell
-from pixmix_ray.errors import PixmixRayError
+from pixmix_ray.cli import parts, results, sweeps
+from pixmix_ray.cli.console import call
 
 __all__ = ["app", "main"]
 
@@ -32,14 +27,8 @@ app = typer.Typer(
 )
 for room in (sweeps, results, parts):
     app.add_typer(room.commands)
-app.add_typer(speed.commands, name="speed")
 
 
 def main() -> None:
-    """The entry point: turns our errors into one line and an exit code."""
-    show_once = cache(lambda text: tell(f"warning: {text}", "yellow"))
-    warnings.showwarning = lambda message, *_: show_once(str(message))
-    try:
-        app()
-    except PixmixRayError as error:
-        fail(str(error), error.exit_code)
+    """The entry point."""
+    call(app)

@@ -1,11 +1,15 @@
-"""What all commands share: the two consoles, and how an argument or option is written."""
+"""What all commands share: the call, the two consoles, and how an argument or option is written."""
 
 import sys
+import warnings
+from functools import cache
 from pathlib import Path
 from typing import Annotated, NoReturn, Optional
 
 import typer
 from rich.console import Console
+
+from pixmix_ray.errors import PixmixRayError
 
 out = Console(width=None if sys.stdout.isatty() else 160)  # a file or a pipe has no width: don't cut tables to 80
 log = Console(stderr=True)
@@ -20,6 +24,16 @@ Objectives = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option(help="Comma-separated benchmark.metric; default: clean error and the paper's safety measures."),
 ]
+
+
+def call(app: typer.Typer) -> None:
+    """Run the command of `app` that the arguments name: an error of ours becomes one line and an exit code."""
+    show_once = cache(lambda text: tell(f"warning: {text}", "yellow"))
+    warnings.showwarning = lambda message, *_: show_once(str(message))
+    try:
+        app()
+    except PixmixRayError as error:
+        fail(str(error), error.exit_code)
 
 
 def say(text: str, style: str = "") -> None:

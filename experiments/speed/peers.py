@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from torchvision import transforms
 from torchvision.transforms import v2
 
+from experiments.speed.material import NUM_CLASSES, PADDING, Material
+from experiments.speed.pillow_pixmix import OFFICIAL, PillowPixMix
+from experiments.speed.timing import Pipeline
 from pixmix_ray.seeding import rng
-from pixmix_ray.speed.material import NUM_CLASSES, PADDING, Material
-from pixmix_ray.speed.pillow_pixmix import OFFICIAL, PillowPixMix
-from pixmix_ray.speed.timing import Pipeline
 
 PICTURES_IN_TURN = 64  # of a batch, for what goes picture by picture: more take longer and tell no more
 MEAN = STD = (0.5, 0.5, 0.5)
@@ -145,7 +145,7 @@ def kornia(make: Callable[[ModuleType], Any], *, takes_labels: bool = False, is_
 
 
 def pillow_pixmix(pictures: str) -> Peer:
-    """The official procedure of PixMix, picture by picture on one thread; see `pixmix_ray.speed.pillow_pixmix`.
+    """The official procedure of PixMix, picture by picture on one thread; see `experiments.speed.pillow_pixmix`.
 
     Args:
         pictures: "files", JPEGs that are opened for each image, or "memory", pictures of the right size already.

@@ -1,4 +1,4 @@
-"""The speed command: what it times does what it says, and its rates follow from a clock; no speed is asserted."""
+"""The command augment: what it times does what it says, and its rates follow from a clock; no speed is asserted."""
 
 import os
 import sys
@@ -15,18 +15,18 @@ from PIL import Image
 from pydantic import Field
 from torch import Tensor
 
-from pixmix_ray.cli import main
+from experiments.speed import Rate, SpeedRequest, augment, augmentation_rates, heading, peers, rates_grid, timing
+from experiments.speed.__main__ import main
+from experiments.speed.augment import ours
+from experiments.speed.material import KINDS, Material, prepared
+from experiments.speed.peers import PEERS, peers_of
+from experiments.speed.pillow_pixmix import OFFICIAL, OPERATIONS, PillowPixMix
 from pixmix_ray.errors import RequestError
 from pixmix_ray.experiment.plugins import METHODS, Table
 from pixmix_ray.methods import Method
 from pixmix_ray.methods.rand_augment import RandAugment
 from pixmix_ray.seeding import rng
 from pixmix_ray.settings import DataPath
-from pixmix_ray.speed import Rate, SpeedRequest, augment, augmentation_rates, heading, peers, rates_grid, timing
-from pixmix_ray.speed.augment import ours
-from pixmix_ray.speed.material import KINDS, Material, prepared
-from pixmix_ray.speed.peers import PEERS, peers_of
-from pixmix_ray.speed.pillow_pixmix import OFFICIAL, OPERATIONS, PillowPixMix
 from pixmix_ray.transforms import ALL, operation_parameter
 from pixmix_ray.transforms import OPERATIONS as BATCHED
 
@@ -61,7 +61,7 @@ def material(_few_fractals: None) -> Iterator[Material]:
 def call(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
     """The exit code of the command in this process, its measurements as short as can be."""
     monkeypatch.setattr(augment, "SECONDS", 0)
-    monkeypatch.setattr(sys, "argv", ["pixmix-ray", "speed", "augment", *map(str, arguments)])
+    monkeypatch.setattr(sys, "argv", ["experiments.speed", "augment", *map(str, arguments)])
     with pytest.raises(SystemExit) as stop:
         main()
     return int(stop.value.code or 0)
@@ -81,7 +81,7 @@ def test_every_method_that_augments_is_measured_and_the_others_are_named(
     assert call(monkeypatch, "--batch", 4, "--repeats", 1, "--markdown", "--threads", 2) == 0
     shown = capsys.readouterr()
     assert torch.get_num_threads() == threads
-    assert "`pixmix-ray speed augment --size 32 --threads 2 --repeats 1 --device cpu --batch 4`" in shown.out
+    assert "`python -m experiments.speed augment --size 32 --threads 2 --repeats 1 --device cpu --batch 4`" in shown.out
     assert "2 threads" in shown.out and "fractals" in shown.out and f"torch {torch.__version__}"[:9] in shown.out
     for name in METHODS.known():
         assert f"| {name} | 32 | " in shown.out or f"left out: {name} " in shown.err or f"method {name}:" in shown.err
@@ -287,7 +287,7 @@ def test_a_table_in_markdown_has_a_row_for_each_peer() -> None:
 
 
 def test_the_heading_says_when_kornia_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pixmix_ray.speed.report.has_kornia", lambda: False)
+    monkeypatch.setattr("experiments.speed.report.has_kornia", lambda: False)
     assert "kornia not installed, so not compared" in heading(SpeedRequest(size=224))
 
 

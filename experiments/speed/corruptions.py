@@ -16,14 +16,14 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field
 
+from experiments.speed.corruption_peers import CorruptionPeer, installed_peers
+from experiments.speed.material import pictures_at_rest
+from experiments.speed.timing import pictures_per_second, threads
 from pixmix_ray.benchmarks.base import batches
 from pixmix_ray.corruptions import BAR_NAMES, EXTRA, OFFICIAL, Variant, corrupt, frost_pictures
 from pixmix_ray.corruptions.perturbations import EXTRA_PERTURBATIONS, PERTURBATIONS, perturb
 from pixmix_ray.errors import DataError
 from pixmix_ray.settings import Settings
-from pixmix_ray.speed.corruption_peers import CorruptionPeer, installed_peers
-from pixmix_ray.speed.material import pictures_at_rest
-from pixmix_ray.speed.timing import pictures_per_second, threads
 
 Images = NDArray[np.uint8]
 Family = Literal["c", "c_bar", "p"]

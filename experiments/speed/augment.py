@@ -15,6 +15,10 @@ import torch
 from pydantic import Field, field_validator
 from torch import Tensor, nn
 
+from experiments.speed.material import KINDS, NUM_CLASSES, PADDING, Material, prepared
+from experiments.speed.peers import CHANGES_ALONE, MEAN, STD, peers_of
+from experiments.speed.pillow_pixmix import OFFICIAL
+from experiments.speed.timing import Pipeline, pictures_per_second, threads
 from pixmix_ray.errors import RequestError
 from pixmix_ray.experiment.plugins import METHODS
 from pixmix_ray.methods import Baseline, CutMix, Method, MethodRun, Mixup, Setup
@@ -22,10 +26,6 @@ from pixmix_ray.methods.pixmix_cutmix import PixMixCutMix
 from pixmix_ray.models import Normalise
 from pixmix_ray.seeding import rng, torch_generator
 from pixmix_ray.settings import Settings
-from pixmix_ray.speed.material import KINDS, NUM_CLASSES, PADDING, Material, prepared
-from pixmix_ray.speed.peers import CHANGES_ALONE, MEAN, STD, peers_of
-from pixmix_ray.speed.pillow_pixmix import OFFICIAL
-from pixmix_ray.speed.timing import Pipeline, pictures_per_second, threads
 from pixmix_ray.training.loop import VALUES_AT_ONCE
 from pixmix_ray.transforms import flip_and_crop
 

@@ -15,6 +15,8 @@ import torch
 from pydantic import Field, PlainValidator, field_validator
 from torch import Tensor, nn
 
+from experiments.speed.material import NUM_CLASSES, pictures_at_rest
+from experiments.speed.timing import pictures_per_second, threads
 from pixmix_ray.benchmarks import Benchmark, Clean, Corruptions, TestPictures
 from pixmix_ray.benchmarks.base import passes, to_device
 from pixmix_ray.corruptions import NAMES
@@ -23,8 +25,6 @@ from pixmix_ray.experiment.file import override
 from pixmix_ray.experiment.plugins import MODELS, Part
 from pixmix_ray.models import Model, WideResNet
 from pixmix_ray.settings import Settings
-from pixmix_ray.speed.material import NUM_CLASSES, pictures_at_rest
-from pixmix_ray.speed.timing import pictures_per_second, threads
 
 SECONDS = 0.3  # the least that one measurement takes
 ALONE = "the network alone"

@@ -17,13 +17,13 @@ import numpy as np
 import torch
 from pydantic import Field
 
+from experiments.speed.corruptions import VARIANTS, Family
+from experiments.speed.document import Grid, processors, today, versions
+from experiments.speed.material import pictures_at_rest
 from pixmix_ray.benchmarks.base import batches
 from pixmix_ray.corruptions import BAR_NAMES, OFFICIAL, PERTURBATIONS, corrupt, frost_pictures, perturb
 from pixmix_ray.errors import DataError
 from pixmix_ray.settings import Settings
-from pixmix_ray.speed.corruptions import VARIANTS, Family
-from pixmix_ray.speed.document import Grid, processors, today, versions
-from pixmix_ray.speed.material import pictures_at_rest
 
 SEVERITIES = range(1, 6)
 SHARE = 1000  # pictures that a process makes of one condition before it asks for more
@@ -137,7 +137,7 @@ def whole_sets_heading(request: WholeSetsRequest) -> str:
     words = [] if request.family is None else ["--family", request.family]
     words += ["--size", str(request.size), "--pictures", str(request.pictures), "--processes", str(request.processes)]
     return (
-        f"`pixmix-ray speed whole-sets {' '.join(words)}`: {processors('cpu', 1)}, "
+        f"`python -m experiments.speed whole-sets {' '.join(words)}`: {processors('cpu', 1)}, "
         f"{request.processes} processes; {versions(('numpy', 'scipy'))}; {today()}. Five severities of each corruption "
         f"and the sequences of P, of {request.pictures:,} pictures, made in batches and thrown away."
     )

@@ -7,12 +7,12 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from pixmix_ray.cli import main
+from experiments.speed import PictureRate, PictureSpeedRequest, picture_rates, pictures_grid, pictures_heading
+from experiments.speed import pictures as measuring
+from experiments.speed.__main__ import main
+from experiments.speed.pictures import GENERATORS, pyramid_there_and_back
 from pixmix_ray.errors import RequestError
 from pixmix_ray.seeding import rng
-from pixmix_ray.speed import PictureRate, PictureSpeedRequest, picture_rates, pictures_grid, pictures_heading
-from pixmix_ray.speed import pictures as measuring
-from pixmix_ray.speed.pictures import GENERATORS, pyramid_there_and_back
 
 
 @pytest.fixture(autouse=True)
@@ -71,7 +71,9 @@ def test_rates_are_shown_with_their_ratio() -> None:
     grid = pictures_grid(rates)
     assert grid.rows == (("a", "36", "40", "-", "-", "-"), ("b", "128", "40", "pyrtools", "10", "4.00"))
     heading = pictures_heading(PictureSpeedRequest(sets=("dead_leaves_squares",), size=224, repeats=2))
-    assert heading.startswith("`pixmix-ray speed pictures --sets 'dead_leaves_squares' --size 224 --repeats 2`: ")
+    assert heading.startswith(
+        "`python -m experiments.speed pictures --sets 'dead_leaves_squares' --size 224 --repeats 2`: "
+    )
 
 
 def test_an_unknown_generator_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -81,7 +83,7 @@ def test_an_unknown_generator_is_named(monkeypatch: pytest.MonkeyPatch, capsys: 
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setenv("PYTHONPATH", "")
     monkeypatch.setattr(
-        sys, "argv", ["pixmix-ray", "speed", "pictures", "--sets", "dead_leaves_squares", "--repeats", "1"]
+        sys, "argv", ["experiments.speed", "pictures", "--sets", "dead_leaves_squares", "--repeats", "1"]
     )
     with pytest.raises(SystemExit) as stop:
         main()

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 import torch
 
+from experiments.speed import EvaluationRate, EvaluationSpeedRequest, evaluation_grid, evaluation_rates
+from experiments.speed import evaluate as measuring
+from experiments.speed.__main__ import main
+from experiments.speed.material import KINDS, pictures_at_rest
 from pixmix_ray.benchmarks import TestPictures
-from pixmix_ray.cli import main
 from pixmix_ray.experiment.plugins import Part
 from pixmix_ray.models import WideResNet
-from pixmix_ray.speed import EvaluationRate, EvaluationSpeedRequest, evaluation_grid, evaluation_rates
-from pixmix_ray.speed import evaluate as measuring
-from pixmix_ray.speed.material import KINDS, pictures_at_rest
 
 TINY = ("--set", "model.depth=10", "--set", "model.width=1", "--set", "pictures=4", "--set", "repeats=1")
 
@@ -37,7 +37,7 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def call(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
     """The exit code of the command in this process."""
-    monkeypatch.setattr(sys, "argv", ["pixmix-ray", "speed", "evaluate", *map(str, arguments)])
+    monkeypatch.setattr(sys, "argv", ["experiments.speed", "evaluate", *map(str, arguments)])
     with pytest.raises(SystemExit) as stop:
         main()
     return int(stop.value.code or 0)
@@ -62,7 +62,7 @@ def test_each_benchmark_is_beside_the_network_and_the_command_shown_does_it_agai
     assert [line.split(" | ")[0] for line in table[2:]] == ["| clean", "| corruptions: fog, contrast"]
     assert "wrn_10_1: the network alone; clean; corruptions: fog, contrast" in shown.err
 
-    found = re.search(r"`pixmix-ray speed evaluate (.*?)`", shown.out)
+    found = re.search(r"`python -m experiments.speed evaluate (.*?)`", shown.out)
     assert found and call(monkeypatch, *shlex.split(found.group(1))) == 0
     again = capsys.readouterr().out
     assert found.group(0) in again and "│ clean " in again

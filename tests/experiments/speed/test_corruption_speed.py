@@ -11,14 +11,14 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from pixmix_ray.cli import main
+from experiments.speed import CorruptionRate, CorruptionSpeedRequest, corruption_rates, corruptions_grid
+from experiments.speed import corruptions as measuring
+from experiments.speed.__main__ import main
+from experiments.speed.corruption_peers import PEERS, installed_peers
+from experiments.speed.corruptions import Family, harmonic_mean, ours, scored_and_extra
+from experiments.speed.material import KINDS, pictures_at_rest
 from pixmix_ray.corruptions import BAR_NAMES, EXTRA, OFFICIAL, corrupt
 from pixmix_ray.corruptions.perturbations import EXTRA_PERTURBATIONS, PERTURBATIONS, frames, perturb
-from pixmix_ray.speed import CorruptionRate, CorruptionSpeedRequest, corruption_rates, corruptions_grid
-from pixmix_ray.speed import corruptions as measuring
-from pixmix_ray.speed.corruption_peers import PEERS, installed_peers
-from pixmix_ray.speed.corruptions import Family, harmonic_mean, ours, scored_and_extra
-from pixmix_ray.speed.material import KINDS, pictures_at_rest
 
 WORKING = """
 import numpy as np
@@ -72,7 +72,7 @@ def install(monkeypatch: pytest.MonkeyPatch, folder: Path, **sources: str) -> No
 
 def call(monkeypatch: pytest.MonkeyPatch, *arguments: object, command: str = "corruptions") -> int:
     """The exit code of the command in this process."""
-    monkeypatch.setattr(sys, "argv", ["pixmix-ray", "speed", command, *map(str, arguments)])
+    monkeypatch.setattr(sys, "argv", ["experiments.speed", command, *map(str, arguments)])
     with pytest.raises(SystemExit) as stop:
         main()
     return int(stop.value.code or 0)
@@ -92,7 +92,7 @@ def test_every_corruption_and_perturbation_has_a_row_and_each_set_a_mean(
     names += [*PERTURBATIONS["cifar"], *(f"{name} (extra)" for name in EXTRA_PERTURBATIONS["cifar"])]
     assert [line.split(" | ")[1] for line in table[2:]] == [*names, "harmonic mean of 10"]
     assert all(line.endswith("| - | - | - | - |") for line in table[2:])
-    assert "`pixmix-ray speed corruptions --size 32 --severity 3 --repeats 1`" in shown.out
+    assert "`python -m experiments.speed corruptions --size 32 --severity 3 --repeats 1`" in shown.out
     assert "C and C-bar: pictures a second at severity 3, 8 at once. P: sequences a second at difficulty 1" in shown.out
     assert shown.err.count("is not installed, so not compared") == len(PEERS)
     assert "p 14/14 shear: ours" in shown.err

@@ -22,6 +22,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import Field, field_validator
 
+from experiments.speed.document import Grid, processors, rate_text, ratio_text, today, versions
+from experiments.speed.timing import threads
 from pixmix_ray.datasets.picture_files import resized
 from pixmix_ray.errors import UnknownNameError
 from pixmix_ray.mixing_sets import DeadLeaves, FractalDb, Fractals, SpectrumColorWmm, StyleGanOriented, shorter_side_for
@@ -30,8 +32,6 @@ from pixmix_ray.mixing_sets.steerable_pyramid import steerable_pyramid
 from pixmix_ray.models import CifarResNet
 from pixmix_ray.seeding import rng
 from pixmix_ray.settings import Settings
-from pixmix_ray.speed.document import Grid, processors, rate_text, ratio_text, today, versions
-from pixmix_ray.speed.timing import threads
 
 Images = NDArray[np.uint8]
 Draw = Callable[[NDArray[np.int64], int], Images]
@@ -144,7 +144,9 @@ def picture_rates(request: PictureSpeedRequest, tell: Callable[[str], None]) -> 
 def pictures_heading(request: PictureSpeedRequest) -> str:
     """How the rates were measured: command, hardware, versions, pictures and what is timed, in Markdown."""
     chosen = ["--sets", f"'{','.join(request.sets)}'"] if request.sets else []
-    command = " ".join(["pixmix-ray speed pictures", *chosen, f"--size {request.size} --repeats {request.repeats}"])
+    command = " ".join(
+        ["python -m experiments.speed pictures", *chosen, f"--size {request.size} --repeats {request.repeats}"]
+    )
     try:
         peer = f"{PEER} {version(PEER)}"
     except PackageNotFoundError:

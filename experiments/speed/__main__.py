@@ -1,20 +1,27 @@
-"""Speed on this machine: speed augment, corruptions, whole-sets, pictures, evaluate."""
+"""The commands: augment, corruptions, whole-sets, pictures, evaluate."""
 
 from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from pixmix_ray.cli.console import out, say, tell
+from pixmix_ray.cli.console import call, out, say, tell
 
 if TYPE_CHECKING:
-    from pixmix_ray.speed import Grid
+    from experiments.speed import Grid
 
-commands = typer.Typer(
-    help="Measure speed on this machine.", no_args_is_help=True, epilog="Example: pixmix-ray speed augment --size 224"
+app = typer.Typer(
+    help="Measure speed on this machine.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    epilog="Example: python -m experiments.speed augment --size 224",
 )
 
 
-@commands.command("augment", epilog="Example: pixmix-ray speed augment --methods pixmix,augmix --size 224 --markdown")
+@app.command(
+    "augment", epilog="Example: python -m experiments.speed augment --methods pixmix,augmix --size 224 --markdown"
+)
 def speed_augment(
     methods: Annotated[
         str | None, typer.Option(help="Comma-separated names; default: all that change pictures and need no files.")
@@ -29,7 +36,7 @@ def speed_augment(
     markdown: Annotated[bool, typer.Option(help="As Markdown, for a document.")] = False,
 ) -> None:
     """Measure how fast the methods augment on this machine, each beside its peers in the same run."""
-    from pixmix_ray.speed import SpeedRequest, augmentation_rates, heading, rates_grid
+    from experiments.speed import SpeedRequest, augmentation_rates, heading, rates_grid
 
     names = [] if methods is None else [name.strip() for name in methods.split(",")]
     request = SpeedRequest.read(
@@ -40,7 +47,7 @@ def speed_augment(
     _show_grid(heading(request), grid, markdown)
 
 
-@commands.command("corruptions", epilog="Example: pixmix-ray speed corruptions --family c --size 224 --markdown")
+@app.command("corruptions", epilog="Example: python -m experiments.speed corruptions --family c --size 224 --markdown")
 def speed_corruptions(
     family: Annotated[str | None, typer.Option(help="c, c_bar or p; default: all three.")] = None,
     size: Annotated[int, typer.Option(help="Side of the pictures: 32 or 224.")] = 32,
@@ -49,7 +56,7 @@ def speed_corruptions(
     markdown: Annotated[bool, typer.Option(help="As Markdown, for a document.")] = False,
 ) -> None:
     """Measure how fast test pictures are corrupted on this machine, beside installed peers in the same run."""
-    from pixmix_ray.speed import CorruptionSpeedRequest, corruption_rates, corruptions_grid, corruptions_heading
+    from experiments.speed import CorruptionSpeedRequest, corruption_rates, corruptions_grid, corruptions_heading
 
     request = CorruptionSpeedRequest.read(
         {"family": family, "size": size, "severity": severity, "repeats": repeats}, "speed corruptions"
@@ -58,7 +65,9 @@ def speed_corruptions(
     _show_grid(corruptions_heading(request), grid, markdown)
 
 
-@commands.command("whole-sets", epilog="Example: pixmix-ray speed whole-sets --family c --pictures 10000 --processes 2")
+@app.command(
+    "whole-sets", epilog="Example: python -m experiments.speed whole-sets --family c --pictures 10000 --processes 2"
+)
 def speed_whole_sets(
     family: Annotated[str | None, typer.Option(help="c, c_bar or p; default: all three.")] = None,
     size: Annotated[int, typer.Option(help="Side of the pictures: 32 or 224.")] = 32,
@@ -67,14 +76,14 @@ def speed_whole_sets(
     markdown: Annotated[bool, typer.Option(help="As Markdown, for a document.")] = False,
 ) -> None:
     """Measure how long this machine takes for all of C, C-bar and P."""
-    from pixmix_ray.speed.whole_sets import WholeSetsRequest, whole_set_times, whole_sets_grid, whole_sets_heading
+    from experiments.speed.whole_sets import WholeSetsRequest, whole_set_times, whole_sets_grid, whole_sets_heading
 
     values = {"family": family, "size": size, "pictures": pictures, "processes": processes}
     request = WholeSetsRequest.read(values, "speed whole-sets")
     _show_grid(whole_sets_heading(request), whole_sets_grid(whole_set_times(request, tell)), markdown)
 
 
-@commands.command("pictures", epilog="Example: pixmix-ray speed pictures --sets dead_leaves_squares --size 224")
+@app.command("pictures", epilog="Example: python -m experiments.speed pictures --sets dead_leaves_squares --size 224")
 def speed_pictures(
     sets: Annotated[str | None, typer.Option(help="Comma-separated generators; default: all.")] = None,
     size: Annotated[int, typer.Option(help="Side of the crops that the pictures are for: 32 or 224.")] = 32,
@@ -82,7 +91,7 @@ def speed_pictures(
     markdown: Annotated[bool, typer.Option(help="As Markdown, for a document.")] = False,
 ) -> None:
     """Measure how fast mixing sets are drawn on one thread of this machine."""
-    from pixmix_ray.speed import PictureSpeedRequest, picture_rates, pictures_grid, pictures_heading
+    from experiments.speed import PictureSpeedRequest, picture_rates, pictures_grid, pictures_heading
 
     names = [] if sets is None else [name.strip() for name in sets.split(",")]
     request = PictureSpeedRequest.read({"sets": names, "size": size, "repeats": repeats}, "speed pictures")
@@ -90,7 +99,9 @@ def speed_pictures(
     _show_grid(pictures_heading(request), grid, markdown)
 
 
-@commands.command("evaluate", epilog="Example: pixmix-ray speed evaluate --set model.depth=16 --set pictures=1000")
+@app.command(
+    "evaluate", epilog="Example: python -m experiments.speed evaluate --set model.depth=16 --set pictures=1000"
+)
 def speed_evaluate(
     model: Annotated[str, typer.Option(help="The model's name.")] = "wide_resnet",
     overrides: Annotated[
@@ -105,12 +116,17 @@ def speed_evaluate(
     markdown: Annotated[bool, typer.Option(help="As Markdown, for a document.")] = False,
 ) -> None:
     """Measure how much of a network's own speed is left when benchmarks evaluate it on this machine."""
-    from pixmix_ray.speed import EvaluationSpeedRequest, evaluation_grid, evaluation_heading, evaluation_rates
+    from experiments.speed import EvaluationSpeedRequest, evaluation_grid, evaluation_heading, evaluation_rates
 
     values = {"model": model, "batch": batch, "threads": threads, "device": device}
     request = EvaluationSpeedRequest.asked(values, overrides or ())
     grid = evaluation_grid(evaluation_rates(request, tell))
     _show_grid(evaluation_heading(request), grid, markdown)
+
+
+def main() -> None:
+    """The entry point."""
+    call(app)
 
 
 def _show_grid(heading: str, grid: "Grid", markdown: bool) -> None:
@@ -120,3 +136,7 @@ def _show_grid(heading: str, grid: "Grid", markdown: bool) -> None:
         print(grid.markdown())  # noqa: T201  # not wrapped to the width of the terminal
     else:
         out.print(grid.table())
+
+
+if __name__ == "__main__":
+    main()

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from pixmix_ray.speed.augment import Rate, SpeedRequest
-from pixmix_ray.speed.document import Grid, processors, rate_text, ratio_text, today, versions
-from pixmix_ray.speed.material import KINDS, PADDING
-from pixmix_ray.speed.peers import PICTURES_IN_TURN, has_kornia
+from experiments.speed.augment import Rate, SpeedRequest
+from experiments.speed.document import Grid, processors, rate_text, ratio_text, today, versions
+from experiments.speed.material import KINDS, PADDING
+from experiments.speed.peers import PICTURES_IN_TURN, has_kornia
 
 COLUMNS = ("method", "size", "ours, pictures/s", "peer", "peer, pictures/s", "ratio")
 LIBRARIES = ("torch", "torchvision", "numpy", "pillow")
@@ -35,7 +35,7 @@ def command(request: SpeedRequest) -> str:
     options = {name: getattr(request, name) for name in ("size", "threads", "repeats", "device")}
     options["batch"] = request.pictures_at_once
     rest = [text for name, value in options.items() for text in (f"--{name}", str(value))]
-    return " ".join(["pixmix-ray speed augment", *chosen, *rest])
+    return " ".join(["python -m experiments.speed augment", *chosen, *rest])
 
 
 def rates_grid(rates: Sequence[Rate], size: int) -> Grid:

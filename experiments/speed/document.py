@@ -8,8 +8,8 @@ import torch
 from rich.table import Table
 from rich.text import Text
 
+from experiments.speed.timing import threads
 from pixmix_ray.hardware import hardware
-from pixmix_ray.speed.timing import threads
 from pixmix_ray.storage.provenance import code_version, library_versions
 
 Row = Sequence[str]

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 
-from pixmix_ray.speed.corruption_peers import PEERS
-from pixmix_ray.speed.corruptions import CROPPED_FROM, PEER_PICTURES, CorruptionRate, CorruptionSpeedRequest
-from pixmix_ray.speed.document import Grid, processors, rate_text, ratio_text, today, versions
-from pixmix_ray.speed.material import KINDS
+from experiments.speed.corruption_peers import PEERS
+from experiments.speed.corruptions import CROPPED_FROM, PEER_PICTURES, CorruptionRate, CorruptionSpeedRequest
+from experiments.speed.document import Grid, processors, rate_text, ratio_text, today, versions
+from experiments.speed.material import KINDS
 
 TITLES = {"c": "C", "c_bar": "C-bar", "p": "P"}
 LIBRARIES = ("numpy", "scipy", "pillow")
@@ -43,7 +43,7 @@ def corruptions_command(request: CorruptionSpeedRequest) -> str:
     """The command that measures the same again."""
     chosen = {"family": request.family, "size": request.size, "severity": request.severity, "repeats": request.repeats}
     options = [text for name, value in chosen.items() if value is not None for text in (f"--{name}", str(value))]
-    return " ".join(["pixmix-ray speed corruptions", *options])
+    return " ".join(["python -m experiments.speed corruptions", *options])
 
 
 def corruptions_grid(rates: Sequence[CorruptionRate]) -> Grid:

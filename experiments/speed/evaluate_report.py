@@ -3,9 +3,9 @@
 import shlex
 from collections.abc import Sequence
 
-from pixmix_ray.speed.document import Grid, processors, rate_text, today, versions
-from pixmix_ray.speed.evaluate import EvaluationRate, EvaluationSpeedRequest
-from pixmix_ray.speed.material import KINDS
+from experiments.speed.document import Grid, processors, rate_text, today, versions
+from experiments.speed.evaluate import EvaluationRate, EvaluationSpeedRequest
+from experiments.speed.material import KINDS
 
 COLUMNS = ("benchmark", "evaluated, pictures/s", "network alone, pictures/s", "share of it, %")
 LIBRARIES = ("torch", "numpy", "scipy")
@@ -32,7 +32,7 @@ def evaluation_command(request: EvaluationSpeedRequest) -> str:
     sets["corruptions"] = f"[{','.join(request.corruptions)}]"
     words = [text for name, value in options.items() for text in (f"--{name}", str(value))]
     words += [text for key, value in sets.items() for text in ("--set", f"{key}={value}")]
-    return shlex.join(["pixmix-ray", "speed", "evaluate", *words])
+    return shlex.join(["python", "-m", "experiments.speed", "evaluate", *words])
 
 
 def evaluation_grid(rates: Sequence[EvaluationRate]) -> Grid:
