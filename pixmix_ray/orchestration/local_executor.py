@@ -27,7 +27,6 @@ from pixmix_ray.orchestration.retries import Problem
 from pixmix_ray.orchestration.work import Job, measure_cells, train_epochs
 from pixmix_ray.planning.plan import Cell
 from pixmix_ray.storage.failures import Place
-from pixmix_ray.storage.provenance import code_version
 from pixmix_ray.training.trial import Progress
 
 
@@ -102,7 +101,6 @@ class LocalExecutor:
             results=self._setup.store.uri,
             work=self._setup.work,
             share=share,
-            code_version=code_version(),
             runs=tuple(cell.run for cell in cells),
         )
 

@@ -18,7 +18,6 @@ from pixmix_ray.orchestration.nodes import Node, lacking, total_fitting, trials_
 from pixmix_ray.orchestration.tune_training import Training
 from pixmix_ray.orchestration.work import Job
 from pixmix_ray.planning.plan import Cell
-from pixmix_ray.storage.provenance import code_version
 
 MOST_ASKED_FOR = 1000  # shares of one request to an autoscaler
 TASKS_FIRST = 0.1  # seconds that a poll waits for tasks while trials train: what those tell comes by another way
@@ -158,7 +157,6 @@ class RayExecutor:
             results=self._setup.store.uri,
             work=self._setup.work,
             share=share,
-            code_version=code_version(),
             runs=tuple(cell.run for cell in cells),
             is_logged=True,
         )

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 
 import torch
 
-from pixmix_ray.errors import WorkError
 from pixmix_ray.evaluation.cell import Measure, open_trial
 from pixmix_ray.experiment.resources import Share
 from pixmix_ray.experiment.trial import BenchmarkRun, Trial
@@ -19,7 +18,6 @@ from pixmix_ray.memory import free_memory
 from pixmix_ray.orchestration.retries import Cause, Problem
 from pixmix_ray.orchestration.worker_logs import logged
 from pixmix_ray.storage.failures import Place
-from pixmix_ray.storage.provenance import code_version
 from pixmix_ray.storage.store import Store, log_file
 from pixmix_ray.training.trial import Progress, set_aside, train_trial
 
@@ -54,7 +52,6 @@ class Job:
         results: URI of the results folder.
         work: the functions that do it.
         share: of the machine.
-        code_version: of the run; a worker with another refuses.
         runs: the benchmarks to evaluate it on; empty: it is to be trained.
         folder: the current folder of the run; a worker on a machine that has it works there.
         is_logged: whether what the worker prints is kept in the results folder, and not shown.
@@ -64,7 +61,6 @@ class Job:
     results: str
     work: Work
     share: Share
-    code_version: str
     runs: tuple[BenchmarkRun, ...] = ()
     folder: str = field(default_factory=os.getcwd)
     is_logged: bool = False
@@ -119,8 +115,6 @@ def _log(job: Job, store: Store, path: str, place: Place) -> AbstractContextMana
 
 
 def _prepare(job: Job) -> None:
-    if (here := code_version()) != job.code_version:
-        raise WorkError(f"this node runs pixmix_ray {here} and the run {job.code_version}: install one version on all")
     if os.path.isdir(job.folder):
         os.chdir(job.folder)
     torch.set_num_threads(max(1, round(job.share.cpus)))

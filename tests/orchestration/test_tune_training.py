@@ -62,7 +62,7 @@ def ends_of(broken: Broken, experiment: Path, monkeypatch: pytest.MonkeyPatch) -
     training.limit = 3
     plan = plan_of(experiment, "seeds=[0, 1, 2]")
     for ticket, trial in enumerate(plan.trials):
-        job = Job(trial=trial, results=plan.store.uri, work=BY_SEED, share=Share(), code_version="")
+        job = Job(trial=trial, results=plan.store.uri, work=BY_SEED, share=Share())
         training.submit(ticket, job, settings={})
     training.keep_going()
     assert training._thread is not None
@@ -110,7 +110,7 @@ def test_a_trial_that_is_done_is_told_once(experiment: Path) -> None:
     training = Training(events, None, [])
     training.limit = 1
     (trial,) = plan_of(experiment).trials
-    training.submit(5, Job(trial=trial, results="", work=BY_SEED, share=Share(), code_version=""), settings={})
+    training.submit(5, Job(trial=trial, results="", work=BY_SEED, share=Share()), settings={})
     assert training.next_trial() is not None and training.next_trial() is None
     training.ended(5)
     training.ended(5)

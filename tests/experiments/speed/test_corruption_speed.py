@@ -244,6 +244,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(
     assert shown.count("\n") == 1 and expected in shown
 
 
+@pytest.mark.drill
 def test_whole_sets_are_made_once_over_by_some_processes(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
