@@ -4,7 +4,7 @@ Tune decides where a trial runs and keeps its actors alive; it is fed by a `Sear
 by one. Nothing that it remembers is used again: what is done is in our own store, and a trainer goes on from its
 trial's last whole epoch. So a Tuner is ended and another one started whenever that is simplest:
 
-- when nothing trains and nothing waits, so that the actor that Tune keeps for the next trial gives its share back;
+- when nothing trains and nothing waits for some seconds, so that the actor that Tune keeps for the next trial gives its share back;
 - after `TRIALS_A_TUNER`, as Tune looks at all its trials again and again, and its snapshot holds them all;
 - when Ray's memory monitor has killed a trainer: Tune 2.60 knows the deaths of actors alone, takes that error for a
   fault of its own, and ends with all trials.
@@ -13,6 +13,7 @@ trial's last whole epoch. So a Tuner is ended and another one started whenever t
 import logging
 import tempfile
 import threading
+import time
 from collections import deque
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import suppress
@@ -39,6 +40,7 @@ from pixmix_ray.training.trial import Progress
 log = logging.getLogger(__name__)
 TRIALS_A_TUNER = 1000
 MOST_PENDING = 10_000  # Tune starts so many actors at once; `Training.limit` is what limits them
+IDLE_SECONDS = 3.0  # that a Tuner waits for a further trial: another one would start its actors anew
 STOP_SECONDS = 4.0  # that Tune takes once its trainers are killed; a second or less on an idle machine
 
 
@@ -136,6 +138,7 @@ class Training:
         self._waiting: deque[_Submitted] = deque()
         self._running: dict[int, _Submitted] = {}  # by ticket
         self._thread: threading.Thread | None = None
+        self._idle_since: float | None = None  # when the Tuner that runs ran out of trials
         self._is_open = False  # whether the Tuner that runs takes further trials
         self._is_cancelled = False
         self.error: Exception | None = None  # that ended a Tuner, if one did
@@ -187,8 +190,12 @@ class Training:
                 submitted = self._waiting.popleft()
                 self._running[submitted.ticket] = submitted
                 return submitted
-            if not self._waiting and not self._running:
-                self._is_open = False
+            if self._waiting or self._running:
+                self._idle_since = None
+            elif self._idle_since is None:
+                self._idle_since = time.monotonic()
+            elif time.monotonic() - self._idle_since > IDLE_SECONDS:
+                self._is_open, self._idle_since = False, None
             return None
 
     def close(self) -> None:
