@@ -268,11 +268,8 @@ class Loop:
     def _trial_done(self, trial: Trial) -> None:
         self.attempts.advanced(trial.id)
         self.watcher.trial_done(trial)
-        for cell in self.cells_of.pop(trial.id, []):
-            if self.plan.is_measured(cell):  # before its checkpoint was lost and made again
-                self._cell_done(cell, 0.0)
-            else:
-                self.waiting_cells.append(cell)
+        for cell in self.cells_of.pop(trial.id, []):  # one that storage has already is not measured again there
+            self.waiting_cells.append(cell)
 
     def _trial_failed(self, trial: Trial, problem: Problem) -> None:
         work = _Work(

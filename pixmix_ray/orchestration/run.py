@@ -23,7 +23,8 @@ from pixmix_ray.storage import index
 from pixmix_ray.storage.run_lock import RunLock
 from pixmix_ray.training.trial import Progress
 
-INDEX_SECONDS = 60.0  # between two updates of the index while a run goes on
+FIRST_INDEX_SECONDS = 300.0  # until the index is brought up to date while a run goes on; readers do so by themselves
+INDEX_SECONDS = 60.0  # between two updates
 INDEX_SHARE = 20  # the pause is that much longer than what an update takes
 OpenWatcher = Callable[[Plan, Executor], AbstractContextManager[Watcher]]
 """Opens what is told of a run, such as a live view, for as long as the run takes."""
@@ -181,7 +182,7 @@ def _forecast(plan: Plan, executor: Executor, known: Prices) -> Forecast:
 
 def _index_updates(plan: Plan) -> Callable[[], None]:
     """Brings the index up to date now and then; at most a twentieth of the time goes into it."""
-    due = time.monotonic() + INDEX_SECONDS
+    due = time.monotonic() + FIRST_INDEX_SECONDS
 
     def update() -> None:
         nonlocal due

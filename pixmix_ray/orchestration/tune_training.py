@@ -4,7 +4,8 @@ Tune decides where a trial runs and keeps its actors alive; it is fed by a `Sear
 by one. Nothing that it remembers is used again: what is done is in our own store, and a trainer goes on from its
 trial's last whole epoch. So a Tuner is ended and another one started whenever that is simplest:
 
-- when nothing trains and nothing waits for some seconds, so that the actor that Tune keeps for the next trial gives its share back;
+- when nothing trains and nothing waits for some seconds, so that the actor that Tune keeps for the next trial gives its
+  share back;
 - after `TRIALS_A_TUNER`, as Tune looks at all its trials again and again, and its snapshot holds them all;
 - when Ray's memory monitor has killed a trainer: Tune 2.60 knows the deaths of actors alone, takes that error for a
   fault of its own, and ends with all trials.
