@@ -116,6 +116,7 @@ class Loop:
         self.delayed: list[_Delayed] = []
         self.known: set[tuple[str, str]] = set()  # every cell that was ever taken up, by trial and benchmark
         self.left: Counter[str] = Counter()  # cells that have not ended, by trial
+        self.trained_again: set[str] = set()  # trials whose checkpoint was damaged
         self.attempts = Attempts()
         self.avoid: dict[str, str] = {}  # by the name of the work: a node
         self.failures: list[Failure] = []
@@ -268,8 +269,11 @@ class Loop:
     def _trial_done(self, trial: Trial) -> None:
         self.attempts.advanced(trial.id)
         self.watcher.trial_done(trial)
-        for cell in self.cells_of.pop(trial.id, []):  # one that storage has already is not measured again there
-            self.waiting_cells.append(cell)
+        for cell in self.cells_of.pop(trial.id, []):
+            if trial.id in self.trained_again and self.plan.is_measured(cell):
+                self._cell_done(cell, 0.0)
+            else:
+                self.waiting_cells.append(cell)
 
     def _trial_failed(self, trial: Trial, problem: Problem) -> None:
         work = _Work(
@@ -341,6 +345,7 @@ class Loop:
     def _train_again(self, cell: Cell) -> None:
         """Have the checkpoint of a cell made again, and all cells wait for it that need it."""
         trial = cell.trial
+        self.trained_again.add(trial.id)
         cells = [cell, *self.waiting_cells.take_those_of(trial)]
         if trial.id not in self.cells_of:
             self.waiting_trials.append(trial)
