@@ -116,7 +116,6 @@ class Loop:
         self.delayed: list[_Delayed] = []
         self.known: set[tuple[str, str]] = set()  # every cell that was ever taken up, by trial and benchmark
         self.left: Counter[str] = Counter()  # cells that have not ended, by trial
-        self.trained_again: set[str] = set()  # trials whose checkpoint was damaged
         self.attempts = Attempts()
         self.avoid: dict[str, str] = {}  # by the name of the work: a node
         self.failures: list[Failure] = []
@@ -269,8 +268,9 @@ class Loop:
     def _trial_done(self, trial: Trial) -> None:
         self.attempts.advanced(trial.id)
         self.watcher.trial_done(trial)
+        has_cells = bool(self.plan.store.files(f"cells/{trial.id}"))  # of before its checkpoint was lost
         for cell in self.cells_of.pop(trial.id, []):
-            if trial.id in self.trained_again and self.plan.is_measured(cell):
+            if has_cells and self.plan.is_measured(cell):
                 self._cell_done(cell, 0.0)
             else:
                 self.waiting_cells.append(cell)
@@ -345,7 +345,6 @@ class Loop:
     def _train_again(self, cell: Cell) -> None:
         """Have the checkpoint of a cell made again, and all cells wait for it that need it."""
         trial = cell.trial
-        self.trained_again.add(trial.id)
         cells = [cell, *self.waiting_cells.take_those_of(trial)]
         if trial.id not in self.cells_of:
             self.waiting_trials.append(trial)
