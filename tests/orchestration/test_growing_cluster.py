@@ -22,7 +22,11 @@ import yaml
 import pixmix_ray
 from tests.program import Program, processes_a_core
 
-pytestmark = [pytest.mark.ray, pytest.mark.drill]
+pytestmark = [
+    pytest.mark.ray,
+    pytest.mark.drill,
+    pytest.mark.skipif(not os.environ.get("PIXMIX_RAY_GROWING"), reason="only with PIXMIX_RAY_GROWING=1"),
+]
 
 CONFIG = {
     "cluster_name": "test",
