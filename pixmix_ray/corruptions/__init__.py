@@ -9,7 +9,7 @@ by variant; they are in the files `bar_*` and have tables of their own.
 `EXTRA_PERTURBATIONS` the others. They are in the files `perturbations*`, with a table of their own.
 """
 
-from pixmix_ray.corruptions.frost import frost_pictures
+from pixmix_ray.corruptions.frost import frost_pictures, has_installed_photographs
 from pixmix_ray.corruptions.perturbations import (
     EXTRA_PERTURBATIONS,
     PERTURBATIONS,
@@ -33,5 +33,6 @@ __all__ = [
     "corrupt",
     "frames",
     "frost_pictures",
+    "has_installed_photographs",
     "perturb",
 ]

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FILE = "measurements.parquet"
-VERSION_KEY, VERSION = "pixmix_ray.index", "1"  # raised when the same cells come to have other rows
+VERSION_KEY, VERSION = "pixmix_ray.index", "2"  # raised when the same cells come to have other rows
 REQUESTS = 32  # at the same time, to object storage
 BATCH = 1024  # cells that are held as Python's objects
 REPEATED = (
