@@ -11,7 +11,7 @@ ImageNet-C is 3.75 million files. They are decoded anew at every evaluation, a r
 """
 
 import importlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,9 +21,10 @@ from types import ModuleType
 import numpy as np
 from numpy.typing import NDArray
 
-from pixmix_ray.datasets.class_folders import ClassFolders, class_folders, class_names, video_files
+from pixmix_ray.datasets.class_folders import ClassFolders, FilesOf, class_folders, class_names, video_files
 from pixmix_ray.datasets.file_digests import combined, file_md5s
 from pixmix_ray.datasets.large_arrays import squares
+from pixmix_ray.datasets.listing import PassedOver
 from pixmix_ray.datasets.official_arrays import NUM_SEVERITIES
 from pixmix_ray.datasets.picture_comparison import (
     SAMPLE_OF_FILES,
@@ -198,7 +199,7 @@ def _decoding(file: Path, av: ModuleType) -> Iterator[None]:
 
 
 @lru_cache(maxsize=8)  # one evaluation asks for the same folder at every batch
-def _listed(folder: Path, files_of: Callable[[Path], list[Path]]) -> ClassFolders:
+def _listed(folder: Path, files_of: FilesOf) -> ClassFolders:
     return class_folders(folder, files_of)
 
 
@@ -217,11 +218,11 @@ def _check_labels(folder: Path, found: ClassFolders, labels: NDArray[np.int64], 
         )
 
 
-def _sampled_version(folders: Sequence[Path], files_of: Callable[[Path], list[Path]]) -> str:
+def _sampled_version(folders: Sequence[Path], files_of: FilesOf) -> str:
     """12 hexadecimal digits over the class names of all folders and one file of some classes of each."""
     names = [class_names(folder) for folder in folders]
     sample = [
-        files_of(folder / found[place])[0]
+        files_of(folder / found[place], PassedOver())[0]
         for folder, found in zip(folders, names, strict=True)
         for place in np.linspace(0, len(found) - 1, min(SAMPLED_CLASSES, len(found)), dtype=np.int64)
     ]

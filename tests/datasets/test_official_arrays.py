@@ -22,7 +22,7 @@ def _pictures(key: int = 0) -> NDArray[np.uint8]:
 
 @pytest.fixture
 def corrupted(tmp_path: Path) -> CorruptedArrays:
-    """Fog and snow in the layout of CIFAR-10-C: test picture i at severity s is row (s - 1) N + i, filled with 1 more."""
+    """Fog and snow in the layout of CIFAR-10-C: test picture i at severity s is row (s - 1) N + i, plus 1."""
     for name in ("fog", "snow"):
         rows = np.arange(1, 5 * COUNT + 1, dtype=np.uint8) + (100 if name == "snow" else 0)
         np.save(tmp_path / f"{name}.npy", np.broadcast_to(rows[:, None, None, None], (5 * COUNT, SIDE, SIDE, 3)))
