@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from pixmix_ray.errors import DamagedError, HeldError, RequestError, ResultsError, StorageError
+from pixmix_ray.errors import DamagedError, RequestError, ResultsError, StorageError
 from pixmix_ray.experiment.experiment import Experiment
 from pixmix_ray.experiment.plugins import user_modules
 from pixmix_ray.orchestration.accounting import Account
@@ -98,7 +98,7 @@ def _storage_goes_away() -> Iterator[None]:
     """A block that begins with results that can be read: where they no longer can, that is no fault of the request."""
     try:
         yield
-    except (DamagedError, HeldError):
+    except DamagedError:
         raise
     except ResultsError as error:
         raise StorageError(f"{error}. What is done is kept: run the same command again") from None
