@@ -21,8 +21,8 @@ from pydantic import Field
 
 from pixmix_ray.cache import cached_arrays
 from pixmix_ray.mixing_sets.base import MixingSet, Pictures
-from pixmix_ray.mixing_sets.chaos_game import MAX_MAPS, AffineSystems, Floats, Ints, paths
-from pixmix_ray.mixing_sets.generated import Generator, Images, generated_pictures, generated_version
+from pixmix_ray.mixing_sets.drawing.generated import Generator, Images, generated_pictures, generated_version
+from pixmix_ray.mixing_sets.fractals.chaos_game import MAX_MAPS, AffineSystems, Floats, Ints, paths
 from pixmix_ray.seeding import rng, uniforms
 
 VERSION = 1  # to be raised with any change of the pictures

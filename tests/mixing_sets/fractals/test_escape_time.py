@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pixmix_ray.mixing_sets.escape_places import BOXES, LONGEST, draw_escapes
-from pixmix_ray.mixing_sets.escape_time import (
+from pixmix_ray.mixing_sets.fractals.escape_places import BOXES, LONGEST, draw_escapes
+from pixmix_ray.mixing_sets.fractals.escape_time import (
     CROSS,
     FAR,
     JULIA,

@@ -16,7 +16,7 @@ from PIL import Image
 
 from pixmix_ray.datasets.picture_files import resized
 from pixmix_ray.mixing_sets.base import Pictures
-from pixmix_ray.mixing_sets.shards import Layout, sharded_pictures
+from pixmix_ray.mixing_sets.drawing.shards import Layout, sharded_pictures
 
 Images = NDArray[np.uint8]
 Draw = Callable[[NDArray[np.int64]], Images]

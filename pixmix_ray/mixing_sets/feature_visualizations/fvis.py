@@ -36,9 +36,14 @@ from pixmix_ray.datasets.file_digests import combined, file_md5s
 from pixmix_ray.errors import CheckpointError, RequestError, UnknownNameError
 from pixmix_ray.identity import part_identity
 from pixmix_ray.mixing_sets.base import MixingSet, Pictures
-from pixmix_ray.mixing_sets.feature_visualization import Target, ascended, layer_widths, spectrum_shape
-from pixmix_ray.mixing_sets.generated import Generator, Images, generated_pictures
-from pixmix_ray.mixing_sets.shards import Layout
+from pixmix_ray.mixing_sets.drawing.generated import Generator, Images, generated_pictures
+from pixmix_ray.mixing_sets.drawing.shards import Layout
+from pixmix_ray.mixing_sets.feature_visualizations.feature_visualization import (
+    Target,
+    ascended,
+    layer_widths,
+    spectrum_shape,
+)
 from pixmix_ray.models import Model, Weights, fit_weights, read_weights
 from pixmix_ray.seeding import rng, uniforms
 from pixmix_ray.settings import DataPath, Settings

@@ -8,8 +8,8 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from pixmix_ray.mixing_sets import dead_leaves
-from pixmix_ray.mixing_sets.dead_leaves import BLOCK, DRAWS, KINDS, RADII, DeadLeaves, Shape
+from pixmix_ray.mixing_sets.synthetic import dead_leaves
+from pixmix_ray.mixing_sets.synthetic.dead_leaves import BLOCK, DRAWS, KINDS, RADII, DeadLeaves, Shape
 from pixmix_ray.seeding import uniforms
 
 Images = NDArray[np.uint8]

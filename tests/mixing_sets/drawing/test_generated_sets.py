@@ -14,10 +14,10 @@ from pixmix_ray.cache import read_manifest
 from pixmix_ray.errors import DataError, RequestError
 from pixmix_ray.mixing_sets import MixingSet, Pictures
 from pixmix_ray.mixing_sets.base import entry_name
-from pixmix_ray.mixing_sets.dead_leaves import DeadLeaves
-from pixmix_ray.mixing_sets.fractaldb import FractalDb
-from pixmix_ray.mixing_sets.spectrum_color_wmm import SpectrumColorWmm
-from pixmix_ray.mixing_sets.stylegan_oriented import StyleGanOriented
+from pixmix_ray.mixing_sets.fractals.fractaldb import FractalDb
+from pixmix_ray.mixing_sets.synthetic.dead_leaves import DeadLeaves
+from pixmix_ray.mixing_sets.synthetic.spectrum_color_wmm import SpectrumColorWmm
+from pixmix_ray.mixing_sets.synthetic.stylegan_oriented import StyleGanOriented
 
 Images = NDArray[np.uint8]
 NATIVE_SIDES: dict[type[MixingSet], int] = {
@@ -60,7 +60,7 @@ def test_a_manifest_says_what_made_them_and_a_stop_loses_no_shard(
     kind: type[MixingSet], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The fault: an interrupt while the second shard is drawn."""
-    monkeypatch.setattr("pixmix_ray.mixing_sets.shards.SHARD", 4)
+    monkeypatch.setattr("pixmix_ray.mixing_sets.drawing.shards.SHARD", 4)
     mixing_set, whole, asked = made(kind, count=6, seed=9), kind.drawn, list[list[int]]()  # type: ignore[attr-defined]
 
     def drawn(self: MixingSet, indices: NDArray[np.int64]) -> Images:

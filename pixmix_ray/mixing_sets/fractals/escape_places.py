@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from pixmix_ray.mixing_sets.escape_time import (
+from pixmix_ray.mixing_sets.fractals.escape_time import (
     CROSS,
     JULIA,
     MANDELBROT,

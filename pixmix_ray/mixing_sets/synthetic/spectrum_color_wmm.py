@@ -26,9 +26,9 @@ from scipy.ndimage import uniform_filter
 from scipy.special import ndtri
 
 from pixmix_ray.mixing_sets.base import MixingSet, Pictures
-from pixmix_ray.mixing_sets.generated import Generator, Images, generated_pictures
-from pixmix_ray.mixing_sets.rank_matching import quantiles, with_values
-from pixmix_ray.mixing_sets.steerable_pyramid import Spectra, SteerablePyramid, steerable_pyramid
+from pixmix_ray.mixing_sets.drawing.generated import Generator, Images, generated_pictures
+from pixmix_ray.mixing_sets.synthetic.rank_matching import quantiles, with_values
+from pixmix_ray.mixing_sets.synthetic.steerable_pyramid import Spectra, SteerablePyramid, steerable_pyramid
 from pixmix_ray.seeding import uniforms
 
 VERSION = 1  # to be raised with any change of the pictures

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from pixmix_ray.mixing_sets.base import MixingSet, Pictures
-from pixmix_ray.mixing_sets.generated import Generator, Images, generated_pictures
+from pixmix_ray.mixing_sets.drawing.generated import Generator, Images, generated_pictures
 from pixmix_ray.seeding import uniforms
 
 VERSION = 1  # to be raised with any change of the pictures

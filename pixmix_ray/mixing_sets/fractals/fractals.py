@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from pixmix_ray.mixing_sets.base import MixingSet, Pictures
-from pixmix_ray.mixing_sets.escape_places import draw_escapes
-from pixmix_ray.mixing_sets.escape_time import Escapes, render_escapes
-from pixmix_ray.mixing_sets.flame import render
-from pixmix_ray.mixing_sets.iterated_systems import Floats, Systems, draw_systems
-from pixmix_ray.mixing_sets.shards import sharded_pictures
+from pixmix_ray.mixing_sets.drawing.shards import sharded_pictures
+from pixmix_ray.mixing_sets.fractals.escape_places import draw_escapes
+from pixmix_ray.mixing_sets.fractals.escape_time import Escapes, render_escapes
+from pixmix_ray.mixing_sets.fractals.flame import render
+from pixmix_ray.mixing_sets.fractals.iterated_systems import Floats, Systems, draw_systems
 from pixmix_ray.seeding import uniforms
 
 VERSION = 2  # to be raised with any change of the pictures

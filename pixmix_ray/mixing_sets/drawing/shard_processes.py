@@ -15,13 +15,13 @@ from contextlib import suppress
 
 import torch
 
-from pixmix_ray.mixing_sets.shard_work import Progress, ShardedWork
+from pixmix_ray.mixing_sets.drawing.shard_work import Progress, ShardedWork
 
 MOST_PROCESSES = 32
 _PROGRAM = """
 import json, sys
 sys.path[:] = json.loads(sys.stdin.buffer.readline())
-from pixmix_ray.mixing_sets.shard_processes import serve
+from pixmix_ray.mixing_sets.drawing.shard_processes import serve
 serve()
 """
 

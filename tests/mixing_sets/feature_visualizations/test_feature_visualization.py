@@ -8,8 +8,8 @@ from scipy import ndimage
 from torch import Tensor, nn
 
 from pixmix_ray.errors import RequestError
-from pixmix_ray.mixing_sets import feature_visualization
-from pixmix_ray.mixing_sets.feature_visualization import (
+from pixmix_ray.mixing_sets.feature_visualizations import feature_visualization
+from pixmix_ray.mixing_sets.feature_visualizations.feature_visualization import (
     Target,
     activations,
     decorrelated,

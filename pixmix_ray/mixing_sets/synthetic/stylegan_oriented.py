@@ -30,9 +30,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pixmix_ray.mixing_sets.base import MixingSet, Pictures
-from pixmix_ray.mixing_sets.generated import Generator, Images, generated_pictures
-from pixmix_ray.mixing_sets.pink_noise import pink_noise
-from pixmix_ray.mixing_sets.wavelet_bank import wavelet_bank
+from pixmix_ray.mixing_sets.drawing.generated import Generator, Images, generated_pictures
+from pixmix_ray.mixing_sets.synthetic.pink_noise import pink_noise
+from pixmix_ray.mixing_sets.synthetic.wavelet_bank import wavelet_bank
 from pixmix_ray.seeding import rng, uniforms
 
 VERSION = 1  # to be raised with any change of the pictures

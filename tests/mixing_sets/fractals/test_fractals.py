@@ -8,10 +8,10 @@ from pydantic import ValidationError
 from pixmix_ray.cache import read_manifest
 from pixmix_ray.mixing_sets import Fractals, Pictures
 from pixmix_ray.mixing_sets.base import entry_name
-from pixmix_ray.mixing_sets.escape_time import render_escapes
-from pixmix_ray.mixing_sets.flame import render
-from pixmix_ray.mixing_sets.fractals import VERSION, choose_escapes, choose_systems, complexity
-from pixmix_ray.mixing_sets.iterated_systems import CLASSICS, MAX_MAPS, VARIATIONS, Systems, draw_systems
+from pixmix_ray.mixing_sets.fractals.escape_time import render_escapes
+from pixmix_ray.mixing_sets.fractals.flame import render
+from pixmix_ray.mixing_sets.fractals.fractals import VERSION, choose_escapes, choose_systems, complexity
+from pixmix_ray.mixing_sets.fractals.iterated_systems import CLASSICS, MAX_MAPS, VARIATIONS, Systems, draw_systems
 
 
 @pytest.fixture(scope="module")
@@ -56,9 +56,9 @@ def test_the_share_of_escape_time_fractals_is_the_setting(
         asked.append(len(indices))
         return draw_systems(seed, [0], indices)
 
-    monkeypatch.setattr("pixmix_ray.mixing_sets.fractals.choose_systems", choose)
-    monkeypatch.setattr("pixmix_ray.mixing_sets.fractals.choose_escapes", choose)
-    monkeypatch.setattr("pixmix_ray.mixing_sets.fractals.render_escapes", render)
+    monkeypatch.setattr("pixmix_ray.mixing_sets.fractals.fractals.choose_systems", choose)
+    monkeypatch.setattr("pixmix_ray.mixing_sets.fractals.fractals.choose_escapes", choose)
+    monkeypatch.setattr("pixmix_ray.mixing_sets.fractals.fractals.render_escapes", render)
     Fractals(escape_time=share).drawn(np.arange(64), 8)
     assert asked[0] + asked[1] == 64 and abs(asked[1] - expected) <= (8 if expected == 32 else 0)
 
@@ -87,7 +87,7 @@ def test_another_size_shows_the_same_picture(systems: Systems) -> None:
 
 
 def test_versions_tell_settings_apart_and_draw_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pixmix_ray.mixing_sets.fractals.draw_systems", None)
+    monkeypatch.setattr("pixmix_ray.mixing_sets.fractals.fractals.draw_systems", None)
     versions = {Fractals(count=count, seed=seed).version() for count in (1, 2) for seed in (0, 1, -1)}
     versions.add(Fractals(count=1, escape_time=0).version())
     assert len(versions) == 7 and all(version.startswith(f"fractals-{VERSION}-") for version in versions)

@@ -5,8 +5,8 @@ import pytest
 import scipy.fft
 from numpy.typing import NDArray
 
-from pixmix_ray.mixing_sets.rank_matching import quantiles, with_values
-from pixmix_ray.mixing_sets.steerable_pyramid import NUM_ORIENTATIONS, steerable_pyramid
+from pixmix_ray.mixing_sets.synthetic.rank_matching import quantiles, with_values
+from pixmix_ray.mixing_sets.synthetic.steerable_pyramid import NUM_ORIENTATIONS, steerable_pyramid
 
 Floats32 = NDArray[np.float32]
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from pixmix_ray.mixing_sets.iterated_systems import MAX_MAPS, VARIATIONS, Floats, Systems
+from pixmix_ray.mixing_sets.fractals.iterated_systems import MAX_MAPS, VARIATIONS, Floats, Systems
 from pixmix_ray.seeding import rng
 
 NUM_COLOURS = 8

@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from pixmix_ray.mixing_sets.flame import cosine_colours
+from pixmix_ray.mixing_sets.fractals.flame import cosine_colours
 
 Doubles = NDArray[np.float64]
 Singles = NDArray[np.float32]

@@ -16,8 +16,8 @@ from pixmix_ray.experiment.plugins import MIXING_SETS
 from pixmix_ray.experiment.trial import Trial
 from pixmix_ray.mixing_sets import Pictures
 from pixmix_ray.mixing_sets.base import entry_name
-from pixmix_ray.mixing_sets.feature_visualization import activations
-from pixmix_ray.mixing_sets.fvis import MOST_A_SHARD, FeatureVisualizations
+from pixmix_ray.mixing_sets.feature_visualizations.feature_visualization import activations
+from pixmix_ray.mixing_sets.feature_visualizations.fvis import MOST_A_SHARD, FeatureVisualizations
 from pixmix_ray.models import CifarResNet, TorchvisionModel
 from pixmix_ray.planning.plan import make_plan
 from pixmix_ray.storage.store import Store

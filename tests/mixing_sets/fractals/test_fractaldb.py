@@ -7,9 +7,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from pixmix_ray.mixing_sets import fractaldb
-from pixmix_ray.mixing_sets.chaos_game import AffineSystems, paths
-from pixmix_ray.mixing_sets.fractaldb import (
+from pixmix_ray.mixing_sets.fractals import fractaldb
+from pixmix_ray.mixing_sets.fractals.chaos_game import AffineSystems, paths
+from pixmix_ray.mixing_sets.fractals.fractaldb import (
     FEWEST_LIT,
     GREY,
     PADDING,

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pixmix_ray.errors import RequestError
-from pixmix_ray.metrics.complexity import (
+from pixmix_ray.mixing_sets.complexity import (
     MEASURES,
     box_dimension,
     brightness_entropy,

@@ -20,8 +20,8 @@ import numpy as np
 
 from pixmix_ray.cache import Arrays, Streamed, cache_folder, reported_writing
 from pixmix_ray.mixing_sets.base import Pictures, cached_pictures, entry_name
-from pixmix_ray.mixing_sets.shard_processes import draw_in_processes
-from pixmix_ray.mixing_sets.shard_work import Draw, Executor, Progress, Report, ShardedWork
+from pixmix_ray.mixing_sets.drawing.shard_processes import draw_in_processes
+from pixmix_ray.mixing_sets.drawing.shard_work import Draw, Executor, Progress, Report, ShardedWork
 
 SHARD = 256  # pictures; part of the names of shards that may wait in a cache
 WORTH_SHARING = 12.0  # seconds of work: a process takes some three to start
