@@ -39,8 +39,12 @@ def draw_badly(indices, side):
         os._exit(3)
     return draw(indices, side)
 """
-PROGRAM = "from drawing import draw; from pixmix_ray.mixing_sets.drawing import shards; shards.WORTH_SHARING = {sharing}; \
-shards.sharded_pictures('toy', 2, {count}, draw)"
+PROGRAM = """
+from drawing import draw
+from pixmix_ray.mixing_sets.drawing import shards
+shards.WORTH_SHARING = {sharing}
+shards.sharded_pictures('toy', 2, {count}, draw)
+"""
 
 Draw = Callable[[NDArray[np.int64], int], NDArray[np.uint8]]
 
