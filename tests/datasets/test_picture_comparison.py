@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pixmix_ray.corruptions import BAR_NAMES, NAMES, corrupt, perturb
-from pixmix_ray.corruptions.perturbations import PERTURBATIONS
+from pixmix_ray.corruptions import BAR_NAMES, NAMES, PERTURBATIONS, corrupt, perturb
 from pixmix_ray.datasets.picture_comparison import check_corrupted, check_same_pictures, sample_places, share_nearer
 from pixmix_ray.errors import DataError
 
