@@ -54,10 +54,13 @@ class Settings(BaseModel):
     Attributes:
         location: the fields that say where something lies or how it is fetched. They do not change an outcome, so
             they are left out of `identity`.
+        implied: the fields that are left out of it while they are the default, since they came after identities were
+            stored.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, ser_json_inf_nan="constants")
     location: ClassVar[frozenset[str]] = frozenset()
+    implied: ClassVar[frozenset[str]] = frozenset()
 
     @model_validator(mode="before")
     @classmethod
@@ -69,7 +72,9 @@ class Settings(BaseModel):
 
     def identity(self) -> dict[str, Any]:
         """The settings that change an outcome, as JSON values, defaults filled in."""
-        return self.model_dump(mode="json", exclude=set(self.location))
+        fields = type(self).model_fields
+        unsaid = {name for name in self.implied if getattr(self, name) == fields[name].default}
+        return self.model_dump(mode="json", exclude={*self.location, *unsaid})
 
     @classmethod
     def read(cls, values: Mapping[str, Any], where: str, base: Path | None = None) -> Self:
