@@ -4,7 +4,7 @@ Points are letters, so that eight of them can be told apart in a small panel and
 says whose they are. Safer is up in every panel: where a lower value is better, the axis is turned round. The rank
 correlation with safety stands above each panel, positive where more of the measure goes with more safety.
 
-matplotlib draws it, and is imported here alone: it is the optional extra `figures`.
+matplotlib draws it, and is imported here alone: it is the optional extra `report`.
 """
 
 import math
@@ -48,7 +48,7 @@ NAMES = {
 def check_drawable() -> None:
     """Raise RequestError if matplotlib is not installed, before anything is measured for the figure."""
     if find_spec("matplotlib") is None:
-        raise RequestError("a figure needs matplotlib: pip install 'pixmix_ray[figures]'")
+        raise RequestError("a figure needs matplotlib: pip install 'pixmix_ray[report]'")
 
 
 def write_figure(beside: SetsBeside, correlations: pd.DataFrame, file: Path) -> None:
