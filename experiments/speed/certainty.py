@@ -20,7 +20,7 @@ def main() -> None:
     """Print wall and CPU seconds of both."""
     generator = np.random.default_rng(0)
     n, m, pictures = 100, len(OBJECTIVES), 10_000
-    effects = (generator.random((pictures, n, m), dtype=np.float32) - 0.5) / pictures
+    effects = ((generator.random((pictures, n, m), dtype=np.float32) - 0.5) / pictures).astype(np.float32)
     values = generator.uniform(0.2, 0.3, (n, m))
     spread = Spread(
         values=values,

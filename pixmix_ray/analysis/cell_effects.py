@@ -130,12 +130,12 @@ def cell_effects(store: Store, cell: str, measured: pd.DataFrame, wanted: Sequen
 
 def _columns(store: Store, cell: str) -> Columns:
     table = read_predictions(store, cell)
-    if table is None:  # gone since it was listed
+    if table is None or not len(table):  # gone since it was listed, or without predictions
         return {}
     columns = {name: table[name].to_numpy() for name in table.column_names if name != "condition"}
     condition = table["condition"].unify_dictionaries().combine_chunks()
     names = np.array([*condition.dictionary.to_pylist(), ""])
-    return {**columns, "condition": names[condition.indices.to_numpy()] if len(table) else names[:0]}
+    return {**columns, "condition": names[condition.indices.to_numpy()]}
 
 
 def _kept(cell: str, name: tuple[str, str], value: float, make: "_Maker") -> Effects:
@@ -265,7 +265,8 @@ def _summed(pictures: NDArray[Any], effects: Floats) -> Stratum:
     first = int(pictures.min(initial=0))
     sums = np.bincount(pictures - first, weights=effects)
     is_there = np.bincount(pictures - first) > 0
-    return Stratum(pictures=(np.flatnonzero(is_there) + first).astype(np.int64), effects=sums[is_there])
+    found: Floats = sums[is_there].astype(np.float64)
+    return Stratum(pictures=(np.flatnonzero(is_there) + first).astype(np.int64), effects=found)
 
 
 def union_of(strata: Iterable[Stratum]) -> NDArray[np.int64]:

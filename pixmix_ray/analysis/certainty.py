@@ -14,6 +14,7 @@ section 2.6): of all marks of a table together one is wrong in at most one table
 """
 
 import math
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -140,6 +141,11 @@ class Certainty:
         may = (self.groups == self.groups[row]) & self.is_complete & self.is_complete[row]
         return np.where(may, is_better, math.nan)
 
+    @property
+    def all_draws(self) -> Floats:
+        """(B, n, m) the drawn values themselves."""
+        return self.costs.transpose(2, 1, 0) * self.signs
+
     @cached_property
     def real(self) -> NDArray[np.bool_]:
         """(m, n, n) whether i is better than j, and that at 95 % for all comparisons of the table together."""
@@ -212,7 +218,9 @@ def bootstrap(spread: Spread, objectives: Sequence[str], *, draws: int = DRAWS, 
     squares = np.zeros(n * m)
     for name in sorted(spread.strata):
         effects = spread.strata[name].reshape(-1, n * m)
-        moved += _weights(generator, count, len(effects)) @ effects
+        # of their name and number, so that two results of the same pictures see the same ones drawn
+        own = np.random.default_rng([seed, zlib.crc32(name.encode()), len(effects)])
+        moved += _weights(own, count, len(effects)) @ effects
         squares += np.einsum("ij,ij->j", effects, effects, dtype=np.float64)
     others = np.nan_to_num(spread.others)
     moved += generator.standard_normal((count, n * m), dtype=np.float32) * others.ravel().astype(np.float32)

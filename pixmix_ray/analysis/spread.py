@@ -80,11 +80,12 @@ def spread_of(store: Store, frame: pd.DataFrame, wide: pd.DataFrame, objectives:
     others = np.full((n, m), math.nan)
     parts: dict[str, list[tuple[int, int, int, Stratum]]] = {}
     groups = peers(wide)
+    datasets = wide["dataset"].tolist() if "dataset" in wide.columns else [""] * n
     for found, row, column, count, own in zip(
         effects, rows["row"].tolist(), rows["column"].tolist(), counts.tolist(), rows["standard_error"], strict=True
     ):
         for name, stratum in found.items():
-            parts.setdefault(f"{groups[row]}/{name}", []).append((row, column, count, stratum))
+            parts.setdefault(f"{datasets[row]}/{name}", []).append((row, column, count, stratum))
         if not found and pd.notna(own):
             # of a mean over seeds, whose errors are independent
             others[row, column] = np.hypot(np.nan_to_num(others[row, column]), float(own) / count)
@@ -129,7 +130,8 @@ def _effects(store: Store, frame: pd.DataFrame, rows: pd.DataFrame) -> list[Effe
     if "cell" not in frame.columns:
         return [{} for _ in range(len(rows))]
     measured = frame.groupby(frame["cell"].astype(str), sort=False).indices
-    of_cell = [(str(cell), part) for cell, part in rows.groupby("cell", sort=False).indices.items()]
+    parts = rows.groupby("cell", sort=False).indices
+    of_cell = [(str(cell), np.asarray(part)) for cell, part in parts.items()]
 
     def read(cell: str, part: NDArray[np.int64]) -> list[Effects]:
         wanted = [(metric, "") for metric in rows["metric"].iloc[part]]
@@ -164,3 +166,26 @@ def _by_seed(rows: pd.DataFrame, n: int, m: int) -> list[Floats]:
         table = part.pivot(index="seed", columns="column", values="value").reindex(columns=range(m))
         found[int(str(row))] = table.to_numpy(dtype=np.float64)
     return found
+
+
+def standard_errors(store: Store, frame: pd.DataFrame, rows: pd.DataFrame) -> tuple[float, float]:
+    """The standard errors of one measurement of one configuration, over pictures and over seeds; NaN where not known.
+
+    Args:
+        store: the results folder.
+        frame: its measurements, among which the cells of `rows` are whole; unchanged.
+        rows: a row a seed; any condition.
+    """
+    count, own = len(rows), rows["standard_error"].to_numpy(dtype=np.float64, na_value=math.nan)
+    parts: dict[str, list[tuple[int, int, int, Stratum]]] = {}
+    for cell, metric, condition in rows[["cell", "metric", "condition"]].astype(str).itertuples(index=False):
+        try:
+            (found,) = cell_effects(store, cell, frame[frame["cell"].astype(str) == cell], [(metric, condition)])
+        except DamagedError:
+            found = {}
+        for name, stratum in found.items():
+            parts.setdefault(name, []).append((0, 0, count, stratum))
+    squares = sum(float((_matrix(strata, 1, 1).astype(np.float64) ** 2).sum()) for strata in parts.values())
+    by_pictures = math.sqrt(squares) if parts else float(np.sqrt((own**2).sum()) / count)
+    values = rows["value"].to_numpy(dtype=np.float64)
+    return by_pictures, float(values.std(ddof=1) / math.sqrt(count)) if count > 1 else math.nan

@@ -4,12 +4,15 @@ import sys
 import warnings
 from functools import cache
 from pathlib import Path
-from typing import Annotated, NoReturn, Optional
+from typing import TYPE_CHECKING, Annotated, NoReturn, Optional
 
 import typer
 from rich.console import Console
 
-from pixmix_ray.errors import PixmixRayError
+from pixmix_ray.errors import PixmixRayError, UnknownNameError
+
+if TYPE_CHECKING:
+    from pixmix_ray.report.grid import Grid
 
 out = Console(width=None if sys.stdout.isatty() else 160)  # a file or a pipe has no width: don't cut tables to 80
 log = Console(stderr=True)
@@ -24,6 +27,11 @@ Objectives = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option(help="Comma-separated benchmark.metric; default: clean error and the paper's safety measures."),
 ]
+Variant = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(help="Of results measured in several ways, the one whose name holds this text."),
+]
+Form = Annotated[str, typer.Option("--format", help="terminal, markdown, latex, csv or json.")]
 
 
 def call(app: typer.Typer) -> None:
@@ -34,6 +42,18 @@ def call(app: typer.Typer) -> None:
         app()
     except PixmixRayError as error:
         fail(str(error), error.exit_code)
+
+
+def show(grid: "Grid", form: str) -> None:
+    """A table on stdout in one of its formats."""
+    from pixmix_ray.report.grid import FORMATS
+
+    if form not in FORMATS:
+        raise UnknownNameError("format", form, FORMATS)
+    if form == "terminal":
+        out.print(grid.terminal())
+    else:
+        print(grid.text(form))  # noqa: T201  # not wrapped to the width of the terminal
 
 
 def say(text: str, style: str = "") -> None:

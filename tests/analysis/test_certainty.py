@@ -1,7 +1,9 @@
 """The paired bootstrap: beside drawing pictures and measuring anew, and by hand."""
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -36,7 +38,9 @@ def spread(values: list[list[float]], se: float = 0.01, seeds: list[NDArray[np.f
     )
 
 
-def predictions(condition: str, severity: int, error: float, seed: int, **extras: NDArray[np.generic]) -> Predictions:
+def predictions(
+    condition: str, severity: int, error: float, seed: int, extras: Mapping[str, NDArray[Any]]
+) -> Predictions:
     """Of N test pictures, the harder ones the same for every network."""
     hard, own = np.random.default_rng(7).uniform(size=N), np.random.default_rng([seed, severity, len(condition)])
     wrong = 0.7 * hard + 0.3 * own.uniform(size=N) > 1 - error
@@ -56,7 +60,7 @@ def predictions(condition: str, severity: int, error: float, seed: int, **extras
     )
 
 
-def scores(seed: int) -> dict[str, NDArray[np.generic]]:
+def scores(seed: int) -> dict[str, NDArray[Any]]:
     own = np.random.default_rng(seed)
     proper = {"label_log_probability": -own.exponential(size=N), "squared_error": own.uniform(0, 2, N)}
     return {name: column.astype(np.float32) for name, column in proper.items()}
@@ -66,17 +70,17 @@ def sampled(benchmark: Benchmark, seed: int) -> Predictions:
     """Predictions of every benchmark in the form that its own code makes them."""
     side = {"side": np.full(N, 32, dtype=np.int16)}
     if isinstance(benchmark, Clean):
-        return predictions("", 0, 0.3, seed, **scores(seed))
+        return predictions("", 0, 0.3, seed, scores(seed))
     if isinstance(benchmark, Corruptions):
         cells = [("fog", 1), ("fog", 2), ("snow", 1), ("snow", 2)]
-        return Predictions.join([predictions(*cell, 0.2 * cell[1], seed, **scores(seed), **side) for cell in cells])
+        return Predictions.join([predictions(*cell, 0.2 * cell[1], seed, {**scores(seed), **side}) for cell in cells])
     if isinstance(benchmark, Anomalies):
         own = np.random.default_rng(seed)
         parts = []
         for shift, name in enumerate(("in_distribution", "blobs", "gaussian")):
             logit = own.normal(-shift, 1, N).astype(np.float32)
-            extra = {"max_logit": logit, "energy": -logit, "draw": np.zeros(N, dtype=np.uint8)}
-            part = predictions(name, 0, 0.3 + 0.2 * shift, seed, **extra)
+            extra: dict[str, NDArray[Any]] = {"max_logit": logit, "energy": -logit, "draw": np.zeros(N, dtype=np.uint8)}
+            part = predictions(name, 0, 0.3 + 0.2 * shift, seed, extra)
             parts.append(part if not shift else part.select(part.index < N // 5))
         return Predictions.join(parts)
     parts = []
@@ -85,8 +89,13 @@ def sampled(benchmark: Benchmark, seed: int) -> Predictions:
             own = np.random.default_rng([seed, frame, len(name)])
             ranks = {f"top{rank}": own.integers(0, 10, N).astype(np.int16) for rank in range(1, 6)}
             zipf = own.uniform(size=N).astype(np.float32) * (frame > 0)
-            extra = {**ranks, "frame": np.full(N, frame, dtype=np.int16), "zipf_distance": zipf, **side}
-            parts.append(predictions(name, 0, 0.3, seed + frame, **extra))
+            extra: dict[str, NDArray[Any]] = {
+                **ranks,
+                "frame": np.full(N, frame, dtype=np.int16),
+                "zipf_distance": zipf,
+                **side,
+            }
+            parts.append(predictions(name, 0, 0.3, seed + frame, extra))
     return Predictions.join(parts)
 
 
@@ -157,7 +166,7 @@ def test_networks_that_see_the_same_pictures_are_told_apart_by_less_than_their_i
     store = Store(tmp_path)
     clean = Clean()
     for name, error in (("baseline", 0.30), ("pixmix", 0.24)):
-        found = predictions("", 0, error, 0, **scores(0))
+        found = predictions("", 0, error, 0, scores(0))
         put(store, f"{name}-1/clean-1", *clean.measure(found), rows=predictions_table(found, clean.extras), method=name)
     certainty = judge(store, read(tmp_path), ["clean.error"]).certainty
     (low, _), (_, high) = certainty.intervals[:, 0]
