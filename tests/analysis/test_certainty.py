@@ -89,7 +89,7 @@ def sampled(benchmark: Benchmark, seed: int) -> Predictions:
             own = np.random.default_rng([seed, frame, len(name)])
             ranks = {f"top{rank}": own.integers(0, 10, N).astype(np.int16) for rank in range(1, 6)}
             zipf = own.uniform(size=N).astype(np.float32) * (frame > 0)
-            extra: dict[str, NDArray[Any]] = {
+            more: dict[str, NDArray[Any]] = {
                 **ranks,
                 "frame": np.full(N, frame, dtype=np.int16),
                 "zipf_distance": zipf,
