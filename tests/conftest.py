@@ -65,9 +65,9 @@ def _faulty_parts() -> None:
 
 
 @pytest.fixture(autouse=True)
-def _no_costs_of_other_tests(_own_cache: None) -> None:
-    """What epochs and cells of other tests cost is forgotten: estimates are of one test's own history."""
-    (Path(os.environ["PIXMIX_RAY_CACHE"]) / "unit_costs.json").unlink(missing_ok=True)
+def _no_durations_of_other_tests(_own_cache: None) -> None:
+    """What epochs and cells of other tests took is forgotten: estimates are of one test's own history."""
+    (Path(os.environ["PIXMIX_RAY_CACHE"]) / "durations.json").unlink(missing_ok=True)
 
 
 @pytest.fixture

@@ -395,7 +395,7 @@ def test_the_published_error_of_a_foreign_resnet20_comes_out(tmp_path: Path) -> 
     assert shown.returncode == 0, shown.stderr
     frame = read(tmp_path / "out")
     assert abs(frame[frame.metric == "error"].value.item() - 0.0827) <= 0.0005
-    assert json.loads(frame.settings[0])["checkpoint"] == "cifar10_resnet20.th"
+    assert json.loads(frame.settings[0])["checkpoint_id"] == frame.checkpoint_id[0]
     shutil.rmtree(tmp_path / "cifar-10-batches-py")
 
 

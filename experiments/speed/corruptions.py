@@ -21,7 +21,7 @@ from experiments.speed.material import pictures_at_rest
 from experiments.speed.timing import pictures_per_second, threads
 from pixmix_ray.benchmarks.base import batches
 from pixmix_ray.corruptions import BAR_NAMES, EXTRA, OFFICIAL, Variant, corrupt, frost_pictures
-from pixmix_ray.corruptions.perturbations import EXTRA_PERTURBATIONS, PERTURBATIONS, perturb
+from pixmix_ray.corruptions.p.sequences import EXTRA_PERTURBATIONS, PERTURBATIONS, perturb
 from pixmix_ray.errors import DataError
 from pixmix_ray.settings import Settings
 

@@ -27,8 +27,8 @@ from experiments.speed.timing import threads
 from pixmix_ray.datasets.picture_files import resized
 from pixmix_ray.errors import UnknownNameError
 from pixmix_ray.mixing_sets import DeadLeaves, FractalDb, Fractals, SpectrumColorWmm, StyleGanOriented, shorter_side_for
-from pixmix_ray.mixing_sets.feature_visualization import ascended, draw_channels, spectrum_shape
-from pixmix_ray.mixing_sets.steerable_pyramid import steerable_pyramid
+from pixmix_ray.mixing_sets.feature_visualizations.feature_visualization import ascended, draw_channels, spectrum_shape
+from pixmix_ray.mixing_sets.synthetic.steerable_pyramid import steerable_pyramid
 from pixmix_ray.models import CifarResNet
 from pixmix_ray.seeding import rng
 from pixmix_ray.settings import Settings

@@ -24,11 +24,11 @@ from pydantic import Field, model_validator
 from scipy.special import ndtri
 from torch import Tensor, nn
 
+from pixmix_ray.attacks.pgd import Attack, Norm, lengths, pgd
 from pixmix_ray.benchmarks.base import Benchmark, TestPictures, batches, finite_logits, predictions, to_device
 from pixmix_ray.benchmarks.clean import error_of
 from pixmix_ray.errors import RequestError, WorkError
 from pixmix_ray.metrics import Measurement, Predictions
-from pixmix_ray.models.attack import Attack, Norm, lengths, pgd
 from pixmix_ray.seeding import Purpose, stream_key, uniforms
 
 LIBRARY = "torchattacks"

@@ -33,7 +33,7 @@ from pixmix_ray.benchmarks.corruptions import IMAGENET_SIDE, in_order, told
 from pixmix_ray.benchmarks.extras import TOP_FIVE
 from pixmix_ray.benchmarks.kept_arrays import KeptArrays, key_of
 from pixmix_ray.benchmarks.prefetch import depth_for, prefetched
-from pixmix_ray.corruptions.perturbations import (
+from pixmix_ray.corruptions.p.sequences import (
     EXTRA_PERTURBATIONS,
     PERTURBATIONS,
     compares_with_first,

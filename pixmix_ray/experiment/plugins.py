@@ -65,7 +65,7 @@ from pixmix_ray.mixing_sets import (
     StyleGanOriented,
     names_in,
 )
-from pixmix_ray.mixing_sets.dead_leaves import KINDS as DEAD_LEAVES_SHAPES
+from pixmix_ray.mixing_sets.synthetic.dead_leaves import KINDS as DEAD_LEAVES_SHAPES
 from pixmix_ray.models import CifarResNet, Model, TorchvisionModel, WideResNet
 from pixmix_ray.settings import Settings
 

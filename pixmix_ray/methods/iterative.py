@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from pixmix_ray.methods.base import Method, MethodRun, Setup
 from pixmix_ray.mixing_sets import PictureBank, Pictures, shorter_side_for
-from pixmix_ray.mixing_sets.feature_visualization import visualize
+from pixmix_ray.mixing_sets.feature_visualizations.feature_visualization import visualize
 from pixmix_ray.seeding import torch_generator
 
 

@@ -8,16 +8,16 @@ from pixmix_ray.mixing_sets.base import (
     crop_size_for,
     shorter_side_for,
 )
-from pixmix_ray.mixing_sets.dead_leaves import DeadLeaves
+from pixmix_ray.mixing_sets.drawing.generated import Generator, generated_pictures
+from pixmix_ray.mixing_sets.feature_visualizations.fvis import FeatureVisualizations
 from pixmix_ray.mixing_sets.folder import PictureFolder
-from pixmix_ray.mixing_sets.fractaldb import FractalDb
-from pixmix_ray.mixing_sets.fractals import Fractals
-from pixmix_ray.mixing_sets.fvis import FeatureVisualizations
-from pixmix_ray.mixing_sets.generated import Generator, generated_pictures
+from pixmix_ray.mixing_sets.fractals.fractaldb import FractalDb
+from pixmix_ray.mixing_sets.fractals.fractals import Fractals
 from pixmix_ray.mixing_sets.join import JoinedSets, names_in
 from pixmix_ray.mixing_sets.random_images import RandomImages
-from pixmix_ray.mixing_sets.spectrum_color_wmm import SpectrumColorWmm
-from pixmix_ray.mixing_sets.stylegan_oriented import StyleGanOriented
+from pixmix_ray.mixing_sets.synthetic.dead_leaves import DeadLeaves
+from pixmix_ray.mixing_sets.synthetic.spectrum_color_wmm import SpectrumColorWmm
+from pixmix_ray.mixing_sets.synthetic.stylegan_oriented import StyleGanOriented
 
 __all__ = [
     "DeadLeaves",

@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 
 from pixmix_ray.experiment.experiment import Experiment
-from pixmix_ray.mixing_sets.shard_work import Progress, ShardedWork
-from pixmix_ray.mixing_sets.shards import drawing_with
+from pixmix_ray.mixing_sets.drawing.shard_work import Progress, ShardedWork
+from pixmix_ray.mixing_sets.drawing.shards import drawing_with
 from pixmix_ray.orchestration import session
 
 RETRIES = 3  # of a task whose worker or node died

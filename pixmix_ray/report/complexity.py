@@ -1,7 +1,7 @@
 """The complexity of an experiment's mixing sets, beside the safety measures of what was trained with them.
 
 PixMix (Hendrycks et al., CVPR 2022), Appendix B.2, claims that structural complexity of the mixing pictures helps and
-that entropy alone does not. Here every set is measured by `pixmix_ray.metrics.complexity` on crops as training sees
+that entropy alone does not. Here every set is measured by `pixmix_ray.mixing_sets.complexity` on crops as training sees
 them, and stands beside what its trainings reached. A rank correlation over eight sets is a weak witness: beyond 0.74 in
 size, chance alone would go one time in twenty (Zar, 1972), and there are as many chances as pairs of measures.
 """
@@ -20,7 +20,7 @@ from pixmix_ray.analysis.pareto import by_configuration, default_objectives
 from pixmix_ray.errors import RequestError
 from pixmix_ray.experiment.experiment import Experiment
 from pixmix_ray.metrics import UNITS, direction
-from pixmix_ray.metrics.complexity import MEASURES
+from pixmix_ray.mixing_sets.complexity import MEASURES
 from pixmix_ray.report.sheet import measured, sampled, written_whole
 
 FEWEST_SETS = 3  # two points are always in order

@@ -18,7 +18,7 @@ import pandas as pd
 
 from pixmix_ray.errors import RequestError
 from pixmix_ray.metrics import UNITS, direction
-from pixmix_ray.metrics.complexity import MEASURES
+from pixmix_ray.mixing_sets.complexity import MEASURES
 from pixmix_ray.report.complexity import SetsBeside
 from pixmix_ray.report.sheet import written_whole
 

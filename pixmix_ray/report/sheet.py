@@ -21,8 +21,8 @@ from rich.text import Text
 
 from pixmix_ray.errors import RequestError
 from pixmix_ray.experiment.plugins import MIXING_SETS, Part
-from pixmix_ray.metrics.complexity import MEASURES, SMALLEST_SIDE
 from pixmix_ray.mixing_sets import MixingSet, shorter_side_for
+from pixmix_ray.mixing_sets.complexity import MEASURES, SMALLEST_SIDE
 from pixmix_ray.seeding import torch_generator
 
 GAP = 2  # pixels between the pictures of a sheet
@@ -118,7 +118,7 @@ def write_sheet(images: NDArray[np.uint8], file: Path) -> None:
 
 
 def measured(images: NDArray[np.uint8]) -> dict[str, NDArray[np.float64]]:
-    """Every measure of `pixmix_ray.metrics.complexity` of the pictures, (N,) each.
+    """Every measure of `pixmix_ray.mixing_sets.complexity` of the pictures, (N,) each.
 
     Raises:
         RequestError: the pictures are too small.

@@ -15,11 +15,11 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
+from pixmix_ray.attacks.pgd import evaluation_mode
 from pixmix_ray.errors import TrainingDivergedError
 from pixmix_ray.experiment.recipe import Recipe, cosine
 from pixmix_ray.methods import Method, MethodRun, Setup
 from pixmix_ray.mixing_sets import PictureBank
-from pixmix_ray.models.attack import evaluation_mode
 from pixmix_ray.seeding import rng, seed_globally, torch_generator
 from pixmix_ray.transforms.unit import to_unit
 

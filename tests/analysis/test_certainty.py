@@ -95,7 +95,7 @@ def sampled(benchmark: Benchmark, seed: int) -> Predictions:
                 "zipf_distance": zipf,
                 **side,
             }
-            parts.append(predictions(name, 0, 0.3, seed + frame, extra))
+            parts.append(predictions(name, 0, 0.3, seed + frame, more))
     return Predictions.join(parts)
 
 

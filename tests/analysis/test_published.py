@@ -15,7 +15,7 @@ from pixmix_ray.analysis.published import (
 )
 from pixmix_ray.benchmarks import Clean
 from pixmix_ray.corruptions import BAR_NAMES, OFFICIAL
-from pixmix_ray.corruptions.perturbations import PERTURBATIONS
+from pixmix_ray.corruptions.p.sequences import PERTURBATIONS
 from pixmix_ray.errors import UnknownNameError
 from pixmix_ray.experiment.plugins import BENCHMARKS, DATASETS, METHODS, MIXING_SETS
 from pixmix_ray.experiment.recipe import Recipe

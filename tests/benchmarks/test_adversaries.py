@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pixmix_ray.attacks.pgd import Attack, pgd
 from pixmix_ray.benchmarks import Adversaries, TestPictures, adversaries
 from pixmix_ray.benchmarks.adversaries import start_noise
 from pixmix_ray.datasets import Digits
 from pixmix_ray.errors import RequestError, WorkError
 from pixmix_ray.models import WideResNet
-from pixmix_ray.models.attack import Attack, pgd
 
 CPU = torch.device("cpu")
 

@@ -16,7 +16,7 @@ from torch import nn
 from pixmix_ray.benchmarks import TestPictures, base
 from pixmix_ray.benchmarks import consistency as module
 from pixmix_ray.benchmarks.consistency import Consistency
-from pixmix_ray.corruptions.perturbations import PERTURBATIONS, frames, perturb
+from pixmix_ray.corruptions.p.sequences import PERTURBATIONS, frames, perturb
 from pixmix_ray.datasets import Digits
 from pixmix_ray.errors import DataError, RequestError, UnknownNameError, WorkError
 from pixmix_ray.metrics import Measurement, Predictions

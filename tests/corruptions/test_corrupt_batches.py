@@ -9,8 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from pixmix_ray.corruptions import EXTRA, NAMES, OFFICIAL, Variant, corrupt
-from pixmix_ray.corruptions.severities import SEVERITIES
-from pixmix_ray.corruptions.table import CHUNK_VALUES, default_variant
+from pixmix_ray.corruptions.c.severities import SEVERITIES
+from pixmix_ray.corruptions.dispatch import CHUNK_VALUES, default_variant
 from pixmix_ray.errors import RequestError, UnknownNameError
 from pixmix_ray.seeding import rng
 

@@ -19,15 +19,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pixmix_ray.corruptions import NAMES, corrupt
+from pixmix_ray.corruptions.c.elastic import pulled
+from pixmix_ray.corruptions.c.fog import fogged, plasma
+from pixmix_ray.corruptions.c.glass import displaced
+from pixmix_ray.corruptions.c.motion import blurred_along
+from pixmix_ray.corruptions.c.severities import SEVERITIES
+from pixmix_ray.corruptions.c.smoothing import smoothed
+from pixmix_ray.corruptions.c.snow import flakes, snowed
+from pixmix_ray.corruptions.c.spatter import muddied, watered
 from pixmix_ray.corruptions.corruption import Constants, Images, floor8
-from pixmix_ray.corruptions.elastic import pulled
-from pixmix_ray.corruptions.fog import fogged, plasma
-from pixmix_ray.corruptions.glass import displaced
-from pixmix_ray.corruptions.motion import blurred_along
-from pixmix_ray.corruptions.severities import SEVERITIES
-from pixmix_ray.corruptions.smoothing import smoothed
-from pixmix_ray.corruptions.snow import flakes, snowed
-from pixmix_ray.corruptions.spatter import muddied, watered
 
 Floats = NDArray[np.float64]
 

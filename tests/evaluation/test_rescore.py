@@ -20,7 +20,7 @@ from PIL import Image
 from pixmix_ray.benchmarks import Benchmark, Clean, Consistency, Corruptions
 from pixmix_ray.benchmarks.extras import TOP_FIVE
 from pixmix_ray.cli import main
-from pixmix_ray.corruptions.perturbations import PERTURBATIONS, frames
+from pixmix_ray.corruptions.p.sequences import PERTURBATIONS, frames
 from pixmix_ray.errors import RequestError, ResultsError, UnknownNameError
 from pixmix_ray.evaluation.cell import evaluate_cell, evaluate_here
 from pixmix_ray.evaluation.checkpoints import trained

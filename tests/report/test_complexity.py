@@ -14,7 +14,7 @@ from pixmix_ray.cli import main
 from pixmix_ray.errors import RequestError
 from pixmix_ray.experiment.experiment import Experiment
 from pixmix_ray.experiment.file import read_experiment
-from pixmix_ray.metrics.complexity import MEASURES, brightness_entropy
+from pixmix_ray.mixing_sets.complexity import MEASURES, brightness_entropy
 from pixmix_ray.report.complexity import SetsBeside, rank_correlations, sets_beside_safety, write_sets
 from pixmix_ray.report.complexity_figure import write_figure
 from pixmix_ray.report.sheet import sampled

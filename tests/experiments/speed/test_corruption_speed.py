@@ -18,7 +18,7 @@ from experiments.speed.corruption_peers import PEERS, installed_peers
 from experiments.speed.corruptions import Family, harmonic_mean, ours, scored_and_extra
 from experiments.speed.material import KINDS, pictures_at_rest
 from pixmix_ray.corruptions import BAR_NAMES, EXTRA, OFFICIAL, corrupt
-from pixmix_ray.corruptions.perturbations import EXTRA_PERTURBATIONS, PERTURBATIONS, frames, perturb
+from pixmix_ray.corruptions.p.sequences import EXTRA_PERTURBATIONS, PERTURBATIONS, frames, perturb
 
 WORKING = """
 import numpy as np
@@ -163,7 +163,7 @@ def test_an_installed_peer_makes_corruptions(monkeypatch: pytest.MonkeyPatch, pe
 
 
 def test_without_photographs_frost_is_left_out_aloud(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pixmix_ray.corruptions.frost.PACKAGE", "pixmix_ray_test_absent")
+    monkeypatch.setattr("pixmix_ray.corruptions.c.frost.PACKAGE", "pixmix_ray_test_absent")
     monkeypatch.setattr(measuring, "corrupt", lambda images, *_, **__: images)
     told: list[str] = []
     rates = corruption_rates(CorruptionSpeedRequest(family="c", repeats=1), told.append)

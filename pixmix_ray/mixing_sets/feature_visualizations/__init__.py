@@ -1,0 +1,1 @@
+"""What channels of a network respond to most: the set (`fvis`), and the ascent that makes a picture."""

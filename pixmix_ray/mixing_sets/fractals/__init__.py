@@ -1,0 +1,1 @@
+"""Fractals: drawn like those of the paper (`fractals`), and FractalDB (`fractaldb`)."""

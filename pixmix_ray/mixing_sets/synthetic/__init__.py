@@ -1,0 +1,1 @@
+"""Sets drawn by statistical models of pictures: dead leaves, spectra, an untrained StyleGAN."""

@@ -1,0 +1,299 @@
+"""StyleGAN (Oriented): pictures of an untrained StyleGAN2 whose convolutions are random oriented wavelets.
+
+M. Baradad et al., Learning to See by Looking at Noise, NeurIPS 2021; a row of Table 4 of PixMix (Hendrycks et al., CVPR
+2022). The network is StyleGAN2's (Karras et al., CVPR 2020) for 256 pixels, with ReLU, new weights every 400 pictures,
+one pink noise map a picture, random biases, and for each picture and convolution a random part of the wavelets.
+
+How it is computed. All output channels of such a convolution are one map m, times a random number each, and
+demodulation leaves its sign alone. So the features behind it are relu(±m + noise + bias), and what the next convolution
+needs of them are nine sums over the channels, one for each pixel of its wavelets, that are then moved and added. The
+network is a small perceptron at every pixel between such steps: less than a hundredth of the multiplications, and the
+same result.
+
+Where we differ: every picture has its own wavelets, biases, noise and colour weights (in the source the two pictures
+of a batch share them); the noise is periodic; the 1e-8 of demodulation is left out.
+"""
+
+import io
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from pydantic import Field
+from scipy.special import ndtri
+from torch import Tensor
+from torch.nn import functional as F
+
+from pixmix_ray.mixing_sets.base import MixingSet, Pictures
+from pixmix_ray.mixing_sets.drawing.generated import Generator, Images, generated_pictures
+from pixmix_ray.mixing_sets.synthetic.pink_noise import pink_noise
+from pixmix_ray.mixing_sets.synthetic.wavelet_bank import wavelet_bank
+from pixmix_ray.seeding import rng, uniforms
+
+VERSION = 1  # to be raised with any change of the pictures
+PICTURES_A_NETWORK = 400
+CHUNK = 4  # pictures that are drawn together, always whole: the last bits of products depend on how many there are
+STYLE_SIZE = 512
+CHANNELS = {4: 512, 8: 512, 16: 512, 32: 512, 64: 512, 128: 256, 256: 128}
+RELU_GAIN = math.sqrt(2)
+BIAS_RANGE = 0.2
+NOISE_RANGE = 0.3
+FEWEST_WAVELETS = 5
+CHANNEL_MEANS, MEAN_SPREAD = (0.483, 0.455, 0.401), (0.145, 0.142, 0.161)  # ImageNet's, and how much pictures vary
+CHANNEL_STDS, STD_SPREAD = (0.219, 0.213, 0.213), (0.063, 0.062, 0.069)
+JPEG_QUALITY = 95
+WAVELETS = torch.from_numpy(wavelet_bank()).float()
+WORKING_SET = 2**17  # features at once, in numbers: what a core's cache holds
+
+Ints = NDArray[np.int64]
+
+
+class StyleGanOriented(MixingSet):
+    """Pictures of untrained StyleGAN2 generators with oriented wavelets.
+
+    Attributes:
+        count: how many; the first ones do not depend on it. The paper's source has 105,000 in its smaller version.
+        seed: picks the networks and pictures.
+    """
+
+    summary: ClassVar[str] = "pictures of untrained StyleGAN2 generators with oriented wavelets"
+    source: ClassVar[str] = "made here, after Baradad et al., NeurIPS 2021; PixMix (Hendrycks et al., 2022), Table 4"
+    count: int = Field(default=10_000, ge=1)
+    seed: int = 0
+
+    def version(self) -> str:
+        """`stylegan_oriented-`, the version of this generator, and a hash of the settings."""
+        return self._generator().set_version()
+
+    def pictures(self, shorter_side: int) -> Pictures:
+        """Square pictures; made once a machine (10,000 of them in seven minutes on one core)."""
+        return generated_pictures(self._generator(), self.count, shorter_side)
+
+    def _generator(self) -> Generator:
+        return Generator(
+            name="stylegan_oriented", version=VERSION, identity=self.identity(), chunk=CHUNK, draw=self.drawn
+        )
+
+    def drawn(self, indices: Ints) -> Images:
+        """The pictures of these indices in their own size, (N, 256, 256, 3) uint8."""
+        numbers, member_of = np.unique(indices // CHUNK, return_inverse=True)
+        groups = np.stack([_as_jpeg(_group(self.seed, int(number))) for number in numbers])
+        images: Images = groups[member_of, indices % CHUNK]
+        return images
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Layer:
+    """A convolution of the network.
+
+    Attributes:
+        number: its place.
+        size: the side of its output in pixels.
+        in_channels: of its input.
+        has_colours: whether its output is turned into colours (the last one of each size).
+    """
+
+    number: int
+    size: int
+    in_channels: int
+    has_colours: bool
+
+    @property
+    def enlarges(self) -> bool:
+        """Whether the output is twice as large as the input."""
+        return self.number > 0 and not self.has_colours
+
+
+LAYERS = [_Layer(number=0, size=4, in_channels=CHANNELS[4], has_colours=True)] + [
+    _Layer(number=2 * step + 1 + half, size=size, in_channels=CHANNELS[size if half else size // 2], has_colours=half)
+    for step, size in enumerate(list(CHANNELS)[1:])
+    for half in (False, True)
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Network:
+    """The weights that some hundred pictures share.
+
+    Attributes:
+        constant: the input of the first layer, (channels, 16).
+        styles: for each layer the map from a style to factors of its input channels, (in_channels, STYLE_SIZE).
+        colour_styles: the same for the colours of the layers that have them.
+    """
+
+    constant: Tensor
+    styles: list[Tensor]
+    colour_styles: dict[int, Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Draws:
+    """Random numbers of some pictures, by what they are for and the layer."""
+
+    seed: int
+    indices: Ints
+
+    def uniform(self, purpose: str, layer: int, count: int) -> NDArray[np.float64]:
+        """(N, count), in (0, 1)."""
+        return uniforms(self.seed, "stylegan_oriented", purpose, layer, indices=self.indices, count=count)
+
+    def normal(self, purpose: str, layer: int, count: int) -> Tensor:
+        """(N, count) float32, of mean 0 and variance 1."""
+        return torch.from_numpy(ndtri(self.uniform(purpose, layer, count))).float()
+
+
+def _group(seed: int, number: int) -> Images:
+    """CHUNK pictures, the ones from number * CHUNK on, (CHUNK, 256, 256, 3) uint8."""
+    first = number * CHUNK
+    draws = _Draws(seed=seed, indices=np.arange(first, first + CHUNK))
+    colours = _synthesis(_network(seed, first // PICTURES_A_NETWORK), draws)
+    return _normalised(colours, draws)
+
+
+@lru_cache(maxsize=8)  # threads may work at pictures of different networks
+def _network(seed: int, number: int) -> _Network:
+    generator = rng(seed, "stylegan_oriented", "network", number)
+
+    def normal(rows: int, columns: int) -> Tensor:
+        return torch.from_numpy(generator.standard_normal((rows, columns), dtype=np.float32))
+
+    return _Network(
+        constant=normal(CHANNELS[4], 16),
+        styles=[normal(layer.in_channels, STYLE_SIZE) for layer in LAYERS],
+        colour_styles={layer.number: normal(CHANNELS[layer.size], STYLE_SIZE) for layer in LAYERS if layer.has_colours},
+    )
+
+
+def _synthesis(network: _Network, draws: _Draws) -> Tensor:
+    """The output of the network, (N, 3, 256, 256) float32."""
+    noise = _noise_by_size(draws)
+    taps = _tap_weights(network, draws, LAYERS[0]) @ network.constant
+    colours = torch.zeros(len(draws.indices), 3, 2, 2)
+    for layer in LAYERS:
+        strength = torch.from_numpy(draws.uniform("strength", layer.number, 1)).float() * NOISE_RANGE
+        weights = _weights(network, draws, layer)
+        sums = _sums_of_features(
+            _moved_and_added(taps, layer), noise[layer.size] * strength, draws, layer, torch.cat(weights, dim=1)
+        )
+        taps = sums[:, : weights[0].shape[1]]
+        if layer.has_colours:
+            colours = _enlarged(colours) + sums[:, -3:].view(-1, 3, layer.size, layer.size)
+    return colours
+
+
+def _noise_by_size(draws: _Draws) -> dict[int, Tensor]:
+    """The noise of the pictures for each size of layers, (N, P)."""
+    noise, by_size = torch.from_numpy(pink_noise(draws.seed, draws.indices))[:, None], {}
+    for size in reversed(CHANNELS):
+        noise = F.avg_pool2d(noise, noise.shape[2] // size)
+        by_size[size] = noise.flatten(1)
+    return by_size
+
+
+def _weights(network: _Network, draws: _Draws, layer: _Layer) -> list[Tensor]:
+    """What the features of the layer are summed with, (N, K, channels) each: for the next layer and for the colours."""
+    weights = []
+    if layer.number + 1 < len(LAYERS):
+        weights.append(_tap_weights(network, draws, LAYERS[layer.number + 1]) * RELU_GAIN)
+    if layer.has_colours:
+        weights.append(_colour_weights(network, draws, layer))
+    return weights
+
+
+def _tap_weights(network: _Network, draws: _Draws, layer: _Layer) -> Tensor:
+    """How much each input channel adds to each pixel of the layer's wavelets, (N, 9, in_channels), demodulated."""
+    factors = _styled(network.styles[layer.number], draws, layer.number)
+    # Enlarging is a transposed convolution, which adds without flipping; a correlation, seen from its input, flips.
+    bank = (WAVELETS if layer.enlarges else WAVELETS.flip(1, 2)).flatten(1)
+    order = np.argsort(draws.uniform("wavelets", layer.number, len(bank)), axis=1)
+    most = FEWEST_WAVELETS + draws.uniform("subset", layer.number, 1) * (len(bank) + 1 - FEWEST_WAVELETS)
+    chosen = (draws.uniform("choice", layer.number, layer.in_channels) * np.floor(most)).astype(np.int64)
+    weights = factors[:, :, None] * bank[torch.from_numpy(np.take_along_axis(order, chosen, axis=1))]
+    return (weights / weights.square().sum(dim=(1, 2), keepdim=True).sqrt()).transpose(1, 2)
+
+
+def _colour_weights(network: _Network, draws: _Draws, layer: _Layer) -> Tensor:
+    """How much each feature of the layer adds to red, green and blue, (N, 3, channels)."""
+    factors = _styled(network.colour_styles[layer.number], draws, layer.number + 1)
+    count = factors.shape[1]
+    weights = draws.normal("colours", layer.number, 3 * count).view(-1, 3, count)
+    return weights * factors[:, None] * (RELU_GAIN / math.sqrt(count))
+
+
+def _styled(weights: Tensor, draws: _Draws, number: int) -> Tensor:
+    """Factors of channels by the style of the layer of this number, (N, channels), about 1."""
+    style = F.leaky_relu(draws.normal("style", number, STYLE_SIZE), 0.2)
+    factors: Tensor = style @ weights.T / math.sqrt(STYLE_SIZE) + 1
+    return factors
+
+
+def _sums_of_features(shared_map: Tensor, noise: Tensor, draws: _Draws, layer: _Layer, weights: Tensor) -> Tensor:
+    """Weighted sums over the features relu(±map + noise + bias) of each pixel, (N, K, P).
+
+    Args:
+        shared_map: (N, P).
+        noise: (N, P).
+        draws: where the sign and the bias of each feature come from.
+        layer: whose features they are.
+        weights: (N, K, channels).
+    """
+    channels = CHANNELS[layer.size]
+    is_plus = draws.uniform("signs", layer.number, channels) < 0.5
+    biases = torch.from_numpy(2 * draws.uniform("biases", layer.number, channels) - 1).float() * BIAS_RANGE
+    plus, minus = noise + shared_map, noise - shared_map
+    sums = torch.empty(*weights.shape[:2], noise.shape[1])
+    features = torch.empty(channels, min(noise.shape[1], WORKING_SET // channels))
+    for picture, signs in enumerate(is_plus):
+        order, num_plus = torch.from_numpy(np.argsort(~signs, kind="stable")), int(signs.sum())  # those with + first
+        bias, weight = biases[picture, order, None], weights[picture][:, order]
+        for start in range(0, noise.shape[1], features.shape[1]):
+            piece = slice(start, start + features.shape[1])
+            torch.add(plus[picture, piece], bias[:num_plus], out=features[:num_plus])
+            torch.add(minus[picture, piece], bias[num_plus:], out=features[num_plus:])
+            torch.mm(weight, features.relu_(), out=sums[picture, :, piece])
+    return sums
+
+
+def _moved_and_added(taps: Tensor, layer: _Layer) -> Tensor:
+    """The layer's map, (N, P), from the sums for each pixel of the wavelets, (N, 9, P) or a quarter of the pixels."""
+    if not layer.enlarges:
+        return F.fold(taps, (layer.size, layer.size), 3, padding=1).flatten(1)
+    spread = F.fold(taps, (layer.size + 1, layer.size + 1), 3, stride=2)
+    return F.conv2d(spread, _blur(1), padding=1).flatten(1)
+
+
+def _enlarged(colours: Tensor) -> Tensor:
+    """Colours (N, 3, S, S) at twice the size."""
+    return F.conv_transpose2d(colours, _blur(3), stride=2, padding=1, groups=3)
+
+
+def _blur(channels: int) -> Tensor:
+    """StyleGAN2's filter for enlarging, (channels, 1, 4, 4)."""
+    taps = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 4
+    return torch.outer(taps, taps).expand(channels, 1, 4, 4)
+
+
+def _normalised(colours: Tensor, draws: _Draws) -> Images:
+    """Pictures (N, S, S, 3) uint8 with random means and standard deviations of their channels, cut to [0, 255]."""
+    spread = draws.normal("levels", 0, 6)
+    mean = torch.tensor(CHANNEL_MEANS) + spread[:, :3] * torch.tensor(MEAN_SPREAD)
+    std = torch.tensor(CHANNEL_STDS) + spread[:, 3:] * torch.tensor(STD_SPREAD)
+    centred = colours - colours.mean(dim=(2, 3), keepdim=True)
+    scaled = centred * (std / centred.square().mean(dim=(2, 3)).sqrt())[:, :, None, None] + mean[:, :, None, None]
+    pictures: Images = (255 * scaled.clamp(0, 1)).to(torch.uint8).permute(0, 2, 3, 1).numpy()
+    return pictures
+
+
+def _as_jpeg(images: Images) -> Images:
+    """The pictures as they are after they were stored."""
+    stored = []
+    for image in images:
+        buffer = io.BytesIO()
+        Image.fromarray(np.ascontiguousarray(image)).save(buffer, "JPEG", quality=JPEG_QUALITY)
+        stored.append(np.asarray(Image.open(buffer)))
+    return np.stack(stored)
