@@ -4,6 +4,7 @@
     results     evaluate, rescore, migrate: checkpoints and their cells
     tables      table, pareto: what was measured, and what is on the front
     questions   query, compare, explain
+    figures     figure
     parts       list, pictures, complexity: what can be named in an experiment file
     interrupts  Ctrl-C and SIGTERM
     console     how lines are printed, and the arguments that several commands take
@@ -15,7 +16,7 @@ after the last three, the same command goes on.
 
 import typer
 
-from pixmix_ray.cli import parts, questions, results, sweeps, tables
+from pixmix_ray.cli import figures, parts, questions, results, sweeps, tables
 from pixmix_ray.cli.console import call
 
 __all__ = ["app", "main"]
@@ -27,7 +28,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for room in (sweeps, results, tables, questions, parts):
+for room in (sweeps, results, tables, questions, figures, parts):
     app.add_typer(room.commands)
 
 
