@@ -56,7 +56,7 @@ def experiment(results: Path, seed: int) -> dict[str, Any]:
 
 def measured(results: Path) -> pd.DataFrame:
     columns = ["trial_id", "checkpoint_id", "benchmark_settings", "metric", "condition", "value"]
-    return pixmix_ray.read(results)[columns].sort_values(columns, ignore_index=True)
+    return pixmix_ray.read(results).measurements[columns].sort_values(columns, ignore_index=True)
 
 
 @pytest.mark.parametrize("seed", range(SEEDS))
