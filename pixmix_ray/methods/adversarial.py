@@ -25,8 +25,9 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pixmix_ray.attacks.pgd import Attack, Norm, as_at_224, evaluation_mode, pgd, random_noise
+from pixmix_ray.attacks.pgd import Attack, Norm, as_at_224, pgd, random_noise
 from pixmix_ray.methods.base import Method
+from pixmix_ray.models import evaluation_mode
 
 Radius = Annotated[float, Field(gt=0)]
 

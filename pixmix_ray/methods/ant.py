@@ -30,8 +30,9 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pixmix_ray.attacks.pgd import as_at_224, evaluation_mode
+from pixmix_ray.attacks.pgd import as_at_224
 from pixmix_ray.methods.base import Method, MethodRun, Setup
+from pixmix_ray.models import evaluation_mode
 from pixmix_ray.seeding import torch_generator
 
 Weights = dict[str, Tensor]

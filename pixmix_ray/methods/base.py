@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from pixmix_ray.datasets import ImageData
 from pixmix_ray.settings import Revised
-from pixmix_ray.transforms import to_unit
+from pixmix_ray.transforms import to_float
 
 
 class Method(Revised):
@@ -69,7 +69,7 @@ class Method(Revised):
             pictures: uint8 (N, 3, H, W), one picture of the mixing set for each image, where `needs_pictures`.
             generator: where all draws come from; on the device of `images`.
         """
-        return to_unit(images)
+        return to_float(images)
 
     def loss(self, network: nn.Module, images: Tensor, labels: Tensor, rng: np.random.Generator) -> Tensor:
         """The training loss of one batch, a scalar.

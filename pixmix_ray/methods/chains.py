@@ -17,8 +17,8 @@ from pydantic import AfterValidator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pixmix_ray.transforms import OPERATIONS, operation_parameter, to_unit
-from pixmix_ray.transforms.choice import pieces
+from pixmix_ray.transforms import OPERATIONS, operation_parameter, to_float
+from pixmix_ray.transforms.choice import chunk_slices
 
 _RANDOM_DEPTH = 3  # a random depth is drawn from 1 to this
 _CONSISTENCY = 12.0
@@ -82,7 +82,7 @@ def blend(images: Tensor, chains: Tensor, weights: Tensor, share: Tensor) -> Ten
     unit = 1 / 255 if images.dtype == torch.uint8 else 1.0
     factors = torch.cat([(1 - share).unsqueeze(0), share * weights]).mul_(unit)[..., None, None, None]
     mixed = torch.empty(images.shape, device=images.device)
-    for part in pieces(slice(0, len(images)), images):
+    for part in chunk_slices(slice(0, len(images)), images):
         total = torch.mul(images[part].float(), factors[0, part], out=mixed[part])
         for chain, factor in zip(chains, factors[1:], strict=True):
             total.addcmul_(chain[part].float(), factor[part])
@@ -97,7 +97,7 @@ def views(images: Tensor, augmented: Callable[[], Tensor]) -> Tensor:
         images: uint8 (N, 3, H, W); not changed.
         augmented: draws and makes one augmentation, float32 (N, 3, H, W).
     """
-    return torch.stack([to_unit(images), augmented(), augmented()], 1)
+    return torch.stack([to_float(images), augmented(), augmented()], 1)
 
 
 def consistency_loss(network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:

@@ -38,7 +38,7 @@ from pixmix_ray.methods.base import Method, MethodRun, Setup
 from pixmix_ray.methods.noise2net import augmented_rows
 from pixmix_ray.models.edsr import EdsrWeights, enlarged, read_edsr
 from pixmix_ray.settings import DataPath
-from pixmix_ray.transforms import to_unit
+from pixmix_ray.transforms import to_float
 
 
 class Edsr(Method):
@@ -90,7 +90,7 @@ class Edsr(Method):
 
     def spoil(self, edsr: EdsrWeights, images: Tensor, generator: torch.Generator) -> Tensor:
         """What `augment` returns, by a network that was read before; the host waits for the device once."""
-        result = to_unit(images)
+        result = to_float(images)
         rng = np.random.default_rng(int(torch.randint(2**62, (), generator=generator, device=generator.device)))
         size, factor = images.shape[2:], self.reduction or edsr.scale
         small = [max(1, -(-side // factor)) for side in size]

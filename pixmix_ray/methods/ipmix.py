@@ -34,7 +34,7 @@ from torch import Tensor, nn
 from pixmix_ray.errors import RequestError
 from pixmix_ray.methods.base import Method
 from pixmix_ray.methods.chains import at_level, blend, consistency_loss, draw_weights, views
-from pixmix_ray.transforms import OPERATIONS, apply_each, blending, to_unit
+from pixmix_ray.transforms import OPERATIONS, apply_each, blending, to_float
 
 Operation = Callable[[Tensor, Tensor], Tensor]
 Noise = Callable[[Tensor, int], Tensor]
@@ -225,7 +225,7 @@ def _on_patch(mixing: str, pictures: Tensor, draws: Draws, noise: Noise) -> Oper
             is_taken = is_patch & (numbers >= kept[slots].view(-1, 1, 1, 1))
             return torch.where(is_taken, pictures.index_select(0, partners), chains)
         blend_ = blending.add_ if mixing == "add" else blending.multiply_
-        mixed = to_unit(chains)
+        mixed = to_float(chains)
         blend_(mixed, pictures, partners, a[slots], b[slots])
         return torch.where(is_patch, mixed.mul_(255).to(torch.int32).to(torch.uint8), chains)
 

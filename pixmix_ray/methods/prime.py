@@ -35,7 +35,7 @@ from pixmix_ray.methods.chains import (
     draw_weights,
     views,
 )
-from pixmix_ray.transforms import apply_each, to_unit
+from pixmix_ray.transforms import apply_each, to_float
 
 Primitive = Callable[[Tensor], Tensor]
 """From pictures, float32 (n, 3, H, W) in [0, 1], to new ones, each with its own draws."""
@@ -95,7 +95,7 @@ class Prime(Method):
 
     def augment(self, images: Tensor, pictures: Tensor | None, generator: torch.Generator) -> Tensor:
         """Mixes float32 (N, 3, H, W), or with `jsd` clean, mix and mix (N, 3, 3, H, W); see `Method.augment`."""
-        pixels, primitives = to_unit(images), self.primitives(generator)
+        pixels, primitives = to_float(images), self.primitives(generator)
 
         def mixed() -> Tensor:
             draws = self.draw(len(images), generator)

@@ -15,7 +15,7 @@ from pydantic import BeforeValidator, Field
 from torch import Tensor
 
 from pixmix_ray.methods.base import Method
-from pixmix_ray.transforms.choice import pieces
+from pixmix_ray.transforms.choice import chunk_slices
 
 
 def _as_sequence(value: object) -> object:
@@ -48,7 +48,7 @@ class Speckle(Method):
         choice = torch.randint(len(self.sigma), (count, 1, 1, 1), generator=generator, device=device)
         deviation = torch.tensor(self.sigma, device=device)[choice]
         rows = (torch.rand(count, generator=generator, device=device) < self.share).nonzero().squeeze(1)
-        for part in pieces(slice(0, len(rows)), images):
+        for part in chunk_slices(slice(0, len(rows)), images):
             chosen = noisy.index_select(0, rows[part])
             factor = torch.randn(chosen.shape, generator=generator, device=device)
             factor.mul_(deviation.index_select(0, rows[part])).add_(1)

@@ -1,6 +1,6 @@
 """Networks: from pictures (N, 3, H, W) in [0, 1] to logits (N, K), normalisation included."""
 
-from pixmix_ray.models.base import Model, Normalise
+from pixmix_ray.models.base import Model, Normalise, evaluation_mode
 from pixmix_ray.models.cifar_resnet import CifarResNet
 from pixmix_ray.models.sealed import SEAL, open_tensors, seal_tensors
 from pixmix_ray.models.torchvision_models import TorchvisionModel
@@ -15,6 +15,7 @@ __all__ = [
     "TorchvisionModel",
     "Weights",
     "WideResNet",
+    "evaluation_mode",
     "fit_weights",
     "open_tensors",
     "parse_weights",

@@ -1,7 +1,8 @@
 """What every model is: settings that build a network, and a network that normalises its own input."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import ClassVar
 
 import torch
@@ -45,3 +46,15 @@ class Normalise(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Normalised pictures, (N, 3, H, W)."""
         return (images - self.mean).div_(self.std)
+
+
+@contextmanager
+def evaluation_mode(network: nn.Module) -> Iterator[None]:
+    """Within it `network` is in evaluation mode; afterwards each of its modules is in the mode it was in."""
+    training = [module for module in network.modules() if module.training]
+    network.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
