@@ -16,7 +16,7 @@ import torch
 from pydantic import Field, field_validator, model_validator
 from torch import nn
 
-from pixmix_ray.benchmarks.base import Benchmark, TestPictures
+from pixmix_ray.benchmarks.base import BENCHMARKS, Benchmark, TestPictures
 from pixmix_ray.benchmarks.corrupted_sets import (
     EXTRAS,
     SEVERITIES,
@@ -36,6 +36,7 @@ from pixmix_ray.settings import DataPath
 IMAGENET_SIDE = 128  # from so many pixels a side on, constants and normalisers are those of ImageNet
 
 
+@BENCHMARKS.add("corruptions")
 class Corruptions(Benchmark):
     """Common corruptions at five severities.
 

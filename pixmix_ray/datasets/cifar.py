@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic import model_validator
 
 from pixmix_ray.cache import cache_folder
-from pixmix_ray.datasets.base import Dataset, ImageData, load_cached
+from pixmix_ray.datasets.base import DATASETS, Dataset, ImageData, load_cached
 from pixmix_ray.datasets.cifar_files import CIFAR10, CIFAR100, Layout, read_batch, read_names
 from pixmix_ray.datasets.file_digests import combined, file_md5s
 from pixmix_ray.errors import DataError, RequestError
@@ -36,6 +36,7 @@ def _check_source(dataset: Source) -> Source:
     return dataset
 
 
+@DATASETS.add("cifar10")
 class Cifar10(Dataset):
     """CIFAR-10: 50,000 + 10,000 pictures of 32x32 in 10 classes.
 
@@ -67,6 +68,7 @@ class Cifar10(Dataset):
         return _load(CIFAR10, _folder(CIFAR10, self.root, self.download), self.train_limit)
 
 
+@DATASETS.add("cifar100")
 class Cifar100(Dataset):
     """CIFAR-100: 50,000 + 10,000 pictures of 32x32 in 100 (fine) classes.
 

@@ -25,7 +25,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from pixmix_ray.methods.base import Method
+from pixmix_ray.methods.base import METHODS, Method
 from pixmix_ray.methods.chains import (
     Depth,
     at_level,
@@ -60,6 +60,7 @@ class Draws:
     """float32 (N,): m, of the chains in the mix."""
 
 
+@METHODS.add("augmix")
 class AugMix(Method):
     """Training on mixes of chains of operations.
 

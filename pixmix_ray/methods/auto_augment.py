@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from pixmix_ray.methods.auto_augment_policies import CIFAR10, IMAGENET, Policy
-from pixmix_ray.methods.base import Method
+from pixmix_ray.methods.base import METHODS, Method
 from pixmix_ray.methods.magnitudes import PAPER, RELEASE, Interpolation, Steps, take
 
 POLICIES: Final = {"cifar10": CIFAR10, "imagenet": IMAGENET}
@@ -34,6 +34,7 @@ class Draws:
     """bool (N, 2): whether they go the other way, where there is one."""
 
 
+@METHODS.add("auto_augment")
 class AutoAugment(Method):
     """Training on pictures changed by a learned policy.
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pixmix_ray.datasets import ImageData
+from pixmix_ray.plugins import Table
 from pixmix_ray.settings import Revised
 from pixmix_ray.transforms import to_float
 
@@ -81,6 +82,9 @@ class Method(Revised):
             rng: for draws that are made once a batch; on the host, so that nothing waits for the device.
         """
         return F.cross_entropy(network(images), labels)
+
+
+METHODS: Table[Method] = Table("method", Method)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -34,13 +34,14 @@ from torch.nn import functional as F
 
 from pixmix_ray.datasets import ImageData
 from pixmix_ray.datasets.file_digests import combined, file_md5s
-from pixmix_ray.methods.base import Method, MethodRun, Setup
+from pixmix_ray.methods.base import METHODS, Method, MethodRun, Setup
 from pixmix_ray.methods.noise2net import augmented_rows
 from pixmix_ray.models.edsr import EdsrWeights, enlarged, read_edsr
 from pixmix_ray.settings import DataPath
 from pixmix_ray.transforms import to_float
 
 
+@METHODS.add("edsr")
 class Edsr(Method):
     """Training on pictures of which a share went through a spoiled super-resolution network.
 

@@ -32,7 +32,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from pixmix_ray.errors import RequestError
-from pixmix_ray.methods.base import Method
+from pixmix_ray.methods.base import METHODS, Method
 from pixmix_ray.methods.chains import at_level, blend, consistency_loss, draw_weights, views
 from pixmix_ray.transforms import OPERATIONS, apply_each, blending, to_float
 
@@ -90,6 +90,7 @@ class Draws:
     """float32 (N,): m, of the chains in the mix."""
 
 
+@METHODS.add("ipmix")
 class IPMix(Method):
     """Training on mixes of chains of image operations and of patches mixed with complex pictures.
 

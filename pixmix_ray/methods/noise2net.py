@@ -27,7 +27,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from pixmix_ray.methods.base import Method
+from pixmix_ray.methods.base import METHODS, Method
 from pixmix_ray.transforms import to_float
 from pixmix_ray.transforms.choice import sort_into_groups
 
@@ -55,6 +55,7 @@ class Networks:
     """(N,): the weight of every block."""
 
 
+@METHODS.add("noise2net")
 class Noise2Net(Method):
     """Training on pictures of which a share went through a random network.
 

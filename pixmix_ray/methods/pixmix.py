@@ -24,7 +24,7 @@ from pydantic import BeforeValidator, Field
 from torch import Tensor
 
 from pixmix_ray.errors import RequestError
-from pixmix_ray.methods.base import Method, MethodRun, Setup
+from pixmix_ray.methods.base import METHODS, Method, MethodRun, Setup
 from pixmix_ray.methods.iterative import IterativeRun
 from pixmix_ray.transforms import ALL, NINE, OPERATIONS, blending, operation_parameter
 from pixmix_ray.transforms.choice import chunk_slices, sort_into_groups
@@ -69,6 +69,7 @@ class Draws:
         return Draws(**{field.name: getattr(self, field.name)[pictures] for field in fields(self)})
 
 
+@METHODS.add("pixmix")
 class PixMix(Method):
     """Training on mixes with fractals, feature visualizations or other pictures.
 

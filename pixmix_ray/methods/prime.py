@@ -25,7 +25,7 @@ from pydantic import AfterValidator, Field
 from torch import Tensor, nn
 
 from pixmix_ray.methods import prime_primitives
-from pixmix_ray.methods.base import Method
+from pixmix_ray.methods.base import METHODS, Method
 from pixmix_ray.methods.chains import (
     Depth,
     blend,
@@ -61,6 +61,7 @@ class Draws:
     """float32 (N,): m, of the chains in the mix."""
 
 
+@METHODS.add("prime")
 class Prime(Method):
     """Training on mixes of chains of random filters, colour curves and displacements.
 

@@ -14,7 +14,7 @@ import torch
 from pydantic import BeforeValidator, Field
 from torch import Tensor
 
-from pixmix_ray.methods.base import Method
+from pixmix_ray.methods.base import METHODS, Method
 from pixmix_ray.transforms.choice import chunk_slices
 
 
@@ -25,6 +25,7 @@ def _as_sequence(value: object) -> object:
 Deviations = Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1), BeforeValidator(_as_sequence)]
 
 
+@METHODS.add("speckle")
 class Speckle(Method):
     """Training on pictures with speckle noise.
 

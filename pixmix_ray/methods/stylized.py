@@ -31,7 +31,7 @@ from pixmix_ray.datasets import ImageData
 from pixmix_ray.datasets.file_digests import combined, file_md5s
 from pixmix_ray.datasets.picture_source import WANTED, source_images, source_reader, source_version, to_device
 from pixmix_ray.errors import DataError
-from pixmix_ray.methods.base import Method, MethodRun, Setup
+from pixmix_ray.methods.base import METHODS, Method, MethodRun, Setup
 from pixmix_ray.models.adain import SMALLEST, read_style_transfer
 from pixmix_ray.seeding import uniforms
 from pixmix_ray.settings import DataPath
@@ -41,6 +41,7 @@ Images = NDArray[np.uint8]
 _PIXELS_AT_ONCE = {"cpu": 2**17, "cuda": 2**19}  # the widest layer of VGG takes 256 bytes a pixel, a few times over
 
 
+@METHODS.add("sin")
 class Stylized(Method):
     """Training on pictures and their stylised copies.
 

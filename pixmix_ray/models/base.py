@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from pixmix_ray.plugins import Table
 from pixmix_ray.settings import Revised
 
 
@@ -30,6 +31,9 @@ class Model(Revised, ABC):
     @abstractmethod
     def build(self, num_classes: int) -> nn.Module:
         """A network from pictures (N, 3, H, W) in [0, 1] to logits (N, num_classes), with fresh weights."""
+
+
+MODELS: Table[Model] = Table("model", Model)
 
 
 class Normalise(nn.Module):

@@ -10,11 +10,12 @@ import torch.nn.functional as F
 from pydantic import Field, field_validator
 from torch import Tensor, nn
 
-from pixmix_ray.models.base import Model, Normalise
+from pixmix_ray.models.base import MODELS, Model, Normalise
 
 Positive = Annotated[float, Field(gt=0)]
 
 
+@MODELS.add("cifar_resnet")
 class CifarResNet(Model):
     """ResNet-depth for 32x32 pictures with parameter-free shortcuts."""
 

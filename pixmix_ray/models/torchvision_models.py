@@ -12,7 +12,7 @@ from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from pixmix_ray.errors import CheckpointError, UnknownNameError
-from pixmix_ray.models.base import Model, Normalise
+from pixmix_ray.models.base import MODELS, Model, Normalise
 from pixmix_ray.models.weights import fit_weights, read_weights
 from pixmix_ray.settings import DataPath
 
@@ -20,6 +20,7 @@ OTHER_OUTPUTS = frozenset({"googlenet", "inception_v3"})  # several outputs whil
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
+@MODELS.add("torchvision_model")
 class TorchvisionModel(Model):
     """One of torchvision's classification networks.
 

@@ -12,9 +12,10 @@ from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from pixmix_ray.errors import RequestError
-from pixmix_ray.models.base import Model, Normalise
+from pixmix_ray.models.base import MODELS, Model, Normalise
 
 
+@MODELS.add("wide_resnet")
 class WideResNet(Model):
     """WRN-depth-width; the defaults are the paper's WRN-40-4 with a drop rate of 0.3."""
 

@@ -18,7 +18,6 @@ Cost: a ResNet-20 took 18 ms a picture and step at 48 pixels on one core of a bu
 """
 
 import json
-from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -35,7 +34,7 @@ from torch import Tensor, nn
 from pixmix_ray.datasets.file_digests import combined, file_md5s
 from pixmix_ray.errors import CheckpointError, RequestError, UnknownNameError
 from pixmix_ray.identity import part_identity
-from pixmix_ray.mixing_sets.base import MixingSet, Pictures
+from pixmix_ray.mixing_sets.base import MIXING_SETS, MixingSet, Pictures
 from pixmix_ray.mixing_sets.drawing.generated import Generator, Images, generated_pictures
 from pixmix_ray.mixing_sets.drawing.shards import Layout
 from pixmix_ray.mixing_sets.feature_visualizations.feature_visualization import (
@@ -44,7 +43,7 @@ from pixmix_ray.mixing_sets.feature_visualizations.feature_visualization import 
     layer_widths,
     spectrum_shape,
 )
-from pixmix_ray.models import Model, Weights, fit_weights, read_weights
+from pixmix_ray.models import MODELS, Model, Weights, fit_weights, read_weights
 from pixmix_ray.seeding import rng, uniforms
 from pixmix_ray.settings import DataPath, Settings
 from pixmix_ray.trust import check_trusted
@@ -74,7 +73,8 @@ class NamedModel(Settings):
         return {"name": self.name, **self.settings.model_dump(mode="json")}
 
 
-class FeatureVisualizations(MixingSet, ABC):
+@MIXING_SETS.add("fvis")
+class FeatureVisualizations(MixingSet):
     """Feature visualizations of a trained network.
 
     Attributes:
@@ -107,22 +107,13 @@ class FeatureVisualizations(MixingSet, ABC):
     size: int = Field(default=48, ge=16)
     seed: int = 0
 
-    @classmethod
-    @abstractmethod
-    def read_model(cls, spec: object, base: Path | None) -> tuple[str, Model]:
-        """Name and settings of the model that an experiment file describes; relative paths start at `base`.
-
-        Raises:
-            RequestError: it describes none.
-        """
-
     @field_validator("model", mode="before")
     @classmethod
     def _read_model(cls, value: Any, info: ValidationInfo) -> Any:
         if value is None or isinstance(value, NamedModel):
             return value
-        name, settings = cls.read_model(value, (info.context or {}).get("base"))
-        return NamedModel(name=name, settings=settings)
+        part = MODELS.read(value, (info.context or {}).get("base"))
+        return NamedModel(name=part.name, settings=part.settings)
 
     @field_validator("layers", mode="before")
     @classmethod
@@ -257,8 +248,8 @@ class FeatureVisualizations(MixingSet, ABC):
             raise CheckpointError(f"{folder / TRIAL_FILE} is damaged: {' '.join(str(error).split())}") from None
         way_out = "add trust: true beside trial"
         check_trusted(spec, str(folder / TRIAL_FILE), is_trusted=self.trust, way_out=way_out)
-        name, settings = self.read_model(spec, None)
-        return NamedModel(name=name, settings=settings)
+        part = MODELS.read(spec)
+        return NamedModel(name=part.name, settings=part.settings)
 
 
 class _Opened:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from pixmix_ray.cache import cached_arrays
-from pixmix_ray.mixing_sets.base import MixingSet, Pictures
+from pixmix_ray.mixing_sets.base import MIXING_SETS, MixingSet, Pictures
 from pixmix_ray.mixing_sets.drawing.generated import Generator, Images, generated_pictures, generated_version
 from pixmix_ray.mixing_sets.fractals.chaos_game import MAX_MAPS, AffineSystems, Floats, Ints, paths
 from pixmix_ray.seeding import rng, uniforms
@@ -40,6 +40,7 @@ FACTORS = (0.2, 0.6, 1.4, 1.8)  # the reference's weights_0.4.csv: each on each 
 CHUNK = 4
 
 
+@MIXING_SETS.add("fractaldb")
 class FractalDb(MixingSet):
     """FractalDB's fractals: black and grey.
 

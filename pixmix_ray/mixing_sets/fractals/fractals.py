@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from pixmix_ray.mixing_sets.base import MixingSet, Pictures
+from pixmix_ray.mixing_sets.base import MIXING_SETS, MixingSet, Pictures
 from pixmix_ray.mixing_sets.drawing.shards import sharded_pictures
 from pixmix_ray.mixing_sets.fractals.escape_places import draw_escapes
 from pixmix_ray.mixing_sets.fractals.escape_time import Escapes, render_escapes
@@ -34,6 +34,7 @@ _PIXELS_AT_ONCE = 2**22  # rendered ones
 Indices = NDArray[np.int64]
 
 
+@MIXING_SETS.add("fractals")
 class Fractals(MixingSet):
     """Colourful fractals: flames of random iterated function systems, and escape-time fractals.
 

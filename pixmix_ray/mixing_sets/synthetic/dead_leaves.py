@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from pixmix_ray.mixing_sets.base import MixingSet, Pictures
+from pixmix_ray.mixing_sets.base import MIXING_SETS, MixingSet, Pictures
 from pixmix_ray.mixing_sets.drawing.generated import Generator, Images, generated_pictures
 from pixmix_ray.seeding import uniforms
 
@@ -41,6 +41,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 
+@MIXING_SETS.add("dead_leaves", short={f"dead_leaves_{shape}": {"shape": shape} for shape in KINDS})  # as in Table 4
 class DeadLeaves(MixingSet):
     """Dead leaves of one shape or several.
 

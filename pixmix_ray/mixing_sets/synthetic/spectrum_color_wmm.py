@@ -25,7 +25,7 @@ from pydantic import Field
 from scipy.ndimage import uniform_filter
 from scipy.special import ndtri
 
-from pixmix_ray.mixing_sets.base import MixingSet, Pictures
+from pixmix_ray.mixing_sets.base import MIXING_SETS, MixingSet, Pictures
 from pixmix_ray.mixing_sets.drawing.generated import Generator, Images, generated_pictures
 from pixmix_ray.mixing_sets.synthetic.rank_matching import quantiles, with_values
 from pixmix_ray.mixing_sets.synthetic.steerable_pyramid import Spectra, SteerablePyramid, steerable_pyramid
@@ -47,6 +47,7 @@ Floats32 = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
 
+@MIXING_SETS.add("spectrum_color_wmm")
 class SpectrumColorWmm(MixingSet):
     """Pictures of a statistical model: power-law spectrum, a few colours, heavy-tailed wavelet coefficients.
 

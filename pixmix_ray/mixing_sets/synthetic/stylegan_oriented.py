@@ -29,7 +29,7 @@ from scipy.special import ndtri
 from torch import Tensor
 from torch.nn import functional as F
 
-from pixmix_ray.mixing_sets.base import MixingSet, Pictures
+from pixmix_ray.mixing_sets.base import MIXING_SETS, MixingSet, Pictures
 from pixmix_ray.mixing_sets.drawing.generated import Generator, Images, generated_pictures
 from pixmix_ray.mixing_sets.synthetic.pink_noise import pink_noise
 from pixmix_ray.mixing_sets.synthetic.wavelet_bank import wavelet_bank
@@ -53,6 +53,7 @@ WORKING_SET = 2**17  # features at once, in numbers: what a core's cache holds
 Ints = NDArray[np.int64]
 
 
+@MIXING_SETS.add("stylegan_oriented")
 class StyleGanOriented(MixingSet):
     """Pictures of untrained StyleGAN2 generators with oriented wavelets.
 
