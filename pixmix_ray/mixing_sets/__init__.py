@@ -7,8 +7,7 @@ from pixmix_ray.mixing_sets.base import Pictures as Pictures
 from pixmix_ray.mixing_sets.base import cached_pictures as cached_pictures
 from pixmix_ray.mixing_sets.base import crop_size_for as crop_size_for
 from pixmix_ray.mixing_sets.base import shorter_side_for as shorter_side_for
-from pixmix_ray.mixing_sets.drawing.generated import Generator as Generator
-from pixmix_ray.mixing_sets.drawing.generated import generated_pictures as generated_pictures
+from pixmix_ray.mixing_sets.drawing.generated import GeneratedSet as GeneratedSet
 from pixmix_ray.mixing_sets.feature_visualizations.fvis import FeatureVisualizations as FeatureVisualizations
 from pixmix_ray.mixing_sets.folder import PictureFolder as PictureFolder
 from pixmix_ray.mixing_sets.fractals.fractaldb import FractalDb as FractalDb

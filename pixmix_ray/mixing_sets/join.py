@@ -4,7 +4,6 @@ PixMix (Hendrycks et al., CVPR 2022), section 2.1 and Table 4: fractals, feature
 which was best. There all pictures of both are equally likely, and so they are here where no weights are given.
 """
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from pixmix_ray.cache import Arrays, Streamed
 from pixmix_ray.identity import own_name, part_identity
 from pixmix_ray.mixing_sets.base import MIXING_SETS, MixingSet, Pictures, cached_pictures
 from pixmix_ray.settings import Settings
+from pixmix_ray.text import short_hash
 
 _PIXELS_AT_ONCE = 2**24
 
@@ -128,7 +128,7 @@ class Join(MixingSet):
 
 def _version(versions: Sequence[str], shares: Sequence[float] | None) -> str:
     text = json.dumps([list(versions), shares])
-    return f"join-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+    return f"join-{short_hash(text)}"
 
 
 def _concatenated(parts: Sequence[Pictures]) -> Arrays:
