@@ -1,18 +1,20 @@
 """The exceptions of the package.
 
     PixmixRayError
-    ├── RequestError (ValueError)      the request is wrong: nothing starts, exit code 2
+    ├── RequestError (ValueError)      the request is wrong and nothing started: exit code 2
     │   ├── UnknownNameError           a method, benchmark, model, ... or key that does not exist
     │   ├── DataError                  a data set, mixing set or outlier folder is missing or broken
     │   ├── CheckpointError            a checkpoint is missing, broken or of another model
     │   ├── ResultsError               the results folder cannot be read or written
-    │   │   ├── DamagedError           a file in it is not what was written
-    │   │   └── HeldError              another run is at work on the results folder: exit code 75, try again
+    │   │   └── DamagedError           a file in it is not what was written
     │   └── ClusterError               no Ray cluster there, or one too small for the work
-    └── WorkError                      a trial or a cell failed while it ran: recorded, the others go on, exit code 1
-        ├── TrainingDivergedError      the training loss became NaN or infinite
-        └── StorageError               results can no longer be kept: the run stops, exit code 75, try again
+    ├── TryAgainError                  the same command may succeed later: exit code 75
+    │   ├── HeldError                  another run is at work on the results folder
+    │   └── StorageError (OSError)     results can no longer be kept: the run stops
+    └── WorkError                      a trial or a cell failed while it ran; the others go on: exit code 1
+        └── TrainingDivergedError      the training loss became NaN or infinite
 
+A command that is interrupted ends with 130 (Ctrl-C) or 143 (SIGTERM); the same command goes on with what is left.
 Every message names the value, what is allowed and the way out, in one line.
 """
 
@@ -35,7 +37,7 @@ class PixmixRayError(Exception):
     """The root of every error that this package raises on purpose.
 
     Attributes:
-        exit_code: of the command that ends with it; 75 is EX_TEMPFAIL of sysexits.h, for batch systems that try again.
+        exit_code: of the command that ends with it.
     """
 
     exit_code: ClassVar[int] = 1
@@ -81,24 +83,26 @@ class DamagedError(ResultsError):
     """A file of the results is not what was written; it is set aside and made again."""
 
 
-class HeldError(ResultsError):
-    """Another run is at work on the results folder."""
-
-    exit_code: ClassVar[int] = 75
-
-
 class ClusterError(RequestError):
     """There is no Ray cluster at the address, or it is too small for the work."""
 
 
-class WorkError(PixmixRayError):
-    """One trial or one cell failed while it ran."""
-
-
-class StorageError(WorkError, OSError):
-    """Results can no longer be kept, such as on a full disk; no other work of the run could be kept either."""
+class TryAgainError(PixmixRayError):
+    """What was asked for is right, and cannot be done now; EX_TEMPFAIL of sysexits.h, for batch systems."""
 
     exit_code: ClassVar[int] = 75
+
+
+class HeldError(TryAgainError):
+    """Another run is at work on the results folder."""
+
+
+class StorageError(TryAgainError, OSError):
+    """Results can no longer be kept, such as on a full disk; no other work of the run could be kept either."""
+
+
+class WorkError(PixmixRayError):
+    """One trial or one cell failed while it ran."""
 
 
 class TrainingDivergedError(WorkError):

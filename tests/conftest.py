@@ -36,7 +36,8 @@ class RayTogether(LoadScopeScheduling):  # type: ignore[misc]  # pytest-xdist ha
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A test with Ray elsewhere would start a second cluster."""
+    """A test with Ray elsewhere would start a second cluster; the type check, the longest of all, comes first."""
+    items.sort(key=lambda item: not item.nodeid.startswith("tests/test_gates.py"))
     for item in items:
         if item.get_closest_marker("ray") and not item.nodeid.startswith(OWN_RAY + SHARED_RAY):
             raise pytest.UsageError(f"{item.nodeid} uses Ray: name its place in SHARED_RAY of tests/conftest.py")
@@ -65,9 +66,9 @@ def _faulty_parts() -> None:
 
 
 @pytest.fixture(autouse=True)
-def _no_costs_of_other_tests(_own_cache: None) -> None:
-    """What epochs and cells of other tests cost is forgotten: estimates are of one test's own history."""
-    (Path(os.environ["PIXMIX_RAY_CACHE"]) / "unit_costs.json").unlink(missing_ok=True)
+def _no_durations_of_other_tests(_own_cache: None) -> None:
+    """What epochs and cells of other tests took is forgotten: estimates are of one test's own history."""
+    (Path(os.environ["PIXMIX_RAY_CACHE"]) / "durations.json").unlink(missing_ok=True)
 
 
 @pytest.fixture

@@ -350,7 +350,7 @@ def test_pictures_of_a_strangers_trial_are_refused_unless_trusted(
     (folder / "trial.json").write_text(json.dumps({"model": {"name": "no_such_module_of_theirs:Net"}}))
     (folder / "done.json").write_text("{}")
     (folder / "model.safetensors").write_bytes(b"")
-    pictures = ["pictures", f"{{name: fvis, trial: {folder}}}"]
+    pictures = ["sets", "pictures", f"{{name: fvis, trial: {folder}}}"]
     _, told = shown_by(monkeypatch, capsys, *pictures, code=2)
     assert "asks to import 'no_such_module_of_theirs:Net': if you trust it, add" in told
     _, told = shown_by(monkeypatch, capsys, *pictures, "--trust", code=2)
@@ -395,7 +395,7 @@ def test_the_published_error_of_a_foreign_resnet20_comes_out(tmp_path: Path) -> 
     assert shown.returncode == 0, shown.stderr
     frame = read(tmp_path / "out")
     assert abs(frame[frame.metric == "error"].value.item() - 0.0827) <= 0.0005
-    assert json.loads(frame.settings[0])["checkpoint"] == "cifar10_resnet20.th"
+    assert json.loads(frame.settings[0])["checkpoint_id"] == frame.checkpoint_id[0]
     shutil.rmtree(tmp_path / "cifar-10-batches-py")
 
 

@@ -15,6 +15,7 @@ from pixmix_ray.errors import (
     ResultsError,
     StorageError,
     TrainingDivergedError,
+    TryAgainError,
     UnknownNameError,
     WorkError,
 )
@@ -33,7 +34,7 @@ EXAMPLES: list[PixmixRayError] = [
     TrainingDivergedError(3, float("nan")),
     TrainingDivergedError(3, float("inf")),
 ]
-REQUESTS = (UnknownNameError, DataError, CheckpointError, ResultsError, DamagedError, HeldError, ClusterError)
+REQUESTS = (UnknownNameError, DataError, CheckpointError, ResultsError, DamagedError, ClusterError)
 
 
 @pytest.mark.parametrize("kind", REQUESTS)
@@ -45,9 +46,25 @@ def test_every_mistake_of_the_user_is_a_request_error_and_a_value_error(kind: ty
 
 def test_a_failure_during_the_work_is_no_mistake_of_the_user() -> None:
     assert issubclass(TrainingDivergedError, WorkError)
-    assert issubclass(StorageError, WorkError)
     assert issubclass(WorkError, PixmixRayError)
     assert not issubclass(WorkError, ValueError)
+
+
+@pytest.mark.parametrize("kind", [HeldError, StorageError])
+def test_what_may_succeed_later_is_neither(kind: type[PixmixRayError]) -> None:
+    assert issubclass(kind, TryAgainError)
+    assert not issubclass(kind, RequestError | WorkError)
+
+
+@pytest.mark.parametrize(
+    ("branch", "code"), [(PixmixRayError, 1), (RequestError, 2), (TryAgainError, 75), (WorkError, 1)]
+)
+def test_exit_codes_follow_the_tree(branch: type[PixmixRayError], code: int) -> None:
+    assert branch.exit_code == code
+    for error in EXAMPLES:
+        kind = type(error)
+        if kind.__mro__[kind.__mro__.index(PixmixRayError) - 1] is branch:  # the class right below the root
+            assert kind.exit_code == code
 
 
 @pytest.mark.parametrize("error", EXAMPLES, ids=lambda error: type(error).__name__)

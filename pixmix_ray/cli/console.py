@@ -2,9 +2,10 @@
 
 import sys
 import warnings
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Annotated, NoReturn, Optional
+from typing import Annotated, Any, NoReturn, Optional
 
 import typer
 from rich.console import Console
@@ -24,6 +25,7 @@ Objectives = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option(help="Comma-separated benchmark.metric; default: clean error and the paper's safety measures."),
 ]
+Json = Annotated[bool, typer.Option("--json", help="As one JSON object, for other programs: see docs/json.md.")]
 
 
 def call(app: typer.Typer) -> None:
@@ -39,6 +41,13 @@ def call(app: typer.Typer) -> None:
 def say(text: str, style: str = "") -> None:
     """A line of the result, as it is: brackets are no markup, and a long line is not broken."""
     out.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+def print_json(values: Mapping[str, Any]) -> None:
+    """An object as JSON on stdout."""
+    from pixmix_ray.report.as_json import as_json
+
+    print(as_json(values))  # noqa: T201  # not wrapped to the width of the terminal
 
 
 def tell(text: str, style: str = "") -> None:

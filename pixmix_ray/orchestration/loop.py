@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from pixmix_ray.errors import StorageError
 from pixmix_ray.experiment.trial import Trial
+from pixmix_ray.orchestration.accounting import Account
 from pixmix_ray.orchestration.executor import (
     Capacity,
     EpochDone,
@@ -23,11 +24,11 @@ from pixmix_ray.orchestration.executor import (
     TrialStarted,
 )
 from pixmix_ray.orchestration.retries import Attempts, Cause, Problem
-from pixmix_ray.orchestration.watcher import Accountant, Watcher
+from pixmix_ray.orchestration.watcher import Watcher
 from pixmix_ray.orchestration.work import Evaluated
 from pixmix_ray.planning.halving import keep_stopped
-from pixmix_ray.planning.order import CellSeconds, LongestFirst, expected_cell_seconds, longest_trials_first
-from pixmix_ray.planning.plan import Cell, Plan, Prices
+from pixmix_ray.planning.order import LongestFirst
+from pixmix_ray.planning.plan import Cell, Plan
 from pixmix_ray.storage.failures import Place, record_failure
 from pixmix_ray.storage.store import cell_failure_file, log_file, trial_file
 from pixmix_ray.training.trial import Progress
@@ -84,9 +85,8 @@ class Loop:
         plan: Plan,
         executor: Executor,
         watcher: Watcher,
-        account: Accountant,
+        account: Account,
         *,
-        prices: Prices,
         keeps_share: bool = True,
         more: Callable[[], Plan] | None = None,
         housekeeping: Callable[[], None] = lambda: None,
@@ -97,17 +97,15 @@ class Loop:
             plan: what is wanted, and what of it is done.
             executor: does the work; it was started.
             watcher: is told what happens.
-            account: adds up what is used.
-            prices: what work of each kind took so far: what takes longest comes first.
+            account: adds up what is used; by its `durations` what takes longest comes first.
             keeps_share: whether one evaluation's share is kept free while trials train.
             more: of a search: the plan as it is now, with the trials suggested since; asked as trials end.
             housekeeping: called several times a second; what it raises ends the run.
         """
         self.plan, self.executor, self.watcher, self.account = plan, executor, watcher, account
         self.keeps_share, self.more, self.housekeeping = keeps_share, more, housekeeping
-        self.prices = prices
-        self.cell_seconds = CellSeconds(prices)
-        self.waiting_cells = LongestFirst(expected_cell_seconds(plan.cells_to_run(), prices))
+        self.durations = account.durations
+        self.waiting_cells = LongestFirst(self.durations.relative(plan.cells_to_run()))
         self.waiting_trials: deque[Trial] = deque()
         self.cells_of: dict[str, list[Cell]] = {}  # that wait for their trial
         self.trials: dict[int, _InFlight] = {}  # by ticket
@@ -156,7 +154,7 @@ class Loop:
             else:
                 self.waiting_cells.append(cell)
         trials = [trial for trial_id, trial in untrained.items() if trial_id in wanted]
-        self.waiting_trials.extend(longest_trials_first(trials, self.prices))
+        self.waiting_trials.extend(self.durations.longest_first(trials))
 
     def _look_around(self) -> None:
         """What need not be done for each of many short cells."""
@@ -178,7 +176,7 @@ class Loop:
         self.delayed = [work for work in self.delayed if work.until > now]
         for work in due:
             work.resume()
-        self.account.tick(self.capacity, now)
+        self.account.tick(self.capacity.cpus, self.capacity.gpus, now)
         self.watcher.tick()
 
     def _submit_trials(self) -> None:
@@ -212,7 +210,7 @@ class Loop:
 
     def _known_seconds(self, cell: Cell) -> float | None:
         """How long a cell takes; not known of one that has failed, so that it is tried again alone."""
-        return None if self.attempts.has_failed(_name(cell)) else self.cell_seconds.known(cell)
+        return None if self.attempts.has_failed(_name(cell)) else self.durations.cell(cell)
 
     def _take(self, event: Event) -> None:
         """Take an event; one of work that has ended, or was given up, says nothing new."""
@@ -316,8 +314,6 @@ class Loop:
         return results
 
     def _cell_done(self, cell: Cell, seconds: float) -> None:
-        if seconds:
-            self.cell_seconds.add(cell, seconds)
         self.attempts.advanced(_name(cell))
         self.watcher.cell_done(cell, seconds)
         self._leave_cell(cell.trial)

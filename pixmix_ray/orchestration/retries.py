@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
 
-from pixmix_ray.errors import DamagedError, ResultsError, StorageError
+from pixmix_ray.errors import DamagedError, ResultsError, TryAgainError
 from pixmix_ray.memory import is_out_of_memory
 from pixmix_ray.storage.failures import ErrorReport, Place
 
@@ -91,7 +91,7 @@ class Problem:
 def _cause_of(error: BaseException) -> Cause:
     if isinstance(error, DamagedError):
         return Cause.DAMAGED
-    if isinstance(error, StorageError | ResultsError):  # results that cannot be read are no fault of the work either
+    if isinstance(error, TryAgainError | ResultsError):  # results that cannot be read are no fault of the work either
         return Cause.STORAGE
     return Cause.OUT_OF_MEMORY if is_out_of_memory(error) else Cause.OWN
 

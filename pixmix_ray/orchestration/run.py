@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from pixmix_ray.errors import DamagedError, HeldError, RequestError, ResultsError, StorageError
+from pixmix_ray.errors import DamagedError, RequestError, ResultsError, StorageError
 from pixmix_ray.experiment.experiment import Experiment
 from pixmix_ray.experiment.plugins import user_modules
 from pixmix_ray.orchestration.accounting import Account
@@ -16,9 +16,10 @@ from pixmix_ray.orchestration.local_executor import LocalExecutor
 from pixmix_ray.orchestration.loop import Failure, Loop
 from pixmix_ray.orchestration.watcher import Silent, Watcher
 from pixmix_ray.orchestration.work import Work
+from pixmix_ray.planning.durations import Durations
 from pixmix_ray.planning.forecast import Forecast, Slots, forecast
 from pixmix_ray.planning.halving import halving_of
-from pixmix_ray.planning.plan import Plan, Prices, make_plan, prices, updated
+from pixmix_ray.planning.plan import Plan, make_plan, updated
 from pixmix_ray.storage import index
 from pixmix_ray.storage.run_lock import RunLock
 from pixmix_ray.training.trial import Progress
@@ -98,7 +99,7 @@ def _storage_goes_away() -> Iterator[None]:
     """A block that begins with results that can be read: where they no longer can, that is no fault of the request."""
     try:
         yield
-    except (DamagedError, HeldError):
+    except DamagedError:
         raise
     except ResultsError as error:
         raise StorageError(f"{error}. What is done is kept: run the same command again") from None
@@ -148,9 +149,9 @@ def _run_once(
             tracking=plan.experiment.tracking,
         )
     )
-    known = prices(plan.store, resources)
-    expected = _forecast(plan, executor, known)
-    account = Account(plan, expected, executor.now())
+    durations = Durations.of(plan.store, resources)
+    expected = _forecast(plan, executor, durations)
+    account = Account(plan.store, resources, executor.now(), durations=durations, expected=expected)
     update = _index_updates(plan)
 
     def housekeeping() -> None:
@@ -164,7 +165,6 @@ def _run_once(
                 executor,
                 watcher,
                 account,
-                prices=known,
                 keeps_share=expected.keeps_evaluation_share,
                 more=None if plan.experiment.search is None else lambda: make_plan(plan.experiment, keep_points=True),
                 housekeeping=housekeeping,
@@ -173,11 +173,11 @@ def _run_once(
             account.close(executor.now())
 
 
-def _forecast(plan: Plan, executor: Executor, known: Prices) -> Forecast:
+def _forecast(plan: Plan, executor: Executor, durations: Durations) -> Forecast:
     cells = plan.cells_to_run()
     capacity = executor.capacity(len(plan.trials_to_run()), len(cells))
     slots = Slots(trials=capacity.trials, trials_alone=capacity.trials_alone, tasks=capacity.tasks)
-    return forecast(plan, known, slots)
+    return forecast(plan, durations, slots)
 
 
 def _index_updates(plan: Plan) -> Callable[[], None]:

@@ -1,9 +1,8 @@
-"""Who is told what happens in a run: a watcher shows it, an accountant adds it up."""
+"""Who is told what happens in a run, to show it."""
 
 from typing import Protocol
 
 from pixmix_ray.experiment.trial import Trial
-from pixmix_ray.orchestration.executor import Capacity
 from pixmix_ray.planning.plan import Cell, Plan
 from pixmix_ray.training.trial import Progress
 
@@ -68,22 +67,3 @@ class Silent:
 
     def tick(self) -> None:
         """Nothing."""
-
-
-class Accountant(Protocol):
-    """Adds up what a run uses; times are the executor's."""
-
-    def trial_started(self, trial: Trial, at: float) -> None:
-        """A trial has its share from `at` on."""
-
-    def epoch_ended(self, trial: Trial, seconds: float) -> None:
-        """A trial has one more epoch."""
-
-    def trial_ended(self, trial: Trial, at: float, *, is_whole: bool) -> None:
-        """A trial gave its share back; `is_whole` if it has its checkpoint."""
-
-    def cell_ended(self, cell: Cell, seconds: float, *, has_failed: bool) -> None:
-        """A cell had its share for so long."""
-
-    def tick(self, capacity: Capacity, now: float) -> None:
-        """Called several times a second."""

@@ -1,27 +1,17 @@
-"""What a sweep still has to do, read from its results folder, and what that will cost. Spends nothing."""
+"""What an experiment still has to do, read from its results folder. Spends nothing."""
 
-import json
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
-from statistics import mean
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-
-from pixmix_ray.errors import ResultsError
 from pixmix_ray.experiment.experiment import Experiment
-from pixmix_ray.experiment.resources import Resources
 from pixmix_ray.experiment.trial import BenchmarkRun, Trial
 from pixmix_ray.garbage import without_garbage_collection
 from pixmix_ray.planning.cell_names import cell_names, checkpoint_ids
 from pixmix_ray.planning.study import next_trials
-from pixmix_ray.planning.unit_costs import read_unit_costs
-from pixmix_ray.storage.index import cell_seconds, list_cells, read_cells, refuse_older_layout, update
+from pixmix_ray.storage.index import list_cells, read_cells, refuse_older_layout, update
 from pixmix_ray.storage.store import Store, cell_failure_file, cell_file, trial_file
 
-SAMPLE = 100  # trials of a method whose files are read for what epochs took: more change a mean by a few percent
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -200,112 +190,3 @@ def _stopped(sweep: Experiment, store: Store, files: set[str], trials: Iterable[
 
 def _state(is_done: bool, has_failed: bool) -> State:
     return "done" if is_done else "failed" if has_failed else "missing"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cost:
-    """Estimated seconds of work, of one trial or cell each at its share of the machine.
-
-    Attributes:
-        training: of all trials to run; none if nothing like them was ever measured here.
-        evaluation: of all cells to run, likewise.
-    """
-
-    training: float | None
-    evaluation: float | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Prices:
-    """What trials and cells took so far, in seconds at their share of the machine.
-
-    Attributes:
-        epochs: mean seconds of an epoch, by data set, model and method.
-        cells: mean seconds of a cell on this machine, by key of the benchmark.
-        measured: mean seconds of a cell in the results folder, by settings of the benchmark as in its rows.
-        beside: seconds of a trial beside its epochs.
-        start: seconds until the first trial of a run has its processes.
-    """
-
-    epochs: Mapping[str, float]
-    cells: Mapping[str, float]
-    measured: Mapping[str, float] = field(default_factory=dict)
-    beside: float = 0
-    start: float = 0
-
-    def trial(self, trial: Trial) -> float | None:
-        """Of the whole trial, by the same method, data set and model, else by all of that data set and model."""
-        for key in (epoch_key(trial.settings, trial.method.name), epoch_key(trial.settings, "")):
-            if key in self.epochs:
-                return self.beside + self.epochs[key] * trial.training.epochs
-        return None
-
-    def cell(self, cell: Cell) -> float | None:
-        """Of the cell, by the same benchmark with the same settings."""
-        return self.measured.get(cell.run.settings_text, self.cells.get(cell.run.key))
-
-
-def prices(store: Store, resources: Resources) -> Prices:
-    """The prices that follow from what was measured in a results folder, else on this machine with the same shares."""
-    epochs, cells = _history(store)
-    here = read_unit_costs(resources)
-    return Prices(
-        epochs={key: mean(seconds) for key, seconds in {**_with_all_methods(here.epochs), **epochs}.items() if seconds},
-        cells={key: mean(seconds) for key, seconds in here.cells.items() if seconds},
-        measured={key: mean(seconds) for key, seconds in cells.items()},
-        beside=mean(here.trials) if here.trials else 0,
-        start=mean(here.starts) if here.starts else 0,
-    )
-
-
-def _with_all_methods(epochs: Mapping[str, list[float]]) -> dict[str, list[float]]:
-    """With entries for a data set and model by whatever method."""
-    found = {key: list(seconds) for key, seconds in epochs.items()}
-    for key, seconds in epochs.items():
-        dataset, model, _ = json.loads(key)
-        found.setdefault(json.dumps([dataset, model, ""], sort_keys=True), []).extend(seconds)
-    return found
-
-
-def estimate(plan: Plan) -> Cost:
-    """The cost of what is left, by `prices`."""
-    known = prices(plan.store, plan.experiment.resources)
-    return Cost(
-        training=_total(known.trial(trial) for trial in plan.trials_to_run()),
-        evaluation=_total(known.cell(cell) for cell in plan.cells_to_run()),
-    )
-
-
-def _total(seconds: Iterable[float | None]) -> float | None:
-    known = list(seconds)
-    return None if None in known else sum(value for value in known if value is not None)
-
-
-def epoch_key(settings: Mapping[str, object], method: str) -> str:
-    """What the price of an epoch goes by: data set, model and method, or "" for any method."""
-    return json.dumps([settings["dataset"], settings["model"], method], sort_keys=True)
-
-
-def _history(store: Store) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
-    """Seconds per epoch of trials done here, and seconds of the cells by settings of the benchmark."""
-    epochs: dict[str, list[float]] = defaultdict(list)
-    for done in _trials_done(store):
-        with suppress(KeyError, TypeError):  # a damaged file of any trial has no price, no more
-            for method in (done["settings"]["method"]["name"], ""):
-                epochs[epoch_key(done["settings"], method)] += done["epoch_seconds"]
-    cells: dict[str, list[float]] = defaultdict(list)
-    for settings, seconds in cell_seconds(update(store)):
-        cells[settings].append(seconds)
-    return epochs, cells
-
-
-def _trials_done(store: Store) -> Iterator[dict[str, Any]]:
-    """What trials wrote when they were done, of at most `SAMPLE` trials of each method, evenly spaced."""
-    by_method: dict[str, list[str]] = defaultdict(list)
-    for path in sorted(store.files("trials")):
-        if path.endswith("/done.json"):
-            by_method[path.split("/")[1].rpartition("-")[0]].append(path)
-    for paths in by_method.values():
-        for place in np.linspace(0, len(paths) - 1, min(SAMPLE, len(paths))).round().astype(int):
-            with suppress(ResultsError):  # what cannot be read has no history, no more
-                yield store.read_json(paths[place]) or {}

@@ -1,8 +1,4 @@
-"""What runs used of their cluster: hours by method and benchmark, and how much of it was idle. Pure accounting.
-
-A run keeps sums, not intervals, so that its file `runs/RUN.json` is as small after a million cells as after ten; it is
-rewritten every few seconds, so that a killed run is accounted for up to then. Work that failed counts too: it was paid.
-"""
+"""What runs used of their cluster, as kept in `runs/RUN.json`: hours by method and benchmark, and how much was idle."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -84,66 +80,6 @@ class Usage:
 
 def _idle(offered: float, taken: float) -> float | None:
     return None if offered <= 0 else max(0.0, 1 - taken / offered)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Open:
-    """Work that has begun and not ended."""
-
-    kind: Kind
-    name: str
-    share: Share
-    since: float
-
-
-class Meter:
-    """Adds up what a run uses. It reads no clock: every call says when it is, in seconds since any fixed moment."""
-
-    def __init__(self, now: float, expected_seconds: float | None = None, expected_work: float | None = None) -> None:
-        """Start at `now`, with what the run is expected to take."""
-        self._started = self._seen = now
-        self._cpu_seconds = self._gpu_seconds = 0.0
-        self._expected_seconds, self._expected_work = expected_seconds, expected_work
-        self._spent: dict[tuple[Kind, str], Spent] = {}
-        self._open: dict[str, _Open] = {}
-
-    def offered(self, cpus: float, gpus: float, now: float) -> None:
-        """The nodes had so many CPUs and GPUs since the last call."""
-        elapsed = max(0.0, now - self._seen)
-        self._cpu_seconds += elapsed * cpus
-        self._gpu_seconds += elapsed * gpus
-        self._seen = max(now, self._seen)
-
-    def begin(self, key: str, kind: Kind, name: str, share: Share, now: float) -> None:
-        """The work `key` began; if it was already running, it was begun anew after a fault."""
-        self.end(key, now)
-        self._open[key] = _Open(kind=kind, name=name, share=share, since=now)
-
-    def end(self, key: str, now: float) -> None:
-        """The work `key` ended; nothing if it never began."""
-        work = self._open.pop(key, None)
-        if work is not None:
-            self.add(work.kind, work.name, work.share, now - work.since)
-
-    def add(self, kind: Kind, name: str, share: Share, seconds: float) -> None:
-        """A piece of work of known duration."""
-        before = self._spent.get((kind, name), Spent(kind=kind, name=name))
-        self._spent[kind, name] = before.plus(max(0.0, seconds), share)
-
-    def usage(self, now: float) -> Usage:
-        """The sums so far, with what is running as if it ended now."""
-        spent = dict(self._spent)
-        for work in self._open.values():
-            before = spent.get((work.kind, work.name), Spent(kind=work.kind, name=work.name))
-            spent[work.kind, work.name] = before.plus(max(0.0, now - work.since), work.share)
-        return Usage(
-            seconds=now - self._started,
-            cpu_seconds=self._cpu_seconds,
-            gpu_seconds=self._gpu_seconds,
-            spent=tuple(spent.values()),
-            expected_seconds=self._expected_seconds,
-            expected_work=self._expected_work,
-        )
 
 
 def write_usage(store: Store, run: str, usage: Usage) -> None:

@@ -10,7 +10,9 @@ from rich.text import Text
 
 from pixmix_ray.experiment.plugins import Table as Parts
 from pixmix_ray.metrics import UNITS, Measurement, direction
-from pixmix_ray.planning.plan import Plan, State, estimate
+from pixmix_ray.planning.durations import Durations
+from pixmix_ray.planning.forecast import cost
+from pixmix_ray.planning.plan import Plan, State
 from pixmix_ray.planning.status import Status
 from pixmix_ray.report.usage import duration
 
@@ -48,7 +50,7 @@ def _few(trials: Collection[T], table: Table, is_done: Callable[[T], bool]) -> I
 def counts_line(plan: Plan) -> str:
     """How many trials and cells are done, missing and failed, and what is left to pay."""
     return f"trials: {_counted(plan.trials.values())}\ncells: {_counted(plan.cells.values())}\n" + (
-        "nothing left to do" if not plan.cells_to_run() else f"work left: {_price(plan)}"
+        "nothing left to do" if not plan.cells_to_run() else f"work left: {_cost(plan)}"
     )
 
 
@@ -59,11 +61,11 @@ def _counted(states: Iterable[str]) -> str:
     return f"{sum(counts.values())} ({listed})"
 
 
-def _price(plan: Plan) -> str:
-    cost = estimate(plan)
-    prices = {"training": cost.training, "evaluation": cost.evaluation}
-    known = [f"{what} {duration(seconds)}" for what, seconds in prices.items() if seconds is not None]
-    unknown = [what for what, seconds in prices.items() if seconds is None]
+def _cost(plan: Plan) -> str:
+    left = cost(plan, Durations.of(plan.store, plan.experiment.resources))
+    seconds_of = {"training": left.training, "evaluation": left.evaluation}
+    known = [f"{what} {duration(seconds)}" for what, seconds in seconds_of.items() if seconds is not None]
+    unknown = [what for what, seconds in seconds_of.items() if seconds is None]
     if unknown:
         known.append(f"{' and '.join(unknown)} unknown, nothing like it was measured here or on this machine yet")
     return ", ".join(known)

@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from pixmix_ray.errors import ResultsError, WorkError
+from pixmix_ray.errors import ResultsError, TryAgainError, WorkError
 from pixmix_ray.storage.store import Store
 
 
@@ -128,7 +128,7 @@ def forget_failure(store: Store, path: str) -> None:
 def reason(error: BaseException) -> str:
     """An error in one line."""
     text = " ".join(str(error).split())
-    return text if isinstance(error, WorkError) else f"{type(error).__name__}: {text}"
+    return text if isinstance(error, WorkError | TryAgainError) else f"{type(error).__name__}: {text}"
 
 
 def described(record: Mapping[str, Any]) -> str:

@@ -34,6 +34,7 @@ from functools import lru_cache, partial
 from pixmix_ray.errors import StorageError
 from pixmix_ray.experiment.experiment import Experiment
 from pixmix_ray.experiment.trial import BenchmarkRun, Trial
+from pixmix_ray.orchestration.accounting import Account
 from pixmix_ray.orchestration.executor import (
     Capacity,
     EpochDone,
@@ -46,7 +47,9 @@ from pixmix_ray.orchestration.executor import (
 from pixmix_ray.orchestration.loop import Loop
 from pixmix_ray.orchestration.retries import Cause, Problem
 from pixmix_ray.orchestration.work import Evaluated
-from pixmix_ray.planning.plan import Cell, Prices, plan_of
+from pixmix_ray.planning.durations import Durations
+from pixmix_ray.planning.forecast import Forecast
+from pixmix_ray.planning.plan import Cell, plan_of
 from pixmix_ray.storage.failures import Place
 from pixmix_ray.storage.store import trial_file
 from pixmix_ray.training.trial import Progress
@@ -66,7 +69,6 @@ from tests.orchestration.auditor import (
 TRIALS, CELLS, EPOCHS = 20, 5, 3
 MOST_POLLS = 40_000  # of one driver; a history takes some hundreds
 MOST_IDLE = 1_000  # polls in a row that tell nothing while nothing runs: more than five times the longest delay
-NO_PRICES = Prices(epochs={}, cells={})
 DYING = (Cause.WORKER_DIED, Cause.NODE_DIED, Cause.KILLED_FOR_MEMORY)
 
 
@@ -392,6 +394,9 @@ def _drive(cluster: Cluster, loop: type[Loop]) -> bool:
     trials, runs = material()
     plan = plan_of(an_experiment(), trials, runs, cluster.store)
     audience, polls = Audience(), itertools.count()
+    account = Account(
+        cluster.store, plan.experiment.resources, cluster.now(), durations=Durations(), expected=Forecast()
+    )
     cluster.told, cluster.idle = Told(cluster.store), 0
     cluster.store.records.clear()
 
@@ -400,7 +405,7 @@ def _drive(cluster: Cluster, loop: type[Loop]) -> bool:
             raise FaultError("the run does not end")
 
     try:
-        failures = loop(plan, cluster, audience, audience, prices=NO_PRICES, housekeeping=housekeeping).run()
+        failures = loop(plan, cluster, audience, account, housekeeping=housekeeping).run()
     except DriverKilled:
         cluster.cancel()
         audit_attempts(cluster.told, cluster.store, audience)

@@ -39,8 +39,9 @@ def test_in_random_histories_nothing_is_lost_and_nothing_is_done_twice(first: in
 def test_a_seed_is_the_same_history_each_time() -> None:
     def story(seed: int) -> tuple[float, int, dict[str, bytes]]:
         played: Cluster = play(seed)
-        files = {path: content for path, content in played.store.content.items() if "failed" not in path}
-        return played.clock, played.driver, files  # records of failures hold the time of day
+        # records of failures hold the time of day, and accounts are named by it
+        told = {path: content for path, content in played.store.content.items() if not path.startswith("runs/")}
+        return played.clock, played.driver, {path: told[path] for path in told if "failed" not in path}
 
     assert story(3) == story(3)
     assert story(3) != story(4)

@@ -16,8 +16,8 @@ from pixmix_ray.experiment.file import read_experiment
 from pixmix_ray.experiment.trial import BenchmarkRun, Trial
 from pixmix_ray.orchestration.run import run_plan
 from pixmix_ray.orchestration.work import Work
+from pixmix_ray.planning.durations import Durations
 from pixmix_ray.planning.plan import make_plan
-from pixmix_ray.planning.unit_costs import UnitCosts, add_unit_costs
 from pixmix_ray.storage.store import Store
 from tests import stored_cells
 from tests.orchestration.notes import Notes, opened
@@ -57,7 +57,10 @@ def test_what_befalls_one_of_several_cells_in_a_task_befalls_no_other(
     benchmarks = ", ".join(f"{{name: clean, limit: {limit}}}" for limit in (50, 40, KILLS, RAISES, 10))
     overrides = (f"benchmarks=[{benchmarks}]", "resources.evaluation.cpus=2")  # one slot
     plan = make_plan(read_experiment(experiment, overrides))
-    add_unit_costs(plan.experiment.resources, UnitCosts(cells={cell.run.key: [0.01] for cell in plan.cells}))
+    durations = Durations()
+    for cell in plan.cells:
+        durations.add_cell(cell, 0.01)
+    durations.save(plan.experiment.resources)
     notes = Notes()
     work = Work(train=train_by_seed, evaluate=evaluate_with_faults)
     failures = run_plan(plan, watch=opened(notes), work=work).failures

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from pixmix_ray.experiment.file import read_experiment
+from pixmix_ray.planning.durations import START, Durations, epoch_key
 from pixmix_ray.planning.forecast import Forecast, Slots, forecast
-from pixmix_ray.planning.plan import Plan, Prices, epoch_key, make_plan
+from pixmix_ray.planning.plan import Plan, make_plan
 
 TWO_CPUS = Slots(trials=1, trials_alone=2, tasks=2)  # a trial and an evaluation of one CPU each
 
@@ -17,10 +18,11 @@ def plan_of(experiment: Path, trials: int) -> Plan:
     return make_plan(read_experiment(experiment, [f"seeds={list(range(trials))}"]))
 
 
-def priced(plan: Plan, trial: float, cell: float, start: float = 0) -> Prices:
-    """Prices of a trial and of a cell."""
+def known(plan: Plan, trial: float | None, cell: float | None, start: float = 0) -> Durations:
+    """Of a trial, of a cell and of the start, as far as they are known."""
     epochs = {epoch_key(each.settings, each.method.name): trial for each in plan.trials}
-    return Prices(epochs=epochs, cells={each.run.key: cell for each in plan.cells}, start=start)
+    cells = {each.run.settings_text: cell for each in plan.cells}
+    return Durations({key: value for key, value in {**epochs, **cells, START: start}.items() if value is not None})
 
 
 @pytest.mark.parametrize(
@@ -44,7 +46,7 @@ def test_a_share_is_kept_unless_that_makes_the_run_a_tenth_longer(
     experiment: Path, trials: int, trial: float, cell: float, slots: Slots, expected: Forecast
 ) -> None:
     plan = plan_of(experiment, trials)
-    found = forecast(plan, priced(plan, trial, cell), slots)
+    found = forecast(plan, known(plan, trial, cell), slots)
     assert found.keeps_evaluation_share == expected.keeps_evaluation_share
     assert (found.seconds, found.work) == pytest.approx((expected.seconds, expected.work))
 
@@ -52,13 +54,12 @@ def test_a_share_is_kept_unless_that_makes_the_run_a_tenth_longer(
 def test_cells_alone_have_a_forecast_and_the_start_counts(experiment: Path) -> None:
     made = plan_of(experiment, 2)
     done = replace(made, trials=dict.fromkeys(made.trials, "done"))
-    assert forecast(done, priced(made, 10, 3), TWO_CPUS) == Forecast(seconds=3, work=6)
-    assert forecast(done, priced(made, 10, 3, start=4), TWO_CPUS) == Forecast(seconds=7, work=6)
+    assert forecast(done, known(made, 10, 3), TWO_CPUS) == Forecast(seconds=3, work=6)
+    assert forecast(done, known(made, 10, 3, start=4), TWO_CPUS) == Forecast(seconds=7, work=6)
 
 
-def test_nothing_is_forecast_where_a_price_or_the_cluster_is_not_known(experiment: Path) -> None:
+def test_nothing_is_forecast_where_a_duration_or_the_cluster_is_not_known(experiment: Path) -> None:
     made = plan_of(experiment, 2)
-    known = priced(made, 10, 3)
-    assert forecast(made, Prices(epochs=known.epochs, cells={}), TWO_CPUS) == Forecast()
-    assert forecast(made, Prices(epochs={}, cells=known.cells), TWO_CPUS) == Forecast()
-    assert forecast(made, known, Slots(trials=0, trials_alone=0, tasks=0)) == Forecast()
+    assert forecast(made, known(made, 10, None), TWO_CPUS) == Forecast()
+    assert forecast(made, known(made, None, 3), TWO_CPUS) == Forecast()
+    assert forecast(made, known(made, 10, 3), Slots(trials=0, trials_alone=0, tasks=0)) == Forecast()

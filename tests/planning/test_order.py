@@ -6,10 +6,9 @@ from pathlib import Path
 import pytest
 
 from pixmix_ray.experiment.file import read_experiment
-from pixmix_ray.planning.order import CellSeconds, LongestFirst, expected_cell_seconds, longest_trials_first
-from pixmix_ray.planning.plan import Cell, Plan, Prices, epoch_key, make_plan
-
-NOTHING = Prices(epochs={}, cells={})
+from pixmix_ray.planning.durations import Durations, epoch_key
+from pixmix_ray.planning.order import LongestFirst
+from pixmix_ray.planning.plan import Cell, Plan, make_plan
 
 
 @pytest.fixture
@@ -18,15 +17,15 @@ def plan(experiment: Path) -> Callable[..., Plan]:
     return lambda *overrides: make_plan(read_experiment(experiment, overrides))
 
 
-def priced(plan: Plan, **seconds: float) -> Prices:
-    """Prices of an epoch by method and of a cell by benchmark."""
+def known(plan: Plan, **seconds: float) -> Durations:
+    """Of an epoch by method and of a cell by benchmark."""
     epochs = {
         epoch_key(trial.settings, trial.method.name): seconds[trial.method.name]
         for trial in plan.trials
         if trial.method.name in seconds
     }
-    cells = {cell.run.key: seconds[cell.run.name] for cell in plan.cells if cell.run.name in seconds}
-    return Prices(epochs=epochs, cells=cells)
+    cells = {cell.run.settings_text: seconds[cell.run.name] for cell in plan.cells if cell.run.name in seconds}
+    return Durations(epochs | cells)
 
 
 def taken(queue: LongestFirst) -> list[str]:
@@ -35,7 +34,7 @@ def taken(queue: LongestFirst) -> list[str]:
 
 def test_longest_cells_come_first_and_equals_in_order(plan: Callable[..., Plan]) -> None:
     made = plan("seeds=[0, 1]", "benchmarks=[clean, anomalies, adversaries]")
-    queue = LongestFirst(expected_cell_seconds(made.cells, priced(made, clean=9, anomalies=1, adversaries=4)))
+    queue = LongestFirst(known(made, clean=9, anomalies=1, adversaries=4).relative(made.cells))
     queue.extend(made.cells)
     names = [f"baseline seed {seed} × {name}" for name in ("clean", "adversaries", "anomalies") for seed in (0, 1)]
     assert taken(queue) == names
@@ -44,28 +43,28 @@ def test_longest_cells_come_first_and_equals_in_order(plan: Callable[..., Plan])
 
 def test_without_history_passes_through_the_network_decide(plan: Callable[..., Plan]) -> None:
     made = plan("benchmarks=[clean, {name: consistency, limit: 10}, anomalies, adversaries]")
-    seconds = expected_cell_seconds(made.cells, NOTHING)
+    length = Durations().relative(made.cells)
     # 10,000 pictures each, but ten for consistency: 1, 300 × 10 / 10,000, 6 and 60 passes
-    assert [seconds(cell) for cell in made.cells] == [10_000, 3_000, 60_000, 600_000]
+    assert [length[cell.run.key] for cell in made.cells] == [10_000, 3_000, 60_000, 600_000]
 
 
 def test_cells_without_history_stand_beside_those_that_have_one(plan: Callable[..., Plan]) -> None:
     made = plan("benchmarks=[clean, anomalies, adversaries]")
-    seconds = expected_cell_seconds(made.cells, priced(made, anomalies=12))
-    assert [seconds(cell) for cell in made.cells] == pytest.approx([2, 12, 120])  # 2 s a pass, as anomalies took
+    length = known(made, anomalies=12).relative(made.cells)
+    assert [length[cell.run.key] for cell in made.cells] == pytest.approx([2, 12, 120])  # 2 s a pass, as anomalies took
 
 
 def test_longest_trials_come_first(plan: Callable[..., Plan]) -> None:
     made = plan("methods=[baseline, cutout, mixup]", "training.epochs=2")
-    known = priced(made, baseline=3, mixup=5)
+    durations = known(made, baseline=3, mixup=5)
     # cutout has no history: an epoch of it is taken for the mean, 4 s
-    assert [trial.method.name for trial in longest_trials_first(made.trials, known)] == ["mixup", "cutout", "baseline"]
-    assert longest_trials_first(made.trials, NOTHING) == list(made.trials)
+    assert [trial.method.name for trial in durations.longest_first(made.trials)] == ["mixup", "cutout", "baseline"]
+    assert Durations().longest_first(made.trials) == list(made.trials)
 
 
 def test_the_queue_takes_cells_back(plan: Callable[..., Plan]) -> None:
     cells: list[Cell] = list(plan("benchmarks=[clean, adversaries]").cells)
-    queue = LongestFirst(lambda cell: 1.0)
+    queue = LongestFirst({})
     queue.extend(cells)
     first = queue.popleft()
     queue.append(first)
@@ -74,12 +73,12 @@ def test_the_queue_takes_cells_back(plan: Callable[..., Plan]) -> None:
 
 def test_short_cells_of_one_trial_are_taken_together_and_others_alone(plan: Callable[..., Plan]) -> None:
     made = plan("seeds=[0, 1]", "benchmarks=[clean, anomalies, adversaries, consistency]")
-    known = priced(made, clean=0.5, anomalies=0.25, adversaries=0.5)
-    queue = LongestFirst(expected_cell_seconds(made.cells, known))
+    durations = known(made, clean=0.5, anomalies=0.25, adversaries=0.5)
+    queue = LongestFirst(durations.relative(made.cells))
     queue.extend(made.cells)
     groups = []
     while queue:
-        cells = queue.take_together(CellSeconds(known).known, at_most=3)
+        cells = queue.take_together(durations.cell, at_most=3)
         groups.append([cell.label.removeprefix("baseline ") for cell in cells])
     # consistency has no history, and is expected to take longest; a second holds clean and one of the others
     assert groups == [
@@ -99,8 +98,8 @@ def test_short_cells_of_one_trial_are_taken_together_and_others_alone(plan: Call
 def test_what_the_run_itself_measures_counts_before_history(plan: Callable[..., Plan]) -> None:
     made = plan("benchmarks=[clean, anomalies]")
     cell, other = made.cells
-    seconds = CellSeconds(priced(made, clean=8))
-    assert (seconds.known(cell), seconds.known(other)) == (8, None)
+    durations = known(made, clean=8)
+    assert (durations.cell(cell), durations.cell(other)) == (8, None)
     for value in (5.0, 0.2, 0.1):  # the first paid for its worker's imports
-        seconds.add(cell, value)
-    assert (seconds.known(cell), seconds.known(other)) == (0.2, None)
+        durations.add_cell(cell, value)
+    assert (durations.cell(cell), durations.cell(other)) == (0.2, None)

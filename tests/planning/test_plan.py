@@ -11,8 +11,10 @@ import pytest
 from pixmix_ray.errors import DataError, ResultsError
 from pixmix_ray.experiment.file import read_experiment
 from pixmix_ray.experiment.trial import Trial
-from pixmix_ray.planning import plan as planning
-from pixmix_ray.planning.plan import Cell, Plan, estimate, make_plan
+from pixmix_ray.planning import durations
+from pixmix_ray.planning.durations import Durations
+from pixmix_ray.planning.forecast import Cost, cost
+from pixmix_ray.planning.plan import Cell, Plan, make_plan
 from pixmix_ray.storage.store import Store, cell_failure_file, cell_file, trial_file
 from tests.stored_cells import CHECKPOINT, ERROR, name_of, put_of
 
@@ -109,8 +111,8 @@ def test_when_all_is_done_nothing_is_to_run(plan: MakePlan) -> None:
     finish_all(plan())
     assert plan().trials_to_run() == []
     assert plan().cells_to_run() == []
-    cost = estimate(plan())
-    assert (cost.training, cost.evaluation) == (0, 0)
+    left = estimate(plan())
+    assert (left.training, left.evaluation) == (0, 0)
 
 
 def test_the_weights_of_a_trial_whose_cells_are_done_may_be_deleted(plan: MakePlan) -> None:
@@ -196,9 +198,13 @@ def test_own_rows_are_those_of_this_sweep_alone(plan: MakePlan) -> None:
 # costs
 
 
+def estimate(made: Plan) -> Cost:
+    return cost(made, Durations.of(made.store, made.experiment.resources))
+
+
 def test_without_history_there_is_no_estimate(plan: MakePlan) -> None:
-    cost = estimate(plan("methods=[baseline, pixmix]"))
-    assert (cost.training, cost.evaluation) == (None, None)
+    left = estimate(plan("methods=[baseline, pixmix]"))
+    assert (left.training, left.evaluation) == (None, None)
 
 
 def test_the_estimate_is_made_of_the_means_of_what_was_measured(plan: MakePlan) -> None:
@@ -208,7 +214,7 @@ def test_the_estimate_is_made_of_the_means_of_what_was_measured(plan: MakePlan) 
     finish_trial(before.store, cutout, [9.0, 9.0])
     for cell, seconds in zip(before.cells, [0.5, 20.0, 1.5, 40.0], strict=True):
         finish_cell(before.store, cell, seconds)
-    cost = estimate(
+    left = estimate(
         plan(
             "methods=[baseline, cutout, pixmix]",
             "training.epochs=2",
@@ -218,9 +224,9 @@ def test_the_estimate_is_made_of_the_means_of_what_was_measured(plan: MakePlan) 
     )
     # to train: baseline seed 1 at (2 + 4) / 2 = 3 s an epoch, cutout seed 1 at 9 s; pixmix, of which there is no
     # history, twice at the mean of all, (2 + 4 + 9 + 9) / 4 = 6 s; two epochs each
-    assert cost.training == pytest.approx(2 * 3 + 2 * 9 + 2 * (2 * 6))
+    assert left.training == pytest.approx(2 * 3 + 2 * 9 + 2 * (2 * 6))
     # to evaluate: four cells of clean at (0.5 + 1.5) / 2 = 1 s, four of adversaries at (20 + 40) / 2 = 30 s
-    assert cost.evaluation == pytest.approx(4 * 1 + 4 * 30)
+    assert left.evaluation == pytest.approx(4 * 1 + 4 * 30)
 
 
 def test_other_epochs_cost_in_proportion(plan: MakePlan) -> None:
@@ -239,8 +245,8 @@ def test_another_network_or_data_set_is_no_history(plan: MakePlan) -> None:
 
 def test_a_benchmark_with_other_settings_is_no_history(plan: MakePlan) -> None:
     finish_all(plan())
-    cost = estimate(plan("benchmarks.clean.limit=51"))
-    assert (cost.training, cost.evaluation) == (0, None)
+    left = estimate(plan("benchmarks.clean.limit=51"))
+    assert (left.training, left.evaluation) == (0, None)
 
 
 def test_one_unknown_cell_makes_the_estimate_of_all_unknown(plan: MakePlan) -> None:
@@ -256,8 +262,8 @@ def test_a_file_that_cannot_be_read_has_no_price(plan: MakePlan, name: str) -> N
     (cell,) = made.cells
     path = cell_file(name_of(cell.trial, cell.run)) if name == "cell" else trial_file(cell.trial.id, name)
     made.store.write(path, b"{ damaged")
-    cost = estimate(plan("seeds=[0, 1]"))
-    assert (cost.evaluation if name == "cell" else cost.training) is None
+    left = estimate(plan("seeds=[0, 1]"))
+    assert (left.evaluation if name == "cell" else left.training) is None
 
 
 def test_of_many_trials_the_price_is_that_of_a_sample(plan: MakePlan, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -274,8 +280,8 @@ def test_of_many_trials_the_price_is_that_of_a_sample(plan: MakePlan, monkeypatc
         return real(self, path)
 
     monkeypatch.setattr(Store, "read_json", counted)
-    monkeypatch.setattr(planning, "SAMPLE", 3)
-    cost = estimate(plan("seeds=[9]"))
+    monkeypatch.setattr(durations, "SAMPLE", 3)
+    left = estimate(plan("seeds=[9]"))
     assert len(read) == 3
-    assert cost.evaluation == pytest.approx(3)
-    assert cost.training is not None and 0 <= cost.training <= 8
+    assert left.evaluation == pytest.approx(3)
+    assert left.training is not None and 0 <= left.training <= 8
