@@ -17,7 +17,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Generic, TypeVar, cast
 
-from pixmix_ray.errors import RequestError, UnknownNameError
+from pixmix_ray.errors import RequestError, UnknownNameError, one_line
 from pixmix_ray.identity import is_ours, own_name, part_identity, source_hash, user_module_names
 from pixmix_ray.settings import Settings
 
@@ -240,6 +240,6 @@ def _imported(name: str, base: Path | None) -> object:
         return getattr(importlib.import_module(module), attribute)
     except Exception as error:  # importing runs other people's code, which may raise anything
         raise RequestError(
-            f"cannot import {name!r}: {type(error).__name__}: {' '.join(str(error).split())}. "
+            f"cannot import {name!r}: {type(error).__name__}: {one_line(error)}. "
             "Write it as module:Class, importable from here"
         ) from error

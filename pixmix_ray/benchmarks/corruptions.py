@@ -7,7 +7,6 @@ severity and the picture alone, and differs from the published files in its rand
 of quality 85 besides.
 """
 
-import hashlib
 from collections.abc import Mapping
 from functools import partial
 from typing import Any, ClassVar, Literal, Self
@@ -30,6 +29,7 @@ from pixmix_ray.benchmarks.corrupted_sets import (
 from pixmix_ray.benchmarks.kept_arrays import KeptArrays, key_of
 from pixmix_ray.corruptions import NAMES, OFFICIAL, corrupt, frost_pictures
 from pixmix_ray.errors import DataError, UnknownNameError
+from pixmix_ray.hashing import short_hash
 from pixmix_ray.metrics import ALEXNET_ERRORS, Extra, Measurement, Predictions
 from pixmix_ray.settings import DataPath
 
@@ -154,7 +154,7 @@ class Corruptions(Benchmark):
             pictures = frost_pictures(self.frost)
         except DataError as error:
             raise DataError(f"benchmark corruptions: {error} (its settings frost, and exclude: [frost])") from None
-        return hashlib.sha256(b"".join(picture.tobytes() for picture in pictures)).hexdigest()[:12]
+        return short_hash(b"".join(picture.tobytes() for picture in pictures))
 
 
 def in_order(names: tuple[str, ...], known: tuple[str, ...], kind: str = "corruption") -> tuple[str, ...]:

@@ -26,7 +26,7 @@ from pixmix_ray.datasets.file_digests import combined, file_md5s
 from pixmix_ray.datasets.large_arrays import squares
 from pixmix_ray.datasets.official_arrays import NUM_SEVERITIES
 from pixmix_ray.datasets.picture_files import in_threads, picture_files
-from pixmix_ray.errors import DataError
+from pixmix_ray.errors import DataError, one_line
 
 Images = NDArray[np.uint8]
 
@@ -176,7 +176,7 @@ def _decoding(file: Path, av: ModuleType) -> Iterator[None]:
     try:
         yield
     except (av.FFmpegError, OSError, ValueError, IndexError) as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise DataError(f"cannot decode the video {file} ({reason}): fetch it again from its publisher") from error
 
 

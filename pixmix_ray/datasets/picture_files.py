@@ -19,7 +19,7 @@ from typing import TypeVar
 
 from PIL import Image
 
-from pixmix_ray.errors import DataError
+from pixmix_ray.errors import DataError, one_line
 
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".ppm", ".tif", ".tiff"})
 # A line of 1 x 5000 pixels resized to a shorter side of 256 would be a gigabyte.
@@ -155,7 +155,7 @@ def _unreadable(error: OSError) -> None:
 
 
 def _undecodable(file: Path, error: Exception) -> DataError:
-    reason = " ".join(str(error).split())
+    reason = one_line(error)
     way_out = "replace or remove it"
     if file.name.startswith("._"):
         way_out = "macOS leaves such files beside copies, remove them all with find FOLDER -name '._*' -delete"

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from pydantic import Field, InstanceOf, ValidationInfo, field_validator, model_serializer
 
 from pixmix_ray.cache import Arrays, Streamed
+from pixmix_ray.hashing import short_hash
 from pixmix_ray.identity import own_name, part_identity
 from pixmix_ray.mixing_sets.base import MIXING_SETS, MixingSet, Pictures, cached_pictures
 from pixmix_ray.settings import Settings
-from pixmix_ray.text import short_hash
 
 _PIXELS_AT_ONCE = 2**24
 

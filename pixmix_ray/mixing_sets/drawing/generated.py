@@ -15,9 +15,9 @@ from PIL import Image
 from pydantic import Field
 
 from pixmix_ray.datasets.picture_files import resized
+from pixmix_ray.hashing import short_hash
 from pixmix_ray.mixing_sets.base import MixingSet, Pictures
 from pixmix_ray.mixing_sets.drawing.shards import Layout, sharded_pictures
-from pixmix_ray.text import short_hash
 
 Images = NDArray[np.uint8]
 Indices = NDArray[np.int64]

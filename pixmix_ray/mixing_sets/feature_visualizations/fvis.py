@@ -32,7 +32,7 @@ from scipy.special import ndtri
 from torch import Tensor, nn
 
 from pixmix_ray.datasets.file_digests import combined, file_md5s
-from pixmix_ray.errors import CheckpointError, RequestError, UnknownNameError
+from pixmix_ray.errors import CheckpointError, RequestError, UnknownNameError, one_line
 from pixmix_ray.identity import part_identity
 from pixmix_ray.mixing_sets.base import MIXING_SETS
 from pixmix_ray.mixing_sets.drawing.generated import GeneratedSet, Images
@@ -238,7 +238,7 @@ class FeatureVisualizations(GeneratedSet):
         try:
             spec = json.loads((folder / TRIAL_FILE).read_text(encoding="utf-8"))["model"]
         except (ValueError, KeyError, TypeError) as error:
-            raise CheckpointError(f"{folder / TRIAL_FILE} is damaged: {' '.join(str(error).split())}") from None
+            raise CheckpointError(f"{folder / TRIAL_FILE} is damaged: {one_line(error)}") from None
         way_out = "add trust: true beside trial"
         check_trusted(spec, str(folder / TRIAL_FILE), is_trusted=self.trust, way_out=way_out)
         part = MODELS.read(spec)

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from pixmix_ray.hashing import short_hash
 from pixmix_ray.mixing_sets.base import MIXING_SETS
 from pixmix_ray.mixing_sets.drawing.generated import GeneratedSet, Images, Indices
 from pixmix_ray.mixing_sets.drawing.shards import SHARD
@@ -24,7 +25,6 @@ from pixmix_ray.mixing_sets.fractals.escape_time import Escapes, render_escapes
 from pixmix_ray.mixing_sets.fractals.flame import render
 from pixmix_ray.mixing_sets.fractals.iterated_systems import Floats, Systems, draw_systems
 from pixmix_ray.seeding import uniforms
-from pixmix_ray.text import short_hash
 
 PROBE_SIDE = 32
 MAX_ATTEMPTS = 120  # a fifth of the candidates pass, so what is left after these is less than one in 10**11
