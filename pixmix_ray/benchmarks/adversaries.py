@@ -25,7 +25,15 @@ from scipy.special import ndtri
 from torch import Tensor, nn
 
 from pixmix_ray.attacks.pgd import Attack, Norm, lengths, pgd
-from pixmix_ray.benchmarks.base import Benchmark, TestPictures, batches, finite_logits, predictions, to_device
+from pixmix_ray.benchmarks.base import (
+    BENCHMARKS,
+    Benchmark,
+    TestPictures,
+    batches,
+    finite_logits,
+    predictions,
+    to_device,
+)
 from pixmix_ray.benchmarks.clean import error_of
 from pixmix_ray.errors import RequestError, WorkError
 from pixmix_ray.metrics import Measurement, Predictions
@@ -39,6 +47,7 @@ FEWEST_CLASSES = 4  # its loss compares the four largest logits
 OF_PGD = ("step_size", "steps", "restarts", "random_start", "centre")
 
 
+@BENCHMARKS.add("adversaries")
 class Adversaries(Benchmark):
     """Pictures changed within a ball so as to be misread.
 
