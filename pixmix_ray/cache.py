@@ -2,7 +2,8 @@
 
 The cache is a folder: $PIXMIX_RAY_CACHE, else $XDG_CACHE_HOME/pixmix_ray, else ~/.cache/pixmix_ray. An entry is a
 folder of .npy files, written beside under a lock and renamed, so a half-made one is never taken for whole. It may hold
-a manifest.json beside the arrays, that says what they are and where they come from.
+a manifest.json beside the arrays, that says what they are and where they come from. Folders are made for their owner
+alone (mode 0700), and one that belongs to somebody else is refused: what lies in it could be anything.
 """
 
 import hashlib
@@ -51,6 +52,32 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pixmix_ray"
 
 
+def private_folder(folder: Path) -> Path:
+    """`folder`, the cache's own or one within it, made for its owner alone (mode 0700) where it is not there yet.
+
+    Raises:
+        DataError: it, or the cache, belongs to another user.
+        OSError: it cannot be made.
+    """
+    root = cache_folder()
+    within = [folder, *folder.parents]
+    for place in reversed(within[: within.index(root) + 1]):
+        if not place.parent.exists():
+            place.parent.mkdir(parents=True, exist_ok=True)
+        place.mkdir(mode=0o700, exist_ok=True)
+        check_owner(place)
+    return folder
+
+
+def check_owner(place: Path) -> None:
+    """Raises DataError where a folder or file of the cache belongs to another user."""
+    if (owner := place.stat().st_uid) != os.geteuid():
+        raise DataError(
+            f"the cache {place} belongs to another user (number {owner}), and is not read: "
+            "set PIXMIX_RAY_CACHE to a folder of yours"
+        )
+
+
 def cached_arrays(
     entry: str, make: Callable[[], Arrays], manifest: Callable[[], Mapping[str, object]] | None = None
 ) -> dict[str, NDArray[np.generic]]:
@@ -63,12 +90,14 @@ def cached_arrays(
             writes no manifest.
 
     Raises:
-        DataError: the cache folder cannot be written, or is full.
+        DataError: the cache folder cannot be written, is full, or belongs to another user.
     """
     folder = cache_folder() / entry
-    if not folder.is_dir():
+    if folder.is_dir():
+        private_folder(folder)
+    else:
         with reported_writing(folder):
-            folder.parent.mkdir(parents=True, exist_ok=True)
+            private_folder(folder.parent)
             lock = FileLock(f"{folder}.lock")
             lock.acquire()
         try:
@@ -90,6 +119,7 @@ def read_manifest(entry: str) -> dict[str, Any] | None:
     file = cache_folder() / entry / MANIFEST
     if not file.is_file():
         return None
+    check_owner(file)
     found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     return found
 
@@ -123,7 +153,7 @@ def _write(folder: Path, arrays: Arrays, manifest: Callable[[], Mapping[str, obj
     for leftover in folder.parent.glob(f"{folder.name}.*.part"):  # of a process that was killed: we hold the lock
         shutil.rmtree(leftover)
     beside = folder.with_name(f"{folder.name}.{os.getpid()}.part")
-    beside.mkdir()
+    beside.mkdir(mode=0o700)
     try:
         for name, array in arrays.items():
             with written_whole(beside / f"{name}.npy") as stream:

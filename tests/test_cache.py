@@ -6,9 +6,10 @@ import json
 import os
 import resource
 import signal
+import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -17,7 +18,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pixmix_ray.cache import Streamed, cache_folder, cached_arrays, read_manifest, written_whole
+from pixmix_ray.cache import Streamed, cache_folder, cached_arrays, private_folder, read_manifest, written_whole
 from pixmix_ray.errors import DataError
 from pixmix_ray.version import __version__
 
@@ -206,3 +207,25 @@ def test_a_file_that_is_not_written_to_its_end_is_not_there(tmp_path: Path) -> N
     with written_whole(tmp_path / "file") as stream:
         stream.write(b"all")
     assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [("file", b"all")]
+
+
+def test_folders_are_their_owners_alone(cache: Path) -> None:
+    cached_arrays("entry", make_numbers)
+    private_folder(cache / "one" / "two")
+    assert [stat.S_IMODE(place.stat().st_mode) for place in (cache, cache / "entry", cache / "one" / "two")] == [
+        0o700
+    ] * 3
+
+
+@pytest.mark.parametrize("use", [make_numbers, make_nothing])
+def test_a_cache_of_another_user_is_refused(
+    cache: Path, use: Callable[[], dict[str, NDArray[np.int64]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if use is make_nothing:
+        cached_arrays("entry", make_numbers)
+    cache.mkdir(exist_ok=True)
+    owner = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
+    with pytest.raises(DataError, match=f"belongs to another user .number {owner}., and is not read: set PIXMIX_RAY"):
+        cached_arrays("entry", use)
+    assert use is make_nothing or list(cache.iterdir()) == []

@@ -5,8 +5,6 @@ reaches is projected onto the ball around the clean picture and onto [0, 1]. Tra
 """
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -106,18 +104,6 @@ def as_at_224(radius: float, images: Tensor) -> float:
     0.75
     """
     return radius * math.sqrt(images.shape[1:].numel() / _IMAGENET_VALUES)
-
-
-@contextmanager
-def evaluation_mode(network: nn.Module) -> Iterator[None]:
-    """Within it `network` is in evaluation mode; afterwards each of its modules is in the mode it was in."""
-    training = [module for module in network.modules() if module.training]
-    network.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
 
 
 def _uphill(gradient: Tensor, norm: Norm) -> Tensor:

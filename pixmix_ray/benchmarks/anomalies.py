@@ -26,7 +26,16 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from torch import Tensor, nn
 
 from pixmix_ray import metrics
-from pixmix_ray.benchmarks.base import Benchmark, TestPictures, batches, classify, extras_of, finite_logits, predictions
+from pixmix_ray.benchmarks.base import (
+    BENCHMARKS,
+    Benchmark,
+    TestPictures,
+    batches,
+    classify,
+    extras_of,
+    finite_logits,
+    predictions,
+)
 from pixmix_ray.benchmarks.extras import ANOMALY_SCORES
 from pixmix_ray.benchmarks.outlier_sets import GENERATED, PAPER_SETS, outlier_images, outlier_version
 from pixmix_ray.datasets import evenly_spaced
@@ -54,6 +63,7 @@ AREAS: Mapping[str, Callable[[NDArray[np.generic], NDArray[np.bool_]], float]] =
 )
 
 
+@BENCHMARKS.add("anomalies")
 class Anomalies(Benchmark):
     """Detection of out-of-distribution pictures.
 

@@ -22,6 +22,7 @@ from pixmix_ray.datasets import evenly_spaced
 from pixmix_ray.errors import WorkError
 from pixmix_ray.metrics import NO_EXTRAS, Extra, Measurement, Predictions
 from pixmix_ray.models import checked_logits
+from pixmix_ray.plugins import Table
 from pixmix_ray.settings import Settings
 
 BATCH = 500  # pictures a forward pass, if small; it changes no result
@@ -116,6 +117,9 @@ class Benchmark(Settings, ABC):
     @abstractmethod
     def measure(self, predictions: Predictions) -> list[Measurement]:
         """The measurements that follow from predictions, whatever the order of their rows; a pure function."""
+
+
+BENCHMARKS: Table[Benchmark] = Table("benchmark", Benchmark)
 
 
 def to_device(images: NDArray[np.uint8], device: torch.device) -> Tensor:

@@ -26,7 +26,7 @@ from torch import nn
 
 from pixmix_ray import metrics
 from pixmix_ray.benchmarks.alexnet_rates import AlexNetRates
-from pixmix_ray.benchmarks.base import Benchmark, TestPictures, batches, finite_logits, passes, to_device
+from pixmix_ray.benchmarks.base import BENCHMARKS, Benchmark, TestPictures, batches, finite_logits, passes, to_device
 from pixmix_ray.benchmarks.corrupted_sets import EXTRAS as CORRUPTED
 from pixmix_ray.benchmarks.corrupted_sets import SIDE, is_arrays
 from pixmix_ray.benchmarks.corruptions import IMAGENET_SIDE, in_order, told
@@ -67,6 +67,7 @@ class SequenceFiles(Protocol):
         """The sequences of the pictures `indices` of the test set, (M, T, size, size, 3) uint8."""
 
 
+@BENCHMARKS.add("consistency")
 class Consistency(Benchmark):
     """Sequences of perturbed pictures.
 

@@ -7,7 +7,6 @@ severity and the picture alone, and differs from the published files in its rand
 of quality 85 besides.
 """
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
@@ -17,7 +16,7 @@ import torch
 from pydantic import Field, field_validator, model_validator
 from torch import nn
 
-from pixmix_ray.benchmarks.base import Benchmark, TestPictures
+from pixmix_ray.benchmarks.base import BENCHMARKS, Benchmark, TestPictures
 from pixmix_ray.benchmarks.corrupted_sets import (
     EXTRAS,
     SEVERITIES,
@@ -31,6 +30,7 @@ from pixmix_ray.benchmarks.corrupted_sets import (
 from pixmix_ray.benchmarks.kept_arrays import KeptArrays, key_of
 from pixmix_ray.corruptions import NAMES, OFFICIAL, corrupt, frost_pictures, has_installed_photographs
 from pixmix_ray.errors import DataError, UnknownNameError
+from pixmix_ray.hashing import short_hash
 from pixmix_ray.metrics import ALEXNET_ERRORS, Extra, Measurement, Predictions
 from pixmix_ray.settings import DataPath
 
@@ -43,6 +43,7 @@ def _left_out(settings: dict[str, Any]) -> tuple[str, ...]:
     return () if has_photographs or settings.get("names") != OFFICIAL else ("frost",)
 
 
+@BENCHMARKS.add("corruptions")
 class Corruptions(Benchmark):
     """Common corruptions at five severities.
 
@@ -168,7 +169,7 @@ class Corruptions(Benchmark):
             pictures = frost_pictures(self.frost)
         except DataError as error:
             raise DataError(f"benchmark corruptions: {error} (its settings frost, and exclude: [frost])") from None
-        return hashlib.sha256(b"".join(picture.tobytes() for picture in pictures)).hexdigest()[:12]
+        return short_hash(b"".join(picture.tobytes() for picture in pictures))
 
 
 def incomplete(wanted: tuple[str, ...]) -> str:

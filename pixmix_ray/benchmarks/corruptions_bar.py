@@ -12,7 +12,7 @@ import torch
 from pydantic import Field, field_validator
 from torch import nn
 
-from pixmix_ray.benchmarks.base import Benchmark, TestPictures
+from pixmix_ray.benchmarks.base import BENCHMARKS, Benchmark, TestPictures
 from pixmix_ray.benchmarks.corrupted_sets import (
     EXTRAS,
     SEVERITIES,
@@ -33,6 +33,7 @@ from pixmix_ray.settings import DataPath
 KNOWN = tuple(dict.fromkeys(name for names in BAR_NAMES.values() for name in names))
 
 
+@BENCHMARKS.add("corruptions_bar")
 class CorruptionsBar(Benchmark):
     """The ten corruptions of C-bar at five severities.
 

@@ -14,7 +14,15 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 
-from pixmix_ray.benchmarks.base import Benchmark, TestPictures, batches, finite_logits, predictions, to_device
+from pixmix_ray.benchmarks.base import (
+    BENCHMARKS,
+    Benchmark,
+    TestPictures,
+    batches,
+    finite_logits,
+    predictions,
+    to_device,
+)
 from pixmix_ray.benchmarks.clean import RELIABILITY, calibration_of, error_of
 from pixmix_ray.benchmarks.corruptions import IMAGENET_SIDE
 from pixmix_ray.datasets import evenly_spaced
@@ -30,6 +38,7 @@ NUM_CLASSES, NUM_PICTURES = 200, 30_000
 NUMBERS = {wnid: number for number, wnid in enumerate(WNIDS)}
 
 
+@BENCHMARKS.add("renditions")
 class Renditions(Benchmark):
     """ImageNet-R, for networks with the 1,000 outputs of ImageNet.
 

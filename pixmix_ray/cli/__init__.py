@@ -1,8 +1,11 @@
 """The commands: parse, build one object, call one function, print. Results go to stdout, progress to stderr.
 
     sweeps      run, plan, status: an experiment file and its results folder
-    results     evaluate, rescore, migrate, table, pareto: checkpoints and measurements
-    parts       list, pictures, complexity: what can be named in an experiment file
+    results     evaluate, rescore, migrate: checkpoints and their cells
+    tables      table, pareto: what was measured, and what is on the front
+    questions   query, compare, explain
+    figures     figure
+    parts       list, sets pictures, sets complexity: what can be named in an experiment file
     interrupts  Ctrl-C and SIGTERM
     console     how lines are printed, and the arguments that several commands take
 
@@ -11,22 +14,40 @@ Exit codes: 0 all done, 1 some trial or cell failed (named with its reason), 2 t
 after the last three, the same command goes on.
 """
 
+from typing import Annotated
+
 import typer
 
-from pixmix_ray.cli import parts, results, sweeps
-from pixmix_ray.cli.console import call
+from pixmix_ray.cli import figures, parts, questions, results, sweeps, tables
+from pixmix_ray.cli.console import call, say
 
 __all__ = ["app", "main"]
 
 app = typer.Typer(
-    help="Train and evaluate safe image classifiers on a Ray cluster.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for room in (sweeps, results, parts):
+for room in (sweeps, results, tables, questions, figures, parts):
     app.add_typer(room.commands)
+
+
+def show_version(is_asked: bool) -> None:
+    """Print the version and end."""
+    if is_asked:
+        from pixmix_ray.storage.provenance import code_version
+
+        say(f"pixmix-ray {code_version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version.", is_eager=True, callback=show_version)
+    ] = False,
+) -> None:
+    """Train and evaluate safe image classifiers on a Ray cluster."""
 
 
 def main() -> None:

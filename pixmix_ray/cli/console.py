@@ -2,14 +2,18 @@
 
 import sys
 import warnings
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Annotated, NoReturn, Optional
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Optional
 
 import typer
 from rich.console import Console
 
-from pixmix_ray.errors import PixmixRayError
+from pixmix_ray.errors import PixmixRayError, UnknownNameError
+
+if TYPE_CHECKING:
+    from pixmix_ray.report.grid import Grid
 
 out = Console(width=None if sys.stdout.isatty() else 160)  # a file or a pipe has no width: don't cut tables to 80
 log = Console(stderr=True)
@@ -24,6 +28,12 @@ Objectives = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option(help="Comma-separated benchmark.metric; default: clean error and the paper's safety measures."),
 ]
+Json = Annotated[bool, typer.Option("--json", help="As one JSON object, for other programs: see docs/json.md.")]
+Variant = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(help="Of results measured in several ways, the one whose name holds this text."),
+]
+Form = Annotated[str, typer.Option("--format", help="terminal, markdown, latex, csv or json.")]
 
 
 def call(app: typer.Typer) -> None:
@@ -36,9 +46,28 @@ def call(app: typer.Typer) -> None:
         fail(str(error), error.exit_code)
 
 
+def show(grid: "Grid", form: str) -> None:
+    """A table on stdout in one of its formats."""
+    from pixmix_ray.report.grid import FORMATS
+
+    if form not in FORMATS:
+        raise UnknownNameError("format", form, FORMATS)
+    if form == "terminal":
+        out.print(grid.terminal())
+    else:
+        print(grid.text(form))  # noqa: T201  # not wrapped to the width of the terminal
+
+
 def say(text: str, style: str = "") -> None:
     """A line of the result, as it is: brackets are no markup, and a long line is not broken."""
     out.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+def print_json(values: Mapping[str, Any]) -> None:
+    """An object as JSON on stdout."""
+    from pixmix_ray.report.as_json import as_json
+
+    print(as_json(values))  # noqa: T201  # not wrapped to the width of the terminal
 
 
 def tell(text: str, style: str = "") -> None:

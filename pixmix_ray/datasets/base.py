@@ -11,6 +11,7 @@ from pydantic import Field
 
 from pixmix_ray.cache import cached_arrays
 from pixmix_ray.errors import RequestError
+from pixmix_ray.plugins import Table
 from pixmix_ray.settings import Revised
 
 
@@ -83,6 +84,9 @@ class Dataset(Revised, ABC):
     @abstractmethod
     def load(self) -> ImageData:
         """The pictures and labels; works without any step before it, and a second process opens what the first read."""
+
+
+DATASETS: Table[Dataset] = Table("dataset", Dataset)
 
 
 def evenly_spaced(total: int, limit: int | None) -> NDArray[np.int64]:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from pixmix_ray.datasets.base import Dataset, DataVersionWarning, ImageData, evenly_spaced
+from pixmix_ray.datasets.base import DATASETS, Dataset, DataVersionWarning, ImageData, evenly_spaced
 from pixmix_ray.datasets.class_folders import ClassFolders, class_folders
 from pixmix_ray.datasets.file_digests import combined, file_md5s
 from pixmix_ray.datasets.imagenet_classes import WNIDS
@@ -140,6 +140,7 @@ class ClassFolderDataset(Dataset, ABC):
         return train, test
 
 
+@DATASETS.add("image_folder")
 class ImageFolder(ClassFolderDataset):
     """Anybody's folders, and Places365 in its layout of one folder a class."""
 
@@ -147,6 +148,7 @@ class ImageFolder(ClassFolderDataset):
     kind: ClassVar[str] = "image_folder"
 
 
+@DATASETS.add("imagenet")
 class ImageNet(ClassFolderDataset):
     """ImageNet's 1,000 classes (ILSVRC 2012), in folders named by WordNet numbers."""
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from pixmix_ray.datasets.file_digests import combined, file_md5s
 from pixmix_ray.datasets.picture_comparison import check_corrupted, check_same_pictures, sample_places
-from pixmix_ray.errors import DataError
+from pixmix_ray.errors import DataError, one_line
 
 Images = NDArray[np.uint8]
 
@@ -197,7 +197,7 @@ def _opened(file: Path, meaning: str) -> NDArray[np.generic]:
     except OSError as error:
         raise DataError(f"cannot read {file}: {error.strerror or error}. Check its permissions") from error
     except BROKEN as error:
-        reason = "".join(letter for letter in " ".join(str(error).split()) if letter.isprintable())
+        reason = one_line(error)
         raise DataError(
             f"{file} is no whole .npy file ({reason}): it must hold {meaning}; fetch it again from its publisher"
         ) from error

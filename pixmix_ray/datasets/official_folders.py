@@ -33,7 +33,7 @@ from pixmix_ray.datasets.picture_comparison import (
     sample_places,
 )
 from pixmix_ray.datasets.picture_files import in_threads, picture_files
-from pixmix_ray.errors import DataError
+from pixmix_ray.errors import DataError, one_line
 
 Images = NDArray[np.uint8]
 
@@ -194,7 +194,7 @@ def _decoding(file: Path, av: ModuleType) -> Iterator[None]:
     try:
         yield
     except (av.FFmpegError, OSError, ValueError, IndexError) as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise DataError(f"cannot decode the video {file} ({reason}): fetch it again from its publisher") from error
 
 

@@ -23,7 +23,7 @@ import numpy as np
 from PIL import Image
 
 from pixmix_ray.datasets.listing import SHOWN, PassedOver, files_below, not_picture
-from pixmix_ray.errors import DataError
+from pixmix_ray.errors import DataError, one_line
 
 DECODING = 2  # raised when the same files come to have other pixels: part of the names of cached entries
 # A line of 1 x 5000 pixels resized to a shorter side of 256 would be a gigabyte.
@@ -174,5 +174,6 @@ def _opened(file: Path) -> Iterator[Image.Image]:
 
 
 def _undecodable(file: Path, error: Exception) -> DataError:
-    reason = " ".join(str(error).split())
-    return DataError(f"cannot decode the picture {file} ({type(error).__name__}: {reason}): replace or remove it")
+    return DataError(
+        f"cannot decode the picture {file} ({type(error).__name__}: {one_line(error)}): replace or remove it"
+    )

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import yaml
 
-from pixmix_ray.errors import RequestError
+from pixmix_ray.errors import RequestError, one_line
 from pixmix_ray.experiment.experiment import DEFAULTS, Experiment, as_list
 from pixmix_ray.settings import Settings, TypedPath
 
@@ -48,7 +48,7 @@ def _read_yaml(file: Path) -> dict[str, Any]:
     except OSError as error:
         raise RequestError(f"cannot read the experiment file {file}: {error.strerror}") from None
     except (yaml.YAMLError, ValueError) as error:  # ValueError: bytes that are no UTF-8, or a date that does not exist
-        raise RequestError(f"cannot read {file} as YAML: {' '.join(str(error).split())}") from None
+        raise RequestError(f"cannot read {file} as YAML: {one_line(error)}") from None
     if not isinstance(raw, dict):
         raise RequestError(f"{file} must be a mapping of keys to values, such as 'dataset: digits'")
     return raw

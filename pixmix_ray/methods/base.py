@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pixmix_ray.datasets import ImageData
+from pixmix_ray.plugins import Table
 from pixmix_ray.settings import Revised
-from pixmix_ray.transforms import to_unit
+from pixmix_ray.transforms import to_float
 
 
 class Method(Revised):
@@ -69,7 +70,7 @@ class Method(Revised):
             pictures: uint8 (N, 3, H, W), one picture of the mixing set for each image, where `needs_pictures`.
             generator: where all draws come from; on the device of `images`.
         """
-        return to_unit(images)
+        return to_float(images)
 
     def loss(self, network: nn.Module, images: Tensor, labels: Tensor, rng: np.random.Generator) -> Tensor:
         """The training loss of one batch, a scalar.
@@ -81,6 +82,9 @@ class Method(Revised):
             rng: for draws that are made once a batch; on the host, so that nothing waits for the device.
         """
         return F.cross_entropy(network(images), labels)
+
+
+METHODS: Table[Method] = Table("method", Method)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,7 +26,7 @@ from pixmix_ray.datasets.picture_files import (
     to_rgb,
 )
 from pixmix_ray.datasets.picture_source import array_images
-from pixmix_ray.errors import DataError
+from pixmix_ray.errors import DataError, one_line
 
 LARGEST_MEMBER = 2**28
 ARCHIVES = (".zip", ".npy", ".npz")
@@ -97,7 +97,7 @@ def _of_zip(path: Path) -> list[PictureReader]:
     try:
         archive = zipfile.ZipFile(path)  # its readers share it, from several threads, as zipfile allows
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise DataError(f"cannot read the zip file {path} ({reason}): fetch it again, or unpack it") from error
     passed_over = PassedOver()
     members = _pictures(archive, passed_over)
@@ -136,7 +136,7 @@ def _of_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> PictureRead
         except DataError:  # a ValueError too
             raise
         except _BROKEN_MEMBER as error:
-            reason = " ".join(str(error).split())
+            reason = one_line(error)
             raise DataError(
                 f"cannot decode the picture {name} ({type(error).__name__}: {reason}): replace or remove it"
             ) from error

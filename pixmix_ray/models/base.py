@@ -1,7 +1,8 @@
 """What every model is: settings that build a network, and a network that normalises its own input."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Annotated, ClassVar
 
 import torch
@@ -9,6 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from pixmix_ray.errors import WorkError
+from pixmix_ray.plugins import Table
 from pixmix_ray.settings import Revised
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -38,6 +40,9 @@ class Model(Revised, ABC):
     @abstractmethod
     def build(self, num_classes: int) -> nn.Module:
         """A network from pictures (N, 3, H, W) in [0, 1] to logits (N, num_classes), with fresh weights."""
+
+
+MODELS: Table[Model] = Table("model", Model)
 
 
 class Normalise(nn.Module):
@@ -72,3 +77,15 @@ def checked_logits(returned: object, count: int) -> Tensor:
             f"the network returns {tuple(returned.shape)} for {count} pictures: it must be (N, K), a row a picture"
         )
     return returned
+
+
+@contextmanager
+def evaluation_mode(network: nn.Module) -> Iterator[None]:
+    """Within it `network` is in evaluation mode; afterwards each of its modules is in the mode it was in."""
+    training = [module for module in network.modules() if module.training]
+    network.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True

@@ -10,9 +10,10 @@ import torch.nn.functional as F
 from pydantic import Field, field_validator
 from torch import Tensor, nn
 
-from pixmix_ray.models.base import IMAGENET_MEAN, IMAGENET_STD, Channels, Model, Normalise, PositiveChannels
+from pixmix_ray.models.base import IMAGENET_MEAN, IMAGENET_STD, MODELS, Channels, Model, Normalise, PositiveChannels
 
 
+@MODELS.add("cifar_resnet")
 class CifarResNet(Model):
     """ResNet-depth for 32x32 pictures with parameter-free shortcuts.
 

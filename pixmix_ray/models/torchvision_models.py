@@ -12,13 +12,14 @@ from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from pixmix_ray.errors import CheckpointError, UnknownNameError
-from pixmix_ray.models.base import IMAGENET_MEAN, IMAGENET_STD, Channels, Model, Normalise, PositiveChannels
+from pixmix_ray.models.base import IMAGENET_MEAN, IMAGENET_STD, MODELS, Channels, Model, Normalise, PositiveChannels
 from pixmix_ray.models.weights import fit_weights, read_weights
 from pixmix_ray.settings import DataPath
 
 OTHER_OUTPUTS = frozenset({"googlenet", "inception_v3"})  # several outputs while they train
 
 
+@MODELS.add("torchvision_model")
 class TorchvisionModel(Model):
     """One of torchvision's classification networks.
 

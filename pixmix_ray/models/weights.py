@@ -1,18 +1,21 @@
 """Weights on disk: our own as safetensors, other people's as torch files that are never unpickled unrestricted."""
 
+import hashlib
 import json
 import pickle
 import struct
 import warnings
+from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
 
 import safetensors
 import torch
 from safetensors.torch import load as load_safetensors
+from safetensors.torch import save as save_safetensors
 from torch import Tensor, nn
 
-from pixmix_ray.errors import CheckpointError
+from pixmix_ray.errors import CheckpointError, DamagedError, one_line
 
 Weights = dict[str, Tensor]
 DAMAGED = (  # what torch's reader raises on files that were cut off or changed, seen in tests
@@ -26,6 +29,8 @@ DAMAGED = (  # what torch's reader raises on files that were cut off or changed,
     AssertionError,
     struct.error,
 )
+SEAL = "sha256"  # the key of the hash in a file of ours: of the whole file, with zeros in the place of the hash
+_BLANK = "0" * 64
 
 
 STATE_DICTS = ("state_dict", "model_state_dict", "model", "net", "network")
@@ -126,7 +131,7 @@ def _is_state_dict(content: object) -> bool:
 
 def _first_sentence(error: Exception) -> str:
     """The start of torch's own words, which run over many lines."""
-    return " ".join(str(error).split()).partition(". ")[0] or type(error).__name__
+    return one_line(error).partition(". ")[0] or type(error).__name__
 
 
 def parse_weights(content: bytes, where: str) -> Weights:
@@ -212,3 +217,33 @@ def _nearest(name: str, others: Weights) -> str:
     """In words, which of the other names is most like `name`; "" if none is."""
     near = get_close_matches(name, others, n=1, cutoff=0.5)
     return f", the nearest there is {near[0]!r} {tuple(others[near[0]].shape)}" if near else ""
+
+
+def seal_tensors(tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> bytes:
+    """A safetensors file of `tensors`, whose metadata are `header` and the hash."""
+    content = save_safetensors(dict(tensors), {**header, SEAL: _BLANK})
+    return _replace(content, _BLANK, hashlib.sha256(content).hexdigest())
+
+
+def open_tensors(content: bytes, where: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors and the header in a file of `seal_tensors`.
+
+    Raises:
+        DamagedError: it is not what was written.
+    """
+    try:
+        header = read_header(content, where)
+        seal = header.pop(SEAL, None)
+        # without a seal too: a bit that flipped in its name must not pass for a file that never had one
+        if seal is None or hashlib.sha256(_replace(content, seal, _BLANK)).hexdigest() != seal:
+            raise DamagedError(f"{where} was damaged: its content is not that of its hash")
+        return parse_weights(content, where), header
+    except DamagedError:
+        raise
+    except (AttributeError, RecursionError, TypeError, ValueError) as error:  # ValueError: CheckpointError is one
+        raise DamagedError(f"{where} was damaged: {one_line(error)}") from None
+
+
+def _replace(content: bytes, old: str, new: str) -> bytes:
+    """`content` with the first value of the seal's key replaced; the header is JSON without spaces."""
+    return content.replace(f'"{SEAL}":"{old}"'.encode(), f'"{SEAL}":"{new}"'.encode(), 1)

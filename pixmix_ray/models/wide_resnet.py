@@ -13,12 +13,13 @@ from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from pixmix_ray.errors import RequestError
-from pixmix_ray.models.base import Channels, Model, Normalise, PositiveChannels
+from pixmix_ray.models.base import MODELS, Channels, Model, Normalise, PositiveChannels
 
 OFFICIAL = {"conv1": "stem", "bn1": "bn", "fc": "head"}
 """What the official code calls the parts outside the blocks -> what they are called here."""
 
 
+@MODELS.add("wide_resnet")
 class WideResNet(Model):
     """WRN-depth-width; the defaults are the paper's WRN-40-4 with a drop rate of 0.3.
 

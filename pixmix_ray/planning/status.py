@@ -45,6 +45,11 @@ class Status:
     trials: tuple[TrialStatus, ...]
     failures: tuple[str, ...]
 
+    @property
+    def has_failed(self) -> bool:
+        """Whether a trial or a cell failed for good."""
+        return any(trial.state == "failed" or trial.cells_failed for trial in self.trials)
+
 
 def read_status(uri: str | Path) -> Status:
     """The status of a results folder.

@@ -19,7 +19,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pixmix_ray.errors import DamagedError
+from pixmix_ray.errors import DamagedError, one_line
+from pixmix_ray.hashing import short_hash
 
 SEAL = "sha256"  # the key of a JSON file's hash
 DIGEST_KEY = "pixmix_ray.digest"
@@ -101,7 +102,7 @@ def _dictionaries(schema: pa.Schema | None) -> tuple[str, ...]:
 
 
 def _unreadable(error: Exception) -> DamagedError:
-    return DamagedError(" ".join(str(error).split())[:200])
+    return DamagedError(one_line(error))
 
 
 def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
@@ -133,7 +134,7 @@ def _digest(content: bytes) -> bytes:
 
 def content_id(content: bytes) -> str:
     """Twelve hexadecimal digits of the SHA-256 of a file."""
-    return hashlib.sha256(content).hexdigest()[:12]
+    return short_hash(content)
 
 
 def seal_json(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pixmix_ray.corruptions.corruption import Constants, Draws, Images
+from pixmix_ray.corruptions.corruption import Constants, Images, Uniforms
 from pixmix_ray.errors import DataError
 
 FILES: Final = ("frost1.png", "frost2.png", "frost3.png", "frost4.jpg", "frost5.jpg")
@@ -32,7 +32,7 @@ Photographs = tuple[NDArray[np.uint8], ...]
 """Photographs of any size, each (H, W, 3) uint8."""
 
 
-def frost(images: Images, constants: Constants, draws: Draws, folder: Path | None = None) -> Images:
+def frost(images: Images, constants: Constants, draws: Uniforms, folder: Path | None = None) -> Images:
     """Pictures behind frost.
 
     Args:
