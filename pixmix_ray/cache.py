@@ -21,7 +21,7 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import DTypeLike, NDArray
 
-from pixmix_ray.errors import DataError
+from pixmix_ray.errors import DataError, one_line
 from pixmix_ray.version import __version__
 
 MANIFEST = "manifest.json"
@@ -46,10 +46,19 @@ Arrays = Mapping[str, NDArray[np.generic] | Streamed]
 
 
 def cache_folder() -> Path:
-    """The folder of the cache (it need not exist yet)."""
-    if folder := os.environ.get("PIXMIX_RAY_CACHE"):
-        return Path(folder)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pixmix_ray"
+    """The folder of the cache (it need not exist yet), an absolute path.
+
+    Raises:
+        DataError: no variable names it, and this user has no home.
+    """
+    try:
+        if folder := os.environ.get("PIXMIX_RAY_CACHE"):
+            found = Path(folder).expanduser().absolute()
+            os.environ["PIXMIX_RAY_CACHE"] = str(found)  # the same folder in processes that start elsewhere
+            return found
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").absolute() / "pixmix_ray"
+    except RuntimeError as error:
+        raise DataError(f"there is no folder for the cache ({one_line(error)}): set PIXMIX_RAY_CACHE to one") from None
 
 
 def private_folder(folder: Path) -> Path:

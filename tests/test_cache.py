@@ -229,3 +229,24 @@ def test_a_cache_of_another_user_is_refused(
     with pytest.raises(DataError, match=f"belongs to another user .number {owner}., and is not read: set PIXMIX_RAY"):
         cached_arrays("entry", use)
     assert use is make_nothing or list(cache.iterdir()) == []
+
+
+def test_a_relative_cache_folder_is_the_same_one_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PIXMIX_RAY_CACHE", "here/cache")
+    assert cache_folder() == tmp_path / "here" / "cache"
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert cache_folder() == tmp_path / "here" / "cache"
+    assert os.environ["PIXMIX_RAY_CACHE"] == str(tmp_path / "here" / "cache")  # for processes that start elsewhere
+
+
+def test_a_user_without_a_home_is_told_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("PIXMIX_RAY_CACHE", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", no_home)
+    with pytest.raises(DataError, match=r"no folder for the cache .*: set PIXMIX_RAY_CACHE to one"):
+        cache_folder()

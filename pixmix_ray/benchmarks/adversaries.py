@@ -98,8 +98,8 @@ class Adversaries(Benchmark):
                     raise ValueError(f"{name} is a setting of pgd, autoattack has none: leave it out")
         elif self.step_size > 2 * self.eps * (1 + 1e-9):
             raise ValueError(
-                f"step_size = {self.step_size:g} leads across the whole ball of radius eps = {self.eps:g}: set both for "
-                f"norm {self.norm}, or leave step_size out, which makes it a quarter of eps"
+                f"step_size = {self.step_size:g} leads across the whole ball of radius eps = {self.eps:g}: set both "
+                f"for norm {self.norm}, or leave step_size out, which makes it a quarter of eps"
             )
         if not self.random_start and self.restarts > 1:
             raise ValueError(f"restarts = {self.restarts} without random_start would all be the same: set it to true")

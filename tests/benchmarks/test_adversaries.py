@@ -431,5 +431,5 @@ def test_norm_radius_and_step_are_one_choice(settings: dict[str, object], eps: f
 
 
 def test_a_step_across_the_whole_ball_is_refused() -> None:
-    with pytest.raises(RequestError, match="step_size = 0.5 leads across the whole ball of radius eps = 0.00784"):
+    with pytest.raises(RequestError, match=r"step_size = 0\.5 leads across the whole ball of radius eps = 0\.00784"):
         Adversaries.read({"step_size": 0.5}, "benchmark adversaries")
