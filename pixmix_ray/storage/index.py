@@ -180,10 +180,12 @@ class _Held(NamedTuple):
 
 
 def _stored(store: Store) -> pa.Table | None:
-    """The index as it was written; none if there is none, or if it is damaged or of another version."""
+    """The index as it was written; none if there is none, or if it is damaged, of another version or other columns."""
     try:
         found = store.unsealed(FILE, INDEX)
         if found is None or found.metadata.get(VERSION_KEY) != VERSION:
+            return None
+        if found.file.schema_arrow.names != INDEX.names:
             return None
         return _joined([found.table])
     except DamagedError:

@@ -36,6 +36,15 @@ def error(value: float) -> Measurement:
     return Measurement(metric="error", value=value, n=4)
 
 
+@pytest.mark.parametrize("name", ["note", "cell_size", "value"])
+def test_an_index_that_lacks_a_column_of_today_is_made_again(tmp_path: Path, name: str) -> None:
+    store = Store(tmp_path)
+    put(store, "pixmix-1/clean-1", ERROR)
+    whole = update(store)
+    store.write_table(FILE, whole.drop_columns([name]), {index.VERSION_KEY: index.VERSION})
+    assert update(store).equals(whole)
+
+
 def test_all_measurements_of_all_cells_come_back_sorted_by_cell(tmp_path: Path) -> None:
     store = Store(tmp_path)
     put(store, "pixmix-2/clean-1", error(0.5))
