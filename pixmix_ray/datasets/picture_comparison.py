@@ -121,12 +121,15 @@ def _blocks(images: NDArray[np.generic], count: int) -> NDArray[np.float64]:
     number, height, width = images.shape[:3]
     rows, columns = min(count, height), min(count, width)
     cut = images[:, : height // rows * rows, : width // columns * columns]
-    return cut.reshape(number, rows, height // rows, columns, width // columns, 3).mean(axis=(2, 4), dtype=np.float64)
+    blocks = cut.reshape(number, rows, height // rows, columns, width // columns, 3)
+    means: NDArray[np.float64] = blocks.mean(axis=(2, 4), dtype=np.float64)
+    return means
 
 
 def _unit(values: NDArray[np.float64]) -> NDArray[np.float64]:
     flat = values.reshape(len(values), -1)
-    return flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-9)
+    units: NDArray[np.float64] = flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-9)
+    return units
 
 
 def _distance(shown: Images, test: Images) -> float:

@@ -22,7 +22,8 @@ def _scenes(side: int = 32, count: int = COUNT) -> Images:
     spectrum = np.fft.fft2(draws.normal(size=(count, 3, side, side))) * falls
     values = np.fft.ifft2(spectrum).real
     values = values / values.std(axis=(2, 3), keepdims=True) * 45 + draws.uniform(80, 170, (count, 3, 1, 1))
-    return values.clip(0, 255).astype(np.uint8).transpose(0, 2, 3, 1)
+    images: Images = values.clip(0, 255).astype(np.uint8).transpose(0, 2, 3, 1)
+    return images
 
 
 SCENES = _scenes()
