@@ -13,14 +13,14 @@ from pixmix_ray.version import __version__ as __version__
 if TYPE_CHECKING:
     from pixmix_ray.analysis.pareto import front
     from pixmix_ray.api import evaluate, plan, run
-    from pixmix_ray.storage.index import read
+    from pixmix_ray.results import read
 
 __all__ = ["evaluate", "front", "plan", "read", "run"]
 _MODULES = {
     "evaluate": "pixmix_ray.api",
     "front": "pixmix_ray.analysis.pareto",
     "plan": "pixmix_ray.api",
-    "read": "pixmix_ray.storage.index",
+    "read": "pixmix_ray.results",
     "run": "pixmix_ray.api",
 }
 

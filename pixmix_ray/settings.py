@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
 
 from pixmix_ray.errors import PixmixRayError, RequestError, UnknownNameError
 
@@ -27,6 +27,20 @@ def _absolute_text(value: Any, info: ValidationInfo) -> Any:
     return str(_absolute(value, info)) if isinstance(value, str | Path) and str(value) else value
 
 
+def _holds_boolean(value: object) -> bool:
+    return any(map(_holds_boolean, value)) if isinstance(value, list | tuple) else isinstance(value, bool)
+
+
+def _is_number(annotation: Any) -> bool:
+    """Whether a type, or one that it is made of, is a number and none is a boolean."""
+    leaves = _leaves(annotation)
+    return bool(leaves & {int, float}) and bool not in leaves
+
+
+def _leaves(annotation: Any) -> set[Any]:
+    return set().union(*map(_leaves, parts)) if (parts := get_args(annotation)) else {annotation}
+
+
 DataPath = Annotated[Path, BeforeValidator(_absolute)]
 """A local path in an experiment file; relative ones start at the folder of that file."""
 
@@ -44,6 +58,14 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, ser_json_inf_nan="constants")
     location: ClassVar[frozenset[str]] = frozenset()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _booleans_are_no_numbers(cls, values: Any) -> Any:
+        for name, field in cls.model_fields.items() if isinstance(values, Mapping) else ():
+            if name in values and _holds_boolean(values[name]) and _is_number(field.annotation):
+                raise ValueError(f"{name} = {values[name]!r}: input should be a number, and true and false are none")
+        return values
 
     def identity(self) -> dict[str, Any]:
         """The settings that change an outcome, as JSON values, defaults filled in."""

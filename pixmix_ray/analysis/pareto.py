@@ -69,15 +69,14 @@ def front(measurements: pd.DataFrame, objectives: Sequence[str] | None = None) -
     """The configurations that nothing dominates, a row each, with the objectives and their standard errors.
 
     Args:
-        measurements: as `pixmix_ray.read` returns them, or `pixmix_ray.run(...).measurements`; unchanged. Of a
-            benchmark that was measured in several variants the one that the most trials have counts.
+        measurements: `pixmix_ray.read(...).measurements`, or `pixmix_ray.run(...).measurements`; unchanged.
         objectives: names "benchmark.metric"; default: clean error and the paper's safety measures.
 
     Raises:
         UnknownNameError: an objective that the measurements do not hold.
+        ResultsError: a benchmark was measured in several variants, which are never on one front.
     """
-    frame, _ = one_variant(measurements)
-    return pareto_front(frame, list(objectives or default_objectives(frame)))
+    return pareto_front(measurements, list(objectives or default_objectives(measurements)))
 
 
 def dominance(frame: pd.DataFrame, objectives: Sequence[str]) -> pd.DataFrame:

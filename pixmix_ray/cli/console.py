@@ -5,12 +5,15 @@ import warnings
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, Optional
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Optional
 
 import typer
 from rich.console import Console
 
-from pixmix_ray.errors import PixmixRayError
+from pixmix_ray.errors import PixmixRayError, UnknownNameError
+
+if TYPE_CHECKING:
+    from pixmix_ray.report.grid import Grid
 
 out = Console(width=None if sys.stdout.isatty() else 160)  # a file or a pipe has no width: don't cut tables to 80
 log = Console(stderr=True)
@@ -26,6 +29,11 @@ Objectives = Annotated[
     typer.Option(help="Comma-separated benchmark.metric; default: clean error and the paper's safety measures."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="As one JSON object, for other programs: see docs/json.md.")]
+Variant = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(help="Of results measured in several ways, the one whose name holds this text."),
+]
+Form = Annotated[str, typer.Option("--format", help="terminal, markdown, latex, csv or json.")]
 
 
 def call(app: typer.Typer) -> None:
@@ -36,6 +44,18 @@ def call(app: typer.Typer) -> None:
         app()
     except PixmixRayError as error:
         fail(str(error), error.exit_code)
+
+
+def show(grid: "Grid", form: str) -> None:
+    """A table on stdout in one of its formats."""
+    from pixmix_ray.report.grid import FORMATS
+
+    if form not in FORMATS:
+        raise UnknownNameError("format", form, FORMATS)
+    if form == "terminal":
+        out.print(grid.terminal())
+    else:
+        print(grid.text(form))  # noqa: T201  # not wrapped to the width of the terminal
 
 
 def say(text: str, style: str = "") -> None:

@@ -15,6 +15,10 @@ from pixmix_ray.plugins import Table
 from pixmix_ray.settings import Revised
 
 
+class DataVersionWarning(UserWarning):
+    """A data set's files may not be the ones that are meant, so its numbers may not compare with other people's."""
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ImageData:
     """A data set in memory, or rather in memory maps: the arrays may be read-only.

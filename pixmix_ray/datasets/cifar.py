@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic import model_validator
 
 from pixmix_ray.cache import cache_folder, private_folder
-from pixmix_ray.datasets.base import DATASETS, Dataset, ImageData, load_cached
+from pixmix_ray.datasets.base import DATASETS, Dataset, DataVersionWarning, ImageData, load_cached
 from pixmix_ray.datasets.cifar_files import CIFAR10, CIFAR100, Layout, read_batch, read_names
 from pixmix_ray.datasets.file_digests import combined, file_md5s
 from pixmix_ray.errors import DataError, RequestError, one_line
@@ -24,10 +24,6 @@ from pixmix_ray.settings import DataPath
 
 HEIGHT, NUM_TRAIN = 32, 50_000
 Source = TypeVar("Source", "Cifar10", "Cifar100")
-
-
-class DataVersionWarning(UserWarning):
-    """A data set's files are not the published ones, so its numbers are not comparable with published numbers."""
 
 
 def _check_source(dataset: Source) -> Source:

@@ -126,7 +126,9 @@ def _rewrite(store: Store, cell: str, rows: pa.Table, test_sets: dict[str, str |
     footer = Footer(
         common=common,
         test_set=test_set or "",
-        measurements=tuple(Measurement(**{column: row[column] for column in MEASURED}) for row in values),
+        measurements=tuple(
+            Measurement(**{name: row[name] for name in MEASURED if row[name] is not None}) for row in values
+        ),
         directions={row["metric"]: row["direction"] for row in values},
     )
     found = _unsealed(store, f"predictions/{cell}.parquet")

@@ -3,13 +3,21 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from pixmix_ray.plugins import Table
 from pixmix_ray.settings import Revised
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+Positive = Annotated[float, Field(gt=0)]
+Channels = tuple[float, float, float]
+"""A number for each of red, green and blue."""
+PositiveChannels = tuple[Positive, Positive, Positive]
+"""Likewise, above 0."""
 
 
 class Model(Revised, ABC):
@@ -19,10 +27,18 @@ class Model(Revised, ABC):
         summary: one line for `pixmix-ray list models`.
         source: where the architecture comes from.
         revision: raised when the same settings come to mean another network, so that trials are trained anew.
+        implied: settings that are no part of an identity while they are the default: they came after trials had one.
     """
 
     summary: ClassVar[str]
     source: ClassVar[str]
+    implied: ClassVar[frozenset[str]] = frozenset()
+
+    def identity(self) -> dict[str, Any]:
+        """The settings that change an outcome; those in `implied` only where they are not the default."""
+        found = super().identity()
+        default = {name: type(self).model_fields[name].default for name in self.implied}
+        return {name: value for name, value in found.items() if getattr(self, name, None) != default.get(name, self)}
 
     @abstractmethod
     def label(self) -> str:

@@ -108,7 +108,10 @@ def _largest(nodes: Sequence[Node], what: str, share: Share) -> str:
         return "no node is there: wait for one, or start Ray on it"
     largest = max(nodes, key=lambda node: (node.resources.get("GPU", 0), node.resources.get("CPU", 0)))
     cpus, gpus = (largest.resources.get(name, 0) for name in ("CPU", "GPU"))
-    found = f"the largest node has {cpus:g} CPUs and {gpus:g} GPUs: lower resources.{what}"
+    found = f"the largest node has {cpus:g} CPUs and {gpus:g} GPUs"
+    if cpus == 0 and share.cpus:  # such as the head of a cluster whose other nodes are still to come
+        return found
+    found = f"{found}: lower resources.{what}"
     if share.gpus > gpus:
         return f"{found}, such as --set resources.{what}.gpus={gpus:g}"
     if share.cpus > cpus:

@@ -82,7 +82,8 @@ def session(address: str | None = None, cpus: int | None = None, modules: Sequen
         return
     if address is None:
         prepare_token()
-    sent = {"py_modules": list(modules)} if modules else None
+    # as paths: within a submitted job Ray copies the whole of it, and a module cannot be copied
+    sent = {"py_modules": [_path(module) for module in modules]} if modules else None
     # Ray 2.60 puts the driver's folder in front of its workers' search path, where a file of it would hide a module of
     # Python's own, such as statistics.py; the work itself goes back there: see `pixmix_ray.orchestration.work`
     empty = tempfile.TemporaryDirectory(prefix="pixmix_ray_")
@@ -106,6 +107,14 @@ def session(address: str | None = None, cpus: int | None = None, modules: Sequen
     finally:
         ray.shutdown()
         empty.cleanup()
+
+
+def _path(module: ModuleType) -> str:
+    """The folder of a package, or the file of another module."""
+    if hasattr(module, "__path__"):
+        return str(next(iter(module.__path__)))
+    assert module.__file__ is not None, "a module of the user's has a source"
+    return module.__file__
 
 
 @contextmanager
@@ -132,7 +141,7 @@ def _handlers_of_signals() -> Iterator[None]:
                 signal.signal(number, handler)
 
 
-def _start(cpus: int | None, sent: dict[str, list[ModuleType]] | None) -> None:
+def _start(cpus: int | None, sent: dict[str, list[str]] | None) -> None:
     """Start Ray on this machine, again if it comes up too slowly: it gives a node's parts 30 s, short on a busy one."""
     before = {process.pid for process in psutil.Process().children()}
     for attempt in range(1, START_ATTEMPTS + 1):

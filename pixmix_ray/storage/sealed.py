@@ -84,8 +84,11 @@ def unseal(content: bytes, schema: pa.Schema | None = None) -> Unsealed:
     """
     is_checked = _is_checked(content)
     try:
+        buffer = pa.BufferReader(content)
+        wanted = _dictionaries(schema)
+        there = set(pq.read_schema(buffer).names) if wanted else set()
         # not made of texts afterwards
-        file = pq.ParquetFile(pa.BufferReader(content), read_dictionary=_dictionaries(schema))
+        file = pq.ParquetFile(buffer, read_dictionary=[name for name in wanted if name in there])
         metadata = file.metadata.metadata or {}
         if not is_checked and set(metadata) - OTHERS:  # the bytes that mark the place of the digest have changed
             raise DamagedError("its digest is gone")

@@ -177,6 +177,10 @@ class Store:
             return self._local(prefix, local_files.paths)
         return set(self._remote(prefix))
 
+    def filesystem(self) -> tuple[fs.FileSystem, str]:
+        """The file system of pyarrow and the folder in it, for what pyarrow reads by itself."""
+        return self._files, self._root
+
     def stamps(self, prefix: str) -> dict[str, FileStamp]:
         """The same paths, each with what tells whether the file was written anew."""
         if self.is_local:

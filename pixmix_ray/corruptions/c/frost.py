@@ -92,6 +92,11 @@ def frost_pictures(folder: Path | None = None) -> Photographs:
     return _read(_source(folder))
 
 
+def has_installed_photographs() -> bool:
+    """Whether the package that brings photographs of ice is installed."""
+    return importlib.util.find_spec(PACKAGE) is not None
+
+
 def _resized(folder: Path | None, share: float, height: int, width: int) -> Photographs:
     """The photographs at `share` of their sides, or as much more as leaves room around a picture of this size."""
     sides = [photograph.shape[:2] for photograph in frost_pictures(folder)]

@@ -4,13 +4,12 @@ Points are letters, so that eight of them can be told apart in a small panel and
 says whose they are. Safer is up in every panel: where a lower value is better, the axis is turned round. The rank
 correlation with safety stands above each panel, positive where more of the measure goes with more safety.
 
-matplotlib draws it, and is imported here alone: it is the optional extra `figures`.
+matplotlib draws it, and is imported here alone: it is the optional extra `report`.
 """
 
 import math
 import string
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,17 +19,13 @@ from pixmix_ray.errors import RequestError
 from pixmix_ray.metrics import UNITS, direction
 from pixmix_ray.mixing_sets.complexity import MEASURES
 from pixmix_ray.report.complexity import SetsBeside
-from pixmix_ray.report.sheet import written_whole
+from pixmix_ray.report.figures.style import COLOURS, check_drawable, check_ending, save
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 PANEL = (1.85, 1.6)  # inches; four in a row fill the text width of a page
-DOTS = 125  # an inch
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#7A6A00", "#444444")
-"""Okabe and Ito's, which most colour-blind people can tell apart; yellow, too light for a letter, is darker."""
-
 NAMES = {
     "compressed_ratio": "compressed size ratio",
     "spectral_slope": "spectral slope",
@@ -45,12 +40,6 @@ NAMES = {
 }
 
 
-def check_drawable() -> None:
-    """Raise RequestError if matplotlib is not installed, before anything is measured for the figure."""
-    if find_spec("matplotlib") is None:
-        raise RequestError("a figure needs matplotlib: pip install 'pixmix_ray[figures]'")
-
-
 def write_figure(beside: SetsBeside, correlations: pd.DataFrame, file: Path) -> None:
     """Draw the figure and write it: PNG, PDF or SVG, by the ending of the file's name.
 
@@ -58,13 +47,10 @@ def write_figure(beside: SetsBeside, correlations: pd.DataFrame, file: Path) -> 
         RequestError: nothing was measured, matplotlib is missing, the ending is another, or the file cannot be written.
     """
     check_drawable()
-    ending = file.suffix.lower().lstrip(".")
-    if ending not in ("png", "pdf", "svg"):
-        raise RequestError(f"a figure is written as .png, .pdf or .svg, got {file.name!r}")
+    check_ending(file)
     if not beside.objectives:
         raise RequestError("there are no safety measures to draw yet: run the experiment first, or leave --figure out")
-    with written_whole(file) as part:
-        _draw(beside, correlations).savefig(part, format=ending, dpi=DOTS, metadata={} if ending == "svg" else None)
+    save(_draw(beside, correlations), file)
 
 
 def _draw(beside: SetsBeside, correlations: pd.DataFrame) -> "Figure":
