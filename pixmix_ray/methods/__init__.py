@@ -13,7 +13,9 @@ from pixmix_ray.methods.baseline import Baseline as Baseline
 from pixmix_ray.methods.cutmix import CutMix as CutMix
 from pixmix_ray.methods.cutout import Cutout as Cutout
 from pixmix_ray.methods.edsr import Edsr as Edsr
+from pixmix_ray.methods.hybrid_augment import HybridAugment as HybridAugment
 from pixmix_ray.methods.ipmix import IPMix as IPMix
+from pixmix_ray.methods.layermix import LayerMix as LayerMix
 from pixmix_ray.methods.mixup import Mixup as Mixup
 from pixmix_ray.methods.noise2net import Noise2Net as Noise2Net
 from pixmix_ray.methods.outlier_exposure import OutlierExposure as OutlierExposure

@@ -32,8 +32,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from pixmix_ray.errors import RequestError
-from pixmix_ray.methods.base import METHODS, Method
+from pixmix_ray.methods.base import METHODS, Method, matching
 from pixmix_ray.methods.chains import Chains, Operation, at_level, blend, draw_weights, run_chains, views, views_loss
 from pixmix_ray.transforms import OPERATIONS, blending, to_float
 
@@ -131,11 +130,7 @@ class IPMix(Method):
         Raises:
             RequestError: `pictures` are missing or not of the same shape as `images`.
         """
-        if pictures is None:
-            raise RequestError("ipmix needs pictures to mix with, got None: give a mixing set")
-        if pictures.shape != images.shape:
-            shapes = f"{tuple(pictures.shape)} for images {tuple(images.shape)}"
-            raise RequestError(f"ipmix needs one picture of the same size for each image, got {shapes}: crop them so")
+        partners = matching("ipmix", images, pictures)
         height, width = images.shape[2:]
 
         def noise(slots: Tensor, channels: int) -> Tensor:
@@ -143,9 +138,8 @@ class IPMix(Method):
 
         def mixed() -> Tensor:
             choices = self.draw(len(images), height, width, generator)
-            return blend(
-                images, patched_chains(images, pictures, choices, noise, self.overflow), choices.weights, choices.share
-            )
+            chains = patched_chains(images, partners, choices, noise, self.overflow)
+            return blend(images, chains, choices.weights, choices.share)
 
         return views(images, mixed) if self.jsd else mixed()
 

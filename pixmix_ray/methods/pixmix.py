@@ -23,8 +23,7 @@ import torch
 from pydantic import BeforeValidator, Field
 from torch import Tensor
 
-from pixmix_ray.errors import RequestError
-from pixmix_ray.methods.base import METHODS, Method, MethodRun, Setup
+from pixmix_ray.methods.base import METHODS, Method, MethodRun, Setup, matching
 from pixmix_ray.methods.iterative import IterativeRun
 from pixmix_ray.transforms import ALL, NINE, OPERATIONS, blending, operation_parameter
 from pixmix_ray.transforms.choice import chunk_slices, sort_into_groups
@@ -122,12 +121,9 @@ class PixMix(Method):
         Raises:
             RequestError: `pictures` are missing or not of the same shape as `images`.
         """
-        if pictures is None and self.partner != "augmented":
-            raise RequestError("pixmix needs pictures to mix with, got None: give a mixing set, or partner: augmented")
-        if pictures is not None and pictures.shape != images.shape:
-            shapes = f"{tuple(pictures.shape)} for images {tuple(images.shape)}"
-            raise RequestError(f"pixmix needs one picture of the same size for each image, got {shapes}: crop them so")
-        partners, operations = images if pictures is None else pictures, _SETS[self.operations]
+        partners, operations = images, _SETS[self.operations]
+        if pictures is not None or self.partner != "augmented":
+            partners = matching("pixmix", images, pictures, "give a mixing set, or partner: augmented")
         return mix(images, partners, self.draw(len(images), generator), operations)
 
     def draw(self, count: int, generator: torch.Generator) -> Draws:

@@ -106,7 +106,14 @@ def test_small_pictures_can_be_corrupted(name: str, height: int, width: int, var
 
 @pytest.mark.parametrize(
     ("height", "width", "variant"),
-    [(32, 32, "cifar"), (127, 300, "cifar"), (128, 128, "imagenet"), (224, 224, "imagenet")],
+    [
+        (32, 32, "cifar"),
+        (63, 300, "cifar"),
+        (64, 64, "tiny_imagenet"),
+        (127, 300, "tiny_imagenet"),
+        (128, 128, "imagenet"),
+        (224, 224, "imagenet"),
+    ],
 )
 def test_the_variant_follows_the_shorter_side(height: int, width: int, variant: Variant) -> None:
     images = pictures(1, height, width)
