@@ -21,6 +21,8 @@ from pixmix_ray.storage.sealed import content_id, open_json
 from pixmix_ray.storage.store import Store, trial_file
 from pixmix_ray.trust import check_trusted
 
+EXTERNAL = "external"  # the method of weights that no trial of ours made
+
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
@@ -233,7 +235,7 @@ def _foreign(file: Path, dataset: Part[Dataset], model: Part[Model]) -> Checkpoi
         described={
             "dataset": dataset.own_name,
             "model": model.settings.label(),
-            "method": "external",
+            "method": EXTERNAL,
             "mixing_set": None,
             "k": None,
             "beta": None,
