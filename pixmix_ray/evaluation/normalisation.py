@@ -54,10 +54,12 @@ def better_normalisation(
     gain = own.astype(np.float64) - best
     if not name or gain.mean() <= max(CLEARLY, 2 * gain.std() / np.sqrt(len(gain))):
         return ""
-    mean, std = (list(values) for values in NORMALISATIONS[name])
+    said = " and ".join(
+        f"model.{key}={list(values)}" for key, values in zip(("mean", "std"), NORMALISATIONS[name], strict=True)
+    )
     return (
         f"of {len(labels)} test pictures the network misreads {own.mean():.1%} as it is, and {best.mean():.1%} {name}: "
-        f"if it was trained so, set model.mean={mean} and model.std={std}"
+        f"if it was trained so, set {said}"
     )
 
 
