@@ -79,13 +79,13 @@ def run_plan(
     plan.store.check_writable()
     with ExitStack() as stack:
         lock = stack.enter_context(RunLock(plan.store))
-        _remove_leftovers(plan.store)
         opened = _opened(executor, stack)
         if plan.experiment.search is not None:
             plan = make_plan(plan.experiment, keep_points=True)
         _prepare(plan.experiment, opened)
         plan = _on_gpus(plan, opened)
         stack.enter_context(_storage_goes_away())
+        _remove_leftovers(plan.store)
         failures = _run_once(plan, opened, watch, work or Work(), lock.check)
         index.update(plan.store)
         after = make_plan(plan.experiment)
