@@ -34,6 +34,9 @@ SVHN_OTHERS = ("train_32x32.mat", "extra_32x32.mat")
 _COMPRESSED = (b"\x0f\0\0\0", b"\0\0\0\x0f")  # the tag of a compressed variable, after a header of 128 bytes
 
 
+BLOBS_SIGMA = 1.5  # pixels, the reference's at 32
+
+
 def gaussian(draws: NDArray[np.float64]) -> Noise:
     """Normal noise of standard deviation 0.5 clipped to [-1, 1], from uniforms (N, H, W, 3); in [0, 1]."""
     return _from_signed(np.clip(0.5 * ndtri(draws), -1, 1))
@@ -44,12 +47,13 @@ def rademacher(draws: NDArray[np.float64]) -> Noise:
     return _from_signed(np.where(draws < 0.5, -1.0, 1.0))
 
 
-def blobs(draws: NDArray[np.float64]) -> Noise:
+def blobs(draws: NDArray[np.float64], sigma: float = BLOBS_SIGMA) -> Noise:
     """Bernoulli(0.7) noise blurred and thresholded, from uniforms (N, H, W, 3); in [0, 1].
 
-    The blur (sigma 1.5, 4 sigma wide, edges replicated) runs over the colour axis too, as in the reference.
+    The blur (4 `sigma` wide, edges replicated) runs over the colour axis too, as in the reference.
     """
-    blurred = gaussian_filter((draws < 0.7).astype(np.float64), sigma=(0, 1.5, 1.5, 1.5), mode="nearest", truncate=4.0)
+    noise, sigmas = (draws < 0.7).astype(np.float64), (0, sigma, sigma, sigma)
+    blurred = gaussian_filter(noise, sigma=sigmas, mode="nearest", truncate=4.0)
     return _from_signed(2 * np.where(blurred < 0.75, 0, blurred) - 1)
 
 

@@ -37,6 +37,7 @@ def evaluate_cell(
     """
     started = time.perf_counter()
     data = checkpoint.dataset.settings.load()
+    checkpoint.check_classes(data.class_names)
     network = _frozen(checkpoint, data, device)
     benchmark = run.benchmark.settings
     pictures = benchmark.pictures(data.test_images, data.test_labels)
