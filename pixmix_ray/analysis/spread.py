@@ -161,11 +161,11 @@ def _matrix(parts: Sequence[tuple[int, int, int, Stratum]], n: int, m: int) -> N
 
 def _by_seed(rows: pd.DataFrame, n: int, m: int) -> list[Floats]:
     """For each configuration (S, m), the values of its seeds."""
-    found = [np.full((1, m), math.nan) for _ in range(n)]
-    for row, part in rows.groupby("row", sort=False):
-        table = part.pivot(index="seed", columns="column", values="value").reindex(columns=range(m))
-        found[int(str(row))] = table.to_numpy(dtype=np.float64)
-    return found
+    seeds: list[dict[int, Floats]] = [{} for _ in range(n)]
+    columns = (rows[name].tolist() for name in ("row", "column", "seed", "value"))
+    for row, column, seed, value in zip(*columns, strict=True):
+        seeds[row].setdefault(seed, np.full(m, math.nan))[column] = value
+    return [np.stack(list(found.values())) if found else np.full((1, m), math.nan) for found in seeds]
 
 
 def standard_errors(store: Store, frame: pd.DataFrame, rows: pd.DataFrame) -> tuple[float, float]:

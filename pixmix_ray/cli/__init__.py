@@ -5,6 +5,7 @@
     tables      table, pareto: what was measured, and what is on the front
     questions   query, compare, explain
     figures     figure
+    pages       report, serve: results as a page to look at
     parts       list, pictures, complexity: what can be named in an experiment file
     interrupts  Ctrl-C and SIGTERM
     console     how lines are printed, and the arguments that several commands take
@@ -16,7 +17,7 @@ after the last three, the same command goes on.
 
 import typer
 
-from pixmix_ray.cli import figures, parts, questions, results, sweeps, tables
+from pixmix_ray.cli import figures, pages, parts, questions, results, sweeps, tables
 from pixmix_ray.cli.console import call
 
 __all__ = ["app", "main"]
@@ -28,7 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for room in (sweeps, results, tables, questions, figures, parts):
+for room in (sweeps, results, tables, questions, figures, pages, parts):
     app.add_typer(room.commands)
 
 

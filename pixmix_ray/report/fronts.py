@@ -65,10 +65,10 @@ def front_notes(judged: Judged) -> list[str]:
             for layer in range(2, depth.max() + 1)
         ]
         lines.append(f"layers behind the front: {'; '.join(behind)}")
-    return [*lines, *_claims(judged, labels)]
+    return [*lines, *claims(judged, labels)]
 
 
-def _claims(judged: Judged, labels: list[str]) -> list[str]:
+def claims(judged: Judged, labels: list[str]) -> list[str]:
     """The paper's own claim: which methods improve on the baseline in EVERY measure."""
     methods = judged.wide["method"].tolist() if "method" in judged.wide.columns else []
     if methods.count(BASELINE) != 1 or len(methods) < 2:  # none, or no telling which
