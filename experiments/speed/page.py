@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -48,7 +49,7 @@ def measurements() -> pd.DataFrame:
         parts.append(rows.assign(benchmark=benchmark, metric=metric, condition=condition))
     frame = pd.concat(parts, ignore_index=True)
     frame["cell"] = frame["trial_id"] + "/" + frame["benchmark"] + "-1"
-    about = {
+    about: dict[str, Any] = {
         "dataset": "cifar10",
         "model": "wrn_40_4",
         "method": "pixmix",

@@ -6,6 +6,7 @@
     questions   query, compare, explain
     figures     figure
     pages       report, serve: results as a page to look at
+    exchange    export, import
     parts       list, pictures, complexity: what can be named in an experiment file
     interrupts  Ctrl-C and SIGTERM
     console     how lines are printed, and the arguments that several commands take
@@ -17,7 +18,7 @@ after the last three, the same command goes on.
 
 import typer
 
-from pixmix_ray.cli import figures, pages, parts, questions, results, sweeps, tables
+from pixmix_ray.cli import exchange, figures, pages, parts, questions, results, sweeps, tables
 from pixmix_ray.cli.console import call
 
 __all__ = ["app", "main"]
@@ -29,7 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for room in (sweeps, results, tables, questions, figures, pages, parts):
+for room in (sweeps, results, tables, questions, figures, pages, exchange, parts):
     app.add_typer(room.commands)
 
 

@@ -126,7 +126,7 @@ def test_the_file_asks_nobody_for_anything_and_names_are_no_markup(tmp_path: Pat
 
 def test_an_unwritable_place_is_one_line(tmp_path: Path) -> None:
     fill(tmp_path)
-    with pytest.raises(RequestError, match="cannot write .*report.html"):
+    with pytest.raises(RequestError, match=r"cannot write .*report\.html"):
         pixmix_ray.read(tmp_path).report(tmp_path / "nowhere" / "report.html")
     assert pixmix_ray.read(tmp_path).report(tmp_path / "report.html").read_text().startswith("<!doctype html>")
 
@@ -151,7 +151,7 @@ def test_the_server_answers_this_machine_alone_and_follows_what_changes(tmp_path
             with pytest.raises(urllib.error.HTTPError) as error:
                 get(path, **headers)
             assert error.value.code == code
-        with pytest.raises(RequestError, match="cannot listen on port .*--port"):
+        with pytest.raises(RequestError, match=r"cannot listen on port .*--port"):
             server(store, running.server_port)
         running.shutdown()
 
@@ -164,7 +164,7 @@ def tab(request: pytest.FixtureRequest) -> Iterator[Any]:
     options = getattr(request, "param", {"viewport": {"width": 1200, "height": 900}})
     with sync_playwright() as tools:
         browser = tools.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        opened = browser.new_context(**options).new_page()
+        opened: Any = browser.new_context(**options).new_page()
         opened.noted = []
         opened.on("console", lambda message: opened.noted.append(message.text))
         opened.on("pageerror", lambda error: opened.noted.append(str(error)))

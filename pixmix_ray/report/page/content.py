@@ -205,7 +205,7 @@ def _curves(store: Store, frame: pd.DataFrame, labels: Sequence[str]) -> tuple[l
         rows = epochs(store, frame)
     except ResultsError:
         return [[] for _ in labels], [[] for _ in labels]
-    lines: Mapping[str, Any] = {label: part for label, part in rows.groupby("label", sort=False)}
+    lines: Mapping[str, Any] = {str(label): part for label, part in rows.groupby("label", sort=False)}
     curves: list[Any] = []
     places: list[Any] = []
     for label in labels:

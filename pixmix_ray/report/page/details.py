@@ -20,7 +20,7 @@ NOT_SETTINGS = ("version", "identity_version", "revision", "others", "missing", 
 
 def by_condition_columns(frame: pd.DataFrame, labels: Sequence[str]) -> list[dict[str, Any]]:
     """For each benchmark and metric of conditions a column a condition, percent to three digits, an entry a row."""
-    found = []
+    found: list[dict[str, Any]] = []
     for metric in OF_CONDITIONS:
         try:
             rows = by_condition(frame, metric)
