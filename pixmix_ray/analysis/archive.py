@@ -84,7 +84,9 @@ def read_archive(store: Store, file: Path) -> Imported:
         content = file.read_bytes()
     except OSError as error:
         raise ResultsError(f"cannot read {file}: {error.strerror or error}") from None
-    added, same, conflicts = [], [], []
+    added: list[str] = []
+    same: list[str] = []
+    conflicts: list[str] = []
     for path, fresh in _checked(content, file):
         before = store.read(path)
         if before is None:

@@ -164,7 +164,7 @@ def hf(store: Store, frame: pd.DataFrame) -> Forms:
                     ],
                 }
             )
-        card = {"library_name": "pixmix_ray", "tags": ["image-classification", "robustness"]}
+        card: dict[str, Any] = {"library_name": "pixmix_ray", "tags": ["image-classification", "robustness"]}
         card |= {"model-index": [{"name": entry.file_name, "results": results}]}
         text = yaml.safe_dump(card, sort_keys=False, allow_unicode=True)
         body = (

@@ -143,7 +143,8 @@ def test_the_hub_s_own_code_reads_the_model_card(store: Store) -> None:
     name, results = model_index_to_eval_results(card["model-index"])
     accuracy = [one for one in results if one.metric_type == "accuracy" and "clean" in one.dataset_name]
     assert name == "pixmix" and [one.metric_value for one in accuracy] == [0.95]
-    assert ModelCardData(model_name=name, eval_results=results).to_dict()["model-index"]
+    again = ModelCardData(model_name=name, eval_results=results)
+    assert "model-index" in str(again)
 
 
 def test_names_of_somebody_hostile_leave_no_folder_and_no_formula(tmp_path: Path) -> None:
