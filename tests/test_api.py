@@ -127,7 +127,7 @@ def test_a_checkpoint_is_evaluated_by_names_or_objects(done: Run, results: str, 
 SCRIPT = """
 import pixmix_ray
 from pixmix_ray.methods import Method
-from pixmix_ray.transforms import to_unit
+from pixmix_ray.transforms import to_float
 
 class Dark(Method):
     summary = "darker pictures"
@@ -135,7 +135,7 @@ class Dark(Method):
     factor: float = 0.5
 
     def augment(self, images, pictures, generator):
-        return to_unit(images) * self.factor
+        return to_float(images) * self.factor
 
 experiment = {
     "results": "results",

@@ -350,7 +350,7 @@ def test_pictures_of_a_strangers_trial_are_refused_unless_trusted(
     (folder / "trial.json").write_text(json.dumps({"model": {"name": "no_such_module_of_theirs:Net"}}))
     (folder / "done.json").write_text("{}")
     (folder / "model.safetensors").write_bytes(b"")
-    pictures = ["pictures", f"{{name: fvis, trial: {folder}}}"]
+    pictures = ["sets", "pictures", f"{{name: fvis, trial: {folder}}}"]
     _, told = shown_by(monkeypatch, capsys, *pictures, code=2)
     assert "asks to import 'no_such_module_of_theirs:Net': if you trust it, add" in told
     _, told = shown_by(monkeypatch, capsys, *pictures, "--trust", code=2)

@@ -83,16 +83,9 @@ class PictureSpeedRequest(Settings):
         return sets
 
 
-def _own_size(draw: Callable[[NDArray[np.int64]], Images]) -> Draw:
-    """What draws pictures in a generator's own size, followed by the reduction to the side that training stores."""
-    return lambda indices, side: np.stack(
-        [np.asarray(resized(Image.fromarray(picture), side)) for picture in draw(indices)]
-    )
-
-
 def _fractaldb(indices: NDArray[np.int64], side: int) -> Images:
     """FractalDB's, with as many categories as pictures: their search is in the cache after the first call."""
-    return _own_size(FractalDb(count=len(indices)).drawn)(indices, side)
+    return FractalDb(count=len(indices)).draw_reduced(indices, side)
 
 
 def _fvis(indices: NDArray[np.int64], side: int) -> Images:
@@ -104,18 +97,18 @@ def _fvis(indices: NDArray[np.int64], side: int) -> Images:
     moves = (torch.rand(count, 4, generator=generator) * 2 - 1 for _ in range(FVIS_STEPS))
     made = ascended(network, draw_channels(network, count, generator), spectrum, moves)
     drawn: Images = made.permute(0, 2, 3, 1).numpy()
-    return _own_size(lambda _: drawn)(indices, side)
+    return np.stack([np.asarray(resized(Image.fromarray(picture), side)) for picture in drawn])
 
 
 GENERATORS: Mapping[str, Draw] = MappingProxyType(
     {
-        "dead_leaves_squares": _own_size(DeadLeaves(shape="squares").drawn),
-        "spectrum_color_wmm": _own_size(SpectrumColorWmm().drawn),
-        "stylegan_oriented": _own_size(StyleGanOriented().drawn),
+        "dead_leaves_squares": DeadLeaves(shape="squares").draw_reduced,
+        "spectrum_color_wmm": SpectrumColorWmm().draw_reduced,
+        "stylegan_oriented": StyleGanOriented().draw_reduced,
         "fractaldb": _fractaldb,
-        "fractals": Fractals().drawn,
-        "fractals (flames)": Fractals(escape_time=0).drawn,
-        "fractals (escape time)": Fractals(escape_time=1).drawn,
+        "fractals": Fractals().draw_reduced,
+        "fractals (flames)": Fractals(escape_time=0).draw_reduced,
+        "fractals (escape time)": Fractals(escape_time=1).draw_reduced,
         "fvis": _fvis,
     }
 )

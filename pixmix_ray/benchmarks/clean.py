@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from pixmix_ray import metrics
-from pixmix_ray.benchmarks.base import Benchmark, TestPictures, classify
+from pixmix_ray.benchmarks.base import BENCHMARKS, Benchmark, TestPictures, classify
 from pixmix_ray.benchmarks.extras import PROPER_SCORES
 from pixmix_ray.metrics import Extra, Measurement, Predictions
 
@@ -36,6 +36,7 @@ RELIABILITY: Mapping[str, OfConfidence] = MappingProxyType(
 """The other measures of confidence beside correctness that the official calibration tools have."""
 
 
+@BENCHMARKS.add("clean")
 class Clean(Benchmark):
     """The test set as it is."""
 

@@ -26,7 +26,7 @@ from torch import nn
 
 from pixmix_ray import metrics
 from pixmix_ray.benchmarks.alexnet_rates import AlexNetRates
-from pixmix_ray.benchmarks.base import Benchmark, TestPictures, batches, finite_logits, passes, to_device
+from pixmix_ray.benchmarks.base import BENCHMARKS, Benchmark, TestPictures, batches, finite_logits, passes, to_device
 from pixmix_ray.benchmarks.corrupted_sets import EXTRAS as CORRUPTED
 from pixmix_ray.benchmarks.corrupted_sets import SIDE, is_arrays
 from pixmix_ray.benchmarks.corruptions import IMAGENET_SIDE, in_order, told
@@ -67,6 +67,7 @@ class SequenceFiles(Protocol):
         """The sequences of the pictures `indices` of the test set, (M, T, size, size, 3) uint8."""
 
 
+@BENCHMARKS.add("consistency")
 class Consistency(Benchmark):
     """Sequences of perturbed pictures.
 
@@ -140,6 +141,11 @@ class Consistency(Benchmark):
 
     def prepare(self, test: TestPictures) -> None:
         """Check the files beside the test pictures, and AlexNet's rates beside the perturbations."""
+        self._check(test)
+        self._files_of(test)
+
+    def _check(self, test: TestPictures) -> None:
+        """Raise DataError if the settings do not fit the test pictures."""
         is_imagenet = test.images.shape[1] >= IMAGENET_SIDE
         names = self._wanted(is_imagenet)
         if self.alexnet is not None and not is_imagenet:
@@ -150,8 +156,6 @@ class Consistency(Benchmark):
             raise DataError(
                 f"consistency: crop = {self.crop} is more than the {test.images.shape[1]} of the test pictures"
             )
-        if self.files is not None:
-            self._files(is_imagenet).check(test.images, test.labels, test.indices)
 
     def predict(self, network: nn.Module, test: TestPictures, device: torch.device) -> Predictions:
         """One forward pass over every frame; no more than two batches of sequences are there at a time."""
@@ -161,7 +165,7 @@ class Consistency(Benchmark):
     def _sequences(self, test: TestPictures) -> Iterator[tuple[str, TestPictures, Images]]:
         """A perturbation, some test pictures, and their sequences (N, T, H, W, 3), one after the other."""
         side = test.images.shape[1]
-        files = None if self.files is None else self._files(side >= IMAGENET_SIDE)
+        files = self._files_of(test)
         kept = KeptArrays(most_bytes=int(self.keep_gb * 1e9))
         for name in self._wanted(side >= IMAGENET_SIDE):
             for rows in batches(len(test.labels), side):
@@ -197,6 +201,14 @@ class Consistency(Benchmark):
         if not (left := tuple(name for name in chosen if name not in self.exclude)):
             raise DataError(f"consistency: exclude leaves no perturbation of {', '.join(chosen)}: leave at least one")
         return left
+
+    def _files_of(self, test: TestPictures) -> SequenceFiles | None:
+        """The published files, checked beside the test pictures by whoever reads them."""
+        if self.files is None:
+            return None
+        found = self._files(test.images.shape[1] >= IMAGENET_SIDE)
+        found.check(test.images, test.labels, test.indices)
+        return found
 
     def _files(self, is_imagenet: bool) -> SequenceFiles:
         assert self.files is not None

@@ -7,8 +7,8 @@ severity and the picture alone, and differs from the published files in its rand
 of quality 85 besides.
 """
 
-import hashlib
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar, Literal, Self
 
@@ -16,7 +16,7 @@ import torch
 from pydantic import Field, field_validator, model_validator
 from torch import nn
 
-from pixmix_ray.benchmarks.base import Benchmark, TestPictures
+from pixmix_ray.benchmarks.base import BENCHMARKS, Benchmark, TestPictures
 from pixmix_ray.benchmarks.corrupted_sets import (
     EXTRAS,
     SEVERITIES,
@@ -28,20 +28,29 @@ from pixmix_ray.benchmarks.corrupted_sets import (
     predict_corrupted,
 )
 from pixmix_ray.benchmarks.kept_arrays import KeptArrays, key_of
-from pixmix_ray.corruptions import NAMES, OFFICIAL, corrupt, frost_pictures
+from pixmix_ray.corruptions import NAMES, OFFICIAL, corrupt, frost_pictures, has_installed_photographs
 from pixmix_ray.errors import DataError, UnknownNameError
+from pixmix_ray.hashing import short_hash
 from pixmix_ray.metrics import ALEXNET_ERRORS, Extra, Measurement, Predictions
 from pixmix_ray.settings import DataPath
 
 IMAGENET_SIDE = 128  # from so many pixels a side on, constants and normalisers are those of ImageNet
 
 
+def _left_out(settings: dict[str, Any]) -> tuple[str, ...]:
+    """What is left out where `exclude` does not say: frost, where nothing says where photographs of ice are."""
+    has_photographs = settings.get("files") or settings.get("frost") or has_installed_photographs()
+    return () if has_photographs or settings.get("names") != OFFICIAL else ("frost",)
+
+
+@BENCHMARKS.add("corruptions")
 class Corruptions(Benchmark):
     """Common corruptions at five severities.
 
     Attributes:
         names: which corruptions.
-        exclude: those of them that are left out, such as [frost] where there are no pictures of frost.
+        exclude: those of them that are left out. By default none, but frost where `names` are the fifteen and there are
+            no photographs of ice: neither published files, nor a folder `frost`, nor the package of the extra frost.
         severities: which of 1 to 5.
         seed: of the corruptions that are made on the spot.
         files: folder of the published files; none makes the pictures on the spot.
@@ -62,11 +71,11 @@ class Corruptions(Benchmark):
     passes: ClassVar[float] = 75  # fifteen at five severities
 
     names: tuple[str, ...] = Field(OFFICIAL, min_length=1)
-    exclude: tuple[str, ...] = ()
     severities: tuple[int, ...] = Field(SEVERITIES, min_length=1)
     seed: int = 0
     files: DataPath | None = None
     frost: DataPath | None = None
+    exclude: tuple[str, ...] = Field(default_factory=_left_out)
     normaliser: Literal["alexnet", "nothing"] | None = None
     keep_gb: float = Field(0, ge=0)
 
@@ -107,10 +116,10 @@ class Corruptions(Benchmark):
 
     def notes(self) -> tuple[str, ...]:
         """How many of the fifteen, if not all, and where the pictures come from, if not made here."""
-        measured, missing = ([name for name in OFFICIAL if (name in self.wanted) is is_in] for is_in in (True, False))
-        which = f"only {', '.join(measured)}" if len(measured) < len(missing) else f"without {', '.join(missing)}"
-        count = f"{len(measured)} of the {len(OFFICIAL)} corruptions: {which}"
-        return (*((count,) if missing else ()), *(("the published files",) if self.files else ()))
+        count = incomplete(self.wanted)
+        if "frost" in self.exclude and not has_installed_photographs():
+            count += ", which needs photographs of ice: pip install 'pixmix_ray[frost]'"
+        return tuple(filter(None, (count, "the published files" if self.files else "")))
 
     def prepare(self, test: TestPictures) -> None:
         """Check the published files beside the test pictures, and that there are normalisers."""
@@ -119,12 +128,11 @@ class Corruptions(Benchmark):
             raise DataError(
                 f"AlexNet's errors on {lacking[0]} by severity are not known: exclude it, or set normaliser: nothing"
             )
-        if (found := self._files()) is not None:
-            found.check(test.images, test.labels, test.indices)
+        self._files_of(test)
 
     def predict(self, network: nn.Module, test: TestPictures, device: torch.device) -> Predictions:
         """One forward pass over every corrupted copy of the test pictures."""
-        files, kept = self._files(), KeptArrays(most_bytes=int(self.keep_gb * 1e9))
+        files, kept = self._files_of(test), KeptArrays(most_bytes=int(self.keep_gb * 1e9))
         ice = self._frost_version() if "frost" in self.wanted and self.keep_gb else ""
 
         def make(few: TestPictures, name: str, severity: int) -> Images:
@@ -140,10 +148,18 @@ class Corruptions(Benchmark):
     def measure(self, predictions: Predictions) -> list[Measurement]:
         """Errors and calibration per corruption and severity, per corruption, per severity, and overall."""
         is_normalised = self._is_normalised(int(predictions.extras[SIDE][0]))
-        return measure_corrupted(predictions, NAMES, ALEXNET_ERRORS if is_normalised else None)
+        rows = measure_corrupted(predictions, NAMES, ALEXNET_ERRORS if is_normalised else None)
+        note = incomplete(self.wanted)
+        return [replace(row, note=note) if row.metric == "mce" else row for row in rows]
 
     def _is_normalised(self, side: int) -> bool:
         return self.normaliser == "alexnet" or (self.normaliser is None and side >= IMAGENET_SIDE)
+
+    def _files_of(self, test: TestPictures) -> OfficialFiles | None:
+        """The published files, checked beside the test pictures by whoever reads them."""
+        if (found := self._files()) is not None:
+            found.check(test.images, test.labels, test.indices)
+        return found
 
     def _files(self) -> OfficialFiles | None:
         return None if self.files is None else official_files(self.files, self.wanted, self.severities)
@@ -153,7 +169,16 @@ class Corruptions(Benchmark):
             pictures = frost_pictures(self.frost)
         except DataError as error:
             raise DataError(f"benchmark corruptions: {error} (its settings frost, and exclude: [frost])") from None
-        return hashlib.sha256(b"".join(picture.tobytes() for picture in pictures)).hexdigest()[:12]
+        return short_hash(b"".join(picture.tobytes() for picture in pictures))
+
+
+def incomplete(wanted: tuple[str, ...]) -> str:
+    """Which of the fifteen corruptions are not among `wanted`, in words; "" if all are."""
+    measured, missing = ([name for name in OFFICIAL if (name in wanted) is is_in] for is_in in (True, False))
+    if not missing:
+        return ""
+    which = f"only {', '.join(measured)}" if len(measured) < len(missing) else f"without {', '.join(missing)}"
+    return f"{len(measured)} of the {len(OFFICIAL)} corruptions: {which}"
 
 
 def in_order(names: tuple[str, ...], known: tuple[str, ...], kind: str = "corruption") -> tuple[str, ...]:

@@ -12,11 +12,12 @@ import torch
 from pydantic import Field, field_validator
 from torch import nn
 
-from pixmix_ray.benchmarks.base import Benchmark, TestPictures
+from pixmix_ray.benchmarks.base import BENCHMARKS, Benchmark, TestPictures
 from pixmix_ray.benchmarks.corrupted_sets import (
     EXTRAS,
     SEVERITIES,
     Images,
+    OfficialFiles,
     is_arrays,
     measure_corrupted,
     official_files,
@@ -32,6 +33,7 @@ from pixmix_ray.settings import DataPath
 KNOWN = tuple(dict.fromkeys(name for names in BAR_NAMES.values() for name in names))
 
 
+@BENCHMARKS.add("corruptions_bar")
 class CorruptionsBar(Benchmark):
     """The ten corruptions of C-bar at five severities.
 
@@ -105,14 +107,12 @@ class CorruptionsBar(Benchmark):
 
     def prepare(self, test: TestPictures) -> None:
         """Check the files beside the test pictures."""
-        names = self._wanted(test)
-        if self.files is not None:
-            official_files(self.files, names, self.severities).check(test.images, test.labels, test.indices)
+        self._files_of(test)
 
     def predict(self, network: nn.Module, test: TestPictures, device: torch.device) -> Predictions:
         """One forward pass over every corrupted copy of the test pictures."""
         names = self._wanted(test)
-        files = None if self.files is None else official_files(self.files, names, self.severities)
+        files = self._files_of(test)
         kept = KeptArrays(most_bytes=int(self.keep_gb * 1e9))
 
         def make(few: TestPictures, name: str, severity: int) -> Images:
@@ -127,6 +127,15 @@ class CorruptionsBar(Benchmark):
     def measure(self, predictions: Predictions) -> list[Measurement]:
         """Errors and calibration per corruption and severity, per corruption, per severity, and overall."""
         return measure_corrupted(predictions, KNOWN, None)
+
+    def _files_of(self, test: TestPictures) -> OfficialFiles | None:
+        """The published files, checked beside the test pictures by whoever reads them."""
+        names = self._wanted(test)
+        if self.files is None:
+            return None
+        found = official_files(self.files, names, self.severities)
+        found.check(test.images, test.labels, test.indices)
+        return found
 
     def _wanted(self, test: TestPictures) -> tuple[str, ...]:
         return self.wanted(is_imagenet=test.images.shape[1] >= IMAGENET_SIDE)

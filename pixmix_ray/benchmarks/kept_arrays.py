@@ -19,7 +19,8 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from pixmix_ray.cache import cache_folder, written_whole
+from pixmix_ray.cache import cache_folder, private_folder, written_whole
+from pixmix_ray.hashing import short_hash
 
 Bytes = NDArray[np.uint8]
 
@@ -52,12 +53,12 @@ class KeptArrays:
         folder = cache_folder() / FOLDER
         if not self.most_bytes or folder in _warned:
             return make()
-        name = hashlib.sha256(key().encode()).hexdigest()[:32]
+        name = short_hash(key(), 32)
         file = folder / f"{name}.npy"
         if (found := _opened(file)) is not None:
             return found
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            private_folder(folder)
             lock = FileLock(folder / f"making-{int(name, 16) % MAKERS}.lock")
             lock.acquire()
         except OSError as error:

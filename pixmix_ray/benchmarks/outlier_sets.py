@@ -22,7 +22,7 @@ from pixmix_ray.datasets import source_images, source_version
 from pixmix_ray.datasets.file_digests import combined, file_md5s
 from pixmix_ray.datasets.picture_files import picture_files
 from pixmix_ray.datasets.picture_source import BROKEN
-from pixmix_ray.errors import DataError
+from pixmix_ray.errors import DataError, one_line
 
 Noise = NDArray[np.float32]
 
@@ -140,7 +140,7 @@ def _read_matlab(file: Path) -> NDArray[np.uint8]:
         with warnings.catch_warnings(action="ignore"):
             found = loadmat(file, variable_names=["X"])  # version 5, as published: arrays alone, no code
     except (*BROKEN, MatReadError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)
         raise DataError(f"{file} cannot be read ({type(error).__name__}: {reason}): fetch {SVHN_FILE} again") from error
     array = found.get("X")
     if array is None or array.dtype != np.uint8 or array.ndim != 4 or array.shape[2] != 3 or 0 in array.shape:

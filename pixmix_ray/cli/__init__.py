@@ -7,7 +7,7 @@
     figures     figure
     pages       report, serve: results as a page to look at
     exchange    export, import
-    parts       list, pictures, complexity: what can be named in an experiment file
+    parts       list, sets pictures, sets complexity: what can be named in an experiment file
     interrupts  Ctrl-C and SIGTERM
     console     how lines are printed, and the arguments that several commands take
 
@@ -16,22 +16,40 @@ Exit codes: 0 all done, 1 some trial or cell failed (named with its reason), 2 t
 after the last three, the same command goes on.
 """
 
+from typing import Annotated
+
 import typer
 
 from pixmix_ray.cli import exchange, figures, pages, parts, questions, results, sweeps, tables
-from pixmix_ray.cli.console import call
+from pixmix_ray.cli.console import call, say
 
 __all__ = ["app", "main"]
 
 app = typer.Typer(
-    help="Train and evaluate safe image classifiers on a Ray cluster.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
 for room in (sweeps, results, tables, questions, figures, pages, exchange, parts):
     app.add_typer(room.commands)
+
+
+def show_version(is_asked: bool) -> None:
+    """Print the version and end."""
+    if is_asked:
+        from pixmix_ray.storage.provenance import code_version
+
+        say(f"pixmix-ray {code_version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version.", is_eager=True, callback=show_version)
+    ] = False,
+) -> None:
+    """Train and evaluate safe image classifiers on a Ray cluster."""
 
 
 def main() -> None:

@@ -1,10 +1,12 @@
 """What all commands share: the call, the two consoles, and how an argument or option is written."""
 
+import io
 import sys
 import warnings
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn, Optional
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Optional
 
 import typer
 from rich.console import Console
@@ -27,6 +29,7 @@ Objectives = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option(help="Comma-separated benchmark.metric; default: clean error and the paper's safety measures."),
 ]
+Json = Annotated[bool, typer.Option("--json", help="As one JSON object, for other programs: see docs/json.md.")]
 Variant = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option(help="Of results measured in several ways, the one whose name holds this text."),
@@ -36,6 +39,9 @@ Form = Annotated[str, typer.Option("--format", help="terminal, markdown, latex, 
 
 def call(app: typer.Typer) -> None:
     """Run the command of `app` that the arguments name: an error of ours becomes one line and an exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that is not UTF-8 shows ? for ±, and nothing is lost
     show_once = cache(lambda text: tell(f"warning: {text}", "yellow"))
     warnings.showwarning = lambda message, *_: show_once(str(message))
     try:
@@ -59,6 +65,13 @@ def show(grid: "Grid", form: str) -> None:
 def say(text: str, style: str = "") -> None:
     """A line of the result, as it is: brackets are no markup, and a long line is not broken."""
     out.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+def print_json(values: Mapping[str, Any]) -> None:
+    """An object as JSON on stdout."""
+    from pixmix_ray.report.as_json import as_json
+
+    print(as_json(values))  # noqa: T201  # not wrapped to the width of the terminal
 
 
 def tell(text: str, style: str = "") -> None:

@@ -1,30 +1,39 @@
-"""What can be named in an experiment file: list, pictures, complexity."""
+"""What can be named in an experiment file: list, and a look at mixing sets: sets pictures, sets complexity."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from pixmix_ray.cli.console import ExperimentFile, Overrides, out, say, tell
+from pixmix_ray.cli.console import ExperimentFile, Json, Overrides, out, print_json, say, tell
 from pixmix_ray.errors import ResultsError, UnknownNameError
 
 commands = typer.Typer()
+sets = typer.Typer(
+    help="Look at mixing sets.", no_args_is_help=True, epilog="Example: pixmix-ray sets pictures fractals --complexity"
+)
+commands.add_typer(sets, name="sets")
 
 
 @commands.command("list", epilog="Example: pixmix-ray list methods")
 def show_list(
     kind: Annotated[str, typer.Argument(help="methods, mixing-sets, datasets, models or benchmarks.")],
+    json: Json = False,
 ) -> None:
     """List what can be named in an experiment file, with settings and defaults."""
     from pixmix_ray.experiment.plugins import TABLES
+    from pixmix_ray.report.as_json import parts_values
     from pixmix_ray.report.overview import parts_table
 
     if kind not in TABLES:
         raise UnknownNameError("kind of part", kind, TABLES)
-    out.print(parts_table(TABLES[kind]))
+    if json:
+        print_json(parts_values(kind, TABLES[kind]))
+    else:
+        out.print(parts_table(TABLES[kind]))
 
 
-@commands.command(epilog="Example: pixmix-ray pictures fractals --sheet fractals.png --complexity")
+@sets.command(epilog="Example: pixmix-ray sets pictures fractals --sheet fractals.png --complexity")
 def pictures(
     mixing_set: Annotated[
         str,
@@ -58,8 +67,8 @@ def pictures(
             say(f"measures: {out_file}")
 
 
-@commands.command(
-    epilog="Example: pixmix-ray complexity experiments/table4_small.yaml --out sets.parquet --figure sets.png"
+@sets.command(
+    epilog="Example: pixmix-ray sets complexity experiments/table4_small.yaml --out sets.parquet --figure sets.png"
 )
 def complexity(
     file: ExperimentFile,

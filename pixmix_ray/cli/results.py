@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from pixmix_ray.cli.console import Overrides, Results, out, say
+from pixmix_ray.cli.console import Json, Overrides, Results, out, print_json, say
 
 commands = typer.Typer()
 
@@ -21,10 +21,12 @@ def evaluate(
     results: Annotated[str | None, typer.Option(help="Folder for the rows; default: not kept.")] = None,
     overrides: Overrides = None,
     trust: Annotated[bool, typer.Option("--trust", help="Import classes that the trial's file names.")] = False,
+    json: Json = False,
 ) -> None:
     """Evaluate one checkpoint in this process, without Ray: one of ours, or a state_dict file."""
     from pixmix_ray.evaluation.cell import evaluate_here
     from pixmix_ray.evaluation.checkpoints import Request
+    from pixmix_ray.report.as_json import measured_values
     from pixmix_ray.report.overview import measurements_table
 
     names = tuple(name.strip() for name in benchmarks.split(","))
@@ -37,6 +39,9 @@ def evaluate(
         is_trusted=trust,
     )
     opened, runs = asked.open()
+    if json:
+        print_json(measured_values({of.name: measured for of, measured in evaluate_here(opened, runs, results)}))
+        return
     for run_of, measurements in evaluate_here(opened, runs, results):
         out.print(measurements_table(run_of.name, measurements))
         for note in run_of.benchmark.settings.notes():

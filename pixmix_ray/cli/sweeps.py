@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pixmix_ray.cli.console import ExperimentFile, Overrides, Results, fail, out, say, tell
+from pixmix_ray.cli.console import ExperimentFile, Json, Overrides, Results, fail, out, print_json, say, tell
 from pixmix_ray.cli.interrupts import ending_cleanly, last_words
 from pixmix_ray.errors import RequestError, ResultsError, StorageError
 from pixmix_ray.storage.store import PAGE
@@ -51,11 +51,15 @@ def run(
 
 
 @commands.command("plan", epilog="Example: pixmix-ray plan experiments/quickstart.yaml --set 'seeds=[0, 1, 2]'")
-def show_plan(file: ExperimentFile, overrides: Overrides = None) -> None:
+def show_plan(file: ExperimentFile, overrides: Overrides = None, json: Json = False) -> None:
     """Show what would run and what it would cost; spends nothing."""
+    from pixmix_ray.report.as_json import plan_values
     from pixmix_ray.report.overview import plan_table
 
     made = _plan(file, overrides)
+    if json:
+        print_json(plan_values(made))
+        return
     say(f"results: {made.store.uri}")
     out.print(plan_table(made))
     say(_counts(made))
@@ -70,8 +74,11 @@ def show_plan(file: ExperimentFile, overrides: Overrides = None) -> None:
 def status(
     results: Results,
     watch: Annotated[bool, typer.Option("--watch", help="Go on showing it until interrupted.")] = False,
+    json: Json = False,
 ) -> None:
-    """Show the trials and cells of a results folder: done, in progress, failed and why."""
+    """Show the trials and cells of a results folder: done, in progress, failed and why; exit code 1 if some failed."""
+    if watch and json:
+        raise RequestError("--watch shows a table again and again, and --json one object: give one of them")
     if watch:
         from pixmix_ray.report.watch import watch as watch_results
 
@@ -79,19 +86,24 @@ def status(
         return
     from pixmix_ray.planning.status import read_status
     from pixmix_ray.planning.usage import total_usage
+    from pixmix_ray.report.as_json import status_values
     from pixmix_ray.report.overview import status_table
     from pixmix_ray.report.usage import idle_line, usage_table
     from pixmix_ray.storage.store import Store
 
-    found = read_status(results)
-    say(f"results: {found.uri}")
-    out.print(status_table(found))
-    usage = total_usage(Store(results))
-    if usage is not None:
-        out.print(usage_table(usage))
-        say(idle_line(usage))
-    for line in found.failures:
-        say(line, "red")
+    found, usage = read_status(results), total_usage(Store(results))
+    if json:
+        print_json(status_values(found, usage))
+    else:
+        say(f"results: {found.uri}")
+        out.print(status_table(found))
+        if usage is not None:
+            out.print(usage_table(usage))
+            say(idle_line(usage))
+        for line in found.failures:
+            say(line, "red")
+    if found.has_failed:
+        raise typer.Exit(1)
 
 
 def _run(plan: "Plan", executor: str) -> "Run":

@@ -7,7 +7,7 @@ scored and `EXTRA_PERTURBATIONS` the others. Each of the three has a folder, `c`
 corruption is a function in its family's file and a line in that table.
 """
 
-from pixmix_ray.corruptions.c.frost import frost_pictures
+from pixmix_ray.corruptions.c.frost import frost_pictures, has_installed_photographs
 from pixmix_ray.corruptions.c.severities import EXTRA, OFFICIAL
 from pixmix_ray.corruptions.cbar.severities import BAR_NAMES
 from pixmix_ray.corruptions.dispatch import NAMES, Variant, corrupt
@@ -31,5 +31,6 @@ __all__ = [
     "corrupt",
     "frames",
     "frost_pictures",
+    "has_installed_photographs",
     "perturb",
 ]

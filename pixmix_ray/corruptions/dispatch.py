@@ -29,7 +29,7 @@ from pixmix_ray.corruptions.c.spatter import spatter
 from pixmix_ray.corruptions.c.zoom import zoom_blur
 from pixmix_ray.corruptions.cbar.severities import BAR_SEVERITIES
 from pixmix_ray.corruptions.cbar.table import BAR_CORRUPTIONS
-from pixmix_ray.corruptions.corruption import Constants, Corruption, Draws, Images
+from pixmix_ray.corruptions.corruption import Constants, Corruption, Images, Uniforms
 from pixmix_ray.errors import RequestError, UnknownNameError
 from pixmix_ray.seeding import uniforms
 
@@ -134,7 +134,7 @@ def _constants(name: str, severity: int, variant: str) -> Constants:
     return known[name][severity - 1]
 
 
-def _draws(seed: int, name: str, severity: int, indices: NDArray[np.int64]) -> Draws:
+def _draws(seed: int, name: str, severity: int, indices: NDArray[np.int64]) -> Uniforms:
     """The random numbers of these pictures for one corruption at one severity."""
     return lambda count: uniforms(seed, "corruptions", name, severity, indices=indices, count=count)
 

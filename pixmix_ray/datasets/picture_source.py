@@ -26,7 +26,7 @@ from pixmix_ray.datasets.base import evenly_spaced
 from pixmix_ray.datasets.file_digests import combined, file_md5s
 from pixmix_ray.datasets.folders import folder_images, folder_version
 from pixmix_ray.datasets.picture_files import centre_cut, check_aspect, in_threads, picture_files, resized, rgb_picture
-from pixmix_ray.errors import DataError
+from pixmix_ray.errors import DataError, one_line
 
 Images = NDArray[np.uint8]
 
@@ -174,7 +174,7 @@ def _reading(path: Path) -> Iterator[None]:
     except DataError:  # a ValueError too
         raise
     except BROKEN as error:
-        reason = "".join(letter for letter in " ".join(str(error).split()) if letter.isprintable())
+        reason = one_line(error)
         raise DataError(
             f"{path} cannot be read as an array file ({type(error).__name__}: {reason}): "
             "it must be a whole .npy or .npz of uint8 (N, H, W, 3), without pickled objects"

@@ -11,6 +11,7 @@ from torch import nn
 
 from pixmix_ray.benchmarks import Benchmark, TestPictures, limited_batches
 from pixmix_ray.datasets import ImageData
+from pixmix_ray.errors import DataError
 from pixmix_ray.evaluation.checkpoints import Checkpoint, trained
 from pixmix_ray.experiment.trial import BenchmarkRun, Trial
 from pixmix_ray.hardware import hardware
@@ -30,6 +31,7 @@ def evaluate_cell(
 
     Raises:
         CheckpointError: the weights do not fit the model.
+        DataError: what the benchmark reads is missing, broken, or not made from the test pictures.
         WorkError: the network's output is not finite.
         StorageError: the measurements cannot be written.
     """
@@ -38,6 +40,12 @@ def evaluate_cell(
     network = _frozen(checkpoint, data, device)
     benchmark = run.benchmark.settings
     pictures = benchmark.pictures(data.test_images, data.test_labels)
+    if (version := benchmark.version()) != run.version:
+        raise DataError(
+            f"the files of {run.name} are {version or 'none'} here, and {run.version or 'none'} where the work was "
+            "planned: give every node the same files"
+        )
+    benchmark.prepare(pictures)  # whoever reads files checks them: this may be another machine than the plan's
     predictions = _predict_within_memory(benchmark, network, pictures, device)
     measurements = benchmark.measure(predictions)
     common = {

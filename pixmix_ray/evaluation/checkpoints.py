@@ -10,10 +10,11 @@ from typing import Any
 from torch import Tensor
 
 from pixmix_ray.datasets import Dataset
-from pixmix_ray.errors import CheckpointError, DamagedError, RequestError
+from pixmix_ray.errors import CheckpointError, DamagedError, RequestError, one_line
 from pixmix_ray.experiment.file import override
 from pixmix_ray.experiment.plugins import BENCHMARKS, DATASETS, MODELS, Part
-from pixmix_ray.experiment.trial import BenchmarkRun, Trial, hash_of_test_set, short_hash
+from pixmix_ray.experiment.trial import BenchmarkRun, Trial, hash_of_test_set
+from pixmix_ray.hashing import hash_of_values
 from pixmix_ray.models import Model, parse_weights, read_weights
 from pixmix_ray.storage.sealed import content_id, open_json
 from pixmix_ray.storage.store import Store, trial_file
@@ -176,7 +177,7 @@ def _stored(where: str, *, is_trusted: bool) -> _Stored:
     try:
         return _Stored(trial=Trial.load(values), store=store)
     except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path} in {store.uri} is damaged: {' '.join(str(error).split())}") from None
+        raise CheckpointError(f"{path} in {store.uri} is damaged: {one_line(error)}") from None
 
 
 def _benchmark_run(spec: object) -> BenchmarkRun:
@@ -186,7 +187,7 @@ def _benchmark_run(spec: object) -> BenchmarkRun:
 
 def external_id(model: Mapping[str, Any], checkpoint_id: str) -> str:
     """The name of somebody else's weights: of their content and their model, whatever file or data set is named."""
-    return f"external-{short_hash({'model': dict(model), 'checkpoint_id': checkpoint_id})}"
+    return f"external-{hash_of_values({'model': dict(model), 'checkpoint_id': checkpoint_id})}"
 
 
 def _foreign(file: Path, dataset: Part[Dataset], model: Part[Model]) -> Checkpoint:

@@ -19,7 +19,8 @@ import pyarrow as pa
 from pixmix_ray.errors import DamagedError, PixmixRayError, ResultsError
 from pixmix_ray.evaluation.checkpoints import external_id
 from pixmix_ray.experiment.plugins import BENCHMARKS, DATASETS, Part
-from pixmix_ray.experiment.trial import BenchmarkRun, hash_of_test_set, short_hash
+from pixmix_ray.experiment.trial import BenchmarkRun, hash_of_test_set
+from pixmix_ray.hashing import hash_of_values
 from pixmix_ray.metrics import Measurement
 from pixmix_ray.storage.cell import COMMON, FOOTER_KEY, MEASURED, Footer, StoredCell, write_cell
 from pixmix_ray.storage.index import put_aside, update
@@ -125,7 +126,9 @@ def _rewrite(store: Store, cell: str, rows: pa.Table, test_sets: dict[str, str |
     footer = Footer(
         common=common,
         test_set=test_set or "",
-        measurements=tuple(Measurement(**{column: row[column] for column in MEASURED}) for row in values),
+        measurements=tuple(
+            Measurement(**{name: row[name] for name in MEASURED if row[name] is not None}) for row in values
+        ),
         directions={row["metric"]: row["direction"] for row in values},
     )
     found = _unsealed(store, f"predictions/{cell}.parquet")
@@ -146,7 +149,9 @@ def _key(old: str, common: Mapping[str, Any], test_set: str | None) -> str:
     except (PixmixRayError, ValueError, TypeError, LookupError, AttributeError):
         pass  # its numbers are kept, and it is measured again when it is asked for
     name = old.rpartition("-")[0]
-    return f"{name}-{short_hash({'key': old, 'data': common['data_version'], 'checkpoint': common['checkpoint_id']})}"
+    return (
+        f"{name}-{hash_of_values({'key': old, 'data': common['data_version'], 'checkpoint': common['checkpoint_id']})}"
+    )
 
 
 def _test_set(store: Store, trial_id: str, common: Mapping[str, Any], known: dict[str, str | None]) -> str | None:

@@ -157,15 +157,15 @@ def _differences(stored: Iterable[Measurement], measured: Iterable[Measurement])
     changed = [
         f"{_said(key)}: {column} {getattr(old[key], column)!r} is stored, {getattr(row, column)!r} measured"
         for key, row in new.items()
-        for column in ("value", "n", "standard_error")
+        for column in ("value", "n", "standard_error", "note")
         if key in old and not _is_same(getattr(old[key], column), getattr(row, column))
     ]
     return [*changed, *gone, *added]
 
 
-def _is_same(one: float | None, other: float | None) -> bool:
+def _is_same(one: float | str | None, other: float | str | None) -> bool:
     """Whether two numbers are equal; NaN equals itself here."""
-    return one == other or (one is not None and other is not None and isnan(one) and isnan(other))
+    return one == other or (isinstance(one, float) and isinstance(other, float) and isnan(one) and isnan(other))
 
 
 def _said(key: tuple[str, str, int | None]) -> str:

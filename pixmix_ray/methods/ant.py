@@ -30,8 +30,9 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pixmix_ray.attacks.pgd import as_at_224, evaluation_mode
-from pixmix_ray.methods.base import Method, MethodRun, Setup
+from pixmix_ray.attacks.pgd import as_at_224
+from pixmix_ray.methods.base import METHODS, Method, MethodRun, Setup
+from pixmix_ray.models import evaluation_mode
 from pixmix_ray.seeding import torch_generator
 
 Weights = dict[str, Tensor]
@@ -44,6 +45,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 
 
+@METHODS.add("ant")
 class Ant(Method):
     """Training on noise from a generator that learns against the classifier.
 

@@ -11,10 +11,11 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from pixmix_ray.methods.base import Method
+from pixmix_ray.methods.base import METHODS, Method
 from pixmix_ray.transforms import paint_
 
 
+@METHODS.add("cutout")
 class Cutout(Method):
     """One square hole a picture, its centre anywhere, cut off at the border.
 

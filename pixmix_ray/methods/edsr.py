@@ -34,13 +34,14 @@ from torch.nn import functional as F
 
 from pixmix_ray.datasets import ImageData
 from pixmix_ray.datasets.file_digests import combined, file_md5s
-from pixmix_ray.methods.base import Method, MethodRun, Setup
+from pixmix_ray.methods.base import METHODS, Method, MethodRun, Setup
 from pixmix_ray.methods.noise2net import augmented_rows
 from pixmix_ray.models.edsr import EdsrWeights, enlarged, read_edsr
 from pixmix_ray.settings import DataPath
-from pixmix_ray.transforms import to_unit
+from pixmix_ray.transforms import to_float
 
 
+@METHODS.add("edsr")
 class Edsr(Method):
     """Training on pictures of which a share went through a spoiled super-resolution network.
 
@@ -90,7 +91,7 @@ class Edsr(Method):
 
     def spoil(self, edsr: EdsrWeights, images: Tensor, generator: torch.Generator) -> Tensor:
         """What `augment` returns, by a network that was read before; the host waits for the device once."""
-        result = to_unit(images)
+        result = to_float(images)
         rng = np.random.default_rng(int(torch.randint(2**62, (), generator=generator, device=generator.device)))
         size, factor = images.shape[2:], self.reduction or edsr.scale
         small = [max(1, -(-side // factor)) for side in size]

@@ -15,7 +15,6 @@ Copies are rounded to whole grey levels, and sums run in another order on anothe
 and on a CPU are not the same in every bit, and so neither are the trainings that use them.
 """
 
-import hashlib
 from pathlib import Path
 from typing import Annotated, ClassVar, Self, cast
 
@@ -31,7 +30,8 @@ from pixmix_ray.datasets import ImageData
 from pixmix_ray.datasets.file_digests import combined, file_md5s
 from pixmix_ray.datasets.picture_source import WANTED, source_images, source_reader, source_version, to_device
 from pixmix_ray.errors import DataError
-from pixmix_ray.methods.base import Method, MethodRun, Setup
+from pixmix_ray.hashing import short_hash
+from pixmix_ray.methods.base import METHODS, Method, MethodRun, Setup
 from pixmix_ray.models.adain import SMALLEST, read_style_transfer
 from pixmix_ray.seeding import uniforms
 from pixmix_ray.settings import DataPath
@@ -41,6 +41,7 @@ Images = NDArray[np.uint8]
 _PIXELS_AT_ONCE = {"cpu": 2**17, "cuda": 2**19}  # the widest layer of VGG takes 256 bytes a pixel, a few times over
 
 
+@METHODS.add("sin")
 class Stylized(Method):
     """Training on pictures and their stylised copies.
 
@@ -144,7 +145,7 @@ class Stylized(Method):
                 f"pictures of {size} pixels are too small to be stylised: set stylize_size to {SMALLEST} or more"
             )
         settings = [self.version(), data_version, count, size, at, self.alpha, self.style_seed]
-        entry = f"stylized-{hashlib.sha256(repr(settings).encode()).hexdigest()[:24]}"
+        entry = f"stylized-{short_hash(repr(settings), 24)}"
         return cast(Images, cached_arrays(entry, lambda: {"images": self._made(images, at, device)})["images"])
 
     def _made(self, images: Tensor, at: int, device: torch.device) -> Images:

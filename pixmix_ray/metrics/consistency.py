@@ -125,16 +125,30 @@ def zipf_distances(before: ArrayLike, after: ArrayLike) -> NDArray[np.float64]:
         after: (M, K) likewise of the second.
 
     Raises:
-        RequestError: not integers (M, K) of one shape with M >= 1.
+        RequestError: not integers (M, K) of one shape with M >= 1, or a row that is no order of the classes 0 to K - 1.
     """
     first, second = _frames("before", before, 2), _frames("after", after, 2)
     if first.shape != second.shape:
         raise RequestError(f"before is {first.shape} and after {second.shape}: give the rankings of the same pairs")
+    for name, ranking in (("before", first), ("after", second)):
+        _check_ranking(name, ranking)
     weights = 1 / np.arange(1, first.shape[1] + 1)
     worth = np.empty(second.shape)
     np.put_along_axis(worth, second, weights[None], axis=1)  # 1 / rank of each class in the second
     distances: NDArray[np.float64] = np.abs(weights - np.take_along_axis(worth, first, axis=1)) @ weights
     return distances
+
+
+def _check_ranking(name: str, ranking: NDArray[np.int64]) -> None:
+    """Raise RequestError if a row of (M, K) does not hold each class 0 to K - 1 once."""
+    classes = ranking.shape[1]
+    is_held = np.zeros(ranking.shape, dtype=np.bool_)
+    if ranking.min() >= 0 and ranking.max() < classes:
+        np.put_along_axis(is_held, ranking, values=True, axis=1)
+    if not is_held.all():
+        row = ranking[int(np.argmin(is_held.all(axis=1)))].tolist()
+        shown = f"{row[:8]}"[:-1] + (", ...]" if len(row) > 8 else "]")
+        raise RequestError(f"{name} must hold each class from 0 to {classes - 1} once a row, got {shown}")
 
 
 def mean_over_perturbations(values: Mapping[str, float], normalisers: Mapping[str, float] | None = None) -> float:

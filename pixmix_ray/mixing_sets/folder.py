@@ -20,7 +20,7 @@ from pixmix_ray.datasets.base import evenly_spaced
 from pixmix_ray.datasets.file_digests import combined, file_md5s
 from pixmix_ray.datasets.picture_files import in_threads, resized, resized_size
 from pixmix_ray.errors import DataError
-from pixmix_ray.mixing_sets.base import MixingSet, Pictures, cached_pictures, entry_name
+from pixmix_ray.mixing_sets.base import MIXING_SETS, MixingSet, Pictures, cached_pictures, entry_name
 from pixmix_ray.mixing_sets.sources import ARCHIVES, PictureReader, content_files, read_source
 from pixmix_ray.settings import DataPath
 
@@ -29,6 +29,7 @@ Result = TypeVar("Result")
 NAMED = 5  # of the unreadable pictures, in a warning
 
 
+@MIXING_SETS.add("folder")
 class PictureFolder(MixingSet):
     """All pictures of one folder, zip file or array file, or of several.
 

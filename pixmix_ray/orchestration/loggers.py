@@ -11,6 +11,7 @@ from ray.air.integrations.wandb import WandbLoggerCallback
 from ray.tune import Callback
 from tensorboardX import SummaryWriter
 
+from pixmix_ray.errors import one_line
 from pixmix_ray.experiment.tracking import Tracking
 
 log = logging.getLogger(__name__)
@@ -102,5 +103,5 @@ class _Guarded(Callback):
 
     def _give_up(self, error: Exception) -> None:
         self._inner = None
-        told = " ".join(str(error).split())[:200]
+        told = one_line(error)
         log.warning("%s is left out from now on: %s: %s", self._name, type(error).__name__, told)

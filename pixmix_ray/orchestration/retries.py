@@ -3,7 +3,8 @@
 A worker or node that dies says nothing about the work, so the work is done again; attempts are counted between two
 steps of progress, so a trial on machines that come and go is not given up as long as it advances. Memory that runs out
 may be there elsewhere. A loss that is NaN, a file that cannot be read or an exception in somebody's method comes again
-on every attempt.
+on every attempt. A lost message costs time alone; where half of all are lost, one epoch in five comes through, so there
+are many more attempts, but not without end.
 """
 
 from collections.abc import Mapping
@@ -51,7 +52,7 @@ POLICIES: Mapping[Cause, Policy] = MappingProxyType(
         Cause.WORKER_DIED: Policy(retries=3),
         Cause.NODE_DIED: Policy(retries=3),
         Cause.KILLED_FOR_MEMORY: Policy(retries=3, elsewhere=True),
-        Cause.MESSAGE_LOST: Policy(retries=20, is_charged=False),
+        Cause.MESSAGE_LOST: Policy(retries=100, is_charged=False),
         Cause.OUT_OF_MEMORY: Policy(retries=1, elsewhere=True),
         Cause.DAMAGED: Policy(retries=1),  # after its trial was trained again
         Cause.STORAGE: Policy(retries=0),  # it ends the run: nothing else could be kept either

@@ -1,9 +1,10 @@
 """A run: all that a plan lacks, trained and evaluated on an executor."""
 
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
@@ -81,6 +82,7 @@ def run_plan(
         if plan.experiment.search is not None:
             plan = make_plan(plan.experiment, keep_points=True)
         _prepare(plan.experiment, opened)
+        plan = _on_gpus(plan, opened)
         stack.enter_context(_storage_goes_away())
         failures = _run_once(plan, opened, watch, work or Work(), lock.check)
         index.update(plan.store)
@@ -92,6 +94,19 @@ def run_plan(
             index.update(plan.store)
             after = make_plan(plan.experiment)
     return Run(plan=after, failures=tuple(failures))
+
+
+def _on_gpus(plan: Plan, executor: Executor) -> Plan:
+    """The plan with shares of GPUs where there are some and the experiment does not say; a warning says so."""
+    resources = plan.experiment.resources.with_gpus()
+    if resources == plan.experiment.resources or not getattr(executor, "has_gpus", lambda: False)():
+        return plan
+    warnings.warn(
+        f"there are GPUs: a trial takes {resources.trial.gpus:g} of one, an evaluation {resources.evaluation.gpus:g}; "
+        "set resources.trial.gpus and resources.evaluation.gpus to change that, 0 for the processor",
+        stacklevel=3,
+    )
+    return replace(plan, experiment=plan.experiment.model_copy(update={"resources": resources}))
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pixmix_ray.errors import ResultsError
 from pixmix_ray.storage.failures import described
-from pixmix_ray.storage.index import refuse_older_layout
+from pixmix_ray.storage.index import list_cells, refuse_older_layout
 from pixmix_ray.storage.store import DAMAGED, Store, trial_file
 
 HEADER = 2**16  # bytes at the start of a file of weights that are read at first: most headers are smaller
@@ -45,6 +45,11 @@ class Status:
     trials: tuple[TrialStatus, ...]
     failures: tuple[str, ...]
 
+    @property
+    def has_failed(self) -> bool:
+        """Whether a trial or a cell failed for good."""
+        return any(trial.state == "failed" or trial.cells_failed for trial in self.trials)
+
 
 def read_status(uri: str | Path) -> Status:
     """The status of a results folder.
@@ -59,7 +64,7 @@ def read_status(uri: str | Path) -> Status:
     if not ids:
         raise ResultsError(f"no results in {store.uri}: give the folder that the experiment file calls 'results'")
     cells = [path for path in files if path.startswith("cells/")]
-    done = Counter(path.split("/")[1] for path in cells if path.endswith(".parquet"))
+    done = Counter(cell.partition("/")[0] for cell in list_cells(store))
     failed = Counter(path.split("/")[1] for path in cells if path.endswith(".failed.json"))
     return Status(
         uri=store.uri,

@@ -19,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pixmix_ray.errors import RequestError
+from pixmix_ray.experiment.file import parse_yaml
 from pixmix_ray.experiment.plugins import MIXING_SETS, Part
 from pixmix_ray.mixing_sets import MixingSet, shorter_side_for
 from pixmix_ray.mixing_sets.complexity import MEASURES, SMALLEST_SIDE
@@ -59,7 +60,7 @@ def parse_mixing_set(text: str, *, is_trusted: bool = False) -> Part[MixingSet]:
         RequestError: it is no YAML, or describes no mixing set.
     """
     try:
-        spec = yaml.safe_load(text)
+        spec = parse_yaml(text)
     except (yaml.YAMLError, ValueError):
         raise RequestError(
             f"{text!r} is no YAML: write a name, or a mapping as '{{name: fractals, count: 10}}'"

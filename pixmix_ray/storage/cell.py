@@ -216,6 +216,7 @@ def _columns(metadata: Mapping[str, str], columns: list[str], store: Store) -> C
         common = {**values["common"], "finished_at": datetime.fromisoformat(values["common"]["finished_at"])}
         measured = list(zip(*values["measurements"], strict=True)) or [()] * len(MEASURED)
         own = dict(zip(values["columns"], measured, strict=True))
+        own.setdefault("note", ("",) * len(own["metric"]))  # cells of earlier versions have none
         for name in MEASURED:
             _check(name, own[name])
         for name in COMMON:

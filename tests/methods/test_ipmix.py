@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from pixmix_ray.errors import RequestError
 from pixmix_ray.methods.chains import blend, consistency_loss
-from pixmix_ray.methods.ipmix import IMAGE_OPERATIONS, MIXINGS, Draws, IPMix, run_chains
+from pixmix_ray.methods.ipmix import IMAGE_OPERATIONS, MIXINGS, Choices, IPMix, patched_chains
 
 Picture = NDArray[np.uint8]
 Noise = NDArray[np.float32]
@@ -49,7 +49,7 @@ def _smooth_pictures(seed: int, count: int, height: int, width: int) -> Tensor:
     return F.interpolate(coarse, (height, width), mode="bicubic").clamp(0, 255).to(torch.uint8)
 
 
-def _patched(chain: Picture, partner: Picture, noise: Noise, draws: Draws, slot: tuple[int, int, int]) -> Picture:
+def _patched(chain: Picture, partner: Picture, noise: Noise, draws: Choices, slot: tuple[int, int, int]) -> Picture:
     """A step on the level of patches: crop both, mix in float64, truncate, paste."""
     top, left, height, width = (int(number) for number in draws.box[(slice(None), *slot)])
     window = slice(top, top + height), slice(left, left + width)
@@ -70,7 +70,7 @@ def _patched(chain: Picture, partner: Picture, noise: Noise, draws: Draws, slot:
     return result
 
 
-def _chain(image: Picture, partner: Picture, noise: Noise, draws: Draws, number: int, row: int) -> Picture:
+def _chain(image: Picture, partner: Picture, noise: Noise, draws: Choices, number: int, row: int) -> Picture:
     """One chain of one picture, given the choices of a batch."""
     chain = image
     for step in range(int(draws.length[number, row])):
@@ -83,12 +83,12 @@ def _chain(image: Picture, partner: Picture, noise: Noise, draws: Draws, number:
     return chain
 
 
-def _ours_and_reference(method: IPMix, size: tuple[int, int], count: int) -> tuple[Draws, Tensor, Tensor, Tensor]:
+def _ours_and_reference(method: IPMix, size: tuple[int, int], count: int) -> tuple[Choices, Tensor, Tensor, Tensor]:
     images, pictures = (_smooth_pictures(seed, count, *size) for seed in (1, 2))
     draws = method.draw(count, *size, _generator(3))
     noise = torch.rand(method.k, count, method.t, 3, *size, generator=_generator(4))
     flat = noise.flatten(0, 2)
-    chains = run_chains(images, pictures, draws, lambda slots, channels: flat[slots, :channels])
+    chains = patched_chains(images, pictures, draws, lambda slots, channels: flat[slots, :channels])
     pairs = [(i.permute(1, 2, 0).numpy(), p.permute(1, 2, 0).numpy()) for i, p in zip(images, pictures, strict=True)]
     expected = [
         np.stack([_chain(*pair, noise.numpy(), draws, number, row) for row, pair in enumerate(pairs)])
@@ -181,7 +181,9 @@ def test_each_picture_is_mixed_with_its_own_partner() -> None:
     pictures = images.clone()
     pictures[::2] = 255
     draws = IPMix(k=1).draw(200, 16, 16, _generator(8))
-    chains = run_chains(images, pictures, draws, lambda slots, channels: torch.full((len(slots), 1, 16, 16), 0.5))[0]
+    chains = patched_chains(images, pictures, draws, lambda slots, channels: torch.full((len(slots), 1, 16, 16), 0.5))[
+        0
+    ]
     is_mixed = draws.is_patched[0]
     assert int(chains[1::2][is_mixed[1::2] & (draws.mixing[0, 1::2] >= 2).all(1)].max()) == 0
     assert int(chains[::2][is_mixed[::2]].max()) == 255

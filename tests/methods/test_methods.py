@@ -20,7 +20,9 @@ from pixmix_ray.methods import (
     CutMix,
     Cutout,
     Edsr,
+    HybridAugment,
     IPMix,
+    LayerMix,
     Method,
     Mixup,
     Noise2Net,
@@ -61,6 +63,10 @@ METHODS: list[Method] = [
     IPMix(jsd=False),
     IPMix(jsd=False, t=0),
     Prime(jsd=False),
+    HybridAugment(),
+    HybridAugment(paired=False, recombine=False, overflow="clip"),
+    LayerMix(),
+    LayerMix(beta=1, magnitude=10),
     Speckle(),
     Speckle(sigma=0.4, share=1.0),
     Ant(),
@@ -136,7 +142,7 @@ def test_every_method_of_the_table_is_tested_here_but_those_that_need_files() ->
 
 @pytest.mark.parametrize("method", METHODS, ids=repr)
 def test_mixing_methods_need_pictures(method: Method) -> None:
-    assert method.needs_pictures == isinstance(method, PixMix | IPMix)
+    assert method.needs_pictures == isinstance(method, PixMix | IPMix | LayerMix)
 
 
 @pytest.mark.parametrize(

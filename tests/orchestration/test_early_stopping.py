@@ -22,7 +22,7 @@ COMMON = (
 )
 
 
-@pytest.mark.parametrize("executor", ["local", pytest.param("ray", marks=pytest.mark.ray)])
+@pytest.mark.parametrize("executor", ["local", pytest.param("ray", marks=[pytest.mark.ray, pytest.mark.drill])])
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # Ray Tune closes some of its own sockets and files late
 def test_a_trial_that_is_stopped_is_kept_and_goes_on_without_the_scheduler(
     executor: str, experiment: Path, request: pytest.FixtureRequest

@@ -5,7 +5,6 @@ Not by `ray.cluster_utils.AutoscalingCluster`, which ends every Ray on the machi
 
 import json
 import os
-import re
 import secrets
 import socket
 import subprocess
@@ -18,6 +17,7 @@ from pathlib import Path
 import psutil
 import pytest
 import yaml
+from ray.autoscaler._private.fake_multi_node.node_provider import FAKE_HEAD_NODE_ID
 
 import pixmix_ray
 from tests.program import Program, processes_a_core
@@ -25,15 +25,20 @@ from tests.program import Program, processes_a_core
 pytestmark = [
     pytest.mark.ray,
     pytest.mark.drill,
-    pytest.mark.skipif(not os.environ.get("PIXMIX_RAY_GROWING"), reason="only with PIXMIX_RAY_GROWING=1"),
 ]
 
+HOST = "127.0.0.1"
+PROVIDER = {
+    "type": "fake_multinode",
+    "use_node_id_as_ip": True,  # all pretended machines have the same address
+    "disable_node_updaters": True,
+    "disable_launch_config_check": True,
+}
 CONFIG = {
     "cluster_name": "test",
     "max_workers": 2,
-    "provider": {"type": "fake_multinode"},
-    "auth": {"ssh_user": "nobody", "ssh_private_key": "none"},
-    "head_node_type": "head",
+    "auth": {"ssh_user": "nobody"},
+    "head_node_type": "ray.head.default",  # the provider knows it by that name
     "upscaling_speed": 1.0,
     "idle_timeout_minutes": 10,
     "docker": {},
@@ -47,7 +52,7 @@ CONFIG = {
         for name in ("initialization", "setup", "head_setup", "worker_setup", "head_start_ray", "worker_start_ray")
     },
     "available_node_types": {
-        "head": {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0},
+        "ray.head.default": {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0},
         "worker": {"resources": {"CPU": 2}, "node_config": {}, "min_workers": 0, "max_workers": 2},
     },
 }
@@ -67,18 +72,19 @@ def growing_cluster() -> Iterator[str]:
         port = free.getsockname()[1]
         free.close()
         config = Path(folder) / "cluster.json"
-        config.write_text(json.dumps(CONFIG))
-        start = [str(Path(sys.executable).parent / "ray"), "start", "--head", f"--port={port}", "--num-cpus=0"]
+        address = f"{HOST}:{port}"
+        config.write_text(json.dumps({**CONFIG, "provider": {**PROVIDER, "gcs_address": address}}))
+        start = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", f"--port={port}", "--num-cpus=0"]
         environment = {**os.environ, "RAY_FAKE_CLUSTER": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1"}
+        environment["RAY_OVERRIDE_NODE_ID_FOR_TESTING"] = FAKE_HEAD_NODE_ID
         try:
-            started = subprocess.run(
-                [*start, f"--autoscaling-config={config}", f"--temp-dir={folder}", "--include-dashboard=false"],
+            subprocess.run(
+                [*start, f"--node-ip-address={HOST}", f"--autoscaling-config={config}", f"--temp-dir={folder}",
+                 "--include-dashboard=false"],
                 env=environment, check=True, capture_output=True, text=True,
                 timeout=120 * processes_a_core(),
             )  # fmt: skip
-            address = re.search(rf"[\d.]+:{port}", started.stdout)
-            assert address is not None, started.stdout
-            yield address[0]
+            yield address
         finally:
             for process in psutil.process_iter():
                 with suppress(psutil.Error):

@@ -104,7 +104,7 @@ def test_every_cause_has_a_bounded_number_of_retries() -> None:
         Cause.WORKER_DIED: 3,
         Cause.NODE_DIED: 3,
         Cause.KILLED_FOR_MEMORY: 3,
-        Cause.MESSAGE_LOST: 20,
+        Cause.MESSAGE_LOST: 100,
         Cause.OUT_OF_MEMORY: 1,
         Cause.DAMAGED: 1,
         Cause.STORAGE: 0,
@@ -152,7 +152,7 @@ def test_messages_that_are_lost_take_no_number_of_an_attempt() -> None:
 
 
 def test_work_that_never_answers_fails_at_last_with_a_record() -> None:
-    *before, last = verdicts([Cause.MESSAGE_LOST] * 21)
+    *before, last = verdicts([Cause.MESSAGE_LOST] * (POLICIES[Cause.MESSAGE_LOST].retries + 1))
     assert all(verdict.is_retried for verdict in before)
     assert not last.is_retried and last.is_charged
 

@@ -31,6 +31,7 @@ def scalars(folder: Path, tag: str) -> list[tuple[int, float]]:
 
 
 @pytest.mark.ray
+@pytest.mark.drill
 @pytest.mark.usefixtures("ray_cluster")
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # as in test_run
 def test_tensorboard_has_the_curves_by_epoch_under_the_name_of_the_trial(experiment: Path) -> None:

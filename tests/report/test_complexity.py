@@ -133,7 +133,7 @@ def test_the_command_measures_what_has_not_been_trained_yet(
     monkeypatch.setenv("PYTHONPATH", "")
     monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    command = ["complexity", str(mixing), "--count", "2", "--out", str(tmp_path / "sets.parquet")]
+    command = ["sets", "complexity", str(mixing), "--count", "2", "--out", str(tmp_path / "sets.parquet")]
     monkeypatch.setattr(sys, "argv", ["pixmix-ray", *command])
     with pytest.raises(SystemExit) as stop:
         main()

@@ -12,8 +12,7 @@ from PIL import Image
 
 from pixmix_ray.cli import main
 from pixmix_ray.errors import RequestError, UnknownNameError
-from pixmix_ray.experiment.plugins import Join
-from pixmix_ray.mixing_sets import Fractals
+from pixmix_ray.mixing_sets import Fractals, Join
 from pixmix_ray.mixing_sets.complexity import MEASURES, brightness_entropy
 from pixmix_ray.report.sheet import GAP, contact_sheet, parse_mixing_set, sampled
 from pixmix_ray.seeding import torch_generator
@@ -31,7 +30,7 @@ def call(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
     monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setenv("PYTHONPATH", "")
-    monkeypatch.setattr(sys, "argv", ["pixmix-ray", "pictures", *map(str, arguments)])
+    monkeypatch.setattr(sys, "argv", ["pixmix-ray", "sets", "pictures", *map(str, arguments)])
     with pytest.raises(SystemExit) as stop:
         main()
     return int(stop.value.code or 0)

@@ -165,6 +165,7 @@ def test_a_bucket_holds_what_a_folder_holds(cable: Cable) -> None:
     assert store.files("cells") == set()
 
 
+@pytest.mark.drill  # Arrow's own retries take a minute
 @pytest.mark.parametrize("old", [None, b"the old content"])
 def test_an_upload_that_breaks_off_leaves_what_was_there(cable: Cable, old: bytes | None) -> None:
     """The fault: the cable is cut within the second part of a multipart upload of 11 MB."""

@@ -41,6 +41,7 @@ def one_row() -> dict[str, object]:
         "direction": "lower",
         "n": 750_000,
         "standard_error": None,
+        "note": "",
         "seconds": 12.5,
         "device": "cpu",
         "code_version": "0.1.0",

@@ -7,14 +7,14 @@ the last bit. The cloud's side is the power of two that covers the picture: 32 f
 import numpy as np
 from numpy.typing import NDArray
 
-from pixmix_ray.corruptions.corruption import Constants, Draws, Images, floor8
+from pixmix_ray.corruptions.corruption import Constants, Images, Uniforms, floor8
 
 Floats = NDArray[np.float64]
 
 FIRST_AMPLITUDE = 100.0
 
 
-def fog(images: Images, constants: Constants, draws: Draws) -> Images:
+def fog(images: Images, constants: Constants, draws: Uniforms) -> Images:
     """Foggy pictures: `constants` are the strength, and the decay of the cloud's detail (lower is rougher)."""
     strength, decay = constants
     height, width = images.shape[1:3]

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pixmix_ray.corruptions.corruption import Constants, Draws, Images
+from pixmix_ray.corruptions.corruption import Constants, Images, Uniforms
 from pixmix_ray.errors import DataError
 
 FILES: Final = ("frost1.png", "frost2.png", "frost3.png", "frost4.jpg", "frost5.jpg")
@@ -32,7 +32,7 @@ Photographs = tuple[NDArray[np.uint8], ...]
 """Photographs of any size, each (H, W, 3) uint8."""
 
 
-def frost(images: Images, constants: Constants, draws: Draws, folder: Path | None = None) -> Images:
+def frost(images: Images, constants: Constants, draws: Uniforms, folder: Path | None = None) -> Images:
     """Pictures behind frost.
 
     Args:
@@ -90,6 +90,11 @@ def frost_pictures(folder: Path | None = None) -> Photographs:
         DataError: there is no such folder or package, or a file is missing or no picture.
     """
     return _read(_source(folder))
+
+
+def has_installed_photographs() -> bool:
+    """Whether the package that brings photographs of ice is installed."""
+    return importlib.util.find_spec(PACKAGE) is not None
 
 
 def _resized(folder: Path | None, share: float, height: int, width: int) -> Photographs:

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixmix_ray.corruptions.c.smoothing import smoothed
-from pixmix_ray.corruptions.corruption import Constants, Draws, Images, floor8
+from pixmix_ray.corruptions.corruption import Constants, Images, Uniforms, floor8
 
 
-def glass_blur(images: Images, constants: Constants, draws: Draws) -> Images:
+def glass_blur(images: Images, constants: Constants, draws: Uniforms) -> Images:
     """Pictures seen through rough glass: `constants` are sigma, the largest offset (in pixels) and the repetitions."""
     sigma, (delta, times) = constants[0], (int(constant) for constant in constants[1:])
     height, width = (max(0, side - 2 * delta) for side in images.shape[1:3])

@@ -11,12 +11,12 @@ from scipy.special import ndtri
 
 from pixmix_ray.corruptions.c.motion import blurred_along
 from pixmix_ray.corruptions.c.zoom import zoomed
-from pixmix_ray.corruptions.corruption import Constants, Draws, Images, floor8
+from pixmix_ray.corruptions.corruption import Constants, Images, Uniforms, floor8
 
 Floats = NDArray[np.float64]
 
 
-def snow(images: Images, constants: Constants, draws: Draws) -> Images:
+def snow(images: Images, constants: Constants, draws: Uniforms) -> Images:
     """Pictures in snow.
 
     `constants` are mean and standard deviation of the layer, its zoom, the threshold, radius and sigma of the motion

@@ -12,7 +12,7 @@ from scipy.special import ndtri
 
 from pixmix_ray.corruptions.c.smoothing import gaussian_taps, smoothed, smoothed_along
 from pixmix_ray.corruptions.c.water import depths
-from pixmix_ray.corruptions.corruption import Constants, Draws, Images
+from pixmix_ray.corruptions.corruption import Constants, Images, Uniforms
 
 Floats = NDArray[np.float64]
 Fractions = NDArray[np.float32]
@@ -22,7 +22,7 @@ MUD = (np.array([63, 42, 20]) / 255.0).astype(np.float32)
 THINNEST = 0.8  # mud that covers less is not there
 
 
-def spatter(images: Images, constants: Constants, draws: Draws) -> Images:
+def spatter(images: Images, constants: Constants, draws: Uniforms) -> Images:
     """Spattered pictures.
 
     `constants` are mean and standard deviation of the layer, the sigma that smooths it, its threshold, the strength of

@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixmix_ray.corruptions.cbar.sampling import Floats
-from pixmix_ray.corruptions.corruption import Constants, Draws, Images
+from pixmix_ray.corruptions.corruption import Constants, Images, Uniforms
 
 GREY = 128
 
 _GRID = 32  # more than the squares that a square picture reaches at any angle, 14 on either side of the first
 
 
-def checkerboard_cutout(images: Images, constants: Constants, draws: Draws) -> Images:
+def checkerboard_cutout(images: Images, constants: Constants, draws: Uniforms) -> Images:
     """Pictures with the share s / 10 of a checkerboard's dark squares grey, s = `constants[0]`.
 
     The board lies at any angle; the side of its squares is 0.1 to 0.25 of the picture's.
@@ -28,7 +28,7 @@ def checkerboard_cutout(images: Images, constants: Constants, draws: Draws) -> I
     return cut_out(images, math.tau * numbers[:, 0], cells, is_cut)
 
 
-def lines(images: Images, constants: Constants, draws: Draws) -> Images:
+def lines(images: Images, constants: Constants, draws: Uniforms) -> Images:
     """Pictures with int(0.1 s im) grey lines, s = `constants[0]`, each through a random point, 2 im long."""
     height, width = images.shape[1:3]
     count = int(constants[0] / 10 * min(height, width))

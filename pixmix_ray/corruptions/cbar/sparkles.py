@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from pixmix_ray.corruptions.cbar.sampling import Floats, offsets, truncated
-from pixmix_ray.corruptions.corruption import Constants, Draws, Images
+from pixmix_ray.corruptions.corruption import Constants, Images, Uniforms
 
 NUM_STARS = 5
 MOST_RAYS = 199
 
 
-def sparkles(images: Images, constants: Constants, draws: Draws) -> Images:
+def sparkles(images: Images, constants: Constants, draws: Uniforms) -> Images:
     """Pictures with five white stars, one over the other; their radius is 0.01 s im, s = `constants[0]`."""
     size = images.shape[1:3]
     places, counts, rays = np.split(draws(NUM_STARS * (3 + MOST_RAYS)), (2 * NUM_STARS, 3 * NUM_STARS), axis=1)
@@ -28,7 +28,7 @@ def sparkles(images: Images, constants: Constants, draws: Draws) -> Images:
     return starred(images, places.reshape(-1, NUM_STARS, 2) * size, lengths, _num_rays(counts))
 
 
-def inverse_sparkles(images: Images, constants: Constants, draws: Draws) -> Images:
+def inverse_sparkles(images: Images, constants: Constants, draws: Uniforms) -> Images:
     """Pictures seen through one star of radius im / 4, fading to white around it, faster with s = `constants[0]`."""
     size = images.shape[1:3]
     places, counts, rays = np.split(draws(3 + MOST_RAYS), (2, 3), axis=1)

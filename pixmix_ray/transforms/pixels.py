@@ -1,11 +1,14 @@
-"""Boxes of pictures painted over, each picture with its own."""
+"""Values of pixels: bytes as floats in [0, 1], and boxes of pictures painted over."""
 
 import math
 
 import torch
 from torch import Tensor
 
-from pixmix_ray.transforms import native
+
+def to_float(images: Tensor) -> Tensor:
+    """The values of uint8 pictures of any shape divided by 255: new float32 of that shape, in [0, 1]."""
+    return images.float().div_(255)
 
 
 def paint_(images: Tensor, boxes: Tensor, value: float) -> Tensor:
@@ -17,8 +20,6 @@ def paint_(images: Tensor, boxes: Tensor, value: float) -> Tensor:
             the pictures.
         value: what to paint with.
     """
-    if native.paint_(images, boxes, value):
-        return images
     row, column = (torch.arange(side, device=images.device) for side in images.shape[2:])
     top, bottom, left, right = boxes.unsqueeze(2)
     rows, columns = (row >= top) & (row < bottom), (column >= left) & (column < right)

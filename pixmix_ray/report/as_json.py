@@ -1,0 +1,87 @@
+"""What commands show, as JSON for other programs: one object a command, with the keys that `docs/json.md` lists.
+
+Numbers are as stored: fractions and seconds, not percent. Keys are added, never renamed.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from pydantic_core import PydanticUndefined
+
+from pixmix_ray.experiment.plugins import Table as Parts
+from pixmix_ray.metrics import Measurement, direction
+from pixmix_ray.planning.durations import Durations
+from pixmix_ray.planning.forecast import cost
+from pixmix_ray.planning.plan import Plan
+from pixmix_ray.planning.status import Status
+from pixmix_ray.planning.usage import Usage
+
+
+def as_json(values: Mapping[str, Any]) -> str:
+    """The text of an object; what JSON does not know is written as its text."""
+    return json.dumps(values, indent=1, default=str, allow_nan=False)
+
+
+def plan_values(plan: Plan) -> dict[str, Any]:
+    """Of `plan`: the trials and cells with their states, and seconds of the work that is left."""
+    left = cost(plan, Durations.of(plan.store, plan.experiment.resources))
+    trials = [
+        {"trial_id": trial.id, "label": trial.label, "epochs": trial.training.epochs, "state": state}
+        for trial, state in plan.trials.items()
+    ]
+    cells = [
+        {"trial_id": cell.trial.id, "benchmark": cell.run.name, "key": cell.run.key, "state": state}
+        for cell, state in plan.cells.items()
+    ]
+    seconds = {"training": left.training, "evaluation": left.evaluation}
+    return {"results": plan.store.uri, "trials": trials, "cells": cells, "seconds_left": seconds}
+
+
+def status_values(status: Status, usage: Usage | None) -> dict[str, Any]:
+    """Of `status`: the trials of a results folder, what failed, and what its runs used."""
+    return {
+        "results": status.uri,
+        "trials": [asdict(trial) for trial in status.trials],
+        "failures": list(status.failures),
+        "usage": None if usage is None else asdict(usage),
+    }
+
+
+def parts_values(kind: str, parts: Parts[Any]) -> dict[str, Any]:
+    """Of `list`: what can be named in an experiment file, each with its settings."""
+    found = [
+        {
+            "name": name,
+            "summary": getattr(part, "summary", ""),
+            "source": getattr(part, "source", ""),
+            "settings": [
+                {
+                    "name": setting,
+                    "required": of.is_required(),
+                    "default": _plain(of.get_default(call_default_factory=True)),
+                }
+                for setting, of in part.model_fields.items()
+            ],
+        }
+        for name, part in sorted(parts.known().items())
+    ]
+    return {"kind": kind, "parts": found}
+
+
+def _plain(default: Any) -> Any:
+    """A default as JSON has it; none of a setting that has none."""
+    if default is PydanticUndefined:
+        return None
+    return default if isinstance(default, bool | int | float | str | None) else str(default)
+
+
+def measured_values(measured: Mapping[str, Sequence[Measurement]]) -> dict[str, Any]:
+    """Of `evaluate`: the measurements of each benchmark."""
+    rows = [
+        {"benchmark": benchmark, **asdict(row), "direction": direction(row.metric)}
+        for benchmark, measurements in measured.items()
+        for row in measurements
+    ]
+    return {"measurements": rows}

@@ -1,0 +1,122 @@
+"""What commands print with --json: the keys that docs/json.md lists, and values that are those of the results."""
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pixmix_ray.cli import main
+from pixmix_ray.report.as_json import as_json
+from pixmix_ray.storage.store import Store, cell_failure_file, trial_file
+
+DOCS = Path(__file__).parents[2] / "docs" / "json.md"
+
+
+def shown(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: object
+) -> tuple[int, dict[str, Any]]:
+    """The exit code of a command with --json, and the object that it prints."""
+    monkeypatch.setattr(sys, "argv", ["pixmix-ray", *map(str, arguments), "--json"])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    return int(stop.value.code or 0), json.loads(capsys.readouterr().out)
+
+
+def documented(command: str) -> dict[str, set[str]]:
+    """The keys that docs/json.md lists for a command, and the names within each."""
+    found: dict[str, set[str]] = {}
+    current = ""
+    for line in DOCS.read_text().splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if line.startswith("| ") and len(cells) == 3:
+            current = cells[0].strip("`").split(" ")[0] or current
+            if current == command:
+                found[cells[1].strip("`")] = set(re.findall(r"`(\w+)`", cells[2]))
+    return found
+
+
+def names_in(value: Any) -> set[str]:
+    """All keys of objects within a value."""
+    if isinstance(value, list):
+        return set().union(*map(names_in, value))
+    return set().union(value, *map(names_in, value.values())) if isinstance(value, dict) else set()
+
+
+@pytest.fixture
+def evaluated(experiment: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Path:
+    """The results folder of the tiny experiment after a run in this process."""
+    monkeypatch.setattr(sys, "argv", ["pixmix-ray", "run", str(experiment), "--local"])
+    with pytest.raises(SystemExit):
+        main()
+    capsys.readouterr()
+    return experiment.parent / "results"
+
+
+def assert_documented(command: str, values: dict[str, Any]) -> None:
+    keys = documented(command)
+    assert set(values) == set(keys)
+    for key, value in values.items():
+        assert names_in(value) <= keys[key], key
+
+
+def test_a_plan(experiment: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    code, values = shown(monkeypatch, capsys, "plan", experiment)
+    assert code == 0
+    assert_documented("plan", values)
+    assert [trial["state"] for trial in values["trials"]] == ["missing"]
+    assert values["seconds_left"] == {"training": None, "evaluation": None}
+
+
+def test_a_status_which_ends_with_1_once_something_failed(
+    evaluated: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, values = shown(monkeypatch, capsys, "status", evaluated)
+    assert code == 0
+    assert_documented("status", values)
+    (trial,) = values["trials"]
+    assert (trial["state"], trial["cells_done"], values["failures"]) == ("done", 1, [])
+    assert values["usage"]["spent"][0]["count"] == 1
+    store = Store(evaluated)
+    store.write_json(cell_failure_file(trial["trial_id"], "clean-1"), {"reason": "a slip"})
+    code, values = shown(monkeypatch, capsys, "status", evaluated)
+    assert code == 1
+    assert "a slip" in values["failures"][0]
+
+
+def test_a_trial_that_is_tried_again_has_not_failed(
+    evaluated: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = Store(evaluated)
+    for name in ("trial.json", "failed.json"):
+        store.write_json(trial_file("other", name), {"retried": True, "reason": "a worker died"})
+    code, _ = shown(monkeypatch, capsys, "status", evaluated)
+    assert code == 0
+
+
+@pytest.mark.parametrize("kind", ["methods", "mixing-sets", "datasets", "models", "benchmarks"])
+def test_parts(kind: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    code, values = shown(monkeypatch, capsys, "list", kind)
+    assert code == 0
+    assert_documented("list", values)
+    assert values["kind"] == kind
+    if kind == "methods":
+        (pixmix,) = [part for part in values["parts"] if part["name"] == "pixmix"]
+        assert {"name": "beta", "required": False, "default": 3.0} in pixmix["settings"]
+
+
+def test_an_evaluation(evaluated: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder,) = (evaluated / "trials").iterdir()
+    code, values = shown(monkeypatch, capsys, "evaluate", "--checkpoint", folder, "--benchmarks", "clean")
+    assert code == 0
+    assert_documented("evaluate", values)
+    error = next(row for row in values["measurements"] if row["metric"] == "error")
+    assert (error["benchmark"], error["direction"], error["n"]) == ("clean", "lower", 360)
+    assert 0 <= error["value"] <= 1
+
+
+def test_a_number_that_json_does_not_know_is_no_silent_nan() -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        as_json({"value": float("nan")})
