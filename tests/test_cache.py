@@ -256,17 +256,27 @@ def _remove(name: str) -> Callable[[Path], object]:
     return lambda entry: (entry / name).unlink()
 
 
+def _empty(entry: Path) -> None:
+    for file in entry.iterdir():
+        file.unlink()
+
+
+def _made_a_folder(entry: Path) -> None:
+    (entry / "numbers.npy").unlink()
+    (entry / "numbers.npy").mkdir()
+
+
 def _cut(name: str) -> Callable[[Path], object]:
     return lambda entry: os.truncate(entry / name, 100)
 
 
 SPOILT: dict[str, Callable[[Path], object]] = {
-    "every file removed": lambda entry: [file.unlink() for file in entry.iterdir()],
+    "every file removed": _empty,
     "an array removed": _remove("numbers.npy"),
     "an optional array removed": _remove("flags.npy"),
     "an array cut off": _cut("numbers.npy"),
     "an array emptied": lambda entry: (entry / "numbers.npy").write_bytes(b""),
-    "an array that is a folder": lambda entry: ((entry / "numbers.npy").unlink(), (entry / "numbers.npy").mkdir()),
+    "an array that is a folder": _made_a_folder,
     "the list of contents removed": _remove("contents.json"),
     "the list of contents cut off": lambda entry: (entry / "contents.json").write_text('{"numbers.npy":'),
     "the list of contents another thing": lambda entry: (entry / "contents.json").write_text("[1]"),
