@@ -26,7 +26,7 @@ def serve(
     results: Results,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Where to listen; 0 takes any free one.")] = 8080,
 ) -> None:
-    """Show the same page on this machine's own network address, and follow a sweep while it runs."""
+    """Show the same page at an address that this machine alone reaches, and follow a sweep while it runs."""
     from pixmix_ray.report.serve import LOOPBACK, server
     from pixmix_ray.storage.store import Store
 

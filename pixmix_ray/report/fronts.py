@@ -5,7 +5,6 @@ import numpy as np
 from pixmix_ray.analysis.certainty import improvers
 from pixmix_ray.analysis.fronts import EXACT, hypervolume, is_on_epsilon_front, layers
 from pixmix_ray.analysis.labels import configuration_labels
-from pixmix_ray.analysis.pareto import dominance
 from pixmix_ray.analysis.spread import Judged
 from pixmix_ray.report.grid import Cell, Column, Grid
 from pixmix_ray.report.tables import front_lines, measures_grid, percent
@@ -54,10 +53,8 @@ def front_notes(judged: Judged) -> list[str]:
     """A line for each configuration about the front, and then who improves on the baseline in every objective."""
     found = judged.certainty
     names = list(found.objectives)
-    frame = dominance(judged.wide, names)
     labels = configuration_labels(judged.wide)
-    frame = frame.assign(label=labels)
-    lines = front_lines(frame, names, found)
+    lines = front_lines(judged.wide.assign(label=labels), names, found)
     depth = layers(found.values * found.signs)
     if depth.max(initial=0) > 2:  # of two the lines say it
         behind = [
