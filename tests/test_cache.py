@@ -256,18 +256,18 @@ def _remove(name: str) -> Callable[[Path], object]:
     return lambda entry: (entry / name).unlink()
 
 
-def _cut(name: str) -> Callable[[Path], object]:
-    return lambda entry: os.truncate(entry / name, 100)
-
-
 def _empty(entry: Path) -> None:
     for file in entry.iterdir():
         file.unlink()
 
 
-def _folder_in_place(entry: Path) -> None:
+def _made_a_folder(entry: Path) -> None:
     (entry / "numbers.npy").unlink()
     (entry / "numbers.npy").mkdir()
+
+
+def _cut(name: str) -> Callable[[Path], object]:
+    return lambda entry: os.truncate(entry / name, 100)
 
 
 SPOILT: dict[str, Callable[[Path], object]] = {
@@ -276,7 +276,7 @@ SPOILT: dict[str, Callable[[Path], object]] = {
     "an optional array removed": _remove("flags.npy"),
     "an array cut off": _cut("numbers.npy"),
     "an array emptied": lambda entry: (entry / "numbers.npy").write_bytes(b""),
-    "an array that is a folder": _folder_in_place,
+    "an array that is a folder": _made_a_folder,
     "the list of contents removed": _remove("contents.json"),
     "the list of contents cut off": lambda entry: (entry / "contents.json").write_text('{"numbers.npy":'),
     "the list of contents another thing": lambda entry: (entry / "contents.json").write_text("[1]"),

@@ -23,6 +23,7 @@ from pixmix_ray.planning.halving import halving_of
 from pixmix_ray.planning.plan import Plan, make_plan, updated
 from pixmix_ray.storage import index
 from pixmix_ray.storage.run_lock import RunLock
+from pixmix_ray.storage.store import Store
 from pixmix_ray.training.trial import Progress
 
 FIRST_INDEX_SECONDS = 300.0  # until the index is brought up to date while a run goes on; readers do so by themselves
@@ -84,6 +85,7 @@ def run_plan(
         _prepare(plan.experiment, opened)
         plan = _on_gpus(plan, opened)
         stack.enter_context(_storage_goes_away())
+        _remove_leftovers(plan.store)
         failures = _run_once(plan, opened, watch, work or Work(), lock.check)
         index.update(plan.store)
         after = make_plan(plan.experiment)
@@ -107,6 +109,15 @@ def _on_gpus(plan: Plan, executor: Executor) -> Plan:
         stacklevel=3,
     )
     return replace(plan, experiment=plan.experiment.model_copy(update={"resources": resources}))
+
+
+def _remove_leftovers(store: Store) -> None:
+    """Remove the progress of trials that are done, where a kill came between the mark of completion and its removal."""
+    files = store.files("trials")
+    for path in files:
+        folder, _, name = path.rpartition("/")
+        if name == "progress.safetensors" and f"{folder}/done.json" in files:
+            store.delete(path)
 
 
 @contextmanager

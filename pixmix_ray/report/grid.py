@@ -229,8 +229,8 @@ class Grid:
     def _csv(self) -> str:
         stream = io.StringIO()
         writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow([_csv_value(column.key) for column in self.columns])
-        writer.writerows([[_csv_value(cell.value) for cell in row] for row in self.rows])
+        writer.writerow([csv_value(column.key) for column in self.columns])
+        writer.writerows([[csv_value(cell.value) for cell in row] for row in self.rows])
         return stream.getvalue().removesuffix("\n")
 
     def _json(self) -> str:
@@ -283,7 +283,8 @@ def _latex_text(text: str) -> str:
     return _LATEX_SIGNS["C\u0304"].join("".join(_LATEX_SIGNS.get(letter, letter) for letter in part) for part in parts)
 
 
-def _csv_value(value: Value) -> Value:
+def csv_value(value: Value) -> Value:
+    """A value as it stands in CSV: null is empty, and a text that starts like a formula has an apostrophe."""
     if isinstance(value, str) and value.startswith(_FORMULA):
         return f"'{value}"
     return "" if value is None or (isinstance(value, float) and math.isnan(value)) else value

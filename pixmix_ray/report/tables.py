@@ -146,7 +146,7 @@ def _cells(wide: pd.DataFrame, objective: str, certainty: Certainty | None, colu
     values = _numbers(wide, objective)
     if certainty is not None:
         low, high = certainty.intervals[:, column].T
-        halves, marks = (high - low) / 2, _certain_marks(certainty, column)
+        halves, marks = (high - low) / 2, certain_marks(certainty, column)
     else:
         spread = f"{objective}.standard_error"
         errors = _numbers(wide, spread) if spread in wide.columns else np.full(len(wide), math.nan)
@@ -158,7 +158,7 @@ def _cells(wide: pd.DataFrame, objective: str, certainty: Certainty | None, colu
     ]
 
 
-def _certain_marks(certainty: Certainty, column: int) -> list[Mark]:
+def certain_marks(certainty: Certainty, column: int) -> list[Mark]:
     """Best, and tied where the best is not really better."""
     costs = certainty.values[:, column] * certainty.signs[column]
     marks: list[Mark] = [""] * len(costs)
