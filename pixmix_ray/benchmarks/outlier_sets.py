@@ -20,6 +20,7 @@ from scipy.special import ndtri
 from pixmix_ray.cache import cached_arrays
 from pixmix_ray.datasets import source_images, source_version
 from pixmix_ray.datasets.file_digests import combined, file_md5s
+from pixmix_ray.datasets.listing import PassedOver, unwanted
 from pixmix_ray.datasets.picture_files import picture_files
 from pixmix_ray.datasets.picture_source import BROKEN
 from pixmix_ray.errors import DataError, one_line
@@ -105,7 +106,7 @@ def _check_layout(path: Path) -> None:
     """Refuse what is published but cannot be read as it is, where there are no pictures beside it: a DataError."""
     if not path.is_dir():
         return
-    below = [path, *sorted(entry for entry in path.iterdir() if entry.is_dir())]
+    below = [path, *sorted(entry for entry in path.iterdir() if entry.is_dir() and not unwanted(entry.name))]
     database = next((folder for folder in below if (folder / "data.mdb").is_file()), None)
     others = [name for name in SVHN_OTHERS if (path / name).is_file()]
     if (database is None and not others) or (path / SVHN_FILE).is_file() or _has_pictures(path):
@@ -120,7 +121,7 @@ def _check_layout(path: Path) -> None:
 
 def _has_pictures(folder: Path) -> bool:
     try:
-        return bool(picture_files(folder))
+        return bool(picture_files(folder, PassedOver()))
     except DataError:
         return False
 
