@@ -15,7 +15,11 @@ def test_a_terminal_that_is_not_utf_8_loses_signs_and_no_run(encoding: str, monk
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding=encoding, write_through=True))
     monkeypatch.setattr(sys, "argv", ["pixmix-ray"])
     app = typer.Typer()
-    app.command()(lambda: typer.echo("5.0 ± 0.1 ↓ β"))
+
+    @app.command()
+    def table() -> None:
+        sys.stdout.write("5.0 ± 0.1 ↓ β")
+
     with pytest.raises(SystemExit) as ended:
         call(app)
     assert ended.value.code == 0
