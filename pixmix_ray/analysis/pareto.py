@@ -274,7 +274,7 @@ def _by_seed(frame: pd.DataFrame, names: list[str], signs: NDArray[np.float64]) 
     aggregates = _aggregates(frame)
     identity = [column for column in CONFIGURATION if column in frame.columns]
     rows = aggregates.groupby(identity, dropna=False, sort=False, observed=True).ngroup().to_numpy()
-    columns = pd.Index(names).get_indexer(aggregates["objective"])
+    columns = pd.Index(names).get_indexer(pd.Index(aggregates["objective"]))
     seeds, known = pd.factorize(aggregates["seed"])
     found = np.full((rows.max() + 1, len(names), len(known)), np.nan)
     is_wanted = columns >= 0

@@ -188,8 +188,9 @@ class Consistency(Benchmark):
 
     def _made(self, test: TestPictures, name: str) -> Images:
         """The sequences (N, T, H, W, 3) of test pictures that are made on the spot."""
-        of = {"indices": test.indices, "difficulty": self.difficulty, "crop": self.crop}
-        sequences = perturb(test.images, name, self.seed, **of)
+        sequences = perturb(
+            test.images, name, self.seed, indices=test.indices, difficulty=self.difficulty, crop=self.crop
+        )
         if self.codec is None:
             return sequences
         return through_h264(sequences, is_noise=compares_with_first(name))
