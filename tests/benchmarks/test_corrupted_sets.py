@@ -499,8 +499,13 @@ def test_frost_is_left_out_where_there_are_no_photographs_and_the_row_says_so(
     assert "without frost, which needs photographs of ice: pip install" in found.notes()[0]
     assert _row(found.measure(_predictions(made_up)), "mce").note == "14 of the 15 corruptions: without frost"
     assert Corruptions.from_identity(found.identity()).exclude == ("frost",)
-    given: list[dict[str, object]] = [{"exclude": []}, {"names": ["frost"]}, {"frost": "a"}, {"files": "a"}]
-    for asked in given:
+    several: list[dict[str, object]] = [
+        {"exclude": []},
+        {"names": ["frost"]},
+        {"frost": "somewhere"},
+        {"files": "somewhere"},
+    ]
+    for asked in several:
         assert "frost" in Corruptions.read(asked, "benchmark corruptions").wanted
     monkeypatch.setattr("pixmix_ray.benchmarks.corruptions.has_installed_photographs", lambda: True)
     assert Corruptions().exclude == ()
