@@ -19,6 +19,7 @@ time. (Kung et al. do it in O(n log(n)^(m - 2)), which pays beyond some 10,000 r
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from numbers import Real
 
 import numpy as np
 import pandas as pd
@@ -261,12 +262,25 @@ def _compare(frame: pd.DataFrame, objectives: Sequence[str]) -> _Comparison:
     names = _checked_names(objectives)
     signs = [1.0 if direction(name.rpartition(".")[2]) == "lower" else -1.0 for name in names]
     wide = frame if set(names) <= set(frame.columns) else _widened(frame, names)
+    for name in names:
+        _check_numbers(name, wide[name])
     costs = wide[names].to_numpy(dtype=np.float64, na_value=math.nan) * np.array(signs)
     by_seed = None
     if wide is not frame:  # means, in which what is equal may differ by a rounding
         costs = costs.round(DECIMALS)
         by_seed = _by_seed(frame, names, np.array(signs))
     return _Comparison(wide=wide, objectives=names, costs=costs, peers=peers(wide), by_seed=by_seed)
+
+
+def _check_numbers(name: str, values: pd.Series) -> None:
+    """Raise ResultsError if a column of an objective holds something else than real numbers, and nothing."""
+    if values.dtype.kind in "iuf":
+        return
+    strange = [value for value in values.dropna() if not isinstance(value, Real) or isinstance(value, bool | np.bool_)]
+    if strange:
+        raise ResultsError(
+            f"the column {name} holds {strange[0]!r}: it must hold numbers, fractions such as 0.1 and not percent"
+        )
 
 
 def _by_seed(frame: pd.DataFrame, names: list[str], signs: NDArray[np.float64]) -> NDArray[np.float64] | None:

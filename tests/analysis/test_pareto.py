@@ -351,3 +351,15 @@ def test_without_a_common_seed_the_means_of_each_are_compared() -> None:
     judged = dominance(_long(values), [ERROR])
     # a and c share seed 0, b and c seed 1, a and b none
     assert judged["dominated_by"].tolist() == [[], [0, 2], [0]]
+
+
+@pytest.mark.parametrize("value", ["10%", "0.1", True, 1 + 0j], ids=repr)
+def test_objectives_that_are_no_numbers_are_refused_in_one_line(value: object) -> None:
+    wide = pd.DataFrame({"method": ["a", "b"], ERROR: [value, value]})
+    with pytest.raises(ResultsError, match=r"the column clean\.error holds .*: it must hold numbers"):
+        pareto_front(wide, [ERROR])
+
+
+def test_integers_and_nothing_are_numbers() -> None:
+    wide = pd.DataFrame({"method": ["a", "b", "c"], ERROR: pd.array([1, 2, None], dtype="Int64")})
+    assert pareto_front(wide, [ERROR])["method"].tolist() == ["a"]
