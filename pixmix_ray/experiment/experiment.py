@@ -19,6 +19,7 @@ from pixmix_ray.experiment.search import Search, Value
 from pixmix_ray.experiment.tracking import Tracking
 from pixmix_ray.experiment.trial import BenchmarkRun, Trial
 from pixmix_ray.methods import Method
+from pixmix_ray.metrics import direction
 from pixmix_ray.mixing_sets import MixingSet, shorter_side_for
 from pixmix_ray.models import Model
 from pixmix_ray.settings import ResultsUri, Settings
@@ -130,9 +131,10 @@ class Experiment(Settings):
                 "a search is over the settings of one method with one mixing set and without the grids k and beta: "
                 "give others an experiment file of their own with the same results"
             )
-        for name in (objective.partition(".")[0] for objective in self.search.objectives):
+        for name, _, metric in (objective.partition(".") for objective in self.search.objectives):
             if [part.own_name for part in self.benchmarks].count(name) != 1:
                 raise ValueError(f"search.objectives names the benchmark {name!r}, which must be in benchmarks, once")
+            direction(metric)
         for axis, values in self.search.space.items():
             for value in values.ends():
                 self.at({axis: value})  # every value alone is one that the setting takes
