@@ -39,7 +39,10 @@ def run(
     if not todo.cells_to_run():
         _show_experiment(todo)
         return
-    tell(_counts(todo))
+    from pixmix_ray.report.overview import axes_lines
+
+    for line in [*axes_lines(todo), _counts(todo)]:
+        tell(line)
     done = _run(todo, "local" if local else address or "ray")
     for failure in done.failures:
         tell(f"FAILED {failure.label}: {failure.reason}", "red")
@@ -53,16 +56,19 @@ def run(
 def show_plan(file: ExperimentFile, overrides: Overrides = None, json: Json = False) -> None:
     """Show what would run and what it would cost; spends nothing."""
     from pixmix_ray.report.as_json import plan_values
-    from pixmix_ray.report.overview import plan_table
+    from pixmix_ray.report.overview import axes_lines, plan_table
 
     made = _plan(file, overrides)
     if json:
         print_json(plan_values(made))
         return
     say(f"results: {made.store.uri}")
+    for line in axes_lines(made):
+        say(line)
     out.print(plan_table(made))
     say(_counts(made))
-    for note in made.experiment.training.notes(made.experiment.resources.trial.gpus):
+    gpus = made.experiment.resources.trial.gpus
+    for note in dict.fromkeys(note for recipe in made.experiment.training for note in recipe.notes(gpus)):
         say(f"training: {note}")
     for part in made.experiment.benchmarks:
         for note in part.settings.notes():

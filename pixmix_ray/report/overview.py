@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from rich.table import Table
 from rich.text import Text
 
+from pixmix_ray.experiment.axes import axes_of
 from pixmix_ray.experiment.plugins import Table as Parts
 from pixmix_ray.metrics import UNITS, Measurement, direction
 from pixmix_ray.planning.durations import Durations
@@ -45,6 +46,23 @@ def _few(trials: Collection[T], table: Table, is_done: Callable[[T], bool]) -> I
     shown = list(itertools.islice((trial for trial in trials if not is_done(trial)), MOST_ROWS))
     table.caption = f"and {len(trials) - len(shown)} more{'' if len(shown) == MOST_ROWS else ', which are done'}"
     return shown
+
+
+def axes_lines(plan: Plan) -> list[str]:
+    """A line for each axis of the grid with its values, and one for how many trials come of them; none without axes."""
+    experiment = plan.experiment
+    if experiment.search is not None:
+        suggested = len(plan.trials) // len(experiment.seeds)
+        left = experiment.search.num_trials - suggested
+        axes = ", ".join(experiment.search.space)
+        return [f"search over {axes}: {suggested} points suggested, {left} more to come"]
+    points = experiment.points()
+    lines = [f"axis {path}: {', '.join(values)}" for path, values in axes_of(points).items()]
+    together = [f"together: {', '.join(group)}" for group in experiment.zip]
+    same = (
+        "" if len(points) == len(plan.trials) else f", {len(points) - len(plan.trials)} points are the same as others"
+    )
+    return [*lines, *together, f"grid: {len(plan.trials)} trials{same}"] if lines else []
 
 
 def counts_line(plan: Plan) -> str:
