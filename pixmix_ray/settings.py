@@ -12,17 +12,29 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 
-class TypedPath(str):
-    """A path that was typed at the shell: relative to the current folder, not to the experiment file."""
+class Located(str):
+    """A text that, where it is a relative path, starts at a folder of its own, not at that of the experiment file.
 
-    __slots__ = ()
+    Attributes:
+        folder: none for the current one, as for what was typed at the shell.
+    """
+
+    folder: Path | None = None
+
+    @classmethod
+    def at(cls, text: str, folder: Path | None = None) -> Self:
+        """The text with its folder."""
+        made = cls(text)
+        made.folder = folder
+        return made
 
 
 def _absolute(value: Any, info: ValidationInfo) -> Any:
     """The path made absolute; relative ones start at `base` of the context, the experiment file's folder."""
     if not isinstance(value, str | Path) or "://" in str(value):
         return value
-    base = Path.cwd() if isinstance(value, TypedPath) else Path((info.context or {}).get("base", Path.cwd()))
+    base = value.folder if isinstance(value, Located) else (info.context or {}).get("base")
+    base = base or Path.cwd()
     return (base / Path(value).expanduser()).resolve()
 
 

@@ -6,7 +6,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pixmix_ray.cli.console import ExperimentFile, Json, Overrides, Results, fail, out, print_json, say, tell
+from pixmix_ray.cli.console import (
+    ExperimentFile,
+    Json,
+    Limit,
+    Overrides,
+    Presets,
+    Results,
+    fail,
+    out,
+    print_json,
+    say,
+    tell,
+)
 from pixmix_ray.cli.interrupts import ending_cleanly, last_words
 from pixmix_ray.errors import RequestError
 
@@ -23,6 +35,8 @@ commands = typer.Typer()
 def run(
     file: ExperimentFile,
     overrides: Overrides = None,
+    presets: Presets = None,
+    limit: Limit = None,
     address: Annotated[
         str | None, typer.Option(help="host:port of a running Ray cluster; default: a local one.")
     ] = None,
@@ -31,7 +45,7 @@ def run(
     """Train and evaluate all that an experiment lacks, and show the table and the Pareto front."""
     if local and address is not None:
         raise RequestError(f"--local runs in this process, and --address {address} on a cluster: give one of them")
-    todo = _plan(file, overrides)
+    todo = _plan(file, overrides, presets, limit)
     if not todo.cells_to_run():
         from pixmix_ray.planning.plan import updated
 
@@ -53,12 +67,18 @@ def run(
 
 
 @commands.command("plan", epilog="Example: pixmix-ray plan experiments/quickstart.yaml --set 'seeds=[0, 1, 2]'")
-def show_plan(file: ExperimentFile, overrides: Overrides = None, json: Json = False) -> None:
+def show_plan(
+    file: ExperimentFile,
+    overrides: Overrides = None,
+    presets: Presets = None,
+    limit: Limit = None,
+    json: Json = False,
+) -> None:
     """Show what would run and what it would cost; spends nothing."""
     from pixmix_ray.report.as_json import plan_values
     from pixmix_ray.report.overview import axes_lines, plan_table
 
-    made = _plan(file, overrides)
+    made = _plan(file, overrides, presets, limit)
     if json:
         print_json(plan_values(made))
         return
@@ -137,10 +157,10 @@ def _tell_usage(plan: "Plan") -> None:
         tell(idle_line(usage))
 
 
-def _plan(file: Path, overrides: list[str] | None) -> "Plan":
+def _plan(file: Path, overrides: list[str] | None, presets: list[str] | None, limit: int | None) -> "Plan":
     from pixmix_ray.experiment.file import read_experiment
 
-    sweep = read_experiment(file, overrides or ())
+    sweep = read_experiment(file, overrides or (), presets=presets or (), limit=limit)
     from pixmix_ray.planning.plan import make_plan  # after the file was read: its imports take a second
 
     return make_plan(sweep)
