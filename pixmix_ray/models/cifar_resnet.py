@@ -16,7 +16,13 @@ Positive = Annotated[float, Field(gt=0)]
 
 
 class CifarResNet(Model):
-    """ResNet-depth for 32x32 pictures with parameter-free shortcuts."""
+    """ResNet-depth for 32x32 pictures with parameter-free shortcuts.
+
+    Attributes:
+        depth: layers, 6n + 2.
+        mean: of each channel, for normalisation, with pixels in [0, 1].
+        std: of each channel, likewise.
+    """
 
     summary: ClassVar[str] = "CIFAR ResNet-20/32/44/56/110 with parameter-free shortcuts"
     source: ClassVar[str] = "He et al., CVPR 2016, section 4.2"

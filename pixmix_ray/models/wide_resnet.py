@@ -16,7 +16,13 @@ from pixmix_ray.models.base import Model, Normalise
 
 
 class WideResNet(Model):
-    """WRN-depth-width; the defaults are the paper's WRN-40-4 with a drop rate of 0.3."""
+    """WRN-depth-width; the defaults are the paper's WRN-40-4 with a drop rate of 0.3.
+
+    Attributes:
+        depth: layers, 6n + 4.
+        width: channels, as a multiple of 16.
+        dropout: the share of activations dropped within each block.
+    """
 
     summary: ClassVar[str] = "wide residual network WRN-depth-width with dropout"
     source: ClassVar[str] = "Zagoruyko and Komodakis, BMVC 2016"

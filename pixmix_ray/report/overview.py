@@ -9,13 +9,16 @@ from rich.table import Table
 from rich.text import Text
 
 from pixmix_ray.experiment.axes import axes_of
+from pixmix_ray.experiment.described import settings_of
+from pixmix_ray.experiment.plugins import BENCHMARKS
 from pixmix_ray.experiment.plugins import Table as Parts
-from pixmix_ray.metrics import UNITS, Measurement, direction
+from pixmix_ray.metrics import DIRECTIONS, UNITS, Measurement, declare, direction
 from pixmix_ray.planning.durations import Durations
 from pixmix_ray.planning.forecast import cost
 from pixmix_ray.planning.plan import Plan, State
 from pixmix_ray.planning.status import Status
 from pixmix_ray.report.usage import duration
+from pixmix_ray.settings import Settings
 
 T = TypeVar("T")
 MOST_ROWS = 1000  # of a table of trials: a row costs a millisecond, and nobody reads ten thousand
@@ -134,4 +137,35 @@ def measurements_table(name: str, measurements: Iterable[Measurement]) -> Table:
             spread = "" if row.standard_error is None else f"{factor * row.standard_error:.2f}"
             value = f"{factor * row.value:.2f}"
             table.add_row(f"{row.metric} {arrow}{unit}", row.condition, value, spread, str(row.n))
+    return table
+
+
+def part_lines(name: str, kind: type[Settings]) -> list[str]:
+    """What a part is, and its source."""
+    summary, source = getattr(kind, "summary", ""), getattr(kind, "source", "")
+    return [f"{name}: {summary}", *([f"source: {source}"] if source else [])]
+
+
+def settings_table(kind: type[Settings]) -> Table:
+    """A row for each setting of a part."""
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for header in ("setting", "default", "allowed", "meaning"):
+        table.add_column(header, overflow="fold", no_wrap=header == "setting")
+    for setting in settings_of(kind):
+        table.add_row(*map(Text, (setting.name, setting.default or "must be given", setting.range, setting.meaning)))
+    return table
+
+
+def metrics_table() -> Table:
+    """A row a metric: its direction, its unit, and the benchmarks that have it as a headline."""
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for header in ("metric", "better", "unit", "headline of"):
+        table.add_column(header, overflow="fold", no_wrap=header == "metric")
+    headlines: dict[str, list[str]] = {}
+    for benchmark, kind in BENCHMARKS.known().items():
+        declare(kind.metrics)
+        for metric in kind.headline:
+            headlines.setdefault(metric, []).append(benchmark)
+    for name, of in DIRECTIONS.items():
+        table.add_row(name, of, UNITS.get(name, "fraction"), ", ".join(headlines.get(name, ())))
     return table
