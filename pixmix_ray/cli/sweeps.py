@@ -72,6 +72,9 @@ def show_plan(
     overrides: Overrides = None,
     presets: Presets = None,
     limit: Limit = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Send one batch through every method, model and benchmark of yours.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Show what would run and what it would cost; spends nothing."""
@@ -79,6 +82,10 @@ def show_plan(
     from pixmix_ray.report.overview import axes_lines, plan_table
 
     made = _plan(file, overrides, presets, limit)
+    if check:
+        from pixmix_ray.training.check import check_parts
+
+        tell(f"checked: {check_parts(made.trials, made.experiment.benchmark_runs())} parts")
     if json:
         print_json(plan_values(made))
         return
@@ -129,6 +136,36 @@ def status(
             say(line, "red")
     if found.has_failed:
         raise typer.Exit(1)
+
+
+@commands.command(epilog="Example: pixmix-ray logs results/quickstart pixmix-0123456789ab")
+def logs(
+    results: Results,
+    name: Annotated[
+        str | None, typer.Argument(metavar="[TRIAL|CELL]", help="Its id, or the beginning of it.", show_default=False)
+    ] = None,
+    follow: Annotated[bool, typer.Option("--follow", help="Go on showing it until interrupted.")] = False,
+) -> None:
+    """Show what workers printed, warned and raised; without a name, which logs there are."""
+    from pixmix_ray.report.logs import followed, log_names, matching, text_of_log
+    from pixmix_ray.storage.store import Store
+
+    store = Store(results)
+    if name is None:
+        for one in log_names(store):
+            say(one)
+        return
+    if follow:
+        key = name if "/" in name else f"{name}/training"
+        for text in followed(store, key):
+            out.file.write(text)
+            out.file.flush()
+        return
+    found = matching(store, name)
+    for one in found:
+        if len(found) > 1:
+            say(f"=== {one}")
+        say(text_of_log(store, one).rstrip())
 
 
 def _run(plan: "Plan", executor: str) -> "Run":

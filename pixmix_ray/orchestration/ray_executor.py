@@ -1,5 +1,6 @@
 """The executor on a Ray cluster: Ray Tune trains and Ray tasks evaluate; here the two are joined."""
 
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
@@ -19,6 +20,7 @@ from pixmix_ray.orchestration.tune_training import Training
 from pixmix_ray.orchestration.work import Job
 from pixmix_ray.planning.plan import Cell
 
+log = logging.getLogger(__name__)
 MOST_ASKED_FOR = 1000  # shares of one request to an autoscaler
 TASKS_FIRST = 0.1  # seconds that a poll waits for tasks while trials train: what those tell comes by another way
 
@@ -40,6 +42,7 @@ class RayExecutor:
         self._address, self._cpus = address, cpus
         self._stack = ExitStack()
         self._is_connected = self._may_grow = False
+        self._nodes: set[str] = set()  # that lived when last looked
         self._asked: tuple[int, int] = (0, 0)
         self._waits_since: float | None = None
         self._events: SimpleQueue[Event] = SimpleQueue()
@@ -83,6 +86,10 @@ class RayExecutor:
         """
         assert self._setup is not None and self._training is not None
         nodes, resources = ray_session.nodes(), self._setup.resources
+        living = {node.node_id for node in nodes}
+        for lost in self._nodes - living:
+            log.warning("node %s is gone: what ran there is tried again elsewhere", lost[:8])
+        self._nodes = living
         self._ask_for_room(trials, cells)
         why = lacking(nodes, resources)
         if why and not self._is_worth_waiting(resources.wait_seconds):

@@ -19,6 +19,7 @@ from pixmix_ray.orchestration.work import Work
 from pixmix_ray.planning.durations import Durations
 from pixmix_ray.planning.forecast import Forecast, Slots, forecast
 from pixmix_ray.planning.halving import halving_of
+from pixmix_ray.planning.kept_plan import keep_plan
 from pixmix_ray.planning.plan import Plan, make_plan, updated
 from pixmix_ray.storage import index
 from pixmix_ray.storage.run_lock import RunLock
@@ -80,6 +81,7 @@ def run_plan(
         opened = _opened(executor, stack)
         if plan.experiment.search is not None:
             plan = make_plan(plan.experiment, keep_points=True)
+        keep_plan(plan)
         _prepare(plan.experiment, opened)
         stack.enter_context(_storage_goes_away())
         failures = _run_once(plan, opened, watch, work or Work(), lock.check)
@@ -158,6 +160,11 @@ def _run_once(
         check()
         update()
 
+    def more() -> Plan:
+        suggested = make_plan(plan.experiment, keep_points=True)
+        keep_plan(suggested)
+        return suggested
+
     with watch(plan, executor) as watcher:
         try:
             return Loop(
@@ -166,7 +173,7 @@ def _run_once(
                 watcher,
                 account,
                 keeps_share=expected.keeps_evaluation_share,
-                more=None if plan.experiment.search is None else lambda: make_plan(plan.experiment, keep_points=True),
+                more=None if plan.experiment.search is None else more,
                 housekeeping=housekeeping,
             ).run()
         finally:

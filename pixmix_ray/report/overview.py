@@ -95,12 +95,16 @@ def _cost(plan: Plan) -> str:
 def status_table(status: Status) -> Table:
     """A row a trial: how far it is, how many of its cells are measured; of very many only those that are not done."""
     table = Table()
-    table.add_column("trial", no_wrap=True)
+    labels = any(trial.label for trial in status.trials)
+    for header in ("trial", "id") if labels else ("trial",):
+        table.add_column(header, no_wrap=True)
     table.add_column("training")
     table.add_column("cells done", justify="right")
     table.add_column("cells failed", justify="right")
     for trial in _few(status.trials, table, lambda trial: trial.state == "done" and not trial.cells_failed):
-        table.add_row(trial.trial_id, trial.state, str(trial.cells_done), str(trial.cells_failed))
+        done = str(trial.cells_done) + ("" if trial.cells_planned is None else f" of {trial.cells_planned}")
+        names = [Text(trial.label), trial.trial_id] if labels else [trial.trial_id]
+        table.add_row(*names, trial.state, done, str(trial.cells_failed))
     return table
 
 
