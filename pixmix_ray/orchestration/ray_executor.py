@@ -14,7 +14,6 @@ from pixmix_ray.experiment.trial import Trial
 from pixmix_ray.orchestration import session as ray_session
 from pixmix_ray.orchestration.evaluation_tasks import EvaluationTasks
 from pixmix_ray.orchestration.executor import Capacity, EpochDone, Event, Setup
-from pixmix_ray.orchestration.loggers import loggers
 from pixmix_ray.orchestration.nodes import Node, lacking, total_fitting, trials_at_once
 from pixmix_ray.orchestration.tune_training import Training
 from pixmix_ray.orchestration.work import Job
@@ -76,7 +75,7 @@ class RayExecutor:
         self.connect()
         self._setup = setup
         self._events, self._tasks = SimpleQueue(), EvaluationTasks()
-        self._training = Training(self._events, setup.should_stop, loggers(setup.tracking, setup.store.uri))
+        self._training = Training(self._events, setup.should_stop)
 
     def capacity(self, trials: int, cells: int, *, keeps_share: bool = True) -> Capacity:
         """How much fits on the nodes that live now; an autoscaler is asked for what the rest could use.
@@ -110,9 +109,8 @@ class RayExecutor:
     def submit_trial(self, ticket: int, trial: Trial, *, avoid: str | None = None) -> None:
         """Have a trial trained."""
         assert self._setup is not None and self._training is not None
-        settings = {"settings": trial.settings, "seed": trial.seed} if self._setup.tracking.is_on else {}
         job = self._job(trial, (), self._setup.resources.trial)
-        self._training.submit(ticket, job, avoid=avoid, settings=settings)
+        self._training.submit(ticket, job, avoid=avoid)
 
     def submit_cells(self, ticket: int, cells: Sequence[Cell], *, avoid: str | None = None) -> None:
         """Have cells measured."""

@@ -14,6 +14,7 @@ from pixmix_ray.orchestration.accounting import Account
 from pixmix_ray.orchestration.executor import Executor, Setup
 from pixmix_ray.orchestration.local_executor import LocalExecutor
 from pixmix_ray.orchestration.loop import Failure, Loop
+from pixmix_ray.orchestration.trackers import Tracked, trackers
 from pixmix_ray.orchestration.watcher import Silent, Watcher
 from pixmix_ray.orchestration.work import Work
 from pixmix_ray.planning.durations import Durations
@@ -148,7 +149,6 @@ def _run_once(
             resources=resources,
             work=work,
             should_stop=None if halving is None else should_stop,
-            tracking=plan.experiment.tracking,
         )
     )
     durations = Durations.of(plan.store, resources)
@@ -166,11 +166,13 @@ def _run_once(
         return suggested
 
     with watch(plan, executor) as watcher:
+        followers = trackers(plan.experiment.tracking, store.uri)
+        told = Tracked(watcher, store, followers) if followers else watcher
         try:
             return Loop(
                 plan,
                 executor,
-                watcher,
+                told,
                 account,
                 keeps_share=expected.keeps_evaluation_share,
                 more=None if plan.experiment.search is None else more,
@@ -178,6 +180,8 @@ def _run_once(
             ).run()
         finally:
             account.close(executor.now())
+            for follower in followers:
+                follower.close()
 
 
 def _forecast(plan: Plan, executor: Executor, durations: Durations) -> Forecast:

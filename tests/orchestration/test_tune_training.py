@@ -58,12 +58,12 @@ def ends_of(broken: Broken, experiment: Path, monkeypatch: pytest.MonkeyPatch) -
     """What three trials are told when their Tuner breaks, by ticket."""
     monkeypatch.setattr(tune_training, "_fit", broken)
     events: SimpleQueue[Event] = SimpleQueue()
-    training = Training(events, None, [])
+    training = Training(events, None)
     training.limit = 3
     plan = plan_of(experiment, "seeds=[0, 1, 2]")
     for ticket, trial in enumerate(plan.trials):
         job = Job(trial=trial, results=plan.store.uri, work=BY_SEED, share=Share())
-        training.submit(ticket, job, settings={})
+        training.submit(ticket, job)
     training.keep_going()
     assert training._thread is not None
     training._thread.join(PATIENCE)
@@ -107,10 +107,10 @@ def test_a_kill_by_the_memory_monitor_is_charged_to_the_trial_of_that_process_al
 
 def test_a_trial_that_is_done_is_told_once(experiment: Path) -> None:
     events: SimpleQueue[Event] = SimpleQueue()
-    training = Training(events, None, [])
+    training = Training(events, None)
     training.limit = 1
     (trial,) = plan_of(experiment).trials
-    training.submit(5, Job(trial=trial, results="", work=BY_SEED, share=Share()), settings={})
+    training.submit(5, Job(trial=trial, results="", work=BY_SEED, share=Share()))
     assert training.next_trial() is not None and training.next_trial() is None
     training.ended(5)
     training.ended(5)
