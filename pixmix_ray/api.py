@@ -32,17 +32,25 @@ ExperimentLike: TypeAlias = Experiment | Mapping[str, Any] | Path | str
 """An experiment file, the content of one, whose parts may also be objects or classes, or an `Experiment`."""
 
 
-def plan(experiment: ExperimentLike, *, overrides: Iterable[str] = ()) -> Plan:
+def plan(
+    experiment: ExperimentLike,
+    *,
+    overrides: Iterable[str] = (),
+    presets: Iterable[str] = (),
+    limit: int | None = None,
+) -> Plan:
     """What an experiment still has to do, read from its results folder; spends nothing.
 
     Args:
         experiment: a file, its content, or an `Experiment`.
         overrides: `key.path=value`, as typed with --set.
+        presets: names of presets of the file, put on top before the overrides.
+        limit: no benchmark takes more test pictures than so many.
 
     Raises:
         RequestError: the experiment is wrong, or its data are missing or broken.
     """
-    return make_plan(read_experiment(experiment, overrides))
+    return make_plan(read_experiment(experiment, overrides, presets=presets, limit=limit))
 
 
 def run(

@@ -3,6 +3,7 @@
     PixmixRayError
     ├── RequestError (ValueError)      the request is wrong and nothing started: exit code 2
     │   ├── UnknownNameError           a method, benchmark, model, ... or key that does not exist
+    │   ├── ProblemsError              several of these at once
     │   ├── DataError                  a data set, mixing set or outlier folder is missing or broken
     │   ├── CheckpointError            a checkpoint is missing, broken or of another model
     │   ├── ResultsError               the results folder cannot be read or written
@@ -15,7 +16,7 @@
         └── TrainingDivergedError      the training loss became NaN or infinite
 
 A command that is interrupted ends with 130 (Ctrl-C) or 143 (SIGTERM); the same command goes on with what is left.
-Every message names the value, what is allowed and the way out, in one line.
+Every message names the value, what is allowed and the way out, in one line; `ProblemsError` has one for each problem.
 """
 
 from collections.abc import Iterable
@@ -65,6 +66,26 @@ class UnknownNameError(RequestError):
 
     def __reduce__(self) -> tuple[type, tuple[str, str, list[str]]]:  # carried between processes
         return type(self), self._arguments
+
+
+class ProblemsError(RequestError):
+    """Several things are wrong with one request; all are told at once, a line each.
+
+    >>> raise ProblemsError("experiment a.yaml", [RequestError("k = -1: too low"), RequestError("beta = 0: too low")])
+    Traceback (most recent call last):
+    pixmix_ray.errors.ProblemsError: experiment a.yaml has 2 problems:
+      k = -1: too low
+      beta = 0: too low
+    """
+
+    def __init__(self, where: str, problems: Iterable[RequestError]) -> None:
+        listed = [one for problem in problems for one in getattr(problem, "problems", (problem,))]
+        self.problems, self._where = tuple(listed), where
+        lines = "\n".join(f"  {problem}" for problem in self.problems)
+        super().__init__(f"{where} has {len(self.problems)} problems:\n{lines}")
+
+    def __reduce__(self) -> tuple[type, tuple[str, tuple[RequestError, ...]]]:  # carried between processes
+        return type(self), (self._where, self.problems)
 
 
 class DataError(RequestError):

@@ -4,21 +4,35 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Self, get_args
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
 
-from pixmix_ray.errors import PixmixRayError, RequestError, UnknownNameError, one_line
+from pixmix_ray.errors import PixmixRayError, ProblemsError, RequestError, UnknownNameError, one_line
 
 _MISSPELT = re.compile(r"(?P<kind>s3|gs|gcs|abfss?|az|hdfs|file|https?)(:(?!//)|//)")
 _OF_WINDOWS = re.compile(r"[A-Za-z]:[\\/]|\\\\")
 _VARIABLE = re.compile(r"\$\w+|\$\{\w+\}|%[A-Za-z]\w*%")
 
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
-class TypedPath(str):
-    """A path that was typed at the shell: relative to the current folder, not to the experiment file."""
 
-    __slots__ = ()
+class Located(str):
+    """A text that, where it is a relative path, starts at a folder of its own, not at that of the experiment file.
+
+    Attributes:
+        folder: none for the current one, as for what was typed at the shell.
+    """
+
+    folder: Path | None = None
+
+    @classmethod
+    def at(cls, text: str, folder: Path | None = None) -> Self:
+        """The text with its folder."""
+        made = cls(text)
+        made.folder = folder
+        return made
 
 
 def written_path(text: str) -> str:
@@ -51,8 +65,8 @@ def _absolute(value: Any, info: ValidationInfo) -> Any:
     text = written_path(str(value))
     if "://" in text:
         return text
-    base = Path.cwd() if isinstance(value, TypedPath) else Path((info.context or {}).get("base", Path.cwd()))
-    return (base / text).resolve()
+    base = value.folder if isinstance(value, Located) else (info.context or {}).get("base")
+    return ((base or Path.cwd()) / text).resolve()
 
 
 def _absolute_text(value: Any, info: ValidationInfo) -> Any:
@@ -122,7 +136,7 @@ class Settings(BaseModel):
             base: the folder at which relative paths start; default: the current one.
 
         Raises:
-            RequestError: one line that names the first wrong key or value and what is allowed.
+            RequestError: names every wrong key and value and what is allowed, a line each.
         """
         try:
             return cls.model_validate(dict(values), context={"base": base or Path.cwd()})
@@ -131,20 +145,36 @@ class Settings(BaseModel):
 
 
 def explain(error: ValidationError, where: str, model: type[BaseModel]) -> RequestError:
-    """The first mistake that pydantic found, as one line in our words."""
-    # a misspelt key is also a missing one: the spelling is the mistake to name
-    first = min(error.errors(), key=lambda mistake: mistake["type"] != "extra_forbidden")
-    cause = first.get("ctx", {}).get("error")
+    """All mistakes that pydantic found, in our words: one as one line, several as a list."""
+    found: list[RequestError] = []
+    mistakes = sorted(error.errors(), key=lambda mistake: mistake["type"] != "extra_forbidden")
+    for mistake in mistakes:
+        if mistake["type"] == "missing" and mistakes[0]["type"] == "extra_forbidden":
+            continue  # a misspelt key is also a missing one: the spelling is the mistake to name
+        if mistake["loc"] and any(_is_within(other["loc"], mistake["loc"]) for other in mistakes):
+            continue  # a list without its wrong items is also too short
+        problem = _explained(mistake, where, model)
+        if str(problem) not in map(str, found):  # one for each point of a grid
+            found.append(problem)
+    return found[0] if len(found) == 1 else ProblemsError(where, found)
+
+
+def _is_within(inner: tuple[int | str, ...], outer: tuple[int | str, ...]) -> bool:
+    return len(inner) > len(outer) and inner[: len(outer)] == outer
+
+
+def _explained(mistake: "ErrorDetails", where: str, model: type[BaseModel]) -> RequestError:
+    cause = mistake.get("ctx", {}).get("error")
     if isinstance(cause, PixmixRayError):
         return cause if isinstance(cause, RequestError) else RequestError(str(cause))
-    key = ".".join(part for part in first["loc"] if isinstance(part, str))
-    if first["type"] == "extra_forbidden":
-        inside = ", ".join([where, *map(str, first["loc"][:-1])])
-        return UnknownNameError(f"key in {inside}:", str(first["loc"][-1]), _known_keys(model, first["loc"][:-1]))
-    if first["type"] == "missing":
-        return RequestError(f"{where}: the key {key!r} is missing{_meaning(model, first['loc'])}")
-    message = first["msg"].removeprefix("Value error, ")
-    value = f"{key} = {first['input']!r}: " if key else ""  # a rule about several keys has none of its own
+    key = ".".join(part for part in mistake["loc"] if isinstance(part, str))
+    if mistake["type"] == "extra_forbidden":
+        inside = ", ".join([where, *(part for part in mistake["loc"][:-1] if isinstance(part, str))])
+        return UnknownNameError(f"key in {inside}:", str(mistake["loc"][-1]), _known_keys(model, mistake["loc"][:-1]))
+    if mistake["type"] == "missing":
+        return RequestError(f"{where}: the key {key!r} is missing{_meaning(model, mistake['loc'])}")
+    message = mistake["msg"].removeprefix("Value error, ")
+    value = f"{key} = {mistake['input']!r}: " if key else ""  # a rule about several keys has none of its own
     return RequestError(f"{where}: {value}{message[:1].lower()}{message[1:]}")
 
 
@@ -157,7 +187,13 @@ def _meaning(model: type[BaseModel], path: tuple[int | str, ...]) -> str:
 def _known_keys(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
     """The keys of the model that lies at `path` below `model`."""
     for part in path:
-        annotation = model.model_fields[str(part)].annotation if str(part) in model.model_fields else None
-        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            model = annotation
+        field = model.model_fields.get(str(part))
+        model = (field and _model_in(field.annotation)) or model
     return list(model.model_fields)
+
+
+def _model_in(annotation: object) -> type[BaseModel] | None:
+    """The group of settings in a type such as tuple[Recipe, ...]; none if there is none."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next(filter(None, map(_model_in, get_args(annotation))), None)

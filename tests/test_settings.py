@@ -8,7 +8,7 @@ import pytest
 from pydantic import Field, ValidationError, field_validator
 
 from pixmix_ray.errors import RequestError, UnknownNameError
-from pixmix_ray.settings import DataPath, ResultsUri, Settings, TypedPath
+from pixmix_ray.settings import DataPath, Located, ResultsUri, Settings
 
 
 class Inner(Settings):
@@ -114,8 +114,8 @@ def test_a_path_typed_at_the_shell_starts_at_the_current_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert Needy.read({"root": TypedPath("data")}, "dataset", Path("/elsewhere")).root == tmp_path / "data"
-    assert Place.read({"results": TypedPath("out")}, "experiment", Path("/elsewhere")).results == f"{tmp_path}/out"
+    assert Needy.read({"root": Located("data")}, "dataset", Path("/elsewhere")).root == tmp_path / "data"
+    assert Place.read({"results": Located("out")}, "experiment", Path("/elsewhere")).results == f"{tmp_path}/out"
 
 
 def test_without_a_base_a_path_starts_at_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

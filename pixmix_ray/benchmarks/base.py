@@ -14,13 +14,23 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from pixmix_ray.benchmarks.extras import FromLogits
 from pixmix_ray.datasets import evenly_spaced
-from pixmix_ray.errors import WorkError
-from pixmix_ray.metrics import NO_EXTRAS, Extra, Measurement, Predictions
+from pixmix_ray.errors import UnknownNameError, WorkError
+from pixmix_ray.metrics import (
+    DIRECTIONS,
+    NO_EXTRAS,
+    NO_METRICS,
+    UNITS,
+    Extra,
+    Measurement,
+    Metric,
+    Predictions,
+    declare,
+)
 from pixmix_ray.models import checked_logits
 from pixmix_ray.plugins import Table
 from pixmix_ray.settings import Settings
@@ -60,6 +70,7 @@ class Benchmark(Settings, ABC):
         summary: one line for `pixmix-ray list benchmarks`.
         source: paper and section.
         headline: its aggregated metrics.
+        metrics: those that are not in `pixmix_ray.metrics.DIRECTIONS`, by name, each with direction and unit.
         revision: raised when the same settings come to mean other pictures or metrics, so that cells are made again.
         extras: what it keeps of each prediction beside the class and its probability.
         passes: through the network for each test picture, roughly; orders the work before anything was measured.
@@ -68,10 +79,35 @@ class Benchmark(Settings, ABC):
     summary: ClassVar[str]
     source: ClassVar[str]
     headline: ClassVar[tuple[str, ...]]
+    metrics: ClassVar[Mapping[str, Metric]] = NO_METRICS
     extras: ClassVar[Mapping[str, Extra]] = NO_EXTRAS
     passes: ClassVar[float] = 1
 
     limit: int | None = Field(None, ge=1)
+
+    @model_validator(mode="after")
+    def _metrics_are_known(self) -> Self:
+        """Of each object, not of the class: one that was unpickled by value has its attributes later."""
+        declare(self.metrics)
+        for name in self.headline:
+            if name not in DIRECTIONS:
+                raise UnknownNameError(f"metric in the headline of {type(self).__name__}:", name, DIRECTIONS)
+        return self
+
+    def metric(self, name: str) -> Metric:
+        """Direction and unit of one of its metrics, its own or one of ours.
+
+        Raises:
+            WorkError: it is neither.
+        """
+        if name in self.metrics:
+            return self.metrics[name]
+        if name not in DIRECTIONS:
+            raise WorkError(
+                f"{type(self).__name__} measured {name!r}, which is no metric of ours: declare it in its metrics, as "
+                f'{{"{name}": Metric(direction="lower")}}'
+            )
+        return Metric(direction=DIRECTIONS[name], unit=UNITS.get(name, ""))
 
     def identity(self) -> dict[str, Any]:
         """The settings that change an outcome, as JSON values; a cell's name holds the revision beside them."""

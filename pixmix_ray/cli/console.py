@@ -25,6 +25,14 @@ Overrides = Annotated[
     Optional[list[str]],  # noqa: UP045  # typer reads this form on every Python that we support
     typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the file, such as training.epochs=1."),
 ]
+Presets = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option("--preset", metavar="NAME", help="Put a preset of the file on top; --set comes after it."),
+]
+Limit = Annotated[
+    Optional[int],  # noqa: UP045
+    typer.Option("--limit", min=1, help="No benchmark takes more test pictures than so many."),
+]
 Objectives = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option(help="Comma-separated benchmark.metric; default: clean error and the paper's safety measures."),

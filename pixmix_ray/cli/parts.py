@@ -15,22 +15,58 @@ sets = typer.Typer(
 commands.add_typer(sets, name="sets")
 
 
-@commands.command("list", epilog="Example: pixmix-ray list methods")
+@commands.command("list", epilog="Example: pixmix-ray list methods pixmix")
 def show_list(
-    kind: Annotated[str, typer.Argument(help="methods, mixing-sets, datasets, models or benchmarks.")],
+    kind: Annotated[str, typer.Argument(help="methods, mixing-sets, datasets, models, benchmarks or metrics.")],
+    name: Annotated[str | None, typer.Argument(help="One of them, with every setting.", show_default=False)] = None,
     json: Json = False,
 ) -> None:
-    """List what can be named in an experiment file, with settings and defaults."""
+    """List what can be named in an experiment file; of one part every setting, with default, range and meaning."""
     from pixmix_ray.experiment.plugins import TABLES
-    from pixmix_ray.report.as_json import parts_values
-    from pixmix_ray.report.overview import parts_table
+    from pixmix_ray.report.as_json import metrics_values, part_values, parts_values
+    from pixmix_ray.report.overview import metrics_table, part_lines, parts_table, settings_table
 
+    if kind == "metrics" and name is None:
+        if json:
+            print_json(metrics_values())
+        else:
+            out.print(metrics_table())
+        return
     if kind not in TABLES:
-        raise UnknownNameError("kind of part", kind, TABLES)
-    if json:
+        raise UnknownNameError("kind of part", kind, [*TABLES, "metrics"])
+    if name is not None:
+        found = TABLES[kind].find(str(TABLES[kind].short.get(name, {}).get("name", name)))
+        if json:
+            print_json(part_values(name, found))
+            return
+        for line in part_lines(name, found):
+            say(line)
+        out.print(settings_table(found))
+    elif json:
         print_json(parts_values(kind, TABLES[kind]))
     else:
         out.print(parts_table(TABLES[kind]))
+
+
+@commands.command(epilog="Example: pixmix-ray schema > experiment.schema.json")
+def schema() -> None:
+    """Print the JSON schema of experiment files, by which an editor completes and checks them."""
+    from pixmix_ray.experiment.described import experiment_schema
+
+    print_json(experiment_schema())
+
+
+@commands.command(epilog="Example: pixmix-ray doctor")
+def doctor(json: Json = False) -> None:
+    """Show what is installed and what each missing thing would enable, devices, memory, disk and caches."""
+    from pixmix_ray.report.doctor import examined
+
+    found = examined()
+    if json:
+        print_json({"findings": [{"what": one.what, "found": one.found, "hint": one.hint} for one in found]})
+        return
+    for one in found:
+        say(f"{one.what}: {one.found}" + (f" ({one.hint})" if one.hint else ""))
 
 
 @sets.command(epilog="Example: pixmix-ray sets pictures fractals --sheet fractals.png --complexity")

@@ -6,7 +6,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pixmix_ray.cli.console import ExperimentFile, Json, Overrides, Results, fail, out, print_json, say, tell
+from pixmix_ray.cli.console import (
+    ExperimentFile,
+    Json,
+    Limit,
+    Overrides,
+    Presets,
+    Results,
+    fail,
+    out,
+    print_json,
+    say,
+    tell,
+)
 from pixmix_ray.cli.interrupts import ending_cleanly, last_words
 from pixmix_ray.errors import RequestError, ResultsError, StorageError
 from pixmix_ray.storage.store import PAGE
@@ -24,6 +36,8 @@ commands = typer.Typer()
 def run(
     file: ExperimentFile,
     overrides: Overrides = None,
+    presets: Presets = None,
+    limit: Limit = None,
     address: Annotated[
         str | None, typer.Option(help="host:port of a running Ray cluster; default: a local one.")
     ] = None,
@@ -32,7 +46,7 @@ def run(
     """Train and evaluate all that an experiment lacks, and show the table and the Pareto front."""
     if local and address is not None:
         raise RequestError(f"--local runs in this process, and --address {address} on a cluster: give one of them")
-    todo = _plan(file, overrides)
+    todo = _plan(file, overrides, presets, limit)
     if not todo.cells_to_run():
         from pixmix_ray.planning.plan import updated
 
@@ -40,7 +54,10 @@ def run(
     if not todo.cells_to_run():
         _show_experiment(todo)
         return
-    tell(_counts(todo))
+    from pixmix_ray.report.overview import axes_lines
+
+    for line in [*axes_lines(todo), _counts(todo)]:
+        tell(line)
     done = _run(todo, "local" if local else address or "ray")
     for failure in done.failures:
         tell(f"FAILED {failure.label}: {failure.reason}", "red")
@@ -51,19 +68,35 @@ def run(
 
 
 @commands.command("plan", epilog="Example: pixmix-ray plan experiments/quickstart.yaml --set 'seeds=[0, 1, 2]'")
-def show_plan(file: ExperimentFile, overrides: Overrides = None, json: Json = False) -> None:
+def show_plan(
+    file: ExperimentFile,
+    overrides: Overrides = None,
+    presets: Presets = None,
+    limit: Limit = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Send one batch through every method, model and benchmark of yours.")
+    ] = False,
+    json: Json = False,
+) -> None:
     """Show what would run and what it would cost; spends nothing."""
     from pixmix_ray.report.as_json import plan_values
-    from pixmix_ray.report.overview import plan_table
+    from pixmix_ray.report.overview import axes_lines, plan_table
 
-    made = _plan(file, overrides)
+    made = _plan(file, overrides, presets, limit)
+    if check:
+        from pixmix_ray.training.check import check_parts
+
+        tell(f"checked: {check_parts(made.trials, made.experiment.benchmark_runs())} parts")
     if json:
         print_json(plan_values(made))
         return
     say(f"results: {made.store.uri}")
+    for line in axes_lines(made):
+        say(line)
     out.print(plan_table(made))
     say(_counts(made))
-    for note in made.experiment.training.notes(made.experiment.resources.trial.gpus):
+    gpus = made.experiment.resources.trial.gpus
+    for note in dict.fromkeys(note for recipe in made.experiment.training for note in recipe.notes(gpus)):
         say(f"training: {note}")
     for part in made.experiment.benchmarks:
         for note in part.settings.notes():
@@ -106,6 +139,36 @@ def status(
         raise typer.Exit(1)
 
 
+@commands.command(epilog="Example: pixmix-ray logs results/quickstart pixmix-0123456789ab")
+def logs(
+    results: Results,
+    name: Annotated[
+        str | None, typer.Argument(metavar="[TRIAL|CELL]", help="Its id, or the beginning of it.", show_default=False)
+    ] = None,
+    follow: Annotated[bool, typer.Option("--follow", help="Go on showing it until interrupted.")] = False,
+) -> None:
+    """Show what workers printed, warned and raised; without a name, which logs there are."""
+    from pixmix_ray.report.logs import followed, log_names, matching, text_of_log
+    from pixmix_ray.storage.store import Store
+
+    store = Store(results)
+    if name is None:
+        for one in log_names(store):
+            say(one)
+        return
+    if follow:
+        key = name if "/" in name else f"{name}/training"
+        for text in followed(store, key):
+            out.file.write(text)
+            out.file.flush()
+        return
+    found = matching(store, name)
+    for one in found:
+        if len(found) > 1:
+            say(f"=== {one}")
+        say(text_of_log(store, one).rstrip())
+
+
 def _run(plan: "Plan", executor: str) -> "Run":
     """Do what the plan lacks; a signal on the way ends it cleanly."""
     os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")  # else Tune starts another cluster when ours is closed
@@ -132,10 +195,10 @@ def _tell_usage(plan: "Plan") -> None:
         tell(idle_line(usage))
 
 
-def _plan(file: Path, overrides: list[str] | None) -> "Plan":
+def _plan(file: Path, overrides: list[str] | None, presets: list[str] | None, limit: int | None) -> "Plan":
     from pixmix_ray.experiment.file import read_experiment
 
-    sweep = read_experiment(file, overrides or ())
+    sweep = read_experiment(file, overrides or (), presets=presets or (), limit=limit)
     from pixmix_ray.planning.plan import make_plan  # after the file was read: its imports take a second
 
     return make_plan(sweep)

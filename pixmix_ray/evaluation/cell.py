@@ -18,7 +18,7 @@ from pixmix_ray.evaluation.normalisation import SAMPLE, better_normalisation
 from pixmix_ray.experiment.trial import BenchmarkRun, Trial
 from pixmix_ray.hardware import hardware
 from pixmix_ray.memory import free_memory, is_out_of_memory
-from pixmix_ray.metrics import Measurement, Predictions, direction
+from pixmix_ray.metrics import Measurement, Predictions
 from pixmix_ray.models import fit_weights
 from pixmix_ray.storage import index
 from pixmix_ray.storage.cell import Footer, StoredCell, predictions_table, write_cell
@@ -64,11 +64,13 @@ def evaluate_cell(
         "versions": json.dumps(library_versions(), sort_keys=True),
         "finished_at": datetime.now(UTC),
     }
+    metrics = {row.metric: benchmark.metric(row.metric) for row in measurements}
     footer = Footer(
         common=common,
         test_set=checkpoint.test_set,
         measurements=tuple(measurements),
-        directions={row.metric: direction(row.metric) for row in measurements},
+        directions={name: metric.direction for name, metric in metrics.items()},
+        units={name: metric.unit for name, metric in metrics.items() if metric.unit},
     )
     rows = predictions_table(predictions, benchmark.extras)
     write_cell(store, checkpoint.cell(run), StoredCell(rows=rows, footer=footer))

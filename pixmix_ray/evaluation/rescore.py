@@ -15,7 +15,7 @@ from pixmix_ray.benchmarks import Benchmark
 from pixmix_ray.errors import DamagedError, RequestError, ResultsError, UnknownNameError, one_line
 from pixmix_ray.experiment.plugins import BENCHMARKS, Part
 from pixmix_ray.experiment.trial import BenchmarkRun
-from pixmix_ray.metrics import Measurement, direction
+from pixmix_ray.metrics import UNITS, Measurement, direction
 from pixmix_ray.storage.cell import Footer, StoredCell, predictions_of, read_cell, write_cell
 from pixmix_ray.storage.index import list_cells, put_aside, refuse_older_layout, update
 from pixmix_ray.storage.provenance import code_version
@@ -97,6 +97,7 @@ def _rescored(store: Store, cell: str, *, write: bool, is_trusted: bool) -> Resc
         common={**stored.footer.common, "code_version": code_version()},
         measurements=tuple(measured),
         directions={row.metric: direction(row.metric) for row in measured},
+        units=UNITS,
     )
     write_cell(store, cell, replace(stored, footer=footer))
     return RescoredCell(path=path, state="rewritten", reason=reason)
@@ -123,7 +124,10 @@ def _measured(cell: str, stored: StoredCell, *, is_trusted: bool) -> list[Measur
     """What the stored predictions of a cell measure."""
     benchmark = _benchmark(stored.footer, cell.rpartition("/")[2], is_trusted=is_trusted)
     try:
-        return benchmark.measure(predictions_of(stored.rows, benchmark.extras))
+        measured = benchmark.measure(predictions_of(stored.rows, benchmark.extras))
+        for row in measured:
+            benchmark.metric(row.metric)
+        return measured
     except (ResultsError, MemoryError):
         raise
     except Exception as error:  # a benchmark of anybody's, on a file of anybody's: the other cells go on

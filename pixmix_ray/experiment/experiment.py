@@ -11,7 +11,9 @@ from pydantic import BeforeValidator, Field, PlainValidator, ValidationInfo, fie
 from pixmix_ray.benchmarks import Benchmark
 from pixmix_ray.datasets import Dataset
 from pixmix_ray.errors import RequestError
+from pixmix_ray.experiment.axes import GRID, Point, Selection, variants
 from pixmix_ray.experiment.early_stopping import Asha, read_scheduler
+from pixmix_ray.experiment.labels import labelled
 from pixmix_ray.experiment.plugins import BENCHMARKS, DATASETS, METHODS, MIXING_SETS, MODELS, Part, Table
 from pixmix_ray.experiment.recipe import Recipe
 from pixmix_ray.experiment.resources import Resources
@@ -19,6 +21,7 @@ from pixmix_ray.experiment.search import Search, Value
 from pixmix_ray.experiment.tracking import Tracking
 from pixmix_ray.experiment.trial import BenchmarkRun, Trial
 from pixmix_ray.methods import Method
+from pixmix_ray.metrics import direction
 from pixmix_ray.mixing_sets import MixingSet, shorter_side_for
 from pixmix_ray.models import Model
 from pixmix_ray.settings import ResultsUri, Settings
@@ -37,12 +40,45 @@ def as_list(value: object) -> list[object]:
     return list(value) if isinstance(value, list | tuple) else [value]
 
 
-def _one(table: Table[T]) -> PlainValidator:
-    return PlainValidator(lambda value, info: table.read(value, _base(info)))
-
-
 def _many(table: Table[T]) -> PlainValidator:
-    return PlainValidator(lambda value, info: tuple(table.read(item, _base(info)) for item in as_list(value)))
+    """Takes a part or a list of them; one with axes among its settings stands for several."""
+    return PlainValidator(
+        lambda value, info: tuple(
+            table.read(one, _base(info)) for item in _items(value) for one in _spread(table, item, _base(info))
+        )
+    )
+
+
+def _items(value: object) -> list[object]:
+    """The parts that a key names."""
+    if isinstance(value, Mapping) and set(value) == {GRID}:
+        value = value[GRID]
+    return as_list(value)
+
+
+def _spread(table: Table[T], spec: object, base: Path | None) -> list[Any]:
+    """What a part stands for: itself, or one for each point of the axes among its settings."""
+    if not isinstance(spec, Mapping) or not isinstance(spec.get("name"), str | type):
+        return [spec]
+    name = spec["name"]
+    if isinstance(name, str):
+        name = str(table.short.get(name, {}).get("name", name))
+        if "+" in name and table.join is not None:
+            return [spec]
+    kind = name if isinstance(name, type) else table.find(str(name), base)
+    return variants(spec, kind)
+
+
+def _recipes(value: object) -> list[object]:
+    """The mappings that a mapping with axes, or a list of such, stands for."""
+    items = [variants(item, Recipe) if isinstance(item, Mapping) else [item] for item in _items(value)]
+    return list(itertools.chain.from_iterable(items))
+
+
+def _groups(value: object) -> object:
+    """A group of axes, or a list of groups, as a list of groups."""
+    is_one = isinstance(value, list | tuple) and value and all(isinstance(item, str) for item in value)
+    return [value] if is_one else value
 
 
 def _base(info: ValidationInfo) -> Path | None:
@@ -62,7 +98,7 @@ class Experiment(Settings):
 
     Attributes:
         results: folder or URI of the results.
-        dataset: what is learned.
+        dataset: what is learned; several are a grid, as in all that follows.
         model: the network.
         methods: the methods to compare.
         mixing_set: pictures for the methods that mix them in; several are a grid.
@@ -70,6 +106,8 @@ class Experiment(Settings):
         beta: likewise.
         seeds: each trial is run once per seed.
         training: the recipe.
+        zip: groups of axes whose values go together: the first of each, the second of each, and so on.
+        exclude: points of the grid that are left out, each by values at paths such as training.lr.
         benchmarks: the safety measures.
         resources: of a trial and of an evaluation.
         search: suggests points of a space, one by one, in place of the grid over k and beta.
@@ -78,8 +116,8 @@ class Experiment(Settings):
     """
 
     results: ResultsUri
-    dataset: Annotated[Part[Dataset], _one(DATASETS)]
-    model: Annotated[Part[Model], _one(MODELS)] = Field(DEFAULTS["model"], validate_default=True)
+    dataset: Annotated[tuple[Part[Dataset], ...], _many(DATASETS)]
+    model: Annotated[tuple[Part[Model], ...], _many(MODELS)] = Field(DEFAULTS["model"], validate_default=True)
     methods: Annotated[tuple[Part[Method], ...], _many(METHODS)]
     mixing_set: Annotated[tuple[Part[MixingSet], ...], _many(MIXING_SETS)] = Field(
         DEFAULTS["mixing_set"], validate_default=True
@@ -87,7 +125,9 @@ class Experiment(Settings):
     k: Annotated[tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(as_list)] = ()
     beta: Annotated[tuple[Annotated[float, Field(gt=0)], ...], BeforeValidator(as_list)] = ()
     seeds: Annotated[tuple[Seed, ...], BeforeValidator(as_list)] = Field((0,), min_length=1)
-    training: Recipe = Recipe()
+    training: Annotated[tuple[Recipe, ...], BeforeValidator(_recipes)] = (Recipe(),)
+    zip: Annotated[tuple[tuple[str, ...], ...], BeforeValidator(_groups)] = ()
+    exclude: Annotated[tuple[Mapping[str, Any], ...], BeforeValidator(as_list)] = ()
     benchmarks: Annotated[tuple[Part[Benchmark], ...], _many(BENCHMARKS)] = Field(
         DEFAULTS["benchmarks"], validate_default=True
     )
@@ -106,15 +146,21 @@ class Experiment(Settings):
     def _scheduler_can_stop(self) -> Self:
         if self.scheduler is None:
             return self
-        if self.training.validation is None:
+        if len(self.dataset) > 1 or len({(of.epochs, of.validation) for of in self.training}) > 1:
+            raise ValueError(
+                "scheduler compares trials with each other: give one data set, one training.epochs and one "
+                "training.validation, and others an experiment file of their own"
+            )
+        (recipe, *_) = self.training
+        if recipe.validation is None:
             raise ValueError(
                 "scheduler compares errors on pictures that are held out: set training.validation: 0.1 (training "
                 "losses of differently augmented pictures do not compare)"
             )
-        if self.scheduler.grace_period >= self.training.epochs:
+        if self.scheduler.grace_period >= recipe.epochs:
             raise ValueError(
                 f"scheduler.grace_period = {self.scheduler.grace_period} must be below training.epochs = "
-                f"{self.training.epochs}, or nothing can be stopped"
+                f"{recipe.epochs}, or nothing can be stopped"
             )
         for axis in ("training.epochs", "training.validation"):
             if self.search is not None and axis in self.search.space:
@@ -125,22 +171,24 @@ class Experiment(Settings):
     def _search_can_be_made(self) -> Self:
         if self.search is None:
             return self
-        if len(self.methods) != 1 or self.k or self.beta or len(self.mixing_set) != 1:
+        single = (self.dataset, self.model, self.methods, self.mixing_set, self.training)
+        if any(len(axis) != 1 for axis in single) or self.k or self.beta:
             raise ValueError(
-                "a search is over the settings of one method with one mixing set and without the grids k and beta: "
-                "give others an experiment file of their own with the same results"
+                "a search is over the settings of one method with one data set, model, mixing set and recipe, and "
+                "without a grid: give others an experiment file of their own with the same results"
             )
-        for name in (objective.partition(".")[0] for objective in self.search.objectives):
+        for name, _, metric in (objective.partition(".") for objective in self.search.objectives):
             if [part.own_name for part in self.benchmarks].count(name) != 1:
                 raise ValueError(f"search.objectives names the benchmark {name!r}, which must be in benchmarks, once")
+            direction(metric)
         for axis, values in self.search.space.items():
             for value in values.ends():
                 self.at({axis: value})  # every value alone is one that the setting takes
         return self
 
-    @field_validator("methods", "benchmarks", "mixing_set")
+    @field_validator("dataset", "model", "methods", "benchmarks", "mixing_set", "training")
     @classmethod
-    def _is_not_empty(cls, parts: tuple[Part[Any], ...]) -> tuple[Part[Any], ...]:
+    def _is_not_empty(cls, parts: tuple[T, ...]) -> tuple[T, ...]:
         if not parts:
             raise ValueError("name at least one")
         return parts
@@ -152,29 +200,45 @@ class Experiment(Settings):
             DataError: the data set, the mixing set or a file that a method reads is missing or broken.
             RequestError: a grid value that a method does not take.
         """
-        dataset = _simplest(self.dataset)
-        dataset_version, height = dataset.settings.version(), dataset.settings.height()
         versions: dict[int, str] = {}
+
+        def version_of(part: Part[Any]) -> str:
+            if id(part) not in versions:
+                versions[id(part)] = part.settings.version()
+            return versions[id(part)]
+
+        simplest = {id(part): _simplest(part) for part in self.dataset}
         found: dict[str, Trial] = {}
-        for method in itertools.chain.from_iterable(self._grid(method) for method in self.methods):
-            method_version, recipe = method.settings.version(), self._recipe(method.settings, height)
-            for pictures in self.mixing_set if method.settings.needs_pictures else (None,):
-                if pictures is not None and id(pictures) not in versions:
-                    versions[id(pictures)] = pictures.settings.version()
-                for seed in self.seeds:
-                    trial = Trial(
-                        dataset=dataset,
-                        dataset_version=dataset_version,
-                        model=self.model,
-                        method=method,
-                        method_version=method_version,
-                        mixing_set=pictures,
-                        pictures_version="" if pictures is None else versions[id(pictures)],
-                        training=recipe,
-                        seed=seed,
-                    )
-                    found.setdefault(trial.id, trial)
-        return list(found.values())
+        for point in self.points():
+            dataset, pictures = simplest[id(point.dataset)], point.mixing_set
+            trial = Trial(
+                dataset=dataset,
+                dataset_version=version_of(dataset),
+                model=point.model,
+                method=point.method,
+                method_version=version_of(point.method),
+                mixing_set=pictures,
+                pictures_version="" if pictures is None else version_of(pictures),
+                training=_filled_in(point.recipe, point.method.settings, dataset.settings.height()),
+                seed=point.seed,
+            )
+            found.setdefault(trial.id, trial)
+        return labelled(list(found.values()), () if self.search is None else self.search.space)
+
+    def points(self) -> list[Point]:
+        """The points of the grid, the seeds innermost, without those that `zip` and `exclude` leave out.
+
+        Raises:
+            RequestError: `zip` or `exclude` names what no trial has, or leaves nothing.
+        """
+        methods = [one for method in self.methods for one in self._grid(method)]
+        points = [
+            Point(dataset=dataset, model=model, recipe=recipe, method=method, mixing_set=pictures, seed=seed)
+            for dataset, model, recipe, method in itertools.product(self.dataset, self.model, self.training, methods)
+            for pictures in (self.mixing_set if method.settings.needs_pictures else (None,))
+            for seed in self.seeds
+        ]
+        return Selection(together=self.zip, excluded=self.exclude).of(points)
 
     def at(self, point: Mapping[str, Value]) -> "Experiment":
         """The sweep at one point of its search: the settings that the point names have its values.
@@ -184,7 +248,7 @@ class Experiment(Settings):
         """
         (method,) = self.methods
         settings: dict[str, Any] = method.settings.model_dump()
-        recipe: dict[str, Any] = self.training.model_dump()
+        recipe: dict[str, Any] = self.training[0].model_dump()
         for axis, value in point.items():
             room, _, name = axis.rpartition(".")
             if room in ("", f"methods.{method.name}"):
@@ -197,7 +261,7 @@ class Experiment(Settings):
                 )
         changed = replace(method, settings=type(method.settings).read(settings, f"method {method.name}"))
         training = Recipe.read(recipe, "training")
-        return self.model_copy(update={"methods": (changed,), "training": training, "search": None})
+        return self.model_copy(update={"methods": (changed,), "training": (training,), "search": None})
 
     def benchmark_runs(self) -> list[BenchmarkRun]:
         """The benchmarks, with the content of the files that they read."""
@@ -206,7 +270,7 @@ class Experiment(Settings):
 
     def parts(self) -> list[Part[Any]]:
         """All parts that the experiment names."""
-        return [self.dataset, self.model, *self.methods, *self.mixing_set, *self.benchmarks]
+        return [*self.dataset, *self.model, *self.methods, *self.mixing_set, *self.benchmarks]
 
     def prepare(self) -> None:
         """Decode all data of the sweep into this machine's cache, so that broken files are found before any work.
@@ -214,14 +278,16 @@ class Experiment(Settings):
         Raises:
             DataError: something is missing or cannot be decoded (named).
         """
-        data = self.dataset.settings.load()
-        for method in self.methods:
-            method.settings.prepare(data)
-        if any(method.settings.needs_pictures for method in self.methods):
-            for mixing_set in self.mixing_set:
-                mixing_set.settings.pictures(shorter_side_for(self.training.side(data.train_images.shape[1])))
-        for part in self.benchmarks:
-            part.settings.prepare(part.settings.pictures(data.test_images, data.test_labels))
+        needs_pictures = any(method.settings.needs_pictures for method in self.methods)
+        for dataset in self.dataset:
+            data = dataset.settings.load()
+            for method in self.methods:
+                method.settings.prepare(data)
+            sides = {shorter_side_for(recipe.side(data.train_images.shape[1])) for recipe in self.training}
+            for mixing_set, side in itertools.product(self.mixing_set if needs_pictures else (), sorted(sides)):
+                mixing_set.settings.pictures(side)
+            for part in self.benchmarks:
+                part.settings.prepare(part.settings.pictures(data.test_images, data.test_labels))
 
     def _grid(self, method: Part[Method]) -> Iterable[Part[Method]]:
         """The method once for each k and beta of the grid that it has and that its own settings do not pin."""
@@ -231,14 +297,15 @@ class Experiment(Settings):
             spec = {**method.settings.model_dump(), **dict(zip(axes, values, strict=True))}
             yield replace(method, settings=type(method.settings).read(spec, f"method {method.name}"))
 
-    def _recipe(self, method: Method, height: int | None) -> Recipe:
-        """The recipe of a method's trials; values that are what is meant without them are left out or filled in."""
-        changes: dict[str, Any] = {}
-        if self.training.weight_decay is None:
-            changes["weight_decay"] = method.weight_decay
-        if self.training.crop_size is not None and self.training.crop_size == height:
-            changes["crop_size"] = None
-        return self.training.model_copy(update=changes)
+
+def _filled_in(recipe: Recipe, method: Method, height: int | None) -> Recipe:
+    """The recipe of a method's trials; values that are what is meant without them are left out or filled in."""
+    changes: dict[str, Any] = {}
+    if recipe.weight_decay is None:
+        changes["weight_decay"] = method.weight_decay
+    if recipe.crop_size is not None and recipe.crop_size == height:
+        changes["crop_size"] = None
+    return recipe.model_copy(update=changes)
 
 
 def _simplest(dataset: Part[Dataset]) -> Part[Dataset]:

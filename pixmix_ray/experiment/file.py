@@ -1,4 +1,4 @@
-"""The experiment file, and `key.path=value` overrides of it.
+"""The experiment file, and what is put on top of it: presets, `key.path=value` and `key.path+=value`.
 
 Relative paths in a file start at the folder of that file; those typed with --set start at the current folder.
 """
@@ -11,8 +11,9 @@ from typing import Any
 import yaml
 
 from pixmix_ray.errors import RequestError, one_line
+from pixmix_ray.experiment.composition import added, composed, with_presets
 from pixmix_ray.experiment.experiment import DEFAULTS, Experiment, as_list
-from pixmix_ray.settings import Settings, TypedPath
+from pixmix_ray.settings import Located, Settings
 
 _RESOLVERS = {
     "tag:yaml.org,2002:bool": (re.compile("(true|True|TRUE|false|False|FALSE)$"), list("tTfF")),
@@ -21,25 +22,52 @@ _RESOLVERS = {
 """What plain values are a boolean or an integer, and how these start."""
 
 
-def read_experiment(source: Path | str | Mapping[str, Any] | Experiment, overrides: Iterable[str] = ()) -> Experiment:
-    """The experiment of a file, or of a mapping of the same keys, with `key.path=value` overrides.
+def read_experiment(
+    source: Path | str | Mapping[str, Any] | Experiment,
+    overrides: Iterable[str] = (),
+    *,
+    presets: Iterable[str] = (),
+    limit: int | None = None,
+) -> Experiment:
+    """The experiment of a file, or of a mapping of the same keys, with changes on top.
 
     In a mapping, a class or an object of it may stand in place of a part's name. An `Experiment` is returned as it is.
+
+    Args:
+        source: the file or mapping.
+        overrides: `key.path=value`, or `key.path+=value` to add to a list.
+        presets: names of presets of the file, which are put on top in that order.
+        limit: no benchmark takes more test pictures than so many.
 
     Raises:
         RequestError: the source or an override is wrong; one line that says what and what is allowed.
     """
-    overrides = list(overrides)
+    overrides, presets = list(overrides), list(presets)
     if isinstance(source, Experiment):
-        if overrides:
-            raise RequestError(f"{overrides[0]!r} cannot change an Experiment: change the mapping that it is made of")
+        if overrides or presets or limit is not None:
+            changes = [*overrides, *presets, *([] if limit is None else [f"limit {limit}"])]
+            raise RequestError(f"{changes[0]!r} cannot change an Experiment: change the mapping that it is made of")
         return source
-    raw = dict(source) if isinstance(source, Mapping) else _read_yaml(Path(source))
+    raw = dict(source) if isinstance(source, Mapping) else composed(Path(source), _read_yaml)
+    raw = with_presets(raw, presets)
     for text in overrides:
         raw = override(raw, text)
+    if limit is not None:
+        raw["benchmarks"] = _limited(raw.get("benchmarks", DEFAULTS["benchmarks"]), limit)
     if isinstance(source, Mapping):
         return Experiment.read(raw, "experiment")
     return Experiment.read(raw, f"experiment {Path(source).name}", Path(source).resolve().parent)
+
+
+def _limited(benchmarks: object, limit: int) -> list[object]:
+    """The benchmarks, each over at most so many test pictures."""
+    found = []
+    for benchmark in as_list(benchmarks):
+        spelled = _spelled(benchmark)
+        own = spelled.get("limit") if isinstance(spelled, Mapping) else None
+        is_less = isinstance(own, int) and own <= limit
+        found.append({**spelled, "limit": limit} if isinstance(spelled, Mapping) and not is_less else spelled)
+    return found
 
 
 def _read_yaml(file: Path) -> dict[str, Any]:
@@ -99,8 +127,9 @@ def override(raw: dict[str, Any], text: str) -> dict[str, Any]:
     {'methods': ['baseline', {'name': 'pixmix', 'severity': 1}]}
     """
     path, equals, value = text.partition("=")
+    is_added, path = path.endswith("+"), path.removesuffix("+")
     if not equals or not all(path.split(".")):
-        raise RequestError(f"--set {text!r} must be key=value, such as training.epochs=1")
+        raise RequestError(f"--set {text!r} must be key=value, such as training.epochs=1, or key+=value")
     try:
         parsed = parse_yaml(value)
     except (yaml.YAMLError, ValueError):
@@ -109,9 +138,24 @@ def override(raw: dict[str, Any], text: str) -> dict[str, Any]:
     if len(steps) > 1 and steps[0] in (*DEFAULTS, "methods"):
         part = raw.get(steps[0], DEFAULTS.get(steps[0]))
         raw = {**raw, steps[0]: as_list(part) if steps[0] in ("methods", "benchmarks") else part}
-    changed = _put(raw, steps, _typed(parsed), text)
+    typed = _typed(parsed)
+    if is_added:
+        typed = added(_at(raw, steps), typed)
+    changed = _put(raw, steps, typed, text)
     assert isinstance(changed, dict)
     return changed
+
+
+def _at(raw: Mapping[str, Any], path: list[str]) -> object:
+    """What stands at a path, or by default there; none where nothing does."""
+    node: object = raw if path[0] in raw else DEFAULTS
+    for step in path:
+        node = _spelled(node)
+        if isinstance(node, list):
+            names = [_name(part) for part in node]
+            node = {name: part for name, part in zip(names, node, strict=True)}
+        node = node.get(step) if isinstance(node, Mapping) else None
+    return node
 
 
 def _put(node: object, path: list[str], value: object, text: str) -> object:
@@ -155,7 +199,7 @@ def _name(part: object) -> str:
 def _typed(value: object) -> object:
     """Strings marked as typed at the shell, so that relative paths in them start at the current folder."""
     if isinstance(value, str):
-        return TypedPath(value)
+        return Located.at(value)
     if isinstance(value, list):
         return [_typed(item) for item in value]
     if isinstance(value, dict):

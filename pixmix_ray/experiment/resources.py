@@ -49,6 +49,14 @@ class Share(Settings):
     labels: Mapping[Text, Text] = {}
     custom: Mapping[Text, Annotated[float, Field(gt=0)]] = {}
 
+    def described(self) -> str:
+        """CPUs and GPUs for people.
+
+        >>> Share(cpus=0.5, gpus=1).described()
+        '0.5 CPU, 1 GPU'
+        """
+        return ", ".join([f"{self.cpus:g} CPU", *([f"{self.gpus:g} GPU"] if self.gpus else [])])
+
     @field_validator("custom")
     @classmethod
     def _has_no_key_of_its_own(cls, custom: Mapping[str, float]) -> Mapping[str, float]:

@@ -11,8 +11,7 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field, PlainValidator, model_validator
 
-from pixmix_ray.errors import RequestError, UnknownNameError
-from pixmix_ray.metrics import DIRECTIONS
+from pixmix_ray.errors import RequestError
 from pixmix_ray.settings import Settings
 
 Value = str | int | float | bool
@@ -113,11 +112,8 @@ class Search(Settings):
     batch: int = Field(4, ge=1)
 
     @model_validator(mode="after")
-    def _metrics_are_known(self) -> "Search":
+    def _objectives_have_a_form(self) -> "Search":
         for objective in self.objectives:
-            benchmark, dot, metric = objective.partition(".")
-            if not dot or not benchmark:
+            if not all(objective.partition(".")):
                 raise ValueError(f"an objective is benchmark.metric, such as clean.error, got {objective!r}")
-            if metric not in DIRECTIONS:
-                raise UnknownNameError("metric", metric, DIRECTIONS)
         return self

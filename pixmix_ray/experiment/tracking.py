@@ -1,7 +1,7 @@
-"""Where training curves are shown while they grow: TensorBoard, MLflow, Weights & Biases.
+"""Where trials are shown while they grow: TensorBoard, MLflow, Weights & Biases.
 
-They show epochs and losses; measurements are in the results folder alone. Secrets stay out of experiment files: MLflow
-and Weights & Biases take theirs from the environment (MLFLOW_TRACKING_TOKEN, WANDB_API_KEY).
+They show settings, losses by epoch and the headline measures of every cell. Secrets stay out of experiment files:
+MLflow and Weights & Biases take theirs from the environment (MLFLOW_TRACKING_TOKEN, WANDB_API_KEY).
 """
 
 from importlib.util import find_spec
@@ -48,5 +48,5 @@ class Tracking(Settings):
 
     @property
     def is_on(self) -> bool:
-        """Whether training curves are shown anywhere."""
+        """Whether trials are shown anywhere."""
         return self.tensorboard or self.mlflow is not None or self.wandb is not None

@@ -8,7 +8,7 @@ mixing set's VERSION), and when the training loop does, IDENTITY_VERSION.
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -38,6 +38,7 @@ class Trial:
         pictures_version: the content of the mixing set; "" without one.
         training: the recipe, its weight decay filled in.
         seed: of weights, order and augmentation.
+        label: a short name for people, such as "pixmix k=4 beta=3 fractals seed 0"; no part of the identity.
     """
 
     dataset: Part[Dataset]
@@ -49,6 +50,11 @@ class Trial:
     pictures_version: str = ""
     training: Recipe
     seed: int
+    label: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.label:
+            object.__setattr__(self, "label", self.default_label)
 
     @cached_property
     def id(self) -> str:
@@ -78,11 +84,17 @@ class Trial:
         return value if isinstance(value, int | float) else None
 
     @property
-    def label(self) -> str:
-        """A short name for people, such as "pixmix k=4 beta=3 fractals seed 0"."""
+    def default_label(self) -> str:
+        """The label of a trial that stands alone."""
         grid = [f"{name}={self.setting(name):g}" for name in ("k", "beta") if self.setting(name) is not None]
         pictures = [] if self.mixing_set_label is None else [self.mixing_set_label]
         return " ".join([self.method.own_name, *grid, *pictures, f"seed {self.seed}"])
+
+    def named(self, label: str) -> "Trial":
+        """The same trial with another label."""
+        renamed = replace(self, label=label)
+        vars(renamed).update({name: vars(self)[name] for name in ("id", "settings") if name in vars(self)})
+        return renamed
 
     def dump(self) -> dict[str, Any]:
         """The whole trial as JSON values that `Trial.load` takes back."""

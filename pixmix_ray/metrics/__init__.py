@@ -1,14 +1,13 @@
 """Pure functions from arrays to numbers, each with its definition, its source and an example worked by hand.
 
 Fractions come out, never percent; `UNITS` names the metrics that are none. `DIRECTIONS` is the one place that says
-which direction is better.
+which direction is better. A benchmark of somebody's declares metrics of its own, and both then hold them too.
 """
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Literal
 
-from pixmix_ray.errors import UnknownNameError
+from pixmix_ray.errors import RequestError, UnknownNameError
 from pixmix_ray.metrics.calibration import (
     BIN_SIZE,
     aurra,
@@ -28,18 +27,16 @@ from pixmix_ray.metrics.errors import (
     standard_error_by_picture,
     standard_error_of_mean,
 )
-from pixmix_ray.metrics.measurement import Measurement
+from pixmix_ray.metrics.measurement import NO_METRICS, Direction, Measurement, Metric
 from pixmix_ray.metrics.predictions import NO_EXTRAS, Extra, Predictions
 from pixmix_ray.metrics.proper_scores import brier_score, negative_log_likelihood
-
-Direction = Literal["lower", "higher"]
 
 # of anomaly scores other than the maximum softmax probability, and standard deviations over draws of strange pictures
 _AREAS: dict[str, Direction] = {"auroc": "higher", "aupr": "higher", "fpr95": "lower"}
 _OF_OTHER_SCORES = {f"{name}_{score}": better for score in ("max_logit", "energy") for name, better in _AREAS.items()}
 _SPREADS: dict[str, Direction] = {f"{name}_std": "lower" for name in (*_AREAS, *_OF_OTHER_SCORES)}
 
-DIRECTIONS: Mapping[str, Direction] = MappingProxyType(
+_OURS: Mapping[str, Direction] = MappingProxyType(
     {
         "error": "lower",
         "ce": "lower",  # error of one corruption over its severities
@@ -70,9 +67,7 @@ DIRECTIONS: Mapping[str, Direction] = MappingProxyType(
         "mt5d_unnormalised": "lower",
     }
 )
-"""For each metric that a benchmark may report: whether a lower or a higher value is better."""
-
-UNITS: Mapping[str, str] = MappingProxyType(
+_OUR_UNITS: Mapping[str, str] = MappingProxyType(
     {
         "negative_log_likelihood": "nat",
         "top5_distance": "ranks",
@@ -83,7 +78,34 @@ UNITS: Mapping[str, str] = MappingProxyType(
         "mean_zipf_distance": "1/rank",
     }
 )
+_directions, _units = dict(_OURS), dict(_OUR_UNITS)
+
+DIRECTIONS: Mapping[str, Direction] = MappingProxyType(_directions)
+"""For each metric that a benchmark may report: whether a lower or a higher value is better."""
+
+UNITS: Mapping[str, str] = MappingProxyType(_units)
 """The metrics that are no fraction, so that percent of them mean nothing, and what they are counted in."""
+
+
+def declare(metrics: Mapping[str, Metric]) -> None:
+    """Put metrics of somebody's benchmark into `DIRECTIONS` and `UNITS`; the last declaration of a name holds.
+
+    Raises:
+        RequestError: one has the name of a metric of ours, and another direction or unit.
+    """
+    for name, metric in metrics.items():
+        ours = (_OURS.get(name), _OUR_UNITS.get(name, ""))
+        if name in _OURS and ours != (metric.direction, metric.unit):
+            unit = ours[1] or "a fraction"
+            raise RequestError(
+                f"metrics declares {name!r} as {metric.direction} is better, unit {metric.unit or 'a fraction'!r}, but "
+                f"it is a metric of ours ({ours[0]} is better, {unit}): choose another name"
+            )
+        _directions[name] = metric.direction
+        if metric.unit:
+            _units[name] = metric.unit
+        elif name not in _OURS:
+            _units.pop(name, None)
 
 
 def direction(metric: str) -> Direction:
@@ -105,10 +127,12 @@ __all__ = [
     "BIN_SIZE",
     "DIRECTIONS",
     "NO_EXTRAS",
+    "NO_METRICS",
     "UNITS",
     "Direction",
     "Extra",
     "Measurement",
+    "Metric",
     "Predictions",
     "aupr",
     "auroc",
@@ -116,6 +140,7 @@ __all__ = [
     "aurra",
     "brier_score",
     "corruption_error",
+    "declare",
     "direction",
     "error",
     "flip_rate",

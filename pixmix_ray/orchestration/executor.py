@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from pixmix_ray.experiment.resources import Resources
-from pixmix_ray.experiment.tracking import Tracking
 from pixmix_ray.experiment.trial import Trial
 from pixmix_ray.orchestration.retries import Problem
 from pixmix_ray.orchestration.work import Evaluated, Work
@@ -34,14 +33,12 @@ class Setup:
         resources: what a trial and an evaluation take of the cluster.
         work: what trains a trial and evaluates a checkpoint.
         should_stop: asked after every epoch; none trains all trials to their end.
-        tracking: where training curves are shown.
     """
 
     store: Store
     resources: Resources = field(default_factory=Resources)
     work: Work = field(default_factory=Work)
     should_stop: ShouldStop | None = None
-    tracking: Tracking = field(default_factory=Tracking)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,6 +6,7 @@ all for work that was lost; it is known by its ticket, and only what was submitt
 """
 
 import logging
+import shlex
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -35,6 +36,7 @@ from pixmix_ray.training.trial import Progress
 
 log = logging.getLogger(__name__)
 POLL_SECONDS = 0.2
+NO_ROOM_SECONDS = 60.0  # without room for an evaluation: then it is said
 MOST_TOGETHER = 12  # cells in a task: with more, what a task costs is a small part of what they cost themselves
 TOLD_DELAY = 2.0  # seconds: a message that was lost for the third time in a row
 AHEAD = 2  # trials and tasks that are submitted before there is room, so that a free slot never waits for the loop
@@ -55,6 +57,7 @@ class _InFlight:
     trial: Trial
     cells: Sequence[Cell] = ()
     place: Place | None = None
+    submitted: float = 0.0
     errors: dict[int, float] = field(default_factory=dict)  # of validation, by epoch
     epoch: int = 0
 
@@ -120,7 +123,7 @@ class Loop:
         self.ticket = 0
         self.looked = float("-inf")
         self.capacity = Capacity(trials=0, trials_alone=0, tasks=0)
-        self.waits_for = ""
+        self.waits_for, self.has_told_of_no_room = "", False
         self._take_up(plan)
 
     def run(self) -> list[Failure]:
@@ -176,8 +179,24 @@ class Loop:
         self.delayed = [work for work in self.delayed if work.until > now]
         for work in due:
             work.resume()
+        self._tell_of_no_room(now)
         self.account.tick(self.capacity.cpus, self.capacity.gpus, now)
         self.watcher.tick()
+
+    def _tell_of_no_room(self, now: float) -> None:
+        """Say once, until one starts, that no evaluation has found room for a while beside the trials that train."""
+        waits = [task for task in self.tasks.values() if task.place is None]
+        if not waits or len(waits) < len(self.tasks):
+            self.has_told_of_no_room = False
+        elif self.trials and not self.has_told_of_no_room and now - min(of.submitted for of in waits) > NO_ROOM_SECONDS:
+            self.has_told_of_no_room = True
+            shares = self.plan.experiment.resources
+            log.warning(
+                "no node has room for an evaluation (%s) beside the trials in training (%s each): cells wait until a "
+                "trial ends; with smaller resources.trial or resources.evaluation both would fit",
+                shares.evaluation.described(),
+                shares.trial.described(),
+            )
 
     def _submit_trials(self) -> None:
         room = self.capacity.trials if self.keeps_share else self.capacity.trials_alone
@@ -201,12 +220,9 @@ class Loop:
             )
             self.ticket += 1
             trial = cells[0].trial
-            self.tasks[self.ticket] = _InFlight(trial=trial, cells=cells)
+            self.tasks[self.ticket] = _InFlight(trial=trial, cells=cells, submitted=self.executor.now())
             self.tasks_of[trial.id] += 1
             self.executor.submit_cells(self.ticket, cells, avoid=self.avoid.get(_name(cells[0])))
-            for cell in cells:
-                if not self.attempts.has_failed(_name(cell)):
-                    self.watcher.cell_started(cell)
 
     def _known_seconds(self, cell: Cell) -> float | None:
         """How long a cell takes; not known of one that has failed, so that it is tried again alone."""
@@ -229,6 +245,9 @@ class Loop:
                 del self.trials[event.ticket]
                 self._trial_ended(in_flight, event)
             case TaskStarted():
+                if in_flight.place is None:  # not before: what waits for its share is not measured yet
+                    for cell in in_flight.cells:
+                        self.watcher.cell_started(cell)
                 in_flight.place = event.place
             case TaskEnded():
                 del self.tasks[event.ticket]
@@ -379,8 +398,12 @@ class Loop:
         return True
 
     def _failure(self, label: str, problem: Problem, log_path: str) -> Failure:
-        where = f" (log: {self.plan.store.uri}/{log_path})" if self.plan.store.exists(log_path) else ""
-        return Failure(label=label, reason=f"{problem.report.reason}{where}")
+        """For the end of the run: why, the line of the user's own code, and how to see what was printed."""
+        report = problem.report
+        where = f" at {report.where}" if report.where else ""
+        name = log_path.removeprefix("logs/").removesuffix(".log").removesuffix("/training")
+        shown = f" (pixmix-ray logs {shlex.quote(self.plan.store.uri)} {name})"
+        return Failure(label=label, reason=f"{report.reason}{where}{shown}")
 
     def _leave_cell(self, trial: Trial) -> None:
         """A cell of the trial has ended; after its last one a search may suggest others."""

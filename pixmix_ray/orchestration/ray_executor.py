@@ -1,5 +1,6 @@
 """The executor on a Ray cluster: Ray Tune trains and Ray tasks evaluate; here the two are joined."""
 
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
@@ -13,12 +14,12 @@ from pixmix_ray.experiment.trial import Trial
 from pixmix_ray.orchestration import session as ray_session
 from pixmix_ray.orchestration.evaluation_tasks import EvaluationTasks
 from pixmix_ray.orchestration.executor import Capacity, EpochDone, Event, Setup
-from pixmix_ray.orchestration.loggers import loggers
 from pixmix_ray.orchestration.nodes import Node, lacking, total_fitting, trials_at_once
 from pixmix_ray.orchestration.tune_training import Training
 from pixmix_ray.orchestration.work import Job
 from pixmix_ray.planning.plan import Cell
 
+log = logging.getLogger(__name__)
 MOST_ASKED_FOR = 1000  # shares of one request to an autoscaler
 TASKS_FIRST = 0.1  # seconds that a poll waits for tasks while trials train: what those tell comes by another way
 
@@ -40,6 +41,7 @@ class RayExecutor:
         self._address, self._cpus = address, cpus
         self._stack = ExitStack()
         self._is_connected = self._may_grow = False
+        self._nodes: set[str] = set()  # that lived when last looked
         self._asked: tuple[int, int] = (0, 0)
         self._waits_since: float | None = None
         self._events: SimpleQueue[Event] = SimpleQueue()
@@ -77,7 +79,7 @@ class RayExecutor:
         self.connect()
         self._setup = setup
         self._events, self._tasks = SimpleQueue(), EvaluationTasks()
-        self._training = Training(self._events, setup.should_stop, loggers(setup.tracking, setup.store.uri))
+        self._training = Training(self._events, setup.should_stop)
 
     def capacity(self, trials: int, cells: int, *, keeps_share: bool = True) -> Capacity:
         """How much fits on the nodes that live now; an autoscaler is asked for what the rest could use.
@@ -87,6 +89,10 @@ class RayExecutor:
         """
         assert self._setup is not None and self._training is not None
         nodes, resources = ray_session.nodes(), self._setup.resources
+        living = {node.node_id for node in nodes}
+        for lost in self._nodes - living:
+            log.warning("node %s is gone: what ran there is tried again elsewhere", lost[:8])
+        self._nodes = living
         self._ask_for_room(trials, cells)
         why = lacking(nodes, resources)
         if why and not self._is_worth_waiting(resources.wait_seconds):
@@ -107,9 +113,8 @@ class RayExecutor:
     def submit_trial(self, ticket: int, trial: Trial, *, avoid: str | None = None) -> None:
         """Have a trial trained."""
         assert self._setup is not None and self._training is not None
-        settings = {"settings": trial.settings, "seed": trial.seed} if self._setup.tracking.is_on else {}
         job = self._job(trial, (), self._setup.resources.trial)
-        self._training.submit(ticket, job, avoid=avoid, settings=settings)
+        self._training.submit(ticket, job, avoid=avoid)
 
     def submit_cells(self, ticket: int, cells: Sequence[Cell], *, avoid: str | None = None) -> None:
         """Have cells measured."""

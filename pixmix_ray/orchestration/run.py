@@ -15,11 +15,13 @@ from pixmix_ray.orchestration.accounting import Account
 from pixmix_ray.orchestration.executor import Executor, Setup
 from pixmix_ray.orchestration.local_executor import LocalExecutor
 from pixmix_ray.orchestration.loop import Failure, Loop
+from pixmix_ray.orchestration.trackers import Tracked, trackers
 from pixmix_ray.orchestration.watcher import Silent, Watcher
 from pixmix_ray.orchestration.work import Work
 from pixmix_ray.planning.durations import Durations
 from pixmix_ray.planning.forecast import Forecast, Slots, forecast
 from pixmix_ray.planning.halving import halving_of
+from pixmix_ray.planning.kept_plan import keep_plan
 from pixmix_ray.planning.plan import Plan, make_plan, updated
 from pixmix_ray.storage import index
 from pixmix_ray.storage.run_lock import RunLock
@@ -82,6 +84,7 @@ def run_plan(
         opened = _opened(executor, stack)
         if plan.experiment.search is not None:
             plan = make_plan(plan.experiment, keep_points=True)
+        keep_plan(plan)
         _prepare(plan.experiment, opened)
         plan = on_gpus(plan, opened)
         stack.enter_context(_storage_goes_away())
@@ -172,7 +175,6 @@ def _run_once(
             resources=resources,
             work=work,
             should_stop=None if halving is None else should_stop,
-            tracking=plan.experiment.tracking,
         )
     )
     durations = Durations.of(plan.store, resources)
@@ -184,19 +186,28 @@ def _run_once(
         check()
         update()
 
+    def more() -> Plan:
+        suggested = make_plan(plan.experiment, keep_points=True)
+        keep_plan(suggested)
+        return suggested
+
     with watch(plan, executor) as watcher:
+        followers = trackers(plan.experiment.tracking, store.uri)
+        told = Tracked(watcher, store, followers) if followers else watcher
         try:
             return Loop(
                 plan,
                 executor,
-                watcher,
+                told,
                 account,
                 keeps_share=expected.keeps_evaluation_share,
-                more=None if plan.experiment.search is None else lambda: make_plan(plan.experiment, keep_points=True),
+                more=None if plan.experiment.search is None else more,
                 housekeeping=housekeeping,
             ).run()
         finally:
             account.close(executor.now())
+            for follower in followers:
+                follower.close()
 
 
 def _forecast(plan: Plan, executor: Executor, durations: Durations) -> Forecast:

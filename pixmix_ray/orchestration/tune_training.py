@@ -16,7 +16,7 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -107,7 +107,6 @@ class _Submitted:
         ticket: of the loop.
         job: what it is.
         avoid: a node where it should not run, if there is another.
-        settings: what loggers are told of it.
         actor: that trains it, once it has told.
         place: where that is.
     """
@@ -115,7 +114,6 @@ class _Submitted:
     ticket: int
     job: Job
     avoid: str | None = None
-    settings: Mapping[str, Any] = field(default_factory=dict)
     actor: Any = None
     place: Place = field(default_factory=Place)
 
@@ -123,17 +121,14 @@ class _Submitted:
 class Training:
     """The trials of a run on Ray Tune, in a thread of its own, as `Tuner.fit` returns when its last trial ends."""
 
-    def __init__(
-        self, events: "SimpleQueue[Event]", should_stop: ShouldStop | None, loggers: Sequence[Callback]
-    ) -> None:
+    def __init__(self, events: "SimpleQueue[Event]", should_stop: ShouldStop | None) -> None:
         """Without trials.
 
         Args:
             events: where what happens is put.
             should_stop: asked after every epoch.
-            loggers: shown what Tune's trials do, beside us.
         """
-        self._events, self._should_stop, self._loggers = events, should_stop, loggers
+        self._events, self._should_stop = events, should_stop
         self.limit = 0  # trials that may train at once; whoever knows the cluster sets it
         self._lock = threading.RLock()
         self._waiting: deque[_Submitted] = deque()
@@ -146,9 +141,9 @@ class Training:
         self.is_cancelled = False  # whether all trials are to end
         self.error: Exception | None = None  # that ended a Tuner, if one did
 
-    def submit(self, ticket: int, job: Job, *, avoid: str | None = None, settings: Mapping[str, Any]) -> None:
+    def submit(self, ticket: int, job: Job, *, avoid: str | None = None) -> None:
         """Have a trial trained."""
-        submitted = _Submitted(ticket=ticket, job=job, avoid=avoid, settings=settings)
+        submitted = _Submitted(ticket=ticket, job=job, avoid=avoid)
         with self._lock:
             if job.trial.id in self._begun:  # what was interrupted goes on before another begins
                 self._waiting.appendleft(submitted)
@@ -182,7 +177,7 @@ class Training:
         logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # we tell of deaths ourselves, without a traceback
         trials = _Trials(self)
         try:
-            _fit(trials, [_Reporter(self), *self._loggers], _Stop(self))
+            _fit(trials, [_Reporter(self)], _Stop(self))
         except Exception as error:  # the thread's outermost frame: told to the trials that it leaves behind
             log.debug("Ray Tune ended", exc_info=error)
             self.error = error
@@ -290,7 +285,7 @@ class _Trials(Searcher):
         submitted = self._training.next_trial() if self.count < TRIALS_A_TUNER else None
         if submitted is not None:
             self.count += 1
-            return {"job": submitted.job, "ticket": submitted.ticket, "avoid": submitted.avoid, **submitted.settings}
+            return {"job": submitted.job, "ticket": submitted.ticket, "avoid": submitted.avoid}
         if self.count >= TRIALS_A_TUNER:
             self._training.close()
         return None if self._training.is_open else Searcher.FINISHED

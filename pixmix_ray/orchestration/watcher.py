@@ -67,3 +67,47 @@ class Silent:
 
     def tick(self) -> None:
         """Nothing."""
+
+
+class Passing:
+    """A watcher that passes all on to another; to be derived from."""
+
+    def __init__(self, inner: Watcher) -> None:
+        """Pass on to `inner`."""
+        self._inner = inner
+
+    def planned(self, plan: Plan) -> None:
+        """Passed on."""
+        self._inner.planned(plan)
+
+    def epoch_done(self, trial: Trial, progress: Progress) -> None:
+        """Passed on."""
+        self._inner.epoch_done(trial, progress)
+
+    def trial_done(self, trial: Trial) -> None:
+        """Passed on."""
+        self._inner.trial_done(trial)
+
+    def trial_stopped(self, trial: Trial, epoch: int) -> None:
+        """Passed on."""
+        self._inner.trial_stopped(trial, epoch)
+
+    def trial_failed(self, trial: Trial, reason: str) -> None:
+        """Passed on."""
+        self._inner.trial_failed(trial, reason)
+
+    def cell_started(self, cell: Cell) -> None:
+        """Passed on."""
+        self._inner.cell_started(cell)
+
+    def cell_done(self, cell: Cell, seconds: float) -> None:
+        """Passed on."""
+        self._inner.cell_done(cell, seconds)
+
+    def cell_failed(self, cell: Cell, reason: str) -> None:
+        """Passed on."""
+        self._inner.cell_failed(cell, reason)
+
+    def tick(self) -> None:
+        """Passed on."""
+        self._inner.tick()

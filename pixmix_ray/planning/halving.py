@@ -77,7 +77,7 @@ def halving_of(plan: Plan) -> Halving | None:
     settings = plan.experiment.scheduler
     if settings is None:
         return None
-    halving = Halving(settings, plan.experiment.training.epochs)
+    halving = Halving(settings, plan.experiment.training[0].epochs)
     files = plan.store.files("trials")
     for trial in plan.trials:
         halving.earlier(trial.id, _errors(plan.store, trial, files))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pixmix_ray.errors import ResultsError
+from pixmix_ray.planning.kept_plan import read_kept_plan
 from pixmix_ray.storage.failures import described
 from pixmix_ray.storage.index import list_cells, refuse_older_layout
 from pixmix_ray.storage.store import DAMAGED, Store, trial_file
@@ -21,15 +22,19 @@ class TrialStatus:
 
     Attributes:
         trial_id: which.
-        state: done, failed, stopped at epoch 3/10, epoch 3/10, begun, or from elsewhere.
+        state: done, failed, stopped at epoch 3/10, epoch 3/10, begun, waiting, or from elsewhere.
         cells_done: how many cells were measured.
         cells_failed: how many failed.
+        label: its short name; "" where no run left it.
+        cells_planned: how many the last run wanted of it; none if it was no part of that run.
     """
 
     trial_id: str
     state: str
     cells_done: int
     cells_failed: int
+    label: str = ""
+    cells_planned: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +50,15 @@ class Status:
     uri: str
     trials: tuple[TrialStatus, ...]
     failures: tuple[str, ...]
+
+    @property
+    def cells_left(self) -> int:
+        """How many cells of the last run are neither measured nor failed."""
+        return sum(
+            max(0, trial.cells_planned - trial.cells_done - trial.cells_failed)
+            for trial in self.trials
+            if trial.cells_planned is not None and trial.state != "failed" and not trial.state.startswith("stopped")
+        )
 
     @property
     def has_failed(self) -> bool:
@@ -65,7 +79,9 @@ def read_status(uri: str | Path) -> Status:
     refuse_older_layout(store)
     listed = store.files("trials") | store.files("cells")
     files = {path for path in listed if _OURS.match(path)}  # others leave copies there, and files of their own
-    ids = sorted({path.split("/")[1] for path in files})
+    kept = read_kept_plan(store)
+    begun = {path.split("/")[1] for path in files}
+    ids = sorted(begun | set(kept.cells))
     if not ids:
         raise ResultsError(f"no results in {store.uri}: give the folder that the experiment file calls 'results'")
     cells = [path for path in files if path.startswith("cells/")]
@@ -74,7 +90,14 @@ def read_status(uri: str | Path) -> Status:
     return Status(
         uri=store.uri,
         trials=tuple(
-            TrialStatus(trial_id=i, state=_state(store, files, i), cells_done=done[i], cells_failed=failed[i])
+            TrialStatus(
+                trial_id=i,
+                state=_state(store, files, i) if i in begun else "waiting",
+                cells_done=done[i],
+                cells_failed=failed[i],
+                label=kept.labels.get(i, ""),
+                cells_planned=kept.cells.get(i),
+            )
             for i in ids
         ),
         failures=tuple(_failure(store, path) for path in sorted(files) if path.endswith("failed.json"))

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from pixmix_ray.errors import RequestError
 from pixmix_ray.experiment.experiment import Experiment
+from pixmix_ray.experiment.labels import labelled
 from pixmix_ray.experiment.search import Axis, Choices, Search, Value
 from pixmix_ray.experiment.trial import BenchmarkRun, Trial
 from pixmix_ray.hashing import hash_of_values
@@ -90,7 +91,8 @@ def next_trials(
         if keep:
             listed = [{"params": dict(point.params), "trials": point.ids} for point in points]
             store.write_json(path, {**described, "points": listed})
-    return list({trial.id: trial for point in points for trial in point.trials}.values())
+    trials = {trial.id: trial for point in points for trial in point.trials}
+    return labelled(list(trials.values()), search.space)
 
 
 def _stored_points(experiment: Experiment, store: Store, path: str) -> list[_Point]:

@@ -10,14 +10,16 @@ from typing import Any
 
 from pydantic_core import PydanticUndefined
 
+from pixmix_ray.experiment.described import settings_of
 from pixmix_ray.experiment.plugins import Table as Parts
-from pixmix_ray.metrics import Measurement, direction
+from pixmix_ray.metrics import DIRECTIONS, UNITS, Measurement, direction
 from pixmix_ray.planning.durations import Durations
 from pixmix_ray.planning.forecast import cost
 from pixmix_ray.planning.plan import Plan
 from pixmix_ray.planning.status import Status
 from pixmix_ray.planning.usage import Usage
 from pixmix_ray.report.overview import default_of
+from pixmix_ray.settings import Settings
 
 
 def as_json(values: Mapping[str, Any]) -> str:
@@ -69,6 +71,19 @@ def parts_values(kind: str, parts: Parts[Any]) -> dict[str, Any]:
         for name, part in sorted(parts.known().items())
     ]
     return {"kind": kind, "parts": found}
+
+
+def part_values(name: str, kind: type[Settings]) -> dict[str, Any]:
+    """Of `list KIND NAME`: one part with all that can be set of it."""
+    about = {key: getattr(kind, key, "") for key in ("summary", "source")}
+    return {"name": name, **about, "settings": [asdict(setting) for setting in settings_of(kind)]}
+
+
+def metrics_values() -> dict[str, Any]:
+    """Of `list metrics`: what benchmarks measure."""
+    return {
+        "metrics": [{"name": name, "direction": of, "unit": UNITS.get(name, "")} for name, of in DIRECTIONS.items()]
+    }
 
 
 def _plain(default: Any) -> Any:

@@ -58,7 +58,9 @@ def sets_beside_safety(sweep: Experiment, measurements: pd.DataFrame | None, cou
     used = {trial.id: trial for trial in sweep.trials() if trial.mixing_set is not None}
     if not used:
         raise RequestError("no method of this experiment mixes pictures in: name one that does, such as pixmix")
-    side = sweep.training.side(sweep.dataset.settings.load().test_images.shape[1])
+    if len(sweep.dataset) * len(sweep.training) > 1:
+        raise RequestError("mixing sets are measured for one data set and recipe: give one, as with --set dataset=NAME")
+    side = sweep.training[0].side(sweep.dataset[0].settings.load().test_images.shape[1])
     rows = []
     for part in sweep.mixing_set:
         sample = sampled(part, count, side, seed)

@@ -8,13 +8,17 @@ from typing import Any, TypeVar
 from rich.table import Table
 from rich.text import Text
 
+from pixmix_ray.experiment.axes import axes_of
+from pixmix_ray.experiment.described import settings_of
+from pixmix_ray.experiment.plugins import BENCHMARKS
 from pixmix_ray.experiment.plugins import Table as Parts
-from pixmix_ray.metrics import UNITS, Measurement, direction
+from pixmix_ray.metrics import DIRECTIONS, UNITS, Measurement, declare, direction
 from pixmix_ray.planning.durations import Durations
 from pixmix_ray.planning.forecast import cost
 from pixmix_ray.planning.plan import Plan, State
 from pixmix_ray.planning.status import Status
 from pixmix_ray.report.usage import duration
+from pixmix_ray.settings import Settings
 
 T = TypeVar("T")
 MOST_ROWS = 1000  # of a table of trials: a row costs a millisecond, and nobody reads ten thousand
@@ -47,6 +51,23 @@ def _few(trials: Collection[T], table: Table, is_done: Callable[[T], bool]) -> I
     return shown
 
 
+def axes_lines(plan: Plan) -> list[str]:
+    """A line for each axis of the grid with its values, and one for how many trials come of them; none without axes."""
+    experiment = plan.experiment
+    if experiment.search is not None:
+        suggested = len(plan.trials) // len(experiment.seeds)
+        left = experiment.search.num_trials - suggested
+        axes = ", ".join(experiment.search.space)
+        return [f"search over {axes}: {suggested} points suggested, {left} more to come"]
+    points = experiment.points()
+    lines = [f"axis {path}: {', '.join(values)}" for path, values in axes_of(points).items()]
+    together = [f"together: {', '.join(group)}" for group in experiment.zip]
+    same = (
+        "" if len(points) == len(plan.trials) else f", {len(points) - len(plan.trials)} points are the same as others"
+    )
+    return [*lines, *together, f"grid: {len(plan.trials)} trials{same}"] if lines else []
+
+
 def counts_line(plan: Plan) -> str:
     """How many trials and cells are done, missing and failed, and what is left to pay."""
     return f"trials: {_counted(plan.trials.values())}\ncells: {_counted(plan.cells.values())}\n" + (
@@ -74,12 +95,16 @@ def _cost(plan: Plan) -> str:
 def status_table(status: Status) -> Table:
     """A row a trial: how far it is, how many of its cells are measured; of very many only those that are not done."""
     table = Table()
-    table.add_column("trial", no_wrap=True)
+    labels = any(trial.label for trial in status.trials)
+    for header in ("trial", "id") if labels else ("trial",):
+        table.add_column(header, no_wrap=True)
     table.add_column("training")
     table.add_column("cells done", justify="right")
     table.add_column("cells failed", justify="right")
     for trial in _few(status.trials, table, lambda trial: trial.state == "done" and not trial.cells_failed):
-        table.add_row(trial.trial_id, trial.state, str(trial.cells_done), str(trial.cells_failed))
+        done = str(trial.cells_done) + ("" if trial.cells_planned is None else f" of {trial.cells_planned}")
+        names = [Text(trial.label), trial.trial_id] if labels else [trial.trial_id]
+        table.add_row(*names, trial.state, done, str(trial.cells_failed))
     return table
 
 
@@ -121,4 +146,35 @@ def measurements_table(name: str, measurements: Iterable[Measurement]) -> Table:
             spread = "" if row.standard_error is None else f"{factor * row.standard_error:.2f}"
             value = f"{factor * row.value:.2f}"
             table.add_row(f"{row.metric} {arrow}{unit}", row.condition, value, spread, str(row.n))
+    return table
+
+
+def part_lines(name: str, kind: type[Settings]) -> list[str]:
+    """What a part is, and its source."""
+    summary, source = getattr(kind, "summary", ""), getattr(kind, "source", "")
+    return [f"{name}: {summary}", *([f"source: {source}"] if source else [])]
+
+
+def settings_table(kind: type[Settings]) -> Table:
+    """A row for each setting of a part."""
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for header in ("setting", "default", "allowed", "meaning"):
+        table.add_column(header, overflow="fold", no_wrap=header == "setting")
+    for setting in settings_of(kind):
+        table.add_row(*map(Text, (setting.name, setting.default or "must be given", setting.range, setting.meaning)))
+    return table
+
+
+def metrics_table() -> Table:
+    """A row a metric: its direction, its unit, and the benchmarks that have it as a headline."""
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for header in ("metric", "better", "unit", "headline of"):
+        table.add_column(header, overflow="fold", no_wrap=header == "metric")
+    headlines: dict[str, list[str]] = {}
+    for benchmark, kind in BENCHMARKS.known().items():
+        declare(kind.metrics)
+        for metric in kind.headline:
+            headlines.setdefault(metric, []).append(benchmark)
+    for name, of in DIRECTIONS.items():
+        table.add_row(name, of, UNITS.get(name, "fraction"), ", ".join(headlines.get(name, ())))
     return table

@@ -2,7 +2,8 @@
 
 The live view is a table of the trials in training and of the cells being measured, below it counts, rates and the time
 left, and what is in use of the cluster and of this machine. What is worth keeping (a trial or cell that ended, a
-failure with its reason) is printed above it as it comes.
+failure with its reason) is printed above it as it comes. Plain lines
+are short: time, what, value; and a summary each minute.
 """
 
 import time
@@ -18,9 +19,11 @@ from rich.text import Text
 from pixmix_ray.experiment.trial import Trial
 from pixmix_ray.planning.plan import Cell, Plan
 from pixmix_ray.report.machine import machine_use
+from pixmix_ray.report.usage import clock
 from pixmix_ray.training.trial import Progress
 
 SECONDS_BETWEEN_LINES = 2.0
+SECONDS_BETWEEN_SUMMARIES = 60.0  # of plain lines; a live view always shows one
 SECONDS_BETWEEN_USES = 5.0
 MOST_ROWS = 20  # of the live view
 
@@ -38,7 +41,7 @@ class ProgressView:
         self._use, self._use_read = "", float("-inf")
         self._live = Live(console=console, refresh_per_second=4, transient=True) if console.is_terminal else None
         self._started = time.monotonic()
-        self._last_line = 0.0
+        self._last_line, self._last_summary = 0.0, self._started
         self._epochs_of = {trial.id: trial.training.epochs for trial in plan.trials_to_run()}  # left to each
         self._epochs_left = sum(self._epochs_of.values())  # running totals: a sum a line would grow with the sweep
         self._training: dict[str, tuple[str, Progress]] = {}
@@ -124,7 +127,8 @@ class ProgressView:
         self._line(f"{cell.label}: FAILED: {reason}", lasting=True)
 
     def tick(self) -> None:
-        """Redraw the live view."""
+        """Redraw the live view, or print a summary where there is none."""
+        self._summarise()
         if self._live:
             self._live.update(Group(self._work(), Text(self._summary(), style="bold"), Text(self._in_use())))
 
@@ -162,10 +166,18 @@ class ProgressView:
         if self._live and not lasting:
             return
         self._last_line = time.monotonic()
-        tail = "" if self._live else f"  [{self._summary()}]"
-        self._console.print(
-            f"{_clock(time.monotonic() - self._started)}  {text}{tail}", markup=False, highlight=False, soft_wrap=True
-        )
+        self._print(text)
+        self._summarise()
+
+    def _summarise(self) -> None:
+        """Among plain lines, print the summary now and then."""
+        if not self._live and time.monotonic() - self._last_summary >= SECONDS_BETWEEN_SUMMARIES:
+            self._last_summary = time.monotonic()
+            self._print(self._summary())
+
+    def _print(self, text: str) -> None:
+        since = clock(time.monotonic() - self._started)
+        self._console.print(f"{since}  {text}", markup=False, highlight=False, soft_wrap=True)
 
     def _summary(self) -> str:
         left = sum(self._cells_left.values()) - len(self._measuring)
@@ -192,7 +204,7 @@ class ProgressView:
         for name, count in self._cells_left.items():
             left += count * self._cell_seconds[name].mean(self._any_cell.mean(epoch))
         rate = done / max(time.monotonic() - self._started, 1e-9)
-        return f"about {_clock(left / rate)} left"
+        return f"about {clock(left / rate)} left"
 
 
 class _Mean:
@@ -207,9 +219,3 @@ class _Mean:
 
     def mean(self, default: float) -> float:
         return self.total / self.count if self.count else default
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

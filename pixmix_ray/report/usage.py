@@ -35,3 +35,14 @@ def took_line(usage: Usage) -> str:
 def duration(seconds: float) -> str:
     """Seconds, from ten minutes on hours."""
     return f"{seconds:.0f} s" if seconds < 600 else f"{seconds / 3600:.2f} h"
+
+
+def clock(seconds: float) -> str:
+    """Seconds as minutes and seconds, from an hour on with hours.
+
+    >>> clock(75), clock(3675)
+    ('1:15', '1:01:15')
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

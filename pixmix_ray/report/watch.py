@@ -11,6 +11,7 @@ from rich.text import Text
 from pixmix_ray.errors import ResultsError
 from pixmix_ray.planning.status import Status, read_status
 from pixmix_ray.report.overview import status_table
+from pixmix_ray.report.usage import clock
 
 SECONDS = 5.0
 
@@ -39,14 +40,16 @@ def _readings(uri: str, sleep: Callable[[float], None]) -> Iterator[tuple[Status
         while True:
             try:
                 status = read_status(uri)
-            except ResultsError as error:
-                yield None, str(error)
+            except ResultsError:
+                yield None, f"waiting for results in {uri}"
             else:
                 done = sum(trial.cells_done for trial in status.trials)
                 first = first or (time.monotonic(), done)
                 minutes = (time.monotonic() - first[0]) / 60
-                rate = f"; {(done - first[1]) / minutes:.3g} cells a minute" if done > first[1] else ""
-                yield status, counts(status) + rate
+                rate = (done - first[1]) / minutes if done > first[1] else 0.0
+                told = [f"{rate:.3g} cells a minute"] if rate else []
+                told += [f"about {clock(60 * status.cells_left / rate)} left"] if rate and status.cells_left else []
+                yield status, "; ".join([counts(status), *told])
             sleep(SECONDS)
     except KeyboardInterrupt:
         return
@@ -56,6 +59,8 @@ def counts(status: Status) -> str:
     """How many trials are in which state and how many cells are done, such as "trials: 2 done, 1 training; ..."."""
     states = Counter("training" if trial.state.startswith("epoch") else trial.state for trial in status.trials)
     cells = {"done": sum(trial.cells_done for trial in status.trials)}
+    if status.cells_left:
+        cells["left"] = status.cells_left
     if failed := sum(trial.cells_failed for trial in status.trials):
         cells["failed"] = failed
     said = [", ".join(f"{count} {state}" for state, count in kinds.items()) for kinds in (states, cells)]

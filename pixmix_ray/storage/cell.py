@@ -7,7 +7,7 @@ hash of their own, so that they are read without the rows. The digest of the who
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from operator import attrgetter
 from typing import Any
@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pixmix_ray.errors import DamagedError, ResultsError
-from pixmix_ray.metrics import Extra, Measurement, Predictions
+from pixmix_ray.metrics import UNITS, Extra, Measurement, Predictions
 from pixmix_ray.storage.schema import MEASUREMENTS, predictions_schema
 from pixmix_ray.storage.store import Store, cell_file
 
@@ -26,7 +26,9 @@ FOOTER_KEY = "pixmix_ray.measurements"
 HASH_KEY = "pixmix_ray.measurements.sha256"
 TAIL = 2**15  # bytes at the end of a file that are read at first: most footers are smaller
 MEASURED = tuple(field.name for field in fields(Measurement))
-COMMON = tuple(name for name in MEASUREMENTS.names if name not in (*MEASURED, "direction"))
+OF_METRIC = ("direction", "unit")
+"""The columns of a measurement that follow from its metric."""
+COMMON = tuple(name for name in MEASUREMENTS.names if name not in (*MEASURED, *OF_METRIC))
 """The columns of a measurement that are the same in all rows of a cell."""
 
 
@@ -39,12 +41,14 @@ class Footer:
         test_set: hash of what decides the test pictures.
         measurements: what was measured.
         directions: for each of their metrics, whether lower or higher is better.
+        units: for those of their metrics that are no fraction, what they are counted in.
     """
 
     common: Mapping[str, Any]
     test_set: str
     measurements: tuple[Measurement, ...]
     directions: Mapping[str, str]
+    units: Mapping[str, str] = field(default_factory=lambda: UNITS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +73,7 @@ class Columns:
             test_set=self.test_set,
             measurements=tuple(Measurement(**dict(zip(MEASURED, row, strict=True))) for row in rows),
             directions=dict(zip(self.own["metric"], self.own["direction"], strict=True)),
+            units={name: unit for name, unit in zip(self.own["metric"], self.own["unit"], strict=True) if unit},
         )
 
 
@@ -190,6 +195,7 @@ def _footer_text(footer: Footer) -> str:
         "columns": MEASURED,
         "measurements": list(map(attrgetter(*MEASURED), footer.measurements)),
         "directions": dict(footer.directions),
+        "units": {name: footer.units[name] for name in footer.directions if name in footer.units},
     }
     return json.dumps(values, separators=(",", ":"), ensure_ascii=False)
 
@@ -222,6 +228,8 @@ def _columns(metadata: Mapping[str, str], columns: list[str], store: Store) -> C
         for name in COMMON:
             _check(name, (common[name],))
         own["direction"] = tuple(str(values["directions"][metric]) for metric in own["metric"])
+        units = values.get("units", UNITS)  # earlier versions wrote none, and measured metrics of ours alone
+        own["unit"] = tuple(str(units.get(metric, "")) for metric in own["metric"])
         common = {name: common[name] for name in COMMON}
         return Columns(common=common, test_set=str(values["test_set"]), own=own)
     except (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError) as error:

@@ -2,6 +2,7 @@
 
 reason            one line
 error             the class of the error
+where             file, line and function of the user's own code that raised it; "" if none did
 attempt           counted from 1 in each run
 retried           whether the run that wrote this was going to try again
 host, pid, node   where it failed; node is Ray's id; each none where that is not known
@@ -13,6 +14,7 @@ earlier           the same, without traceback, of the attempts before
 
 import os
 import socket
+import sysconfig
 import traceback
 from collections.abc import Mapping
 from contextlib import suppress
@@ -56,12 +58,14 @@ class ErrorReport:
         reason: one line.
         error: its class.
         traceback: of it.
-        place: where it was raised.
+        where: the file, line and function of the user's own code that raised it; "" if none did.
+        place: the machine and process.
     """
 
     reason: str
     error: str
     traceback: str = ""
+    where: str = ""
     place: Place = field(default_factory=Place.here)
 
     @staticmethod
@@ -71,6 +75,7 @@ class ErrorReport:
             reason=reason(error)[:500],
             error=type(error).__name__,
             traceback="".join(traceback.format_exception(error)),
+            where=own_frame(error),
             place=place or Place.here(),
         )
 
@@ -106,6 +111,7 @@ def record_failure(
         {
             "reason": report.reason,
             "error": report.error,
+            "where": report.where,
             "attempt": attempt,
             "retried": retried,
             **asdict(report.place),
@@ -131,6 +137,26 @@ def reason(error: BaseException) -> str:
     return text if isinstance(error, WorkError | TryAgainError) else f"{type(error).__name__}: {text}"
 
 
+def own_frame(error: BaseException) -> str:
+    """The last frame of an error that is in the user's own code, as "my_method.py:12 in augment"; "" if there is none.
+
+    Not his own are this package, installed packages and Python's library.
+    """
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_own(frame.filename)]
+    return f"{frames[-1].filename}:{frames[-1].lineno} in {frames[-1].name}" if frames else ""
+
+
+def _is_own(file: str) -> bool:
+    return os.path.isabs(file) and not any(file.startswith(f"{folder}{os.sep}") for folder in _NOT_OWN)
+
+
+_NOT_OWN = (
+    *{os.path.realpath(path) for path in sysconfig.get_paths().values()},
+    *{path for path in sysconfig.get_paths().values()},
+    os.path.dirname(os.path.dirname(os.path.abspath(__file__))),
+)
+
+
 def described(record: Mapping[str, Any]) -> str:
     """A failure record in one line, for `status`."""
     told = [str(record.get("failed_at", ""))]
@@ -139,4 +165,5 @@ def described(record: Mapping[str, Any]) -> str:
         again = ", tried again" if record.get("retried") else ""
         log = [f"log {record['log']}"] if record.get("log") else []
         told = [f"attempt {record['attempt']}{again}", str(record.get("error")), str(place), *told, *log]
-    return f"{record.get('reason', 'no reason recorded')} ({'; '.join(told)})"
+    where = f" at {record['where']}" if record.get("where") else ""
+    return f"{record.get('reason', 'no reason recorded')}{where} ({'; '.join(told)})"

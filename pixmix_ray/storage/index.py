@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pixmix_ray.errors import DamagedError, ResultsError, StorageError
 from pixmix_ray.garbage import without_garbage_collection
+from pixmix_ray.metrics import DIRECTIONS, Metric, declare
 from pixmix_ray.storage.cell import COMMON, Columns, older_layout, read_columns
 from pixmix_ray.storage.local_files import FileStamp
 from pixmix_ray.storage.schema import INDEX
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FILE = "measurements.parquet"
-VERSION_KEY, VERSION = "pixmix_ray.index", "2"  # raised when the same cells come to have other rows
+VERSION_KEY, VERSION = "pixmix_ray.index", "3"  # raised when the same cells come to have other rows
 CELL = re.compile(r"cells/(?P<cell>[\w-]+/[\w-]+-[0-9a-f]+)\.parquet")
 STRANGE_NAMED = 3
 REQUESTS = 32  # at the same time, to object storage
@@ -277,6 +279,11 @@ def _column(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
 
 
 def _frame(rows: pa.Table) -> "pd.DataFrame":
+    """The rows as a DataFrame; metrics of somebody's benchmarks are declared, as its readers ask for directions."""
+    known = [str(name) for name in rows["metric"].unique().to_pylist()]
+    for name in set(known) - DIRECTIONS.keys():
+        row = rows.slice(pc.index(rows["metric"].cast(pa.string()), name).as_py(), 1).to_pylist()[0]
+        declare({name: Metric(direction=row["direction"], unit=row["unit"])})
     rows = rows.drop_columns(list(_OWN))
     plain = [
         field.with_type(pa.string()) if pa.types.is_dictionary(field.type) and field.name not in REPEATED else field

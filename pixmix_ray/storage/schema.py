@@ -63,7 +63,11 @@ MEASUREMENT_COLUMNS: tuple[Column, ...] = (
     Column(name="benchmark", type=pa.string(), meaning="safety measure, such as corruptions"),
     Column(name="benchmark_settings", type=pa.string(), meaning="settings of the benchmark, as JSON, keys sorted"),
     Column(name="data_version", type=pa.string(), meaning="fingerprint of the pictures that the benchmark used"),
-    Column(name="metric", type=pa.string(), meaning="metric, a key of pixmix_ray.metrics.DIRECTIONS"),
+    Column(
+        name="metric",
+        type=pa.string(),
+        meaning="metric, a key of pixmix_ray.metrics.DIRECTIONS, or the benchmark's own",
+    ),
     Column(
         name="condition",
         type=pa.string(),
@@ -80,10 +84,11 @@ MEASUREMENT_COLUMNS: tuple[Column, ...] = (
         name="value",
         type=pa.float64(),
         meaning="the measurement; relative to AlexNet (ce, mce, flip_rate, mfr) it may exceed 1",
-        unit="fraction, but negative_log_likelihood: nat, and mt5d without normaliser: mean top-5 distance",
+        unit="fraction, or what the column unit says",
         range="[0, 1], but brier_score: [0, 2], and relative to AlexNet, negative_log_likelihood and mt5d: 0 or more",
     ),
     Column(name="direction", type=pa.string(), meaning="which direction of value is better", range="lower | higher"),
+    Column(name="unit", type=pa.string(), meaning="what value is counted in; empty: a fraction"),
     Column(name="n", type=pa.int64(), meaning="pictures or predictions behind the value", range="1 or more"),
     Column(
         name="standard_error",

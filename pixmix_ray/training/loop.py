@@ -22,6 +22,7 @@ from pixmix_ray.methods import Method, MethodRun, Setup
 from pixmix_ray.mixing_sets import PictureBank
 from pixmix_ray.models import evaluation_mode
 from pixmix_ray.seeding import rng, seed_globally, torch_generator
+from pixmix_ray.training.augmented import check_augmented
 from pixmix_ray.transforms import to_float
 
 VALIDATED_AT_ONCE = 256  # pictures
@@ -163,6 +164,7 @@ def _batches(
     order = torch.randperm(len(data.rows), generator=torch_generator(seed, "order", number)).to(device)
     pictures_at_once = VALUES_AT_ONCE[device.type] // data.images.shape[1:].numel()
     at_once = max(1, pictures_at_once // recipe.batch_size) * recipe.batch_size
+    is_checked = False
     layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
     for rows in torch.split(data.rows[order], at_once):
         images = recipe.cropped(run.choose(data.images, rows, generator), generator)
@@ -170,6 +172,9 @@ def _batches(
         if run.method.needs_pictures and data.pictures is not None:
             pictures = data.pictures.crops(len(rows), images.shape[-1], generator)
         augmented = run.augment(images, pictures, generator)
+        if not is_checked:  # once an epoch, as it waits for the device
+            check_augmented(augmented, images)
+            is_checked = True
         if augmented.ndim == 4:  # several views of a picture are laid out by the loss that joins them
             augmented = augmented.contiguous(memory_format=layout)
         labels = data.labels[rows]

@@ -20,7 +20,7 @@ from pixmix_ray.storage.store import Store
 OLD = Path(__file__).parent.parent / "storage" / "old_results"
 FIRST, SECOND = "baseline-7bcf7c83c911", "baseline-3f15016ca434"  # its two trials
 CLEAN, ANOMALIES = "clean-c5b847f8b982", "anomalies-040a64395040"  # its two benchmarks
-COLUMNS = [field.name for field in MEASUREMENTS]
+COLUMNS = [field.name for field in MEASUREMENTS if field.name != "unit"]  # which the old rows lack
 Key = tuple[object, ...]
 
 

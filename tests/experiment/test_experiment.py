@@ -388,7 +388,7 @@ def test_paths_typed_at_the_shell_start_at_the_current_folder(
     sweep = read("results=out", "mixing_set={name: folder, folders: [a, ../b]}", "dataset={name: cifar10, root: data}")
     assert sweep.results == str(elsewhere / "out")
     assert sweep.mixing_set[0].dump()["folders"] == [str(elsewhere / "a"), str(tmp_path / "b")]
-    assert sweep.dataset.dump()["root"] == str(elsewhere / "data")
+    assert sweep.dataset[0].dump()["root"] == str(elsewhere / "data")
     one = read("mixing_set.folders=a", mixing_set={"name": "folder", "folders": "z"})
     assert one.mixing_set[0].dump()["folders"] == [str(elsewhere / "a")]
 

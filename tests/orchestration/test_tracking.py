@@ -1,8 +1,11 @@
 """Training curves for other tools, written by a real sweep; and tools that are away or not installed."""
 
 import sqlite3
+import sys
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
 from tensorboardX.proto.event_pb2 import Event
@@ -10,8 +13,10 @@ from tensorboardX.record_writer import masked_crc32c
 
 from pixmix_ray.errors import RequestError
 from pixmix_ray.experiment.file import read_experiment
-from pixmix_ray.orchestration.loggers import _Guarded
+from pixmix_ray.experiment.tracking import Mlflow, Wandb
+from pixmix_ray.experiment.trial import Trial
 from pixmix_ray.orchestration.run import run_plan
+from pixmix_ray.orchestration.trackers import MlflowTracker, Tracker, WandbTracker, _Guarded, parameters, tags
 from pixmix_ray.planning.plan import make_plan
 from pixmix_ray.storage.index import read
 
@@ -64,7 +69,7 @@ def test_mlflow_and_weights_and_biases_have_a_run_of_the_trials_name_where_they_
     (trial,) = plan.trials
     assert run_plan(plan).failures == ()
     with closing(sqlite3.connect(database)) as connection:
-        assert connection.execute("select name, status from runs").fetchall() == [(trial.id, "FINISHED")]
+        assert connection.execute("select name, status from runs").fetchall() == [(trial.label, "FINISHED")]
         losses = connection.execute("select value from metrics where key = 'loss' order by step").fetchall()
     done = plan.store.read_json(f"trials/{trial.id}/done.json")
     assert done is not None and [loss for (loss,) in losses] == done["losses"]
@@ -84,15 +89,76 @@ def test_tensorboard_needs_a_local_folder(experiment: Path) -> None:
         read_experiment(experiment, ["tracking.tensorboard=true", "results=s3://b/f"])
 
 
-def test_a_tool_that_raises_is_left_out_with_one_warning_and_fails_nothing(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_tool_that_raises_is_left_out_with_one_warning_and_fails_nothing(
+    experiment: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """The fault: the server of the tool is away, from the start."""
 
-    def away() -> None:
+    def away() -> Tracker:
         raise ConnectionError("no route to host")
 
-    guarded = _Guarded("MLflow", away)  # type: ignore[arg-type]  # it makes nothing
-    guarded.setup()
-    guarded.on_trial_start(iteration=1, trials=[], trial=None)
+    (trial,) = read_experiment(experiment).trials()
+    guarded = _Guarded("MLflow", away)
+    guarded.log(trial, {"loss": 1.0}, 1)
+    guarded.close()
     assert [record.getMessage() for record in caplog.records] == [
         "MLflow is left out from now on: ConnectionError: no route to host"
     ]
+
+
+class Listener:
+    """A tracker that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, dict[str, float], int]] = []
+
+    def log(self, trial: Trial, values: Mapping[str, float], step: int) -> None:
+        self.told.append((trial.label, dict(values), step))
+
+    def close(self) -> None:
+        self.told.append(("closed", {}, 0))
+
+
+def test_every_cell_adds_its_headline_measures_to_the_run_of_its_trial(
+    experiment: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listener = Listener()
+    monkeypatch.setattr("pixmix_ray.orchestration.run.trackers", lambda *_: [listener])
+    plan = make_plan(read_experiment(experiment, ["training.validation=0.2"]))
+    assert run_plan(plan, executor="local").failures == ()
+    frame = read(experiment.parent / "results").set_index("metric")["value"]
+    epoch, cell, end = listener.told
+    assert epoch[0] == "baseline seed 0" and set(epoch[1]) == {"loss", "validation_error"}
+    measured = {f"clean.{name}": frame[name] for name in ("error", "rms_calibration_error")}
+    assert cell == ("baseline seed 0", measured, 1)
+    assert end[0] == "closed"
+
+
+def test_parameters_and_tags_are_those_of_the_settings(experiment: Path) -> None:
+    first, second = read_experiment(experiment, ["methods=[{name: mixup, alpha: 0.5}]", "seeds=[0, 1]"]).trials()
+    assert parameters(first) | {"seed": 1} == parameters(second)
+    assert parameters(first)["method.alpha"] == 0.5 and "training.lr" in parameters(first)
+    assert tags(first)["configuration"] == tags(second)["configuration"]
+    assert (tags(first)["method"], tags(second)["seed"]) == ("mixup", "1")
+
+
+def test_mlflow_and_weights_and_biases_are_called_as_they_ask_to_be(
+    experiment: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both are replaced by records of calls, as neither is among the test requirements."""
+    client, wandb = MagicMock(), MagicMock()
+    client.get_experiment_by_name.return_value = None
+    client.search_runs.return_value = []
+    modules = {"mlflow": MagicMock(), "mlflow.tracking": MagicMock(MlflowClient=lambda tracking_uri: client)}
+    for name, module in {**modules, "wandb": wandb}.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    (trial,) = read_experiment(experiment).trials()
+    for tracker in (MlflowTracker(Mlflow()), WandbTracker(Wandb(offline=True), "nowhere")):
+        tracker.log(trial, {"loss": 0.5}, 3)
+        tracker.close()
+    assert client.create_run.call_args.kwargs == {"run_name": "baseline seed 0", "tags": tags(trial)}
+    assert client.log_metric.call_args.args[1:] == ("loss", 0.5)
+    assert client.log_param.call_count == len(parameters(trial))
+    made = wandb.init.call_args.kwargs
+    assert (made["name"], made["mode"], made["config"]) == ("baseline seed 0", "offline", parameters(trial))
+    assert wandb.init.return_value.log.call_args.args == ({"loss": 0.5, "epoch": 3},)

@@ -58,12 +58,12 @@ def ends_of(broken: Broken, experiment: Path, monkeypatch: pytest.MonkeyPatch) -
     """What three trials are told when their Tuner breaks, by ticket."""
     monkeypatch.setattr(tune_training, "_fit", broken)
     events: SimpleQueue[Event] = SimpleQueue()
-    training = Training(events, None, [])
+    training = Training(events, None)
     training.limit = 3
     plan = plan_of(experiment, "seeds=[0, 1, 2]")
     for ticket, trial in enumerate(plan.trials):
         job = Job(trial=trial, results=plan.store.uri, work=BY_SEED, share=Share())
-        training.submit(ticket, job, settings={})
+        training.submit(ticket, job)
     training.keep_going()
     assert training._thread is not None
     training._thread.join(PATIENCE)
@@ -107,10 +107,10 @@ def test_a_kill_by_the_memory_monitor_is_charged_to_the_trial_of_that_process_al
 
 def test_a_trial_that_is_done_is_told_once(experiment: Path) -> None:
     events: SimpleQueue[Event] = SimpleQueue()
-    training = Training(events, None, [])
+    training = Training(events, None)
     training.limit = 1
     (trial,) = plan_of(experiment).trials
-    training.submit(5, Job(trial=trial, results="", work=BY_SEED, share=Share()), settings={})
+    training.submit(5, Job(trial=trial, results="", work=BY_SEED, share=Share()))
     assert training.next_trial() is not None and training.next_trial() is None
     training.ended(5)
     training.ended(5)
@@ -119,18 +119,18 @@ def test_a_trial_that_is_done_is_told_once(experiment: Path) -> None:
 
 def test_a_trial_that_was_interrupted_goes_on_before_another_begins(experiment: Path) -> None:
     events: SimpleQueue[Event] = SimpleQueue()
-    training = Training(events, None, [])
+    training = Training(events, None)
     training.limit, training.is_cancelled = 1, True  # no Tuner is started
     trials = plan_of(experiment, "seeds=[0, 1]").trials
     first, second = (Job(trial=trial, results="", work=BY_SEED, share=Share()) for trial in trials)
-    training.submit(1, first, settings={})
-    training.submit(2, second, settings={})
+    training.submit(1, first)
+    training.submit(2, second)
     assert training.next_trial() is not None
     training.ended(1, Problem.because(Cause.NODE_DIED, "a cut cable"))
     training.keep_going()
     assert training.next_trial() is None  # the loop has not heard of it
     events.get_nowait()
-    training.submit(3, first, settings={})
+    training.submit(3, first)
     training.keep_going()
     order = []
     while (taken := training.next_trial()) is not None:

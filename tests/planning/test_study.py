@@ -335,7 +335,7 @@ def test_a_value_that_is_no_number_fails_its_point_alone(opened: Open) -> None:
         (["search.objectives=[clean.eror]"], r"unknown metric 'eror'"),
         (["search.objectives=[error]"], r"an objective is benchmark.metric"),
         (["search.trials=3"], r"unknown key in search: 'trials'"),
-        (["k=[1, 2]"], r"without the grids k and beta"),
+        (["k=[1, 2]"], r"without a grid"),
         (["methods=[pixmix, mixup]"], r"settings of one method"),
         (["search=asha"], r"search must be a mapping"),
     ],

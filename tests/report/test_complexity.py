@@ -60,7 +60,7 @@ def test_each_set_stands_beside_the_mean_of_its_trials(mixing: Path) -> None:
     found = beside.frame.set_index("mixing_set")
     assert list(found.index) == list(ARRAYS)  # the baseline, which mixes with none, is not among them
     assert found["clean.error"].to_dict() == pytest.approx({"flat": 0.3, "steps": 0.3, "noise": 0.1})
-    crops = sampled(sweep.mixing_set[2], 5, sweep.training.side(32), seed=3).crops
+    crops = sampled(sweep.mixing_set[2], 5, sweep.training[0].side(32), seed=3).crops
     assert found.loc["noise", "brightness_entropy"] == pytest.approx(brightness_entropy(crops).mean())
     assert found.loc["flat", "brightness_entropy"] == 0 and found.loc["flat", "pictures"] == 3
 

@@ -36,6 +36,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """The time as the view sees it."""
     clock = Clock()
     monkeypatch.setattr(progress, "time", clock)
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_SUMMARIES", 0.0)  # one after each line, so that all can be read
     return clock
 
 
@@ -54,7 +55,9 @@ class Shown:
 
     @property
     def lines(self) -> list[str]:
-        return self.file.getvalue().splitlines()
+        """Each line with the summary after it."""
+        printed = self.file.getvalue().splitlines()
+        return [" ".join(pair) for pair in zip(printed[::2], printed[1::2], strict=True)]
 
     @property
     def counts(self) -> list[tuple[int, ...]]:
@@ -78,7 +81,6 @@ def test_an_epoch_is_one_plain_line_that_says_which_trial_and_how_far(plan: Call
     with shown.view as view:
         clock.now += 2
         view.epoch_done(trial, epoch(1, 3))
-        view.tick()
     (line,) = shown.lines
     for part in ("0:02", "pixmix k=4 beta=3 fractals seed 0", "epoch 1/3", "loss 1.500", "2.0 s", "epochs left: 2"):
         assert part in line
@@ -149,7 +151,6 @@ def test_the_counts_of_cells_add_up_in_every_line(plan: Callable[..., Plan], clo
                 view.cell_failed(cell, "ValueError: no such device")
             else:
                 view.cell_done(cell, 1.0)
-            view.tick()
     assert shown.counts == [
         (0, 0, 4, 0),  # an epoch of the first trial
         (0, 0, 4, 0),  # it is trained
@@ -286,3 +287,21 @@ def test_the_live_view_shows_trials_cells_rates_and_what_is_in_use(plan: Callabl
     for part in ("cutout seed 0", "epoch 1/4", "baseline seed 0 × clean", "for 30 s", "1 epochs a minute"):
         assert part in text
     assert re.search(r"in use: CPU 1\.25 of 2; memory \d+\.\d of \d+\.\d GB", text)
+
+
+def test_plain_lines_are_short_and_a_summary_comes_each_minute(
+    plan: Callable[..., Plan], clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_SUMMARIES", 60.0)
+    made = plan("training.epochs=10")
+    (trial,) = made.trials
+    shown = Shown(made)
+    with shown.view as view:
+        for number in range(1, 6):
+            clock.now += 25
+            view.epoch_done(trial, epoch(number, 10))
+            view.tick()
+    lines = shown.file.getvalue().splitlines()
+    assert ["cells:" in line for line in lines] == [False, False, False, True, False, False]
+    assert max(map(len, lines)) < 100
+    assert lines[0] == "0:25  baseline seed 0: epoch 1/10, loss 1.500, 2.0 s"

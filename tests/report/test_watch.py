@@ -37,7 +37,7 @@ def watched(folder: Path, *, terminal: bool) -> str:
 def test_each_change_is_a_plain_line_until_the_interrupt(tmp_path: Path) -> None:
     lines = [line.partition("  ")[2] for line in watched(tmp_path, terminal=False).splitlines()]
     expected = [
-        "no results in",  # waited for
+        "waiting for results in",
         "trials: 1 begun; cells: 0 done",
         "trials: 1 done; cells: 0 done",
         "trials: 1 done; cells: 1 done; ",  # and a rate

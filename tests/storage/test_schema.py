@@ -39,6 +39,7 @@ def one_row() -> dict[str, object]:
         "severity": None,
         "value": 0.25,
         "direction": "lower",
+        "unit": "",
         "n": 750_000,
         "standard_error": None,
         "note": "",

@@ -1,0 +1,100 @@
+"""What this machine has for experiments: versions, optional packages and what each enables, devices, memory, disk."""
+
+import os
+import platform
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import psutil
+import torch
+
+from pixmix_ray.cache import cache_folder
+from pixmix_ray.hardware import hardware
+from pixmix_ray.storage.provenance import code_version
+
+PACKAGES = ("torch", "torchvision", "ray", "numpy", "pandas", "pyarrow")
+OPTIONAL = {
+    "imagecorruptions": ("the photographs of frost", "frost"),
+    "torchattacks": ("AutoAttack", "autoattack"),
+    "optuna": ("searches", "search"),
+    "matplotlib": ("figures", "figures"),
+    "av": ("the videos of ImageNet-P", "video"),
+    "duckdb": ("SQL on results", ""),
+    "mlflow": ("tracking.mlflow", ""),
+    "wandb": ("tracking.wandb", ""),
+}
+"""Packages that the project does without: what each enables, and the extra that brings it ("" for none)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One thing that was looked at.
+
+    Attributes:
+        what: such as "GPU".
+        found: what there is.
+        hint: what could be done; "" for nothing.
+    """
+
+    what: str
+    found: str
+    hint: str = ""
+
+
+def examined() -> list[Finding]:
+    """Everything, in the order in which people ask for it."""
+    return [*_versions(), *_optional(), *_devices(), *_places()]
+
+
+def _versions() -> Iterator[Finding]:
+    yield Finding(what="pixmix_ray", found=code_version())
+    yield Finding(what="Python", found=f"{platform.python_version()} on {platform.platform()}")
+    for name in PACKAGES:
+        yield Finding(what=name, found=_version(name) or "not installed")
+
+
+def _optional() -> Iterator[Finding]:
+    for name, (enables, extra) in OPTIONAL.items():
+        found = _version(name)
+        package = f"'pixmix_ray[{extra}]'" if extra else name
+        hint = "" if found else f"for {enables}: pip install {package}"
+        yield Finding(what=name, found=found or "not installed", hint=hint)
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _devices() -> Iterator[Finding]:
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    yield Finding(what="CPU", found=f"{cpus} cores, {hardware(torch.device('cpu'))}")
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    for number in range(count):
+        hint = "an experiment uses it where resources.trial.gpus is above 0" if number == 0 else ""
+        yield Finding(what=f"GPU {number}", found=torch.cuda.get_device_name(number), hint=hint)
+    if not count:
+        yield Finding(what="GPU", found="none that PyTorch can use")
+    memory = psutil.virtual_memory()
+    yield Finding(what="memory", found=f"{memory.available / 2**30:.1f} of {memory.total / 2**30:.1f} GB free")
+
+
+def _places() -> Iterator[Finding]:
+    yield _free("cache", cache_folder(), "$PIXMIX_RAY_CACHE moves it")
+    yield _free("temporary files", Path(os.environ.get("RAY_TMPDIR", "/tmp")), "$RAY_TMPDIR moves those of Ray")
+    shared = Path("/dev/shm")
+    if shared.is_dir():
+        yield _free("shared memory", shared, "")
+
+
+def _free(what: str, folder: Path, hint: str) -> Finding:
+    there = next(place for place in (folder, *folder.parents) if place.exists())
+    is_writable = "" if os.access(there, os.W_OK) else ", not writable"
+    return Finding(
+        what=what, found=f"{folder}, {shutil.disk_usage(there).free / 2**30:.1f} GB free{is_writable}", hint=hint
+    )
