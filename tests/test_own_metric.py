@@ -87,7 +87,7 @@ def test_a_metric_of_ones_own_goes_through_the_whole_line(tmp_path: Path) -> Non
     names = ["Surprise.surprise", "Surprise.sure"]
     wide = dominance(frame, names)
     assert wide["on_front"].tolist() == [True]
-    assert "3.25" in measures_grid(wide, names).markdown()
+    assert "3.25" in measures_grid(wide, names).text("markdown")
     assert [cell.state for cell in rescore(tmp_path, is_trusted=True)] == ["same"]
 
 

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from pixmix_ray.datasets import ImageData
 from pixmix_ray.errors import PixmixRayError, ProblemsError, RequestError, WorkError
-from pixmix_ray.experiment.plugins import Part
 from pixmix_ray.experiment.trial import BenchmarkRun, Trial
 from pixmix_ray.identity import is_ours
 from pixmix_ray.methods import Method, Setup
