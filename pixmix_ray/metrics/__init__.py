@@ -28,8 +28,7 @@ from pixmix_ray.metrics.errors import (
     standard_error_by_picture,
     standard_error_of_mean,
 )
-from pixmix_ray.metrics.measurement import Measurement
-from pixmix_ray.metrics.predictions import NO_EXTRAS, Extra, Predictions
+from pixmix_ray.metrics.predictions import NO_EXTRAS, Extra, Measurement, Predictions
 from pixmix_ray.metrics.proper_scores import brier_score, negative_log_likelihood
 
 Direction = Literal["lower", "higher"]

@@ -83,3 +83,26 @@ class Predictions:
         columns = [part.columns for part in parts]
         assert all(part.keys() == columns[0].keys() for part in columns), "parts with unlike extras"
         return Predictions.of_columns({name: np.concatenate([part[name] for part in columns]) for name in columns[0]})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """One number of a benchmark.
+
+    Attributes:
+        metric: its name, a key of `pixmix_ray.metrics.DIRECTIONS`.
+        value: a fraction.
+        n: pictures behind it.
+        condition: what it holds for; "" means over all conditions.
+        severity: 1 to 5, or none for over all severities.
+        standard_error: of the value, over draws of pictures; none where no formula is trusted.
+        note: what a reader of the value must know of it, such as what it lacks; "" for nothing.
+    """
+
+    metric: str
+    value: float
+    n: int
+    condition: str = ""
+    severity: int | None = None
+    standard_error: float | None = None
+    note: str = ""
