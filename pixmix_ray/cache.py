@@ -21,10 +21,12 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import DTypeLike, NDArray
 
-from pixmix_ray.errors import DataError
+from pixmix_ray.errors import DataError, one_line
 from pixmix_ray.version import __version__
 
 MANIFEST = "manifest.json"
+CONTENTS = "contents.json"  # the files of an entry and their sizes
+ARRAY = ".npy"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,10 +48,19 @@ Arrays = Mapping[str, NDArray[np.generic] | Streamed]
 
 
 def cache_folder() -> Path:
-    """The folder of the cache (it need not exist yet)."""
-    if folder := os.environ.get("PIXMIX_RAY_CACHE"):
-        return Path(folder)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pixmix_ray"
+    """The folder of the cache (it need not exist yet), an absolute path.
+
+    Raises:
+        DataError: no variable names it, and this user has no home.
+    """
+    try:
+        if folder := os.environ.get("PIXMIX_RAY_CACHE"):
+            found = Path(folder).expanduser().absolute()
+            os.environ["PIXMIX_RAY_CACHE"] = str(found)  # the same folder in processes that start elsewhere
+            return found
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").absolute() / "pixmix_ray"
+    except RuntimeError as error:
+        raise DataError(f"there is no folder for the cache ({one_line(error)}): set PIXMIX_RAY_CACHE to one") from None
 
 
 def private_folder(folder: Path) -> Path:
@@ -81,7 +92,10 @@ def check_owner(place: Path) -> None:
 def cached_arrays(
     entry: str, make: Callable[[], Arrays], manifest: Callable[[], Mapping[str, object]] | None = None
 ) -> dict[str, NDArray[np.generic]]:
-    """The arrays of `entry`, read-only and memory-mapped; `make` is called only if the entry is not there yet.
+    """The arrays of `entry`, read-only and memory-mapped; `make` is called only if it is not there, or not whole.
+
+    Whole is an entry whose files are there at the sizes that were written: programs that clean caches remove single old
+    files, and copies break off.
 
     Args:
         entry: the entry's name, which must hold everything that the arrays depend on (a version or content hash).
@@ -95,19 +109,38 @@ def cached_arrays(
     folder = cache_folder() / entry
     if folder.is_dir():
         private_folder(folder)
-    else:
-        with reported_writing(folder):
-            private_folder(folder.parent)
-            lock = FileLock(f"{folder}.lock")
-            lock.acquire()
-        try:
-            if not folder.is_dir():  # another process may have made it while we waited
-                arrays = make()
-                with reported_writing(folder):
-                    _write(folder, arrays, manifest)
-        finally:
-            lock.release()
-    return {file.stem: np.load(file, mmap_mode="r", allow_pickle=False) for file in sorted(folder.glob("*.npy"))}
+        if (found := _whole(folder)) is not None:
+            return found
+    with reported_writing(folder):
+        private_folder(folder.parent)
+        lock = FileLock(f"{folder}.lock")
+        lock.acquire()
+    try:
+        if (found := _whole(folder)) is None:  # another process may have made it while we waited
+            arrays = make()
+            with reported_writing(folder):
+                _write(folder, arrays, manifest)
+            found = _whole(folder)
+    finally:
+        lock.release()
+    if found is None:
+        raise DataError(f"the cache entry {folder} cannot be read though it was just written: look at its disk")
+    return found
+
+
+def _whole(folder: Path) -> dict[str, NDArray[np.generic]] | None:
+    """The arrays of an entry; none if it is not there, or lacks something that was written, or cannot be read."""
+    try:
+        sizes = json.loads((folder / CONTENTS).read_text(encoding="utf-8"))
+        if any((folder / name).stat().st_size != size for name, size in sizes.items()):
+            return None
+        return {
+            name.removesuffix(ARRAY): np.load(folder / name, mmap_mode="r", allow_pickle=False)
+            for name in sorted(sizes)
+            if name.endswith(ARRAY)
+        }
+    except (OSError, ValueError, AttributeError, EOFError, SyntaxError):
+        return None
 
 
 def read_manifest(entry: str) -> dict[str, Any] | None:
@@ -156,12 +189,17 @@ def _write(folder: Path, arrays: Arrays, manifest: Callable[[], Mapping[str, obj
     beside.mkdir(mode=0o700)
     try:
         for name, array in arrays.items():
-            with written_whole(beside / f"{name}.npy") as stream:
+            with written_whole(beside / f"{name}{ARRAY}") as stream:
                 _save(stream, array)
         if manifest is not None:
             facts = {"entry": folder.name, **manifest(), **_facts(beside)}
             with written_whole(beside / MANIFEST) as stream:
                 stream.write(json.dumps(facts, indent=2, allow_nan=False).encode())
+        sizes = {file.name: file.stat().st_size for file in sorted(beside.iterdir())}
+        with written_whole(beside / CONTENTS) as stream:  # last: an entry with it is whole
+            stream.write(json.dumps(sizes, indent=2).encode())
+        if folder.exists():  # not whole; who has it open keeps what is left of it
+            shutil.rmtree(folder)
         beside.rename(folder)
     finally:
         shutil.rmtree(beside, ignore_errors=True)  # there only if something failed
@@ -185,7 +223,7 @@ def _save(stream: BinaryIO, array: NDArray[np.generic] | Streamed) -> None:
 def _facts(folder: Path) -> dict[str, object]:
     """What a manifest says of every entry."""
     files = {}
-    for file in sorted(folder.glob("*.npy")):
+    for file in sorted(folder.glob(f"*{ARRAY}")):
         array = np.load(file, mmap_mode="r", allow_pickle=False)
         with file.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()

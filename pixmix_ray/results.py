@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pixmix_ray.analysis.labels import configuration_labels
-from pixmix_ray.analysis.pareto import default_objectives, dominance
+from pixmix_ray.analysis.pareto import default_objectives
 from pixmix_ray.analysis.spread import Judged, judge
 from pixmix_ray.analysis.sql import OF_CELL, prediction_rows, query
 from pixmix_ray.analysis.variants import Part, apart
@@ -135,8 +135,8 @@ class Results:
             RequestError: as `table`.
         """
         found = self.judged(objectives, variant=variant)
-        frame = dominance(found.wide, list(found.certainty.objectives))
-        return frame.assign(label=configuration_labels(frame), front_probability=found.certainty.on_front)
+        labels = configuration_labels(found.wide)
+        return found.wide.assign(label=labels, front_probability=found.certainty.on_front)
 
     def predictions(self, **where: object) -> "pd.DataFrame":
         """What the networks said of each picture, a row each, of the cells that the arguments select.

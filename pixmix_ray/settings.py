@@ -1,12 +1,18 @@
 """The base of every group of settings: validated, frozen, unknown keys are errors, one line a mistake."""
 
+import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
 
-from pixmix_ray.errors import PixmixRayError, RequestError, UnknownNameError
+from pixmix_ray.errors import PixmixRayError, RequestError, UnknownNameError, one_line
+
+_MISSPELT = re.compile(r"(?P<kind>s3|gs|gcs|abfss?|az|hdfs|file|https?)(:(?!//)|//)")
+_OF_WINDOWS = re.compile(r"[A-Za-z]:[\\/]|\\\\")
+_VARIABLE = re.compile(r"\$\w+|\$\{\w+\}|%[A-Za-z]\w*%")
 
 
 class TypedPath(str):
@@ -15,12 +21,38 @@ class TypedPath(str):
     __slots__ = ()
 
 
+def written_path(text: str) -> str:
+    """The path or URI that a text means, with ~ and variables such as $HOME filled in.
+
+    >>> written_path("s3://bucket/results")
+    's3://bucket/results'
+
+    Raises:
+        ValueError: a variable is not set, there is no such user, or it is a misspelt URI or a path of Windows: each
+            would silently be a local folder of that name.
+    """
+    if found := _MISSPELT.match(text):
+        raise ValueError(f"{text!r} looks like a URI: write {found['kind']}://{text[found.end() :].lstrip('/')}")
+    if os.name != "nt" and _OF_WINDOWS.match(text):
+        raise ValueError(f"{text!r} is a path of Windows: give one of this machine, such as /data/results")
+    filled = os.path.expandvars(text)
+    if found := _VARIABLE.search(filled):
+        raise ValueError(f"{text!r} names the variable {found[0]}, which is not set: set it, or write the path out")
+    try:
+        return filled if "://" in filled else str(Path(filled).expanduser())
+    except RuntimeError as error:  # no such user, or no home
+        raise ValueError(f"{text!r} cannot be filled in: {one_line(error)} Write the path out") from None
+
+
 def _absolute(value: Any, info: ValidationInfo) -> Any:
     """The path made absolute; relative ones start at `base` of the context, the experiment file's folder."""
-    if not isinstance(value, str | Path) or "://" in str(value):
+    if not isinstance(value, str | Path):
         return value
+    text = written_path(str(value))
+    if "://" in text:
+        return text
     base = Path.cwd() if isinstance(value, TypedPath) else Path((info.context or {}).get("base", Path.cwd()))
-    return (base / Path(value).expanduser()).resolve()
+    return (base / text).resolve()
 
 
 def _absolute_text(value: Any, info: ValidationInfo) -> Any:
@@ -54,6 +86,8 @@ class Settings(BaseModel):
     Attributes:
         location: the fields that say where something lies or how it is fetched. They do not change an outcome, so
             they are left out of `identity`.
+        implied: the fields that are left out of `identity` while they are the default, since they came after
+            identities were stored.
         revision: raised when the same settings come to mean another outcome, so that what was made before counts as
             something else. Needed for classes of this package alone: the source of others is part of their identity.
     """
@@ -61,6 +95,7 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, ser_json_inf_nan="constants")
     location: ClassVar[frozenset[str]] = frozenset()
     revision: ClassVar[int] = 1
+    implied: ClassVar[frozenset[str]] = frozenset()
 
     @model_validator(mode="before")
     @classmethod
@@ -72,7 +107,9 @@ class Settings(BaseModel):
 
     def identity(self) -> dict[str, Any]:
         """The settings that change an outcome, as JSON values, defaults filled in; and the revision after the first."""
-        values = self.model_dump(mode="json", exclude=set(self.location))
+        fields = type(self).model_fields
+        unsaid = {name for name in self.implied if getattr(self, name) == fields[name].default}
+        values = self.model_dump(mode="json", exclude={*self.location, *unsaid})
         return values if self.revision == 1 else {**values, "revision": self.revision}
 
     @classmethod

@@ -296,7 +296,7 @@ def test_a_failed_trial_is_named_and_the_exit_code_is_1(
     edited(experiment, "epochs: 1", "epochs: 1\n  lr: 1.0e+30")
     _, progress = run(code=1)
     assert re.search(r"FAILED baseline seed 0 .*: the training loss became .* in epoch 1", progress)
-    status, _ = shown_by(monkeypatch, capsys, "status", experiment.parent / "results")
+    status, _ = shown_by(monkeypatch, capsys, "status", experiment.parent / "results", code=1)
     assert "failed" in status and "in epoch 1" in status
 
 

@@ -10,7 +10,7 @@ and those of each set of outliers and of the renditions, which are sets of their
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +29,7 @@ from pixmix_ray.analysis.influence import (
     soft_f1_effects,
 )
 from pixmix_ray.cache import cached_arrays
+from pixmix_ray.errors import DataError
 from pixmix_ray.metrics import consistency
 from pixmix_ray.storage.cell import read_predictions
 from pixmix_ray.storage.store import Store
@@ -88,6 +89,9 @@ BY_CONDITION = {
     **{name: name for name in ROWWISE if "calibration" in name or name == "soft_f1"},
 }
 """The metrics that are means over the conditions -> what of each condition."""
+
+SINGLY = "_by_severity"
+"""In the name of a metric: the mean over every condition at every severity, each by itself."""
 
 DETECTION = {"auroc": auroc_effects, "aupr": aupr_effects}
 SCORES: Mapping[str, Callable[[Columns], NDArray[Any]]] = {
@@ -150,7 +154,10 @@ def _kept(cell: str, name: tuple[str, str], value: float, make: "_Maker") -> Eff
             for part in ("pictures", "effects")
         }
 
-    kept: dict[str, Any] = dict(cached_arrays(f"effects-{key}", arrays))
+    try:
+        kept: dict[str, Any] = dict(cached_arrays(f"effects-{key}", arrays))
+    except DataError:  # a cache that cannot be written costs time, and no result
+        return make.effects(*name)
     names = [text.partition("-")[2] for text in kept if text.startswith("pictures-")]
     return {
         bytes.fromhex(text).decode(): Stratum(
@@ -193,7 +200,9 @@ class _Maker:
             return self._detection(columns, metric, condition)
         names = [condition] if condition not in ("", POOLED) else list(dict.fromkeys(columns["condition"].tolist()))
         base = BY_CONDITION.get(metric, metric)
-        if condition == POOLED or (condition == "" and metric not in BY_CONDITION):
+        if SINGLY in metric:
+            parts = list(_each_severity(columns, ROWWISE[metric.replace(SINGLY, "")]))
+        elif condition == POOLED or (condition == "" and metric not in BY_CONDITION):
             parts = [(ROWWISE[base](columns), columns["index"])]
         else:
             parts = [self._of_condition(columns, base, name) for name in names]
@@ -236,6 +245,13 @@ class _Maker:
             strata[f"{self.benchmark}:{name}"] = _summed(np.concatenate(pictures), np.concatenate(effects))
         joined = [np.concatenate(list(part)) for part in zip(*inside, strict=True)]
         return float(np.mean(values)), {TEST_SET: _summed(joined[0], joined[1]), **strata}
+
+
+def _each_severity(columns: Columns, of: Rowwise) -> Iterator[tuple[RowEffects, NDArray[Any]]]:
+    """How far each picture moves the metric of each condition at each severity, and which picture it is."""
+    for name, severity in sorted(set(zip(columns["condition"].tolist(), columns["severity"].tolist(), strict=True))):
+        mask = (columns["condition"] == name) & (columns["severity"] == severity)
+        yield of({key: column[mask] for key, column in columns.items()}), columns["index"][mask]
 
 
 def _share_kept(ordinary: int, strange: int) -> NDArray[np.int64]:

@@ -70,6 +70,14 @@ EXPLANATIONS: Mapping[str, Explanation] = {
         published=_LAST_BIN.format("rms_calibration_error"),
         source=f"{_OE}; {_PIXMIX}",
     ),
+    "rms_calibration_error_by_severity": Explanation(
+        definition="the RMS calibration error of each corruption at each severity by itself, averaged",
+        formula=f"mean over c and s of sqrt(sum_b n_b/N (mean confidence in b - accuracy in b)^2), {_BINS}",
+        published="the official code for ImageNet-C averages the 75; `rms_calibration_error` takes the severities of a "
+        "corruption together, as CIFAR-C is laid out, and can differ by more than two methods do. "
+        + _LAST_BIN.format("rms_calibration_error_by_severity"),
+        source=f"{_OE}; {_PIXMIX}",
+    ),
     "mean_absolute_calibration_error": Explanation(
         definition="how far confidence is from accuracy, as a mean over bins of equal count",
         formula=f"sum_b n_b/N |mean confidence in b - accuracy in b|, {_BINS}",

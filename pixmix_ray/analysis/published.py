@@ -89,7 +89,9 @@ def as_published(frame: pd.DataFrame) -> pd.DataFrame:
     >>> as_published(rows)[["method", "mixing_set"]].values.tolist()
     [['pixmix_mix_input', 'fractals+fvis']]
     """
-    methods = [_published_method(*row) for row in zip(frame["method"], frame["settings"], strict=True)]
+    pairs = list(zip(frame["method"], frame["settings"], strict=True))
+    names = {pair: _published_method(*pair) for pair in set(pairs)}
+    methods = [names[pair] for pair in pairs]
     named = frame.assign(method=methods)
     bare = named["method"].isin(WITHOUT_SET) & named["mixing_set"].isna()
     return named.assign(mixing_set=named["mixing_set"].astype(object).mask(bare, TABLE_SET))
@@ -124,7 +126,11 @@ def departures(
 def _published_method(method: str, settings: str) -> str:
     if method != "pixmix":
         return method
-    return PARTNERS.get(json.loads(settings)["method"].get("partner", "both"), method)
+    try:
+        partner = json.loads(settings)["method"].get("partner", "both")
+    except (ValueError, LookupError, TypeError, AttributeError):  # of somebody else's making
+        return method
+    return PARTNERS.get(partner, method)
 
 
 def _known(settings: dict[str, Any], *names: str) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from pixmix_ray.analysis.cell_effects import Effects, Stratum, cell_effects, union_of
 from pixmix_ray.analysis.certainty import DRAWS, Certainty, Floats, Spread, bootstrap
-from pixmix_ray.analysis.pareto import by_configuration, peers
+from pixmix_ray.analysis.pareto import dominance, peers
 from pixmix_ray.errors import DamagedError
 from pixmix_ray.storage.schema import CONFIGURATION
 from pixmix_ray.storage.store import Store
@@ -28,7 +28,7 @@ class Judged:
     """Configurations, and how sure their objectives are.
 
     Attributes:
-        wide: a row a configuration, as `by_configuration` makes them.
+        wide: a row a configuration, as `dominance` makes them: with on_front, dominated_by and missing.
         certainty: of its rows, in their order.
     """
 
@@ -65,7 +65,7 @@ def judge(store: Store, frame: pd.DataFrame, objectives: Sequence[str], *, draws
         UnknownNameError: an objective of which the frame has no aggregate.
         ResultsError: as `by_configuration`.
     """
-    wide = by_configuration(frame, objectives)
+    wide = dominance(frame, objectives)
     return Judged(
         wide=wide, certainty=bootstrap(spread_of(store, frame, wide, objectives), objectives, draws=draws, seed=seed)
     )
@@ -161,11 +161,11 @@ def _matrix(parts: Sequence[tuple[int, int, int, Stratum]], n: int, m: int) -> N
 
 def _by_seed(rows: pd.DataFrame, n: int, m: int) -> list[Floats]:
     """For each configuration (S, m), the values of its seeds."""
-    found = [np.full((1, m), math.nan) for _ in range(n)]
-    for row, part in rows.groupby("row", sort=False):
-        table = part.pivot(index="seed", columns="column", values="value").reindex(columns=range(m))
-        found[int(str(row))] = table.to_numpy(dtype=np.float64)
-    return found
+    seeds: list[dict[int, Floats]] = [{} for _ in range(n)]
+    columns = (rows[name].tolist() for name in ("row", "column", "seed", "value"))
+    for row, column, seed, value in zip(*columns, strict=True):
+        seeds[row].setdefault(seed, np.full(m, math.nan))[column] = value
+    return [np.stack(list(found.values())) if found else np.full((1, m), math.nan) for found in seeds]
 
 
 def standard_errors(store: Store, frame: pd.DataFrame, rows: pd.DataFrame) -> tuple[float, float]:

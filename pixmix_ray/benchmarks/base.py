@@ -21,6 +21,7 @@ from pixmix_ray.benchmarks.extras import FromLogits
 from pixmix_ray.datasets import evenly_spaced
 from pixmix_ray.errors import WorkError
 from pixmix_ray.metrics import NO_EXTRAS, Extra, Measurement, Predictions
+from pixmix_ray.models import checked_logits
 from pixmix_ray.plugins import Table
 from pixmix_ray.settings import Settings
 
@@ -189,11 +190,8 @@ def finite_logits(network: nn.Module, images: Tensor) -> Tensor:
         WorkError: the network returns something else, or something that is not finite.
     """
     with torch.no_grad():
-        logits: Tensor = network(images).float()
-    if logits.ndim != 2 or len(logits) != len(images):
-        raise WorkError(
-            f"the network returns {tuple(logits.shape)} for {len(images)} pictures: it must be (N, K), a row a picture"
-        )
+        returned: object = network(images)
+    logits = checked_logits(returned, len(images)).float()
     if not torch.isfinite(logits).all():
         raise WorkError("the network returns NaN or infinite logits: the checkpoint is broken")
     return logits

@@ -5,7 +5,6 @@ read from files that the authors' scripts wrote. The mean error is plain on both
 """
 
 from collections.abc import Mapping
-from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -25,6 +24,7 @@ from pixmix_ray.benchmarks.corrupted_sets import (
     measure_corrupted,
     official_files,
     predict_corrupted,
+    saved,
     valid_severities,
 )
 from pixmix_ray.benchmarks.picture_cache import PictureCache, key_of
@@ -46,6 +46,10 @@ class CorruptionsBar(Benchmark):
         severities: which of 1 to 5.
         seed: of the corruptions that are made on the spot.
         files: folder of files as the authors' scripts write them; none makes the pictures on the spot.
+        jpeg_quality: of the JPEG files as which pictures made on the spot are saved and read again, 85 as for the
+            published ImageNet-C-bar; none does without, as for CIFAR's.
+        resize: shorter side to which the published files of ImageNet are resized before the centre is cut out, 256 as
+            the official PixMix code has it; none takes them as they are, as the reference evaluation does.
         keep_gb: gigabytes that pictures made on the spot may take in this machine's cache, for the next checkpoint to
             read; 0 makes them anew for each.
     """
@@ -54,6 +58,7 @@ class CorruptionsBar(Benchmark):
     source: ClassVar[str] = "Mintun et al., NeurIPS 2021; PixMix Appendix B"
     headline: ClassVar[tuple[str, ...]] = ("mce", "rms_calibration_error")
     location: ClassVar[frozenset[str]] = frozenset({"files", "keep_gb"})  # version() holds the content of the files
+    implied: ClassVar[frozenset[str]] = frozenset({"jpeg_quality", "resize"})
     extras: ClassVar[Mapping[str, Extra]] = EXTRAS
     passes: ClassVar[float] = 50  # ten at five severities
 
@@ -62,6 +67,8 @@ class CorruptionsBar(Benchmark):
     severities: tuple[int, ...] = Field(SEVERITIES, min_length=1)
     seed: int = 0
     files: DataPath | None = None
+    jpeg_quality: int | None = Field(None, ge=1, le=100)
+    resize: int | None = Field(None, ge=1)
     keep_gb: float = Field(0, ge=0)
 
     @field_validator("names", "exclude")
@@ -122,8 +129,11 @@ class CorruptionsBar(Benchmark):
             if files is not None:
                 return files.images(name, severity, part.indices, part.images.shape[1])
             about = (name, severity, self.seed)
-            make = partial(corrupt, part.images, *about, indices=part.indices)
-            return cache.get(lambda: key_of(part.images, part.indices, "corrupt", *about), make)
+
+            def made() -> Images:
+                return saved(corrupt(part.images, *about, indices=part.indices), self.jpeg_quality)
+
+            return cache.get(lambda: key_of(part.images, part.indices, "corrupt", *about, self.jpeg_quality), made)
 
         return predict_corrupted(network, test, device, [(name, s) for name in names for s in self.severities], make)
 
@@ -136,7 +146,7 @@ class CorruptionsBar(Benchmark):
         names = self._wanted(test)
         if self.files is None:
             return None
-        found = official_files(self.files, names, self.severities)
+        found = official_files(self.files, names, self.severities, self.resize)
         found.check(test.images, test.labels, test.indices)
         return found
 

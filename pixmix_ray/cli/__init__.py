@@ -5,6 +5,8 @@
     tables      table, pareto: what was measured, and what is on the front
     questions   query, compare, explain
     figures     figure
+    pages       report, serve: results as a page to look at
+    exchange    export, import
     parts       list, sets pictures, sets complexity: what can be named in an experiment file
     interrupts  Ctrl-C and SIGTERM
     console     how lines are printed, and the arguments that several commands take
@@ -18,7 +20,7 @@ from typing import Annotated
 
 import typer
 
-from pixmix_ray.cli import figures, parts, questions, results, sweeps, tables
+from pixmix_ray.cli import exchange, figures, pages, parts, questions, results, sweeps, tables
 from pixmix_ray.cli.console import call, say
 
 __all__ = ["app", "main"]
@@ -28,7 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for room in (sweeps, results, tables, questions, figures, parts):
+for room in (sweeps, results, tables, questions, figures, pages, exchange, parts):
     app.add_typer(room.commands)
 
 

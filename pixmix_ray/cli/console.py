@@ -1,5 +1,6 @@
 """What all commands share: the call, the two consoles, and how an argument or option is written."""
 
+import io
 import sys
 import warnings
 from collections.abc import Mapping
@@ -38,6 +39,9 @@ Form = Annotated[str, typer.Option("--format", help="terminal, markdown, latex, 
 
 def call(app: typer.Typer) -> None:
     """Run the command of `app` that the arguments name: an error of ours becomes one line and an exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that is not UTF-8 shows ? for ±, and nothing is lost
     show_once = cache(lambda text: tell(f"warning: {text}", "yellow"))
     warnings.showwarning = lambda message, *_: show_once(str(message))
     try:

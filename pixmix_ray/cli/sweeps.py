@@ -8,7 +8,8 @@ import typer
 
 from pixmix_ray.cli.console import ExperimentFile, Json, Overrides, Results, fail, out, print_json, say, tell
 from pixmix_ray.cli.interrupts import ending_cleanly, last_words
-from pixmix_ray.errors import RequestError
+from pixmix_ray.errors import RequestError, ResultsError, StorageError
+from pixmix_ray.storage.store import PAGE
 
 if TYPE_CHECKING:
     from pixmix_ray.orchestration.run import Run
@@ -170,3 +171,17 @@ def _show_experiment(plan: "Plan") -> None:
     say("  measurements.parquet  all measurements, a row each (pandas, polars, DuckDB)")
     say("  cells/                what each network said of each picture, and what follows from it (Parquet)")
     say("  trials/               checkpoints")
+    _write_report(plan)
+
+
+def _write_report(plan: "Plan") -> None:
+    """The page of the whole results folder, in it; a folder that cannot be written has none."""
+    from pixmix_ray.report.page import page
+    from pixmix_ray.storage.index import read
+
+    try:
+        plan.store.write(PAGE, page(plan.store, read(plan.store.uri)).encode())
+    except (StorageError, ResultsError) as error:
+        tell(f"no {PAGE}: {error}", "yellow")
+    else:
+        say(f"  {PAGE}           all of it as a page: open it in a browser")

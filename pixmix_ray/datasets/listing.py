@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 from pixmix_ray.errors import DataError
 
@@ -74,7 +74,7 @@ def unwanted(name: str) -> str:
     return "hidden" if name.startswith(".") and name.strip(".") else ""
 
 
-def not_picture(name: str, opened: Callable[[], BinaryIO]) -> str:
+def not_picture(name: str, opened: Callable[[], IO[bytes]]) -> str:
     """Why a file is no picture, by its name or, if that has no ending, by its start; "" if it is one."""
     if reason := unwanted(name):
         return reason
@@ -93,7 +93,7 @@ def not_picture(name: str, opened: Callable[[], BinaryIO]) -> str:
 
 
 def files_below(
-    folder: Path, not_wanted: Callable[[str, Callable[[], BinaryIO]], str], passed_over: PassedOver
+    folder: Path, not_wanted: Callable[[str, Callable[[], IO[bytes]]], str], passed_over: PassedOver
 ) -> list[Path]:
     """The files of a folder and all folders below it, sorted by relative path; each real folder counts once.
 
@@ -127,7 +127,7 @@ def files_below(
 
 def _take(
     entry: "os.DirEntry[str]",
-    not_wanted: Callable[[str, Callable[[], BinaryIO]], str],
+    not_wanted: Callable[[str, Callable[[], IO[bytes]]], str],
     passed_over: PassedOver,
     found: list[Path],
 ) -> None:

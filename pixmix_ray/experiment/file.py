@@ -6,7 +6,7 @@ Relative paths in a file start at the folder of that file; those typed with --se
 import re
 from collections.abc import Hashable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import yaml
 
@@ -60,7 +60,7 @@ class _Loader(yaml.SafeLoader):
     By YAML 1.1, which it knows by itself, yes and no are true and false, 010 is 8 and 1:30 is 90.
     """
 
-    yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, re.Pattern[str]]]]] = {
+    yaml_implicit_resolvers = {  # noqa: RUF012  # typed as in the class above
         first: [(tag, pattern) for tag, pattern in found if tag not in _RESOLVERS]
         for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }

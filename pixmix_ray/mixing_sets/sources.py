@@ -11,6 +11,7 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -115,7 +116,7 @@ def _pictures(archive: zipfile.ZipFile, passed_over: PassedOver) -> list[zipfile
         reason = next(filter(None, map(unwanted, folders)), "")
         if member.is_dir():
             continue
-        if reason := reason or not_picture(name, lambda member=member: archive.open(member)):  # type: ignore[misc]
+        if reason := reason or not_picture(name, partial(archive.open, member)):
             passed_over.kinds[reason] += 1
         else:
             found.append(member)

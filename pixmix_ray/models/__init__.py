@@ -3,6 +3,7 @@
 from pixmix_ray.models.base import MODELS as MODELS
 from pixmix_ray.models.base import Model as Model
 from pixmix_ray.models.base import Normalise as Normalise
+from pixmix_ray.models.base import checked_logits as checked_logits
 from pixmix_ray.models.base import evaluation_mode as evaluation_mode
 from pixmix_ray.models.cifar_resnet import CifarResNet as CifarResNet
 from pixmix_ray.models.torchvision_models import TorchvisionModel as TorchvisionModel

@@ -3,12 +3,13 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from pixmix_ray.errors import WorkError
 from pixmix_ray.plugins import Table
 from pixmix_ray.settings import Settings
 
@@ -27,18 +28,10 @@ class Model(Settings, ABC):
         summary: one line for `pixmix-ray list models`.
         source: where the architecture comes from.
         revision: raised when the same settings come to mean another network, so that trials are trained anew.
-        implied: settings that are no part of an identity while they are the default: they came after trials had one.
     """
 
     summary: ClassVar[str]
     source: ClassVar[str]
-    implied: ClassVar[frozenset[str]] = frozenset()
-
-    def identity(self) -> dict[str, Any]:
-        """The settings that change an outcome; those in `implied` only where they are not the default."""
-        found = super().identity()
-        default = {name: type(self).model_fields[name].default for name in self.implied}
-        return {name: value for name, value in found.items() if getattr(self, name, None) != default.get(name, self)}
 
     @abstractmethod
     def label(self) -> str:
@@ -66,6 +59,24 @@ class Normalise(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Normalised pictures, (N, 3, H, W)."""
         return (images - self.mean).div_(self.std)
+
+
+def checked_logits(returned: object, count: int) -> Tensor:
+    """What a network returned for `count` pictures, if it is logits (N, K).
+
+    Raises:
+        WorkError: it is something else, such as a tuple.
+    """
+    if not isinstance(returned, Tensor):
+        raise WorkError(
+            f"the network returns a {type(returned).__name__}: it must return logits alone, a tensor (N, K): "
+            "wrap it so that it does"
+        )
+    if returned.ndim != 2 or len(returned) != count:
+        raise WorkError(
+            f"the network returns {tuple(returned.shape)} for {count} pictures: it must be (N, K), a row a picture"
+        )
+    return returned
 
 
 @contextmanager

@@ -5,7 +5,6 @@ import numpy as np
 from pixmix_ray.analysis.certainty import improvers
 from pixmix_ray.analysis.fronts import EXACT, hypervolume, is_on_epsilon_front, layers
 from pixmix_ray.analysis.labels import configuration_labels
-from pixmix_ray.analysis.pareto import dominance
 from pixmix_ray.analysis.spread import Judged
 from pixmix_ray.report.grid import Cell, Column, Grid
 from pixmix_ray.report.tables import front_lines, measures_grid, percent
@@ -54,10 +53,8 @@ def front_notes(judged: Judged) -> list[str]:
     """A line for each configuration about the front, and then who improves on the baseline in every objective."""
     found = judged.certainty
     names = list(found.objectives)
-    frame = dominance(judged.wide, names)
     labels = configuration_labels(judged.wide)
-    frame = frame.assign(label=labels)
-    lines = front_lines(frame, names, found)
+    lines = front_lines(judged.wide.assign(label=labels), names, found)
     depth = layers(found.values * found.signs)
     if depth.max(initial=0) > 2:  # of two the lines say it
         behind = [
@@ -65,10 +62,10 @@ def front_notes(judged: Judged) -> list[str]:
             for layer in range(2, depth.max() + 1)
         ]
         lines.append(f"layers behind the front: {'; '.join(behind)}")
-    return [*lines, *_claims(judged, labels)]
+    return [*lines, *claims(judged, labels)]
 
 
-def _claims(judged: Judged, labels: list[str]) -> list[str]:
+def claims(judged: Judged, labels: list[str]) -> list[str]:
     """The paper's own claim: which methods improve on the baseline in EVERY measure."""
     methods = judged.wide["method"].tolist() if "method" in judged.wide.columns else []
     if methods.count(BASELINE) != 1 or len(methods) < 2:  # none, or no telling which

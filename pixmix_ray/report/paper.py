@@ -80,11 +80,15 @@ def _matched(
     store: Store, frame: pd.DataFrame, figures: pd.DataFrame, across: Sequence[Setting]
 ) -> tuple[dict[Key, _Ours], list[str]]:
     """Our figures by the paper's keys, and what must be said of them."""
-    rows = as_published(frame[frame["severity"].isna()]).astype({"k": "float64", "beta": "float64"})
+    asked = frame["severity"].isna()
+    for name in WHAT:
+        asked &= frame[name].isin(set(figures[name]))
+    rows = as_published(frame[asked]).astype({"k": "float64", "beta": "float64"})
     scales = {_key(record, across): SCALES[str(record["unit"])] for record in figures.to_dict("records")}
     keys = [_key(record, across) for record in rows[[*WHO, *WHAT]].to_dict("records")]
     rows = rows.assign(_key=pd.Series(keys, index=rows.index, dtype=object))
     rows = rows[rows["_key"].isin(set(scales))]
+    whole = frame[frame["cell"].isin(set(rows["cell"]))]
     found: dict[Key, _Ours] = {}
     several: set[str] = set()
     identity = [name for name in CONFIGURATION if name in rows.columns]
@@ -94,7 +98,7 @@ def _matched(
             several.add(str(part["method"].iloc[0]))
         # the one with the most seeds, of equals the latest
         chosen = max(configurations, key=lambda group: (group["seed"].nunique(), group["finished_at"].max()))
-        found[key] = _figure(store, frame, chosen, scales[key])  # type: ignore[index]  # a group's name is its key
+        found[key] = _figure(store, whole, chosen, scales[key])  # type: ignore[index]  # a group's name is its key
     notes = (
         [f"of several configurations of {', '.join(sorted(several))} the one with the most seeds"] if several else []
     )
@@ -166,7 +170,8 @@ def _own(
         return Cell(text="")
     half = "" if math.isnan(one.half) else f" ± {one.half:.1f}"
     differs = one.half * factor < abs(one.value - float(str(records[number]["value"])))  # False for NaN
-    return Cell(text=f"{one.value:.1f}{half}", value=one.value, mark="differs" if differs else "")
+    interval = None if math.isnan(one.half) else (one.value - one.half, one.value + one.half)
+    return Cell(text=f"{one.value:.1f}{half}", value=one.value, mark="differs" if differs else "", interval=interval)
 
 
 def _marks(layout: Layout, records: Sequence[Mapping[str, object]]) -> dict[int, Mark]:

@@ -92,9 +92,9 @@ def unseal(content: bytes, schema: pa.Schema | None = None) -> Unsealed:
         metadata = file.metadata.metadata or {}
         if not is_checked and set(metadata) - OTHERS:  # the bytes that mark the place of the digest have changed
             raise DamagedError("its digest is gone")
-    except (pa.ArrowException, OSError) as error:
+        ours = {key.decode(): text.decode() for key, text in metadata.items() if key not in OTHERS}
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise _unreadable(error) from None
-    ours = {key.decode(): text.decode() for key, text in metadata.items() if key not in OTHERS}
     return Unsealed(metadata=ours, file=file, schema=schema)
 
 

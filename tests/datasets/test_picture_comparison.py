@@ -22,7 +22,8 @@ def _scenes(side: int = 32, count: int = COUNT) -> Images:
     spectrum = np.fft.fft2(draws.normal(size=(count, 3, side, side))) * falls
     values = np.fft.ifft2(spectrum).real
     values = values / values.std(axis=(2, 3), keepdims=True) * 45 + draws.uniform(80, 170, (count, 3, 1, 1))
-    return values.clip(0, 255).astype(np.uint8).transpose(0, 2, 3, 1)
+    images: Images = values.clip(0, 255).astype(np.uint8).transpose(0, 2, 3, 1)
+    return images
 
 
 SCENES = _scenes()
@@ -72,6 +73,15 @@ def test_every_spoilt_set_is_named_in_one_line(case: str, name: str) -> None:
     with pytest.raises(DataError, match=message) as caught:
         check_corrupted("here", name, spoil(_shown(name)), SCENES)
     assert "\n" not in str(caught.value)
+
+
+def test_dark_pictures_may_become_black() -> None:
+    some_dark = np.concatenate([SCENES[:4] // 6, SCENES[4:]])
+    shown = {
+        severity: np.clip(some_dark.astype(int) - 20 * severity, 0, 255).astype(np.uint8) for severity in (1, 2, 3)
+    }
+    assert (~shown[3].any(axis=(1, 2, 3))).sum() == 4
+    check_corrupted("here", "brightness", shown, some_dark)
 
 
 def test_elastic_transform_may_change_less_at_higher_severities() -> None:

@@ -34,6 +34,11 @@ def measures(*names: str) -> pd.DataFrame:
     return frame.assign(on_front=[1.0, 0.7, 0.0])
 
 
+def axes_of(figure: Any) -> Any:
+    """The first axes, whose artists have more than their types say."""
+    return figure.axes[0]
+
+
 def texts(figure: "Figure") -> set[str]:
     from matplotlib.text import Text
 
@@ -48,7 +53,7 @@ def scattered(axes: Any) -> list[Any]:
 
 def test_a_front_has_a_point_an_entry_with_intervals_and_joins_those_on_it() -> None:
     figure = fronts.draw_front(measures(A, B))
-    (axes,) = figure.axes
+    axes = axes_of(figure)
     points = [tuple(np.round(marks.get_offsets()[0], 6)) for marks in scattered(axes)]
     assert points == [(10, 50), (20, 40), (30, 60)]
     faces = [marks.get_facecolor()[0].tolist() for marks in scattered(axes)]
@@ -62,7 +67,7 @@ def test_a_front_has_a_point_an_entry_with_intervals_and_joins_those_on_it() -> 
 
 def test_of_three_objectives_the_third_is_the_size_and_what_lacks_one_is_left_out() -> None:
     figure = fronts.draw_front(measures(A, B, C))
-    (axes,) = figure.axes
+    axes = axes_of(figure)
     sizes = [float(marks.get_sizes()[0]) for marks in scattered(axes)]
     assert len(sizes) == 2 and sizes[0] > sizes[1]
     with pytest.raises(RequestError, match="2 or 3 objectives, got 1"):
@@ -71,7 +76,7 @@ def test_of_three_objectives_the_third_is_the_size_and_what_lacks_one_is_left_ou
 
 def test_parallel_coordinates_have_the_best_at_the_top() -> None:
     figure = fronts.draw_parallel(measures(A, B, C))
-    lines = [np.round(line.get_ydata(), 6).tolist() for line in figure.axes[0].lines]
+    lines = [np.round(line.get_ydata(), 6).tolist() for line in axes_of(figure).lines]
     assert lines[0] == [1, 0.5, 1] and lines[1] == [0.5, 1, 0] and lines[2][:2] == [0, 0] and np.isnan(lines[2][2])
 
 
@@ -84,7 +89,7 @@ def severities() -> pd.DataFrame:
 
 def test_calibration_is_a_line_a_method_and_corruptions_a_number_a_cell() -> None:
     figure = conditions.draw_by_severity(severities())
-    assert [np.round(line.get_ydata(), 6).tolist() for line in figure.axes[0].lines] == [[10, 20], [20, 20]]
+    assert [np.round(line.get_ydata(), 6).tolist() for line in axes_of(figure).lines] == [[10, 20], [20, 20]]
     assert {"10.0", "20.0", "fog", "a", "b"} <= texts(conditions.draw_corruptions(severities()))
 
 
@@ -99,10 +104,10 @@ def test_k_and_beta_are_a_grid() -> None:
 def test_reliability_is_accuracy_in_bins_and_scores_are_shares() -> None:
     confidence = np.linspace(0.5, 1, 100)
     frame = pd.DataFrame({"label": "a", "confidence": confidence, "is_correct": confidence > 0.75})
-    line = scores.draw_reliability(frame).axes[0].lines[1]
+    line = axes_of(scores.draw_reliability(frame)).lines[1]
     assert np.round(line.get_ydata(), 6).tolist() == [0] * 5 + [100] * 5
     found = pd.DataFrame({"label": "a", "set": ["x"] * 4 + ["y"] * 2, "score": [0, 0, 0, 1, 1, 1.0]})
-    steps = scores.draw_scores(found).axes[0].patches
+    steps = axes_of(scores.draw_scores(found)).patches
     assert [float(step.get_data().values[-1]) for step in steps] == [25, 100]
 
 
@@ -120,7 +125,7 @@ def test_curves_and_makespan() -> None:
             "end": [start + pd.Timedelta(minutes=2), start + pd.Timedelta(minutes=3)],
         }
     )
-    bars = runs.draw_makespan(work).axes[0].patches
+    bars = axes_of(runs.draw_makespan(work)).patches
     assert [(bar.get_x(), bar.get_width()) for bar in bars] == [(0, 2), (2, 1)]
 
 

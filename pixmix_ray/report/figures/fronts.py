@@ -1,6 +1,6 @@
 """Pareto fronts of two or three objectives with intervals, and parallel coordinates over any number."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -90,7 +90,9 @@ def draw_parallel(frame: pd.DataFrame) -> "Figure":
     is_on = np.nan_to_num(frame["on_front"].to_numpy(dtype=np.float64)) >= 0.5
     for place, line in enumerate(goodness):
         style = look(place)
-        strong = {"linewidth": 1.6} if is_on[place] else {"linewidth": 0.8, "alpha": 0.55, "linestyle": "--"}
+        strong: dict[str, Any] = (
+            {"linewidth": 1.6} if is_on[place] else {"linewidth": 0.8, "alpha": 0.55, "linestyle": "--"}
+        )
         axes.plot(range(len(names)), line, **style, markersize=4, label=plain(frame["method"].iloc[place]), **strong)
     for place, name in enumerate(names):
         values = scaled(name, frame[name].to_numpy())

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,7 +80,7 @@ def tidy(axes: "Axes") -> None:
     axes.grid(alpha=0.25, linewidth=0.5)
 
 
-def look(place: int) -> dict[str, str]:
+def look(place: int) -> dict[str, Any]:
     """Colour and mark of the entry at that place."""
     return {"color": COLOURS[place % len(COLOURS)], "marker": MARKS[(place // len(COLOURS) + place) % len(MARKS)]}
 
