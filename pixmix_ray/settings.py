@@ -86,16 +86,16 @@ class Settings(BaseModel):
     Attributes:
         location: the fields that say where something lies or how it is fetched. They do not change an outcome, so
             they are left out of `identity`.
-        implied: the fields that are left out of `identity` while they are the default, since they came after
-            identities were stored.
+        implied: the fields that are left out of it while they are the default, since they came after identities were
+            stored.
         revision: raised when the same settings come to mean another outcome, so that what was made before counts as
             something else. Needed for classes of this package alone: the source of others is part of their identity.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, ser_json_inf_nan="constants")
     location: ClassVar[frozenset[str]] = frozenset()
-    revision: ClassVar[int] = 1
     implied: ClassVar[frozenset[str]] = frozenset()
+    revision: ClassVar[int] = 1
 
     @model_validator(mode="before")
     @classmethod
