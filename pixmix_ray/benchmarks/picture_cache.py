@@ -89,9 +89,8 @@ class PictureCache:
             if total is None or total + needed > self.max_bytes:
                 total_file.unlink(missing_ok=True)  # wrong until it is written again
                 total = self._make_room(file.parent, needed)
-            beside = file.with_name("total.part")  # an empty one, as after a power failure, is counted again
-            beside.write_text(str(total + needed), encoding="utf-8")
-            beside.replace(total_file)
+            with written_whole(total_file) as stream:
+                stream.write(str(total + needed).encode())
             with written_whole(file) as stream:
                 np.save(stream, made, allow_pickle=False)
 

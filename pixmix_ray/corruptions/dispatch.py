@@ -28,8 +28,7 @@ from pixmix_ray.corruptions.c.severities import SEVERITIES
 from pixmix_ray.corruptions.c.snow import snow
 from pixmix_ray.corruptions.c.spatter import spatter
 from pixmix_ray.corruptions.c.zoom import zoom_blur
-from pixmix_ray.corruptions.cbar.severities import BAR_SEVERITIES
-from pixmix_ray.corruptions.cbar.table import BAR_CORRUPTIONS
+from pixmix_ray.corruptions.cbar.table import BAR_CORRUPTIONS, BAR_SEVERITIES
 from pixmix_ray.corruptions.corruption import Constants, Corruption, Images, Uniforms
 from pixmix_ray.errors import RequestError, UnknownNameError
 from pixmix_ray.seeding import uniforms

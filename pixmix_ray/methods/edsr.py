@@ -38,7 +38,7 @@ from pixmix_ray.methods.base import METHODS, Method, MethodRun, Setup
 from pixmix_ray.methods.noise2net import augmented_rows
 from pixmix_ray.models.edsr import EdsrWeights, enlarged, read_edsr
 from pixmix_ray.settings import DataPath
-from pixmix_ray.transforms import to_float
+from pixmix_ray.transforms import resized, to_float
 
 
 @METHODS.add("edsr")
@@ -93,14 +93,14 @@ class Edsr(Method):
         """What `augment` returns, by a network that was read before; the host waits for the device once."""
         result = to_float(images)
         rng = np.random.default_rng(int(torch.randint(2**62, (), generator=generator, device=generator.device)))
-        size, factor = images.shape[2:], self.reduction or edsr.scale
-        small = [max(1, -(-side // factor)) for side in size]
+        size, factor = (images.shape[2], images.shape[3]), self.reduction or edsr.scale
+        small = (max(1, -(-size[0] // factor)), max(1, -(-size[1] // factor)))
         for rows in torch.split(augmented_rows(len(images), self.share, images.device), self.pictures_per_network):
             if len(rows):
-                reduced = _resized(result.index_select(0, rows), small)
+                reduced = resized(result.index_select(0, rows), small)
                 distorted = distort(edsr, self.num_distortions, rng, generator)
                 large = enlarge_with_changes(distorted, reduced.clamp_(0, 1), generator)
-                result.index_copy_(0, rows, _resized(large.clamp_(0, 1), list(size)).clamp_(0, 1))
+                result.index_copy_(0, rows, resized(large.clamp_(0, 1), size).clamp_(0, 1))
         return result
 
 
@@ -114,13 +114,6 @@ class EdsrRun(MethodRun):
     def augment(self, images: Tensor, pictures: Tensor | None, generator: torch.Generator) -> Tensor:
         """See `Method.augment`."""
         return self._distort_images(self._edsr, images, generator)
-
-
-def _resized(pictures: Tensor, size: list[int]) -> Tensor:
-    """The pictures in another size (height, width), bilinear with antialiasing as the code's Resize."""
-    if list(pictures.shape[2:]) == size:
-        return pictures
-    return F.interpolate(pictures, size, mode="bilinear", antialias=True)
 
 
 # Activations

@@ -23,7 +23,6 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 from torch import Tensor
-from torch.nn import functional as F
 
 from pixmix_ray.cache import cached_arrays
 from pixmix_ray.datasets import ImageData
@@ -35,6 +34,7 @@ from pixmix_ray.methods.base import METHODS, Method, MethodRun, Setup
 from pixmix_ray.models.adain import SMALLEST, read_style_transfer
 from pixmix_ray.seeding import uniforms
 from pixmix_ray.settings import DataPath
+from pixmix_ray.transforms import resized
 
 Images = NDArray[np.uint8]
 
@@ -164,8 +164,8 @@ class Sin(Method):
             for start in range(0, len(images), batch):
                 rows = slice(start, start + batch)
                 originals = images[rows].to(device).float().div_(255)
-                stylised = network(_resized(originals, at), mean[style[rows]], std[style[rows]], self.alpha)
-                made[rows] = _pixels(_resized(stylised, images.shape[2]))
+                stylised = network(resized(originals, (at, at)), mean[style[rows]], std[style[rows]], self.alpha)
+                made[rows] = _pixels(resized(stylised, (images.shape[2], images.shape[2])))
         if device.type == "cuda":
             torch.cuda.empty_cache()  # whoever prepares goes on to other things
         return made
@@ -205,13 +205,6 @@ def _floats(images: Images, device: torch.device) -> Tensor:
 def _pixels(images: Tensor) -> Images:
     """uint8 (N, H, W, 3) of float32 (N, 3, H, W) in [0, 1], rounded."""
     return cast(Images, images.mul(255).round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy())
-
-
-def _resized(images: Tensor, size: int) -> Tensor:
-    """The pictures, float32 (N, 3, H, W), with sides of `size` pixels: bilinear, with antialiasing when reduced."""
-    if images.shape[2:] == (size, size):
-        return images
-    return F.interpolate(images, size=(size, size), mode="bilinear", align_corners=False, antialias=True)
 
 
 def _quoted(names: list[str]) -> str:

@@ -1,4 +1,4 @@
-"""Crops of a batch, each picture with its own box, resized to one size, bit for bit what Pillow gives.
+"""Crops of a batch, each picture with its own box, resized to one size, bit for bit what Pillow gives; and float ones.
 
 Reference: Pillow's Image.crop and Image.resize(BILINEAR), which widens the filter when it shrinks a picture. It resizes
 along x, rounds to uint8, then resizes along y; Pillow 13 begins with y where the height shrinks much more, which moves
@@ -15,6 +15,7 @@ import math
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from pixmix_ray.transforms.choice import chunk_slices
 
@@ -144,3 +145,10 @@ def _weights(start: Tensor, extent: Tensor, size: int, length: int) -> tuple[Ten
     whole = weights.div_(total.unsqueeze(2)).mul_(1 << _PRECISION_BITS).add_(0.5).to(torch.int32)
     # fewer lines than 2 * support lie closer than that, so that further weights, if any, were rounded to 0
     return start.unsqueeze(1) + first.long(), whole[..., : math.ceil(2 * widest)]
+
+
+def resized(images: Tensor, size: tuple[int, int]) -> Tensor:
+    """Pictures, float32 (N, 3, H, W), of another height and width: bilinear, with antialiasing when reduced."""
+    if images.shape[2:] == size:
+        return images
+    return F.interpolate(images, size, mode="bilinear", antialias=True)

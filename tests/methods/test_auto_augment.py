@@ -9,8 +9,16 @@ from torchvision.transforms import AutoAugment as TorchvisionAutoAugment
 from torchvision.transforms import AutoAugmentPolicy
 
 from pixmix_ray.errors import RequestError
-from pixmix_ray.methods.auto_augment import MAGNITUDES, POLICIES, AutoAugment, draw, operation_names, steps
-from pixmix_ray.methods.auto_augment_policies import CIFAR10, Policy
+from pixmix_ray.methods.auto_augment import (
+    CIFAR10,
+    MAGNITUDES,
+    POLICIES,
+    AutoAugment,
+    Policy,
+    draw,
+    operation_names,
+    steps,
+)
 from pixmix_ray.methods.magnitudes import PAPER, RELEASE, take
 
 COUNT = 50_000

@@ -30,8 +30,7 @@ from torch.nn import functional as F
 
 from pixmix_ray.mixing_sets.base import MIXING_SETS
 from pixmix_ray.mixing_sets.drawing.generated import GeneratedSet, Images
-from pixmix_ray.mixing_sets.synthetic.pink_noise import pink_noise
-from pixmix_ray.mixing_sets.synthetic.wavelet_bank import wavelet_bank
+from pixmix_ray.mixing_sets.synthetic.stylegan_noise import pink_noise, wavelet_bank
 from pixmix_ray.seeding import rng, uniforms
 
 PICTURES_A_NETWORK = 400

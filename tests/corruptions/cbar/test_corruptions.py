@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pixmix_ray.corruptions import BAR_NAMES, Variant, corrupt
-from pixmix_ray.corruptions.cbar.severities import BAR_SEVERITIES
-from pixmix_ray.corruptions.cbar.table import BAR_CORRUPTIONS
+from pixmix_ray.corruptions.cbar.table import BAR_CORRUPTIONS, BAR_SEVERITIES
 from pixmix_ray.corruptions.dispatch import CHUNK_VALUES
 from pixmix_ray.errors import RequestError, UnknownNameError
 from pixmix_ray.seeding import rng

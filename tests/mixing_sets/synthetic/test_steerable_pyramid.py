@@ -5,7 +5,7 @@ import pytest
 import scipy.fft
 from numpy.typing import NDArray
 
-from pixmix_ray.mixing_sets.synthetic.rank_matching import quantiles, with_values
+from pixmix_ray.mixing_sets.synthetic.spectrum_color_wmm import quantiles, with_values
 from pixmix_ray.mixing_sets.synthetic.steerable_pyramid import NUM_ORIENTATIONS, steerable_pyramid
 
 Floats32 = NDArray[np.float32]

@@ -11,9 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pixmix_ray.mixing_sets.synthetic import stylegan_oriented as stylegan
-from pixmix_ray.mixing_sets.synthetic.pink_noise import SIDE, _enlarged, pink_noise
+from pixmix_ray.mixing_sets.synthetic.stylegan_noise import SIDE, _enlarged, pink_noise, wavelet_bank
 from pixmix_ray.mixing_sets.synthetic.stylegan_oriented import CHANNELS, CHUNK, LAYERS, StyleGanOriented
-from pixmix_ray.mixing_sets.synthetic.wavelet_bank import wavelet_bank
 
 
 def test_the_layers_are_stylegan2s_for_256_pixels() -> None:
