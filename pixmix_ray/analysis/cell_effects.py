@@ -29,6 +29,7 @@ from pixmix_ray.analysis.influence import (
     soft_f1_effects,
 )
 from pixmix_ray.cache import cached_arrays
+from pixmix_ray.errors import DataError
 from pixmix_ray.metrics import consistency
 from pixmix_ray.storage.cell import read_predictions
 from pixmix_ray.storage.store import Store
@@ -153,7 +154,10 @@ def _kept(cell: str, name: tuple[str, str], value: float, make: "_Maker") -> Eff
             for part in ("pictures", "effects")
         }
 
-    kept: dict[str, Any] = dict(cached_arrays(f"effects-{key}", arrays))
+    try:
+        kept: dict[str, Any] = dict(cached_arrays(f"effects-{key}", arrays))
+    except DataError:  # a cache that cannot be written costs time, and no result
+        return make.effects(*name)
     names = [text.partition("-")[2] for text in kept if text.startswith("pictures-")]
     return {
         bytes.fromhex(text).decode(): Stratum(

@@ -254,16 +254,23 @@ def _metric(objective: str) -> str:
 
 
 def _weights(generator: np.random.Generator, draws: int, pictures: int) -> NDArray[np.float32]:
-    """(draws, pictures) how many times more than once each picture is drawn, of as many as there are."""
-    weights = np.empty((draws, pictures), dtype=np.float32)
-    size = max(1, 2**20 // max(pictures, 1))
-    for start in range(0, draws, size):
-        rows = min(size, draws - start)
-        drawn = generator.integers(0, pictures, (rows, pictures), dtype=np.int32) if pictures else np.zeros((rows, 0))
-        drawn += (np.arange(rows, dtype=np.int32) * pictures)[:, None]
-        counts = np.bincount(drawn.ravel(), minlength=rows * pictures).reshape(rows, pictures)
-        np.subtract(counts, 1, out=weights[start : start + rows], casting="unsafe")
-    return weights
+    """(draws, pictures) how many times more than once each picture is drawn.
+
+    Each picture by itself, a Poisson number of mean 1, which is what drawing as many as there are comes to for many
+    pictures (Hanley and MacGibbon, "Creating non-parametric bootstrap samples using Poisson frequencies", Computer
+    Methods and Programs in Biomedicine 83, 2006), in a fifth of the time.
+    """
+    return _TIMES[generator.integers(0, len(_TIMES), (draws, pictures), dtype=np.uint16)]
+
+
+def _times() -> NDArray[np.float32]:
+    """(65536,) a Poisson number of mean 1, less 1, for each value of 16 bits, in its share of them."""
+    shares = np.exp(-1.0) / np.cumprod(np.maximum(np.arange(16), 1))
+    ends = np.round(np.cumsum(shares) * 2**16).astype(np.int64)
+    return np.searchsorted(ends, np.arange(2**16), side="right").astype(np.float32) - 1
+
+
+_TIMES = _times()
 
 
 def _of_seeds(

@@ -6,20 +6,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pixmix_ray.analysis.labels import configuration_labels
+from pixmix_ray.analysis.labels import with_labels
 from pixmix_ray.errors import ResultsError
-from pixmix_ray.storage.schema import CONFIGURATION
 from pixmix_ray.storage.store import Store, trial_file
 
 
 def labelled_trials(frame: pd.DataFrame) -> pd.DataFrame:
     """A row a trial: trial_id, seed, label of its configuration; in the order of the measurements."""
-    identity = [name for name in CONFIGURATION if name in frame.columns]
-    trials = frame.drop_duplicates("trial_id")[[*identity, "trial_id", "seed"]].reset_index(drop=True)
-    wide = trials[identity].drop_duplicates(ignore_index=True)
-    wide = wide.assign(label=configuration_labels(wide))
-    found: pd.DataFrame = trials.merge(wide, on=identity, how="left")
-    return found[["trial_id", "seed", "label"]]
+    return with_labels(frame.drop_duplicates("trial_id"), frame)[["trial_id", "seed", "label"]]
 
 
 def epochs(store: Store, frame: pd.DataFrame) -> pd.DataFrame:

@@ -7,7 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from pixmix_ray.errors import one_line
+from pixmix_ray.storage.schema import CONFIGURATION
+
 _DISTINGUISHING = ("mixing_set", "k", "beta")  # columns that tell two configurations of one method apart
+LONGEST = 500  # letters of a label
 _LABEL_COLUMNS = ("method", "dataset", "model", *_DISTINGUISHING)
 
 
@@ -22,7 +26,7 @@ def configuration_labels(wide: pd.DataFrame) -> list[str]:
     ['pixmix (k=3)', 'pixmix (k=4)', 'baseline']
     """
     if "label" in wide.columns:
-        return [str(label) for label in wide["label"]]
+        return [one_line(label, LONGEST) for label in wide["label"]]
     texts = {name: [_plain(value) for value in wide[name]] for name in _LABEL_COLUMNS if name in wide.columns}
     methods = texts.pop("method", ["configuration"] * len(wide))
     parts = _column_parts(methods, texts)
@@ -31,7 +35,23 @@ def configuration_labels(wide: pd.DataFrame) -> list[str]:
         for group in _groups(_joined(methods, parts)):
             for i, differences in zip(group, _differences([settings[i] for i in group]), strict=True):
                 parts[i] += differences
-    return _numbered(_joined(methods, parts))
+    # names may be somebody else's, and these go to terminals
+    return _numbered([one_line(label, LONGEST) for label in _joined(methods, parts)])
+
+
+def with_labels(rows: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame:
+    """Some rows with a column `label`, of what tells their configurations apart among all those of `frame`.
+
+    So that a configuration has one name, whatever part of the measurements is looked at.
+
+    Args:
+        rows: with the columns of `schema.CONFIGURATION`; unchanged.
+        frame: measurements, the configurations of `rows` among them.
+    """
+    identity = [name for name in CONFIGURATION if name in frame.columns]
+    wide = frame[identity].drop_duplicates(ignore_index=True)
+    found: pd.DataFrame = rows.merge(wide.assign(label=configuration_labels(wide)), on=identity, how="left")
+    return found
 
 
 def _column_parts(methods: Sequence[str], texts: dict[str, list[str]]) -> list[list[str]]:

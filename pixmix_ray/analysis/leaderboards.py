@@ -24,7 +24,7 @@ import yaml
 from numpy.typing import NDArray
 
 from pixmix_ray.analysis.histories import labelled_trials
-from pixmix_ray.analysis.labels import configuration_labels
+from pixmix_ray.analysis.labels import with_labels
 from pixmix_ray.errors import ResultsError
 from pixmix_ray.storage.cell import read_predictions
 from pixmix_ray.storage.schema import CONFIGURATION
@@ -216,8 +216,7 @@ class _Entry:
 def _entries(frame: pd.DataFrame) -> Iterator[_Entry]:
     whole = frame[frame["severity"].isna() & (frame["condition"] == "") & frame["value"].notna()]
     identity = [name for name in CONFIGURATION if name in whole.columns]
-    wide = whole[identity].drop_duplicates(ignore_index=True)
-    labels = configuration_labels(wide)
+    labels = with_labels(whole[identity].drop_duplicates(ignore_index=True), frame)["label"].tolist()
     groups = [rows for _, rows in whole.groupby(identity, dropna=False, sort=False, observed=True)]
     for label, rows in zip(labels, groups, strict=True):
         first = rows.iloc[0]

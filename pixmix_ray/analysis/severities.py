@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from pixmix_ray.analysis.labels import configuration_labels
+from pixmix_ray.analysis.labels import with_labels
 from pixmix_ray.errors import ResultsError
 from pixmix_ray.storage.schema import CONFIGURATION
 
@@ -19,7 +19,7 @@ def by_severity(frame: pd.DataFrame, metric: str, condition: str = "") -> pd.Dat
         ResultsError: it was not measured by severity.
     """
     rows = frame[(frame["metric"] == metric) & frame["severity"].notna() & (frame["condition"] == condition)]
-    return _means(rows, ["benchmark", "severity"], f"{metric} by severity")
+    return _means(frame, rows, ["benchmark", "severity"], f"{metric} by severity")
 
 
 def by_condition(frame: pd.DataFrame, metric: str, severity: int | None = None) -> pd.DataFrame:
@@ -30,7 +30,7 @@ def by_condition(frame: pd.DataFrame, metric: str, severity: int | None = None) 
     """
     at = frame["severity"].isna() if severity is None else frame["severity"] == severity
     rows = frame[(frame["metric"] == metric) & at & ~frame["condition"].isin(["", "pooled"])]
-    return _means(rows, ["benchmark", "condition"], f"{metric} by condition")
+    return _means(frame, rows, ["benchmark", "condition"], f"{metric} by condition")
 
 
 def by_condition_and_severity(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
@@ -40,16 +40,12 @@ def by_condition_and_severity(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
         ResultsError: it was not measured so.
     """
     rows = frame[(frame["metric"] == metric) & frame["severity"].notna() & ~frame["condition"].isin(["", "pooled"])]
-    return _means(rows, ["benchmark", "condition", "severity"], f"{metric} by condition and severity")
+    return _means(frame, rows, ["benchmark", "condition", "severity"], f"{metric} by condition and severity")
 
 
-def _means(rows: pd.DataFrame, by: list[str], what: str) -> pd.DataFrame:
+def _means(frame: pd.DataFrame, rows: pd.DataFrame, by: list[str], what: str) -> pd.DataFrame:
     if rows.empty:
         raise ResultsError(f"no {what} in these results: measure a benchmark that has it, such as corruptions")
     identity = [name for name in CONFIGURATION if name in rows.columns]
     groups = rows.groupby([*identity, *by], dropna=False, sort=False, observed=True)
-    found = groups["value"].mean().reset_index()
-    wide = found[identity].drop_duplicates(ignore_index=True)
-    wide = wide.assign(label=configuration_labels(wide))
-    merged: pd.DataFrame = found.merge(wide, on=identity, how="left")
-    return merged[["label", *by, "value"]]
+    return with_labels(groups["value"].mean().reset_index(), frame)[["label", *by, "value"]]

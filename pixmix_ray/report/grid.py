@@ -74,11 +74,13 @@ class Cell:
         text: as a person reads it.
         value: as a program does; none for nothing.
         mark: what is said of it among the others.
+        interval: ends of the 95 % interval of the value; none where it has none.
     """
 
     text: str
     value: Value = None
     mark: Mark = ""
+    interval: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,9 +154,20 @@ class Grid:
         return ["" if same else line for line, same in zip(own, is_same, strict=True)]
 
     def frame(self) -> pd.DataFrame:
-        """The values as a DataFrame, a column a key."""
-        keys = [column.key for column in self.columns]
-        return pd.DataFrame([[cell.value for cell in row] for row in self.rows], columns=keys)
+        """The values as a DataFrame, a column a key; where a column has intervals, `<key>.low` and `<key>.high`."""
+        return pd.DataFrame(dict(self._values()))
+
+    def _values(self) -> list[tuple[str, list[Value]]]:
+        """The columns for programs: keys and values."""
+        found: list[tuple[str, list[Value]]] = []
+        for place, column in enumerate(self.columns):
+            cells = [row[place] for row in self.rows]
+            found.append((column.key, [cell.value for cell in cells]))
+            if any(cell.interval is not None for cell in cells):
+                for end, name in enumerate(("low", "high")):
+                    ends: list[Value] = [None if cell.interval is None else cell.interval[end] for cell in cells]
+                    found.append((f"{column.key}.{name}", ends))
+        return found
 
     def _caption(self, form: str) -> str:
         """The caption with the legend of a format."""
@@ -229,13 +242,16 @@ class Grid:
     def _csv(self) -> str:
         stream = io.StringIO()
         writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow([csv_value(column.key) for column in self.columns])
-        writer.writerows([[csv_value(cell.value) for cell in row] for row in self.rows])
+        columns = self._values()
+        writer.writerow([csv_value(key) for key, _ in columns])
+        writer.writerows(
+            [csv_value(value) for value in row] for row in zip(*(values for _, values in columns), strict=True)
+        )
         return stream.getvalue().removesuffix("\n")
 
     def _json(self) -> str:
-        keys = [column.key for column in self.columns]
-        rows = [{key: _json_value(cell.value) for key, cell in zip(keys, row, strict=True)} for row in self.rows]
+        keys, columns = zip(*self._values(), strict=True)
+        rows = [dict(zip(keys, map(_json_value, row), strict=True)) for row in zip(*columns, strict=True)]
         return json.dumps(rows, indent=1, ensure_ascii=False)
 
 

@@ -170,7 +170,8 @@ def _own(
         return Cell(text="")
     half = "" if math.isnan(one.half) else f" ± {one.half:.1f}"
     differs = one.half * factor < abs(one.value - float(str(records[number]["value"])))  # False for NaN
-    return Cell(text=f"{one.value:.1f}{half}", value=one.value, mark="differs" if differs else "")
+    interval = None if math.isnan(one.half) else (one.value - one.half, one.value + one.half)
+    return Cell(text=f"{one.value:.1f}{half}", value=one.value, mark="differs" if differs else "", interval=interval)
 
 
 def _marks(layout: Layout, records: Sequence[Mapping[str, object]]) -> dict[int, Mark]:

@@ -147,14 +147,18 @@ def _cells(wide: pd.DataFrame, objective: str, certainty: Certainty | None, colu
     if certainty is not None:
         low, high = certainty.intervals[:, column].T
         halves, marks = (high - low) / 2, certain_marks(certainty, column)
+        ends = [
+            None if math.isnan(one) else (one, other) for one, other in zip(low.tolist(), high.tolist(), strict=True)
+        ]
     else:
+        ends = [None] * len(values)
         spread = f"{objective}.standard_error"
         errors = _numbers(wide, spread) if spread in wide.columns else np.full(len(wide), math.nan)
         halves = np.where(_seeds(wide) > 1, errors, math.nan)
         marks = _marks(values if direction(_metric(objective)) == "lower" else -values, peers(wide))
     return [
-        Cell(text=_shown(_metric(objective), value, half), value=float(value), mark=mark)
-        for value, half, mark in zip(values, halves, marks, strict=True)
+        Cell(text=_shown(_metric(objective), value, half), value=float(value), mark=mark, interval=interval)
+        for value, half, mark, interval in zip(values, halves, marks, ends, strict=True)
     ]
 
 

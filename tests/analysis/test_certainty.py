@@ -233,3 +233,19 @@ def test_a_metric_that_does_not_come_out_as_stored_has_no_interval(tmp_path: Pat
     assert not judged.certainty.is_known.any()
     assert judged.notes == ["no interval is known of clean.error in 1 of 1 rows"]
     assert isinstance(frame, pd.DataFrame) and judge(store, frame, ["clean.error"]).notes == []
+
+
+def test_effects_of_large_cells_are_kept_in_the_cache_and_do_without_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pixmix_ray.analysis.cell_effects.LARGE", 1)
+    monkeypatch.setenv("PIXMIX_RAY_CACHE", str(tmp_path / "cache"))
+    store = stored(tmp_path / "results", BENCHMARKS[1:2])
+    frame, objectives = read(store.uri), ["corruptions.mce", "corruptions.rms_calibration_error"]
+    first = judge(store, frame, objectives).certainty.by_pictures
+    assert len(list((tmp_path / "cache").glob("effects-*/none.npy"))) == 2
+    (tmp_path / "results" / "cells" / "pixmix-0" / "corruptions-1.parquet").unlink()  # it is not read again
+    np.testing.assert_array_equal(judge(store, frame, objectives).certainty.by_pictures, first)
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("PIXMIX_RAY_CACHE", str(tmp_path / "file" / "cache"))
+    assert not judge(store, frame, objectives).certainty.is_known.all()  # the cell is gone, and so is the cache

@@ -15,7 +15,9 @@ from sklearn.metrics import roc_auc_score
 
 import pixmix_ray
 from pixmix_ray.analysis.archive import MANIFEST, read_archive, write_archive
+from pixmix_ray.analysis.histories import labelled_trials
 from pixmix_ray.analysis.leaderboards import CORRUPTIONS, FORMS, OPENOOD, TIMM, openood_metrics
+from pixmix_ray.analysis.severities import by_severity
 from pixmix_ray.benchmarks import Anomalies
 from pixmix_ray.errors import DamagedError, RequestError, ResultsError
 from pixmix_ray.metrics import Measurement, Predictions
@@ -244,3 +246,14 @@ def test_what_is_not_what_was_packed_is_refused_before_anything_is_written(store
 def test_an_empty_folder_has_no_archive(tmp_path: Path) -> None:
     with pytest.raises(ResultsError, match="no results in"):
         write_archive(Store(tmp_path), tmp_path / "a.zip")
+
+
+def test_a_configuration_has_one_name_whatever_is_looked_at(tmp_path: Path) -> None:
+    made = Store(tmp_path)
+    put(made, "a/clean-1", ERROR, k=3)
+    put(made, "b/clean-1", ERROR, k=4)
+    severe = Measurement(metric="error", value=0.2, n=4, severity=1)
+    put(made, "b/corruptions-1", severe, benchmark="corruptions", k=4)
+    frame = read(tmp_path)
+    assert by_severity(frame, "error")["label"].tolist() == ["pixmix (k=4)"]
+    assert labelled_trials(frame)["label"].tolist() == ["pixmix (k=3)", "pixmix (k=4)"]

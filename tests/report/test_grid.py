@@ -85,6 +85,22 @@ def test_a_data_frame_becomes_a_table_and_comes_back() -> None:
     pd.testing.assert_frame_equal(grid.frame(), frame.astype({"name": object}), check_dtype=False)
 
 
+def test_intervals_are_columns_of_their_own_for_programs() -> None:
+    columns = (Column(key="method", header=("method",), is_number=False), Column(key="error", header=("error",)))
+    rows = (
+        (Cell(text="a", value="a"), Cell(text="10.0 ± 1.0", value=0.1, interval=(0.09, 0.11))),
+        (Cell(text="b", value="b"), Cell(text="20.0", value=0.2)),
+    )
+    grid = Grid(columns=columns, rows=rows)
+    assert grid.text("csv") == "method,error,error.low,error.high\na,0.1,0.09,0.11\nb,0.2,,"
+    assert json.loads(grid.text("json"))[1] == {"method": "b", "error": 0.2, "error.low": None, "error.high": None}
+    assert grid.frame().columns.tolist() == ["method", "error", "error.low", "error.high"]
+    assert (
+        Grid(columns=columns, rows=()).text("csv") == "method,error"
+        and Grid(columns=columns, rows=()).text("json") == "[]"
+    )
+
+
 def test_an_unknown_format_is_named() -> None:
     with pytest.raises(UnknownNameError, match="unknown format 'cvs', did you mean 'csv'"):
         hostile().text("cvs")

@@ -175,6 +175,7 @@ def settings(epochs: int, **more: object) -> str:
         ({"method": ["a", "a"], "settings": ["not JSON", None]}, ["a (settings=not JSON)", "a (settings=unset)"]),
         ({ERROR: [0.1, 0.2]}, ["configuration #1", "configuration #2"]),
         ({"method": ["a", "a"], "label": ["mine", "yours"]}, ["mine", "yours"]),
+        ({"method": ["a\x1b[2J\nb", "a [2J b"]}, ["a [2J b #1", "a [2J b #2"]),
     ],
 )
 def test_labels_say_what_tells_configurations_apart(columns: dict[str, list[object]], labels: list[str]) -> None:

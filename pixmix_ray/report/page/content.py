@@ -14,7 +14,7 @@ from scipy.special import ndtri
 
 from pixmix_ray.analysis.certainty import LEVEL, Certainty
 from pixmix_ray.analysis.histories import epochs, labelled_trials
-from pixmix_ray.analysis.labels import configuration_labels, flat_settings
+from pixmix_ray.analysis.labels import flat_settings, with_labels
 from pixmix_ray.analysis.pareto import by_configuration, code_versions, default_objectives
 from pixmix_ray.analysis.spread import Judged, judge
 from pixmix_ray.analysis.variants import Part, apart
@@ -44,7 +44,7 @@ def content(store: Store, frame: pd.DataFrame) -> dict[str, Any]:
     """
     parts = apart(frame)
     return {
-        "title": store.uri.rstrip("/").rpartition("/")[2],
+        "title": store.uri.partition("?")[0].rstrip("/").rpartition("/")[2],
         "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "overview": _overview(frame),
         "parts": [_part(store, part) for part in parts],
@@ -96,7 +96,7 @@ def _part(store: Store, part: Part) -> dict[str, Any]:
     judged = judge(store, part.frame, sure)
     names = [*sure, *(name for name in _aggregates(part.frame) if name not in sure)]
     wide = by_configuration(part.frame, names)
-    labels = configuration_labels(wide)
+    labels = with_labels(wide, part.frame)["label"].tolist()
     values = [_rounded(wide[name]) for name in names]
     low, high = _intervals(judged, wide, names)
     trials = labelled_trials(part.frame)
