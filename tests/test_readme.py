@@ -38,6 +38,13 @@ def test_yaml_blocks_are_valid_experiments(document: str, text: str, tmp_path: P
     assert read_experiment(file).trials()
 
 
+@pytest.mark.parametrize(("document", "text"), blocks("yml"))  # of data that are not here
+def test_yaml_blocks_of_other_data_are_well_formed(document: str, text: str, tmp_path: Path) -> None:
+    file = tmp_path / "experiment.yaml"
+    file.write_text(text)
+    assert read_experiment(file).methods
+
+
 @pytest.mark.parametrize(("document", "text"), blocks("python"))
 def test_python_blocks_run(document: str, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

@@ -17,14 +17,14 @@ time. (Kung et al. do it in O(n log(n)^(m - 2)), which pays beyond some 10,000 r
 """
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from numbers import Real
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from pixmix_ray.analysis.means import DECIMALS, check_numbers, costs_by_seed, exact_mean
 from pixmix_ray.errors import ResultsError, UnknownNameError
 from pixmix_ray.metrics import direction
 from pixmix_ray.storage.schema import CONFIGURATION
@@ -41,7 +41,6 @@ SAFETY_OBJECTIVES: tuple[str, ...] = (
 
 _LONG = ("benchmark", "metric", "value")
 _VARIANT = {"benchmark_settings": "settings", "data_version": "data"}  # columns that tell variants apart, in words
-DECIMALS = 12  # of means that are compared
 _CHUNK = 256  # rows compared with all others at a time: 256 x 10,000 booleans are 2.5 MB
 
 
@@ -164,16 +163,6 @@ def by_configuration(frame: pd.DataFrame, objectives: Sequence[str]) -> pd.DataF
     return pd.concat([wide, means, spreads.add_suffix(".standard_error"), counts.add_suffix(".seeds")], axis=1)
 
 
-def exact_mean(values: Iterable[float]) -> float:
-    """The mean of numbers, one or more, whatever their order: their sum is exact.
-
-    >>> exact_mean([0.1, 0.2, 0.3]) == exact_mean([0.3, 0.2, 0.1])
-    True
-    """
-    numbers = list(values)
-    return math.fsum(numbers) / len(numbers)
-
-
 def one_variant(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     """The measurements with one variant of each benchmark on each data set, and a line for each variant left out.
 
@@ -263,39 +252,14 @@ def _compare(frame: pd.DataFrame, objectives: Sequence[str]) -> _Comparison:
     signs = [1.0 if direction(name.rpartition(".")[2]) == "lower" else -1.0 for name in names]
     wide = frame if set(names) <= set(frame.columns) else _widened(frame, names)
     for name in names:
-        _check_numbers(name, wide[name])
+        check_numbers(name, wide[name])
     costs = wide[names].to_numpy(dtype=np.float64, na_value=math.nan) * np.array(signs)
     by_seed = None
     if wide is not frame:  # means, in which what is equal may differ by a rounding
         costs = costs.round(DECIMALS)
-        by_seed = _by_seed(frame, names, np.array(signs))
+        identity = [column for column in CONFIGURATION if column in frame.columns]
+        by_seed = costs_by_seed(_aggregates(frame), identity, names, np.array(signs))
     return _Comparison(wide=wide, objectives=names, costs=costs, peers=peers(wide), by_seed=by_seed)
-
-
-def _check_numbers(name: str, values: pd.Series) -> None:
-    """Raise ResultsError if a column of an objective holds something else than real numbers, and nothing."""
-    if values.dtype.kind in "iuf":
-        return
-    strange = [value for value in values.dropna() if type(value) is bool or not isinstance(value, Real | np.number)]
-    if strange:
-        raise ResultsError(
-            f"the column {name} holds {strange[0]!r}: it must hold numbers, fractions such as 0.1 and not percent"
-        )
-
-
-def _by_seed(frame: pd.DataFrame, names: list[str], signs: NDArray[np.float64]) -> NDArray[np.float64] | None:
-    """The costs of each configuration of long measurements by seed, (n, m, seeds); none if no seed is missing."""
-    aggregates = _aggregates(frame)
-    identity = [column for column in CONFIGURATION if column in frame.columns]
-    rows = aggregates.groupby(identity, dropna=False, sort=False, observed=True).ngroup().to_numpy()
-    columns = pd.Index(names).get_indexer(pd.Index(aggregates["objective"]))
-    seeds, known = pd.factorize(aggregates["seed"])
-    found = np.full((rows.max() + 1, len(names), len(known)), np.nan)
-    is_wanted = columns >= 0
-    found[rows[is_wanted], columns[is_wanted], seeds[is_wanted]] = aggregates["value"].to_numpy()[is_wanted]
-    is_there = ~np.isnan(found)
-    is_even = (is_there == is_there.any(axis=0)) | ~is_there.any(axis=2, keepdims=True)
-    return None if is_even.all() else found * signs[:, None]
 
 
 def _widened(frame: pd.DataFrame, names: list[str]) -> pd.DataFrame:

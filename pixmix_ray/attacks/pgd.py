@@ -68,7 +68,9 @@ def pgd(network: nn.Module, images: Tensor, labels: Tensor, noise: Tensor, attac
         has_nan |= gradient.isnan().any()  # their signs would be zeros, and the attack none
         attacked = _project(attacked.detach() + attack.step * _uphill(gradient, attack.norm), images, attack)
     if has_nan:
-        raise WorkError("the network's gradients are NaN under attack: its weights or its activations are broken")
+        raise WorkError(
+            "the network's gradients under attack are NaN or infinite: its weights or its activations are broken"
+        )
     return attacked
 
 

@@ -147,6 +147,10 @@ def _version(layout: Layout, folder: Path) -> str:
     others = [file for file, md5 in zip(files, md5s, strict=True) if md5.tobytes().hex() != layout.md5s[file.name]]
     if not others:
         return f"{layout.name}-official"
+    digests = [md5.tobytes() for md5 in md5s]
+    if twice := next((place for place, digest in enumerate(digests) if digest in digests[:place]), 0):
+        first = files[digests.index(digests[twice])]
+        raise DataError(f"{files[twice]} is the same file as {first.name}: unpack the published archive again")
     version = f"{layout.name}-{combined(md5s)}"
     warnings.warn(
         f"{len(others)} of {len(files)} files in {folder} are not the published ones by MD5, such as {others[0].name}: "

@@ -200,7 +200,7 @@ class _NanGradients(nn.Module):
     [
         (_WithoutGradients(), "no gradients with respect to its pictures.* leave adversaries out"),
         (_Tuple(), r"returns a tuple: it must return logits alone, a tensor \(N, K\): wrap it"),
-        (_NanGradients(), "gradients are NaN under attack"),
+        (_NanGradients(), "gradients under attack are NaN or infinite"),
     ],
     ids=["no gradients", "a tuple", "NaN"],
 )

@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from pixmix_ray.benchmarks import Anomalies, TestPictures, base
 from pixmix_ray.benchmarks.outlier_sets import PAPER_SETS, blobs, gaussian, rademacher
 from pixmix_ray.datasets import Digits
-from pixmix_ray.errors import DataError, RequestError, UnknownNameError
+from pixmix_ray.errors import DataError, RequestError, UnknownNameError, WorkError
 from pixmix_ray.metrics import Measurement, Predictions
+from pixmix_ray.models import Normalise
 
 CPU = torch.device("cpu")
 SETS = ("gaussian", "rademacher", "blobs")
@@ -559,3 +560,44 @@ def test_no_set_at_all_is_refused() -> None:
 
 def test_the_order_of_names_does_not_matter() -> None:
     assert Anomalies(generated=("blobs", "gaussian")) == Anomalies(generated=("gaussian", "blobs"))
+
+
+class _Normalising(nn.Module):
+    """Ten classes from what its normalisation makes of pictures, which it remembers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.normalise = Normalise((0.4, 0.5, 0.6), (0.2, 0.3, 0.4))
+        self.seen: list[Tensor] = []
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.seen.append(self.normalise(images.clone()))
+        return self.seen[-1].mean((2, 3)).repeat(1, 4)[:, :10]
+
+
+@pytest.mark.parametrize("is_past", [False, True])
+def test_noise_may_go_past_the_normalisation_as_in_the_official_code(is_past: bool) -> None:
+    network = _Normalising().eval()
+    benchmark = Anomalies(generated=("rademacher",), wanted=("rademacher",), noise_past_normalisation=is_past)
+    benchmark.predict(network, _digits(20), CPU)
+    noise = network.seen[-1]
+    if is_past:
+        assert noise.abs().allclose(torch.ones(()), atol=1e-6)  # -1 and 1, as the set is defined
+    else:
+        by_hand = torch.tensor([(1 - 0.4) / 0.2, (1 - 0.5) / 0.3, (1 - 0.6) / 0.4])
+        assert noise.amax((0, 2, 3)).allclose(by_hand)
+
+
+def test_a_network_without_our_normalisation_cannot_be_fed_past_it() -> None:
+    benchmark = Anomalies(generated=("gaussian",), wanted=("gaussian",), noise_past_normalisation=True)
+    with pytest.raises(WorkError, match=r"needs a network with one Normalise of pixmix_ray\.models, this one has 0"):
+        benchmark.predict(nn.Sequential(nn.Flatten(), nn.LazyLinear(10)), _digits(20), CPU)
+
+
+def test_blobs_are_blurred_as_much_as_is_said_and_old_identities_stay() -> None:
+    draws = np.random.Generator(np.random.Philox(key=2)).uniform(size=(2, 64, 64, 3))
+    expected = ndimage.gaussian_filter((draws < 0.7).astype(float), (0, 2, 2, 2), mode="nearest", truncate=4)
+    assert np.allclose(blobs(draws, sigma=2), np.where(expected < 0.75, 0, expected), atol=1e-6)
+    assert np.array_equal(blobs(draws), blobs(draws, sigma=1.5))
+    assert not {"blobs_sigma", "noise_past_normalisation"} & set(Anomalies().identity())
+    assert Anomalies(blobs_sigma=2).identity()["blobs_sigma"] == 2

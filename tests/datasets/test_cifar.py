@@ -265,3 +265,15 @@ def test_the_number_of_pictures_is_known_of_the_published_files_alone(
     found = dataset(root=tmp_path)
     assert found.num_train_images() is None
     assert found.height() == found.load().train_images.shape[1]
+
+
+@ignore_version
+@VARIANTS
+def test_a_file_that_is_there_twice_is_refused(
+    dataset: type[Cifar10 | Cifar100], layout: Layout, tmp_path: Path
+) -> None:
+    write_layout(tmp_path, layout)
+    folder = tmp_path / layout.folder
+    (folder / layout.test_file).write_bytes((folder / layout.train_files[0]).read_bytes())
+    with pytest.raises(DataError, match=rf"{layout.test_file} is the same file as {layout.train_files[0]}: unpack"):
+        dataset(root=tmp_path).load()

@@ -1,0 +1,56 @@
+"""Means over seeds that rounding does not decide: exact sums, and the values of each seed where some are missing."""
+
+import math
+from collections.abc import Iterable
+from numbers import Real
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from pixmix_ray.errors import ResultsError
+
+DECIMALS = 12  # of means that are compared
+
+
+def exact_mean(values: Iterable[float]) -> float:
+    """The mean of numbers, one or more, whatever their order: their sum is exact.
+
+    >>> exact_mean([0.1, 0.2, 0.3]) == exact_mean([0.3, 0.2, 0.1])
+    True
+    """
+    numbers = list(values)
+    return math.fsum(numbers) / len(numbers)
+
+
+def check_numbers(name: str, values: pd.Series) -> None:
+    """Raise ResultsError if a column of an objective holds something else than real numbers, and nothing."""
+    if values.dtype.kind in "iuf":
+        return
+    strange = [value for value in values.dropna() if isinstance(value, bool | np.bool_) or not isinstance(value, Real)]
+    if strange:
+        raise ResultsError(
+            f"the column {name} holds {strange[0]!r}: it must hold numbers, fractions such as 0.1 and not percent"
+        )
+
+
+def costs_by_seed(
+    aggregates: pd.DataFrame, identity: list[str], names: list[str], signs: NDArray[np.float64]
+) -> NDArray[np.float64] | None:
+    """The costs of each configuration by seed, (n, m, seeds), NaN where missing; none if no seed is missing.
+
+    Args:
+        aggregates: rows with the columns of `identity`, objective, seed and value.
+        identity: the columns that make up a configuration.
+        names: the m objectives.
+        signs: (m,) 1 where lower is better, -1 where higher is.
+    """
+    rows = aggregates.groupby(identity, dropna=False, sort=False, observed=True).ngroup().to_numpy()
+    columns = pd.Index(names).get_indexer(pd.Index(aggregates["objective"]))
+    seeds, known = pd.factorize(aggregates["seed"])
+    found = np.full((rows.max() + 1, len(names), len(known)), np.nan)
+    is_wanted = columns >= 0
+    found[rows[is_wanted], columns[is_wanted], seeds[is_wanted]] = aggregates["value"].to_numpy()[is_wanted]
+    is_there = ~np.isnan(found)
+    is_even = (is_there == is_there.any(axis=0)) | ~is_there.any(axis=2, keepdims=True)
+    return None if is_even.all() else found * signs[:, None]
