@@ -50,7 +50,7 @@ _SIGNS: dict[Mark, dict[str, str]] = {
 _LATEX_SIGNS = {
     "\\": r"\textbackslash{}",
     **{sign: f"\\{sign}" for sign in "&%$#_{}"},
-    **{sign: f"{{{sign}}}" for sign in "[*"},  # at the line break before it
+    **{sign: f"{{{sign}}}" for sign in "[*"},  # at the start of a row they would belong to the line break before it
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
     "±": r"$\pm$",
