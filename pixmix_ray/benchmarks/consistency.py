@@ -16,7 +16,7 @@ that cell as `alexnet`. Without it the rows are called flip_rate_unnormalised, m
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Literal, Protocol, Self
 
 import numpy as np
 import torch
@@ -33,6 +33,7 @@ from pixmix_ray.benchmarks.corruptions import IMAGENET_SIDE, in_order, told
 from pixmix_ray.benchmarks.extras import TOP_FIVE
 from pixmix_ray.benchmarks.kept_arrays import KeptArrays, key_of
 from pixmix_ray.benchmarks.prefetch import depth_for, prefetched
+from pixmix_ray.corruptions.p.codec import encoder, through_h264
 from pixmix_ray.corruptions.p.sequences import (
     EXTRA_PERTURBATIONS,
     PERTURBATIONS,
@@ -77,6 +78,8 @@ class Consistency(Benchmark):
         difficulty: 1 to 3: stronger noise, or frames so far apart.
         seed: of the sequences that are made on the spot.
         crop: side of the centre that is kept of each frame that is made on the spot; none keeps all of it.
+        codec: h264 sends frames that are made on the spot through a video, as the published ImageNet-P is one; it needs
+            the extra video. None leaves them as they are, as CIFAR-P's.
         files: folder of the published files; none makes the sequences on the spot.
         alexnet: for ImageNet: the file of the cell of this benchmark that AlexNet was measured in.
         keep_gb: gigabytes that pictures made on the spot may take in this machine's cache, for the next checkpoint to
@@ -87,6 +90,7 @@ class Consistency(Benchmark):
     source: ClassVar[str] = "Hendrycks and Dietterich, ICLR 2019; PixMix §3.1"
     headline: ClassVar[tuple[str, ...]] = ("mfr", "mt5d")
     passes: ClassVar[float] = 300  # ten sequences of about thirty
+    implied: ClassVar[frozenset[str]] = frozenset({"codec"})
     location: ClassVar[frozenset[str]] = frozenset({"files", "keep_gb"})  # version() holds the content of the files
     extras: ClassVar[Mapping[str, Extra]] = MappingProxyType(
         {
@@ -106,6 +110,7 @@ class Consistency(Benchmark):
     difficulty: int = Field(1, ge=1, le=3)
     seed: int = 0
     crop: int | None = Field(None, ge=1)
+    codec: Literal["h264"] | None = None
     files: DataPath | None = None
     alexnet: AlexNetRates | None = None
     keep_gb: float = Field(0, ge=0)
@@ -127,9 +132,13 @@ class Consistency(Benchmark):
         return super().from_identity(identity)
 
     def version(self) -> str:
-        """`official-` and digits of the files, if there are any; raises DataError if one is missing."""
+        """`official-` and digits of the files, if there are any; the version of what encodes videos, if something does.
+
+        Raises:
+            DataError: a file is missing, or PyAV is not installed.
+        """
         if self.files is None:
-            return ""
+            return "" if self.codec is None else f"{self.codec}-av{encoder().__version__}"
         return f"official-{self._files(is_imagenet=not is_arrays(self.files)).version()}"
 
     def notes(self) -> tuple[str, ...]:
@@ -173,12 +182,18 @@ class Consistency(Benchmark):
                 if files is not None:
                     yield name, few, files.sequences(name, few.indices, side)
                     continue
-                of, shape = (name, self.seed), (self.difficulty, self.crop)
-                make = partial(
-                    perturb, few.images, *of, indices=few.indices, difficulty=self.difficulty, crop=self.crop
-                )
-                key = partial(key_of, few.images, few.indices, "perturb", *of, *shape)
-                yield name, few, kept.get(key, make)
+                about = (name, self.seed, self.difficulty, self.crop, self.version())
+                key = partial(key_of, few.images, few.indices, "perturb", *about)
+                yield name, few, kept.get(key, partial(self._made, few, name))
+
+    def _made(self, test: TestPictures, name: str) -> Images:
+        """The sequences (N, T, H, W, 3) of test pictures that are made on the spot."""
+        sequences = perturb(
+            test.images, name, self.seed, indices=test.indices, difficulty=self.difficulty, crop=self.crop
+        )
+        if self.codec is None:
+            return sequences
+        return through_h264(sequences, is_noise=compares_with_first(name))
 
     def measure(self, predictions: Predictions) -> list[Measurement]:
         """Flip rate, top-5 and Zipf distance of each perturbation, and their means."""

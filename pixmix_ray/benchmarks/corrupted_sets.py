@@ -23,6 +23,7 @@ from pixmix_ray.benchmarks.base import TestPictures, batches, classify
 from pixmix_ray.benchmarks.clean import RELIABILITY, RMS, OfConfidence, calibration_of, error_of, proper_scores_of
 from pixmix_ray.benchmarks.extras import PROPER_SCORES
 from pixmix_ray.benchmarks.prefetch import depth_for, prefetched
+from pixmix_ray.corruptions import through_jpeg
 from pixmix_ray.datasets.official_arrays import CorruptedArrays
 from pixmix_ray.datasets.official_folders import CorruptedFolders
 from pixmix_ray.metrics import Extra, Measurement, Predictions
@@ -82,10 +83,18 @@ def is_arrays(folder: Path) -> bool:
     return any(folder.glob("*.npy"))
 
 
-def official_files(folder: Path, names: tuple[str, ...], severities: tuple[int, ...]) -> OfficialFiles:
-    """The published files in `folder`, by their layout."""
-    layout = CorruptedArrays if is_arrays(folder) else CorruptedFolders
-    return layout(folder=folder, names=names, severities=severities)
+def official_files(
+    folder: Path, names: tuple[str, ...], severities: tuple[int, ...], resize: int | None = None
+) -> OfficialFiles:
+    """The published files in `folder`, by their layout; `resize` is for those of ImageNet, see `CorruptedFolders`."""
+    if is_arrays(folder):
+        return CorruptedArrays(folder=folder, names=names, severities=severities)
+    return CorruptedFolders(folder=folder, names=names, severities=severities, resize=resize)
+
+
+def saved(images: Images, jpeg_quality: int | None) -> Images:
+    """Pictures (N, H, W, 3) uint8 as they come back from JPEG files of a quality; none leaves them as they are."""
+    return images if jpeg_quality is None else through_jpeg(images, jpeg_quality)
 
 
 def predict_corrupted(

@@ -4,12 +4,11 @@ The pictures are made on the spot, or read from the published files. One pass ov
 the errors and the calibration of each and of all. The mean corruption error (mCE) is the plain mean on CIFAR, as in the
 paper, and on ImageNet that of errors divided by AlexNet's. What is made here depends on the seed, the corruption, the
 severity and the picture alone, and differs from the published files in its random numbers; ImageNet-C was saved as JPEG
-of quality 85 besides.
+of quality 85 besides, which `jpeg_quality` does too.
 """
 
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
 from typing import Any, ClassVar, Literal, Self
 
 import torch
@@ -26,6 +25,7 @@ from pixmix_ray.benchmarks.corrupted_sets import (
     measure_corrupted,
     official_files,
     predict_corrupted,
+    saved,
 )
 from pixmix_ray.benchmarks.kept_arrays import KeptArrays, key_of
 from pixmix_ray.corruptions import NAMES, OFFICIAL, corrupt, frost_pictures, has_installed_photographs
@@ -57,6 +57,10 @@ class Corruptions(Benchmark):
         frost: folder of the photographs of frost; none looks for the installed package that brings them.
         normaliser: what ce and mce are divided by: AlexNet's errors on ImageNet-C, or nothing; none leaves that to the
             size of the pictures.
+        jpeg_quality: of the JPEG files as which pictures made on the spot are saved and read again, 85 as for the
+            published ImageNet-C; none does without, as for CIFAR's.
+        resize: shorter side to which the published files of ImageNet are resized before the centre is cut out, 256 as
+            the official PixMix code has it; none takes them as they are, as the reference evaluation does.
         keep_gb: gigabytes that pictures made on the spot may take in this machine's cache, for the next checkpoint to
             read; 0 makes them anew for each.
     """
@@ -67,8 +71,10 @@ class Corruptions(Benchmark):
     location: ClassVar[frozenset[str]] = frozenset(
         {"files", "frost", "keep_gb"}
     )  # version() holds the content of the first two
+    implied: ClassVar[frozenset[str]] = frozenset({"jpeg_quality", "resize"})
     extras: ClassVar[Mapping[str, Extra]] = EXTRAS
     passes: ClassVar[float] = 75  # fifteen at five severities
+    revision: ClassVar[int] = 2  # 1 took the constants of 32 pixels for those of 64 as well
 
     names: tuple[str, ...] = Field(OFFICIAL, min_length=1)
     severities: tuple[int, ...] = Field(SEVERITIES, min_length=1)
@@ -77,6 +83,8 @@ class Corruptions(Benchmark):
     frost: DataPath | None = None
     exclude: tuple[str, ...] = Field(default_factory=_left_out)
     normaliser: Literal["alexnet", "nothing"] | None = None
+    jpeg_quality: int | None = Field(None, ge=1, le=100)
+    resize: int | None = Field(None, ge=1)
     keep_gb: float = Field(0, ge=0)
 
     @field_validator("names", "exclude")
@@ -117,7 +125,7 @@ class Corruptions(Benchmark):
     def notes(self) -> tuple[str, ...]:
         """How many of the fifteen, if not all, and where the pictures come from, if not made here."""
         count = incomplete(self.wanted)
-        if "frost" in self.exclude and not has_installed_photographs():
+        if "frost" in self.exclude and "exclude" not in self.model_fields_set:
             count += ", which needs photographs of ice: pip install 'pixmix_ray[frost]'"
         return tuple(filter(None, (count, "the published files" if self.files else "")))
 
@@ -138,9 +146,14 @@ class Corruptions(Benchmark):
         def make(few: TestPictures, name: str, severity: int) -> Images:
             if files is not None:
                 return files.images(name, severity, few.indices, few.images.shape[1])
-            of = (name, severity, self.seed, ice if name == "frost" else "")
-            make = partial(corrupt, few.images, *of[:3], indices=few.indices, frost_folder=self.frost)
-            return kept.get(lambda: key_of(few.images, few.indices, "corrupt", *of), make)
+            of = (name, severity, self.seed, ice if name == "frost" else "", self.jpeg_quality)
+
+            def made() -> Images:
+                return saved(
+                    corrupt(few.images, *of[:3], indices=few.indices, frost_folder=self.frost), self.jpeg_quality
+                )
+
+            return kept.get(lambda: key_of(few.images, few.indices, "corrupt", *of), made)
 
         cells = [(name, severity) for name in self.wanted for severity in self.severities]
         return predict_corrupted(network, test, device, cells, make)
@@ -162,7 +175,7 @@ class Corruptions(Benchmark):
         return found
 
     def _files(self) -> OfficialFiles | None:
-        return None if self.files is None else official_files(self.files, self.wanted, self.severities)
+        return None if self.files is None else official_files(self.files, self.wanted, self.severities, self.resize)
 
     def _frost_version(self) -> str:
         try:

@@ -5,7 +5,6 @@ read from files that the authors' scripts wrote. The mean error is plain on both
 """
 
 from collections.abc import Mapping
-from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -22,6 +21,7 @@ from pixmix_ray.benchmarks.corrupted_sets import (
     measure_corrupted,
     official_files,
     predict_corrupted,
+    saved,
 )
 from pixmix_ray.benchmarks.corruptions import IMAGENET_SIDE, in_order, in_range, told
 from pixmix_ray.benchmarks.kept_arrays import KeptArrays, key_of
@@ -43,6 +43,10 @@ class CorruptionsBar(Benchmark):
         severities: which of 1 to 5.
         seed: of the corruptions that are made on the spot.
         files: folder of files as the authors' scripts write them; none makes the pictures on the spot.
+        jpeg_quality: of the JPEG files as which pictures made on the spot are saved and read again, 85 as for the
+            published ImageNet-C-bar; none does without, as for CIFAR's.
+        resize: shorter side to which the published files of ImageNet are resized before the centre is cut out, 256 as
+            the official PixMix code has it; none takes them as they are, as the reference evaluation does.
         keep_gb: gigabytes that pictures made on the spot may take in this machine's cache, for the next checkpoint to
             read; 0 makes them anew for each.
     """
@@ -51,6 +55,7 @@ class CorruptionsBar(Benchmark):
     source: ClassVar[str] = "Mintun et al., NeurIPS 2021; PixMix Appendix B"
     headline: ClassVar[tuple[str, ...]] = ("mce", "rms_calibration_error")
     location: ClassVar[frozenset[str]] = frozenset({"files", "keep_gb"})  # version() holds the content of the files
+    implied: ClassVar[frozenset[str]] = frozenset({"jpeg_quality", "resize"})
     extras: ClassVar[Mapping[str, Extra]] = EXTRAS
     passes: ClassVar[float] = 50  # ten at five severities
 
@@ -59,6 +64,8 @@ class CorruptionsBar(Benchmark):
     severities: tuple[int, ...] = Field(SEVERITIES, min_length=1)
     seed: int = 0
     files: DataPath | None = None
+    jpeg_quality: int | None = Field(None, ge=1, le=100)
+    resize: int | None = Field(None, ge=1)
     keep_gb: float = Field(0, ge=0)
 
     @field_validator("names", "exclude")
@@ -119,8 +126,11 @@ class CorruptionsBar(Benchmark):
             if files is not None:
                 return files.images(name, severity, few.indices, few.images.shape[1])
             of = (name, severity, self.seed)
-            make = partial(corrupt, few.images, *of, indices=few.indices)
-            return kept.get(lambda: key_of(few.images, few.indices, "corrupt", *of), make)
+
+            def made() -> Images:
+                return saved(corrupt(few.images, *of, indices=few.indices), self.jpeg_quality)
+
+            return kept.get(lambda: key_of(few.images, few.indices, "corrupt", *of, self.jpeg_quality), made)
 
         return predict_corrupted(network, test, device, [(name, s) for name in names for s in self.severities], make)
 
@@ -133,7 +143,7 @@ class CorruptionsBar(Benchmark):
         names = self._wanted(test)
         if self.files is None:
             return None
-        found = official_files(self.files, names, self.severities)
+        found = official_files(self.files, names, self.severities, self.resize)
         found.check(test.images, test.labels, test.indices)
         return found
 

@@ -25,7 +25,7 @@ from pixmix_ray.hashing import short_hash
 Bytes = NDArray[np.uint8]
 
 FOLDER = "kept"  # within the cache
-VERSION = 1  # raised when the same corruption comes to mean other bytes
+VERSION = 2  # raised when the same corruption comes to mean other bytes
 HEAD = 128  # bytes of a .npy file beside the array
 MAKERS = 64  # locks for making: entries of one lock wait for each other, others do not
 ROOM = 0.9  # of the bound, what is left full where something has to go: so that it is not at every entry

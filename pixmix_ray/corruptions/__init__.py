@@ -10,7 +10,7 @@ corruption is a function in its family's file and a line in that table.
 from pixmix_ray.corruptions.c.frost import frost_pictures, has_installed_photographs
 from pixmix_ray.corruptions.c.severities import EXTRA, OFFICIAL
 from pixmix_ray.corruptions.cbar.severities import BAR_NAMES
-from pixmix_ray.corruptions.dispatch import NAMES, Variant, corrupt
+from pixmix_ray.corruptions.dispatch import NAMES, Variant, corrupt, through_jpeg
 from pixmix_ray.corruptions.p.sequences import (
     EXTRA_PERTURBATIONS,
     PERTURBATIONS,
@@ -33,4 +33,5 @@ __all__ = [
     "frost_pictures",
     "has_installed_photographs",
     "perturb",
+    "through_jpeg",
 ]

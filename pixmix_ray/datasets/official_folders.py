@@ -4,7 +4,8 @@ ImageNet-C (Hendrycks and Dietterich, ICLR 2019; zenodo.org/record/2235448) lies
 severities 1 to 5; ImageNet-C-bar (Mintun et al., NeurIPS 2021) likewise, its severity folders named by its own numbers,
 such as 0.80. ImageNet-P (zenodo.org/record/3565846) lies in PERTURBATION/WNID/FILE.mp4, the stronger noises of
 difficulty 2 and 3 in PERTURBATION_2 and so on. The pictures are 224x224 already; as in the reference evaluation their
-centre is cut out and nothing is resized (the official PixMix code resizes them to 256 and cuts 224 out of that).
+centre is cut out and nothing is resized, unless `resize` says so (the official PixMix code resizes them to 256 and cuts
+224 out of that).
 
 ImageNet-C is 3.75 million files. They are decoded anew at every evaluation, a run at a time; kept decoded they would be
 565 GB. For the same reason the version hashes a sample of them.
@@ -49,11 +50,13 @@ class CorruptedFolders:
         folder: where they lie.
         names: the corruptions that are wanted.
         severities: those of 1 to 5 that are wanted.
+        resize: shorter side to which each picture is resized before its centre is cut out; none leaves it as it is.
     """
 
     folder: Path
     names: tuple[str, ...]
     severities: tuple[int, ...]
+    resize: int | None = None
 
     def version(self) -> str:
         """12 hexadecimal digits over a sample of the wanted files and all class names; raises DataError."""
@@ -84,7 +87,7 @@ class CorruptedFolders:
     def images(self, name: str, severity: int, indices: NDArray[np.int64], size: int) -> Images:
         """The pictures `indices` of the test set, (M, size, size, 3) uint8, with corruption `name` at `severity`."""
         files = _listed(self._part(name, severity), picture_files).files
-        return squares([files[place] for place in indices], None, size)
+        return squares([files[place] for place in indices], self.resize, size)
 
     def _part(self, name: str, severity: int) -> Path:
         """The folder of one corruption at one severity: the fifth by number is severity 5, whatever it is called."""

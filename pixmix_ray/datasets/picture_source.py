@@ -25,6 +25,7 @@ from pixmix_ray.cache import cached_arrays
 from pixmix_ray.datasets.base import evenly_spaced
 from pixmix_ray.datasets.file_digests import combined, file_md5s
 from pixmix_ray.datasets.folders import folder_images, folder_version
+from pixmix_ray.datasets.listing import unwanted
 from pixmix_ray.datasets.picture_files import centre_cut, check_aspect, in_threads, picture_files, resized, rgb_picture
 from pixmix_ray.errors import DataError, one_line
 
@@ -155,7 +156,8 @@ def array_images(path: Path) -> Images:
 def _unpacked(path: Path) -> Images:
     """The array `images` of a .npz, or its only one."""
     with _reading(path), zipfile.ZipFile(path) as archive:
-        members = {name.removesuffix(".npy"): name for name in archive.namelist() if name.endswith(".npy")}
+        wanted = [name for name in archive.namelist() if not any(map(unwanted, name.split("/")))]
+        members = {name.removesuffix(".npy"): name for name in wanted if name.endswith(".npy")}
         name = "images" if "images" in members else next(iter(members), "")
         if name != "images" and len(members) != 1:
             held = ", ".join(sorted(members)) or "no array"

@@ -1,7 +1,8 @@
 """Checkpoints that can be evaluated: those of our trials, and state_dict files of anybody's with a named model."""
 
 import json
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from pixmix_ray.datasets import Dataset
+from pixmix_ray.datasets import Dataset, DataVersionWarning
 from pixmix_ray.errors import CheckpointError, DamagedError, RequestError, one_line
 from pixmix_ray.experiment.file import override
 from pixmix_ray.experiment.plugins import BENCHMARKS, DATASETS, MODELS, Part
@@ -19,6 +20,8 @@ from pixmix_ray.models import Model, parse_weights, read_weights
 from pixmix_ray.storage.sealed import content_id, open_json
 from pixmix_ray.storage.store import Store, trial_file
 from pixmix_ray.trust import check_trusted
+
+EXTERNAL = "external"  # the method of weights that no trial of ours made
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +36,7 @@ class Checkpoint:
         model: its architecture.
         weights: its state_dict.
         described: the columns dataset, model, method, mixing_set, k, beta, seed, settings of its rows.
+        class_names: of its outputs, in their order; none where nobody wrote them down.
     """
 
     source: str
@@ -42,6 +46,26 @@ class Checkpoint:
     model: Part[Model]
     weights: Mapping[str, Tensor]
     described: Mapping[str, Any]
+    class_names: tuple[str, ...] | None = None
+
+    def check_classes(self, found: Sequence[str]) -> None:
+        """Return if these classes of a data set are those that the network was trained on, in their order.
+
+        Raises:
+            CheckpointError: they are others, as after a class was renamed: its outputs mean other classes then.
+        """
+        if self.class_names is None or tuple(found) == self.class_names:
+            return
+        place = next((i for i, (a, b) in enumerate(zip(found, self.class_names, strict=False)) if a != b), -1)
+        which = (
+            f"number {place} is {found[place]!r} there and {self.class_names[place]!r} in the training"
+            if place >= 0
+            else f"there are {len(found)}, and {len(self.class_names)} in the training"
+        )
+        raise CheckpointError(
+            f"{self.source} was trained on other classes than those of the data set: {which}; give the data set with "
+            "the classes it was trained on, in their order"
+        )
 
     @cached_property
     def test_set(self) -> str:
@@ -84,6 +108,7 @@ def trained(trial: Trial, store: Store) -> Checkpoint:
             "settings": json.dumps(trial.settings, sort_keys=True),
             "training_code_version": done.get("code_version"),
         },
+        class_names=None if done.get("class_names") is None else tuple(done["class_names"]),
     )
 
 
@@ -138,6 +163,12 @@ class Request:
             return _foreign(Path(self.checkpoint), dataset, model), runs
         if model.dump() != found.trial.model.dump() or type(dataset.settings) is not type(found.trial.dataset.settings):
             raise RequestError("--set: model and data set of a trial of ours are those that it was trained with")
+        if (version := dataset.settings.version()) != found.trial.dataset_version:
+            warnings.warn(
+                f"the data set is {version}, and was {found.trial.dataset_version} when {found.trial.id} was trained",
+                DataVersionWarning,
+                stacklevel=2,
+            )
         return replace(trained(found.trial, found.store), dataset=dataset), runs
 
     def _trial(self) -> "_Stored | None":
@@ -204,7 +235,7 @@ def _foreign(file: Path, dataset: Part[Dataset], model: Part[Model]) -> Checkpoi
         described={
             "dataset": dataset.own_name,
             "model": model.settings.label(),
-            "method": "external",
+            "method": EXTERNAL,
             "mixing_set": None,
             "k": None,
             "beta": None,

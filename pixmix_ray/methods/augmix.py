@@ -11,7 +11,8 @@ section 3 and algorithm 1, and its code. One picture x goes like this:
 
 Chains are uint8 after each operation, bit for bit as with Pillow; the mix stays float32. AugMix is published with a
 Jensen-Shannon consistency loss over three views of each picture; the PixMix paper (appendix A) trains it without, so
-that a step costs as much as with any other method, and so does the default here.
+that a step costs as much as with any other method, and so does the default here. Severity 3 is the code's for CIFAR;
+its code for ImageNet takes 1.
 
 A whole batch goes at once: `AugMix.draw` makes all random choices, `chains.run_chains` carries them out.
 """

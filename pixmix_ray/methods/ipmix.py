@@ -16,15 +16,16 @@ are oblong ("scars") with sides from 2 to s. One as large as the picture makes t
 is mixed in one of four ways, drawn uniformly: additive or multiplicative as in PixMix; or with every pixel, or every
 value of every pixel, taken from the chain with probability p ~ U(0, 1) and from y otherwise.
 
-Chains are uint8 after each step, patches truncated as in the code; the final mix stays float32. We differ in that
-additive and multiplicative mixes are clipped to [0, 1] as in PixMix: in the code values beyond wrap around modulo 256
-when they become uint8, by accident, and undefined for large ones. A side larger than the picture is cut to its size.
-The code for ImageNet also mixes patches with augmented copies of the picture; that variant is not offered.
+Chains are uint8 after each step, patches truncated as in the code; the final mix stays float32. We differ in that by
+default additive and multiplicative mixes are clipped to [0, 1] as in PixMix: in the code values beyond (6.9 % of them
+with the defaults) wrap around modulo 256 when they become uint8, by accident; `overflow: wrap` does so. A side larger
+than the picture is cut to its size. The code for ImageNet also mixes patches with augmented copies of the picture; that
+variant is not offered.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Final
+from typing import Annotated, ClassVar, Final, Literal
 
 import numpy as np
 import torch
@@ -103,10 +104,12 @@ class IPMix(Method):
         patch_sizes: the largest sides of a patch in pixels, each 2 or more.
         jsd: train on the clean view and two augmented ones with AugMix's consistency loss, three times the work; the
             authors' notes say that the paper's figures were made so. Without, on one augmented view.
+        overflow: what becomes of sums and products beyond [0, 1]: clip, or wrap as in the authors' code.
     """
 
     summary: ClassVar[str] = "chains of operations and of patches mixed with complex pictures"
     source: ClassVar[str] = "Huang et al., NeurIPS 2023, section 3"
+    implied: ClassVar[frozenset[str]] = frozenset({"overflow"})
 
     k: Annotated[int, Field(ge=1)] = 3
     t: Annotated[int, Field(ge=0)] = 3
@@ -114,6 +117,7 @@ class IPMix(Method):
     severity: Annotated[float, Field(gt=0, le=10)] = 3.0
     patch_sizes: Annotated[tuple[Annotated[int, Field(ge=2)], ...], Field(min_length=1)] = (4, 8, 16, 32)
     jsd: bool = True
+    overflow: Literal["clip", "wrap"] = "clip"
 
     @property
     def needs_pictures(self) -> bool:
@@ -134,7 +138,8 @@ class IPMix(Method):
 
         def mixed() -> Tensor:
             choices = self.draw(len(images), height, width, generator)
-            return blend(images, patched_chains(images, partners, choices, noise), choices.weights, choices.share)
+            chains = patched_chains(images, partners, choices, noise, self.overflow)
+            return blend(images, chains, choices.weights, choices.share)
 
         return views(images, mixed) if self.jsd else mixed()
 
@@ -178,7 +183,9 @@ def _boxes(side: Tensor, is_scar: Tensor, uniforms: Tensor, size: tuple[int, int
     return torch.cat([start, torch.where(is_scar, scar, side)])
 
 
-def patched_chains(images: Tensor, pictures: Tensor, choices: Choices, noise: Noise) -> Tensor:
+def patched_chains(
+    images: Tensor, pictures: Tensor, choices: Choices, noise: Noise, overflow: Literal["clip", "wrap"] = "clip"
+) -> Tensor:
     """What the chains make of the pictures: uint8 (k, N, 3, H, W).
 
     Args:
@@ -186,11 +193,12 @@ def patched_chains(images: Tensor, pictures: Tensor, choices: Choices, noise: No
         pictures: uint8 (N, 3, H, W), the mixing picture of each image; not changed.
         choices: the random ones, on the same device.
         noise: makes the random masks of pixels and elements.
+        overflow: what becomes of sums and products beyond [0, 1].
     """
     k, count, t = choices.operation.shape
     level = choices.level.flatten()
     operations = [_with_level(operation, level) for operation in IMAGE_OPERATIONS.values()]
-    operations += [_on_patch(mixing, pictures, choices, noise) for mixing in MIXINGS]
+    operations += [_on_patch(mixing, pictures, choices, noise, overflow) for mixing in MIXINGS]
     mixing = choices.mixing + len(IMAGE_OPERATIONS)
     chains = Chains(
         length=choices.length,
@@ -207,7 +215,7 @@ def _with_level(operation: Operation, level: Tensor) -> Operation:
     return lambda images, slots: operation(images, level[slots])
 
 
-def _on_patch(mixing: str, pictures: Tensor, choices: Choices, noise: Noise) -> Operation:
+def _on_patch(mixing: str, pictures: Tensor, choices: Choices, noise: Noise, overflow: str) -> Operation:
     """A way to mix patches, as a function of chains, uint8 (n, 3, H, W), and slots (n,)."""
     t = choices.operation.shape[2]
     boxes, a, b, kept = choices.box.flatten(1), choices.a.flatten(), choices.b.flatten(), choices.kept.flatten()
@@ -219,12 +227,26 @@ def _on_patch(mixing: str, pictures: Tensor, choices: Choices, noise: Noise) -> 
             numbers = noise(slots, 1 if mixing == "pixels" else 3)
             is_taken = is_patch & (numbers >= kept[slots].view(-1, 1, 1, 1))
             return torch.where(is_taken, pictures.index_select(0, partners), chains)
+        if overflow == "wrap":
+            values = _unclipped(
+                mixing, to_float(chains), to_float(pictures.index_select(0, partners)), a[slots], b[slots]
+            )
+            levels = (values * 255).clamp(-(2.0**31), 2.0**31).long().remainder(256)  # as a cast to uint8 does it
+            return torch.where(is_patch, levels.to(torch.uint8), chains)
         blend_ = blending.add_ if mixing == "add" else blending.multiply_
         mixed = to_float(chains)
         blend_(mixed, pictures, partners, a[slots], b[slots])
         return torch.where(is_patch, mixed.mul_(255).to(torch.int32).to(torch.uint8), chains)
 
     return mix
+
+
+def _unclipped(mixing: str, x: Tensor, y: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """PixMix's sum or product of float32 pictures (n, 3, H, W) with coefficients (n,), left as it is."""
+    a, b = a.view(-1, 1, 1, 1), b.view(-1, 1, 1, 1)
+    if mixing == "add":
+        return (a * (2 * x - 1) + b * (2 * y - 1) + 1) / 2
+    return (2 * x) ** a * (2 * y).clamp_min(1e-37) ** b / 2
 
 
 def _inside(box: Tensor, images: Tensor) -> Tensor:

@@ -10,8 +10,9 @@ before it and convolved, 1x1 or 3x3 with equal chance, dilated by 1, 2 or 3. Eve
 normalisation over this one picture and, but for the last, by ReLU; parameters are as PyTorch draws them by default.
 Half of each batch is noisy, the rest is clean.
 
-The code draws kernel sizes and dilations once a training and ε once a batch; here both are drawn for each picture, as
-the parameters are. The code leaves the result as it is, here it is clipped to [0, 1].
+The code draws kernel sizes and dilations once an epoch, with a network of its own for each, and ε once a batch; here
+both are drawn for each picture, as the parameters are. The code leaves the result as it is, here it is clipped to
+[0, 1].
 
 Many pictures go at once: each is a group of the same convolution. The numbers of pictures that share a kernel size and
 dilation are the one thing for which the host waits for the device. Cost: on one core about 0.9 ms a picture of the

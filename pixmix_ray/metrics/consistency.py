@@ -8,6 +8,7 @@ that over the perturbations, on ImageNet after division by AlexNet's value. On C
 report the plain mean.
 """
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -171,13 +172,13 @@ def mean_over_perturbations(values: Mapping[str, float], normalisers: Mapping[st
     """
     measured = numbers("values", list(values.values()))
     if normalisers is None:
-        return float(measured.mean())
+        return math.fsum(measured) / len(measured)
     for name in values:
         if name not in normalisers:
             raise UnknownNameError("perturbation among the normalisers", name, normalisers)
         if not normalisers[name] > 0:
             raise RequestError(f"the normaliser of {name} must be above 0, got {normalisers[name]}: measure it again")
-    return float((measured / [normalisers[name] for name in values]).mean())
+    return math.fsum(measured / [normalisers[name] for name in values]) / len(measured)
 
 
 def compared_frames(count: int, *, against_first: bool, stride: int = 1) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

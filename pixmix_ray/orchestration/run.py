@@ -83,7 +83,7 @@ def run_plan(
         if plan.experiment.search is not None:
             plan = make_plan(plan.experiment, keep_points=True)
         _prepare(plan.experiment, opened)
-        plan = _on_gpus(plan, opened)
+        plan = on_gpus(plan, opened)
         stack.enter_context(_storage_goes_away())
         _remove_leftovers(plan.store)
         failures = _run_once(plan, opened, watch, work or Work(), lock.check)
@@ -98,7 +98,7 @@ def run_plan(
     return Run(plan=after, failures=tuple(failures))
 
 
-def _on_gpus(plan: Plan, executor: Executor) -> Plan:
+def on_gpus(plan: Plan, executor: Executor) -> Plan:
     """The plan with shares of GPUs where there are some and the experiment does not say; a warning says so."""
     resources = plan.experiment.resources.with_gpus()
     if resources == plan.experiment.resources or not getattr(executor, "has_gpus", lambda: False)():

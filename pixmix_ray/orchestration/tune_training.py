@@ -139,6 +139,7 @@ class Training:
         self._waiting: deque[_Submitted] = deque()
         self._running: dict[int, _Submitted] = {}  # by ticket
         self._begun: set[str] = set()  # trials
+        self._is_to_hear = False  # of a trial that failed: the loop may want it tried again before another begins
         self._thread: threading.Thread | None = None
         self._idle_since: float | None = None  # when the Tuner that runs ran out of trials
         self.is_open = False  # whether the Tuner that runs takes further trials
@@ -157,6 +158,8 @@ class Training:
     def keep_going(self) -> None:
         """Start a Tuner if there is something to train and none that takes it; called several times a second."""
         with self._lock:
+            if self._events.empty():
+                self._is_to_hear = False
             if not self._waiting or self.is_cancelled or (self._thread is not None and self._thread.is_alive()):
                 return
             self.is_open = True
@@ -192,7 +195,7 @@ class Training:
     def next_trial(self) -> _Submitted | None:
         """A trial that may begin, if there is one; the Tuner is closed where none will come."""
         with self._lock:
-            if self._waiting and len(self._running) < self.limit:
+            if self._waiting and not self._is_to_hear and len(self._running) < self.limit:
                 submitted = self._waiting.popleft()
                 self._running[submitted.ticket] = submitted
                 self._begun.add(submitted.job.trial.id)
@@ -231,6 +234,7 @@ class Training:
         with self._lock:
             if self._running.pop(ticket, None) is None:
                 return
+            self._is_to_hear = self._is_to_hear or problem is not None
         self._events.put(TrialEnded(ticket=ticket, problem=problem, is_stopped=is_stopped))
 
     def place_of(self, ticket: int) -> Place:

@@ -1,6 +1,7 @@
 """What a results folder holds, whatever experiment files made it."""
 
 import json
+import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +52,9 @@ class Status:
         return any(trial.state == "failed" or trial.cells_failed for trial in self.trials)
 
 
+_OURS = re.compile(r"(trials|cells)/[\w-]+/")  # the folder of a trial or of somebody else's weights
+
+
 def read_status(uri: str | Path) -> Status:
     """The status of a results folder.
 
@@ -59,7 +63,8 @@ def read_status(uri: str | Path) -> Status:
     """
     store = Store(uri)
     refuse_older_layout(store)
-    files = store.files("trials") | store.files("cells")
+    listed = store.files("trials") | store.files("cells")
+    files = {path for path in listed if _OURS.match(path)}  # others leave copies there, and files of their own
     ids = sorted({path.split("/")[1] for path in files})
     if not ids:
         raise ResultsError(f"no results in {store.uri}: give the folder that the experiment file calls 'results'")

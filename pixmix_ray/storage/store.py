@@ -34,6 +34,7 @@ import pyarrow as pa
 from pyarrow import fs
 
 from pixmix_ray.errors import DamagedError, ResultsError, StorageError, one_line
+from pixmix_ray.settings import written_path
 from pixmix_ray.storage import local_files
 from pixmix_ray.storage.local_files import PART, FileStamp
 from pixmix_ray.storage.location import check_answer, refuse_secrets
@@ -56,7 +57,11 @@ class Store:
         Raises:
             ResultsError: the URI is of an unknown kind, holds credentials, or nobody answers there.
         """
-        self.uri = str(uri) if "://" in str(uri) else str(Path(uri).expanduser().resolve())
+        try:
+            text = written_path(str(uri))
+        except ValueError as error:
+            raise ResultsError(f"results {error}") from None
+        self.uri = text if "://" in text else str(Path(text).resolve())
         refuse_secrets(self.uri)
         try:
             self._files, self._root = fs.FileSystem.from_uri(self.uri)

@@ -75,6 +75,15 @@ def test_every_spoilt_set_is_named_in_one_line(case: str, name: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_dark_pictures_may_become_black() -> None:
+    some_dark = np.concatenate([SCENES[:4] // 6, SCENES[4:]])
+    shown = {
+        severity: np.clip(some_dark.astype(int) - 20 * severity, 0, 255).astype(np.uint8) for severity in (1, 2, 3)
+    }
+    assert (~shown[3].any(axis=(1, 2, 3))).sum() == 4
+    check_corrupted("here", "brightness", shown, some_dark)
+
+
 def test_elastic_transform_may_change_less_at_higher_severities() -> None:
     shown = _shown("elastic_transform")
     check_corrupted("here", "elastic_transform", {6 - severity: images for severity, images in shown.items()}, SCENES)

@@ -218,6 +218,23 @@ def test_cutout_paints_one_clipped_square_around_a_centre_anywhere(
     assert torch.equal(hole[:, 0].sum((1, 2)), hole[:, 0].any(2).sum(1) * hole[:, 0].any(1).sum(1))  # a full rectangle
 
 
+@pytest.mark.parametrize(
+    ("settings", "side", "colour"),
+    [
+        ({}, 32, (0.5, 0.5, 0.5)),  # the mean of CIFAR's normalisation
+        ({}, 128, (0.485, 0.456, 0.406)),  # ImageNet's
+        ({"colour": (0.1, 0.2, 0.3)}, 32, (0.1, 0.2, 0.3)),
+    ],
+)
+def test_cutout_paints_the_mean_colour(
+    settings: dict[str, object], side: int, colour: tuple[float, float, float]
+) -> None:
+    images = torch.zeros(2, 3, side, side, dtype=torch.uint8)
+    painted = Cutout.read(settings, "method cutout").augment(images, None, _generator(1))
+    for channel, level in enumerate(colour):
+        assert sorted(set(painted[:, channel].flatten().tolist())) == pytest.approx([0, level])
+
+
 def test_cutout_centres_are_uniform() -> None:
     # side 16 around a centre uniform on 0..31 covers the corner if both coordinates are at most 8: (9 / 32) ** 2,
     # and the middle pixel 16 if both lie in 9..24: 1 / 4

@@ -210,13 +210,15 @@ def command(results: Path) -> Run:
 def kept(results: Path) -> dict[str, object]:
     """All that matters in a results folder.
 
-    Not compared are times, the accounts of runs, and files that were left half-written.
+    Not compared are times, the accounts of runs, files that were left half-written, and the progress of a trial that
+    is done, which counts for nothing.
     """
     files = {str(path.relative_to(results)): path for path in results.rglob("*") if path.is_file()}
+    of_no_account = (".part", "progress.safetensors")
     whole: dict[str, object] = {
         name: path.read_bytes()
         for name, path in files.items()
-        if name.startswith(("cells/", "trials/")) and not name.endswith(".part")
+        if name.startswith(("cells/", "trials/")) and not name.endswith(of_no_account)
     }
     return {**whole, "index": index.update(Store(results)).drop_columns(["cell_modified"]).to_pylist()}
 

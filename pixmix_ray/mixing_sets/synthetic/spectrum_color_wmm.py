@@ -48,7 +48,7 @@ Ints = NDArray[np.int64]
 class SpectrumColorWmm(GeneratedSet):
     """Pictures of a statistical model: power-law spectrum, a few colours, heavy-tailed wavelet coefficients.
 
-    On one core 10,000 take 13 minutes, of 256 pixels an hour.
+    On one core 10,000 take about half an hour (6.5 a second), of 256 pixels some hours.
 
     Attributes:
         resolution: the side at which they are made, in pixels: 128 in the paper's source for small pictures, with 3

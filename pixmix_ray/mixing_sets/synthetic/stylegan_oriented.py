@@ -10,8 +10,8 @@ needs of them are nine sums over the channels, one for each pixel of its wavelet
 network is a small perceptron at every pixel between such steps: less than a hundredth of the multiplications, and the
 same result.
 
-Where we differ: every picture has its own wavelets, biases, noise and colour weights (in the source the two pictures
-of a batch share them); the noise is periodic; the 1e-8 of demodulation is left out.
+Where we differ: every picture has its own wavelets, biases, noise and colour weights (in the source the pictures of a
+batch share them, but its batches are of one); the noise is periodic; the 1e-8 of demodulation is left out.
 """
 
 import io
