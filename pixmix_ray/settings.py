@@ -88,11 +88,14 @@ class Settings(BaseModel):
             they are left out of `identity`.
         implied: the fields that are left out of it while they are the default, since they came after identities were
             stored.
+        revision: raised when the same settings come to mean another outcome, so that what was made before counts as
+            something else. Needed for classes of this package alone: the source of others is part of their identity.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, ser_json_inf_nan="constants")
     location: ClassVar[frozenset[str]] = frozenset()
     implied: ClassVar[frozenset[str]] = frozenset()
+    revision: ClassVar[int] = 1
 
     @model_validator(mode="before")
     @classmethod
@@ -103,10 +106,11 @@ class Settings(BaseModel):
         return values
 
     def identity(self) -> dict[str, Any]:
-        """The settings that change an outcome, as JSON values, defaults filled in."""
+        """The settings that change an outcome, as JSON values, defaults filled in; and the revision after the first."""
         fields = type(self).model_fields
         unsaid = {name for name in self.implied if getattr(self, name) == fields[name].default}
-        return self.model_dump(mode="json", exclude={*self.location, *unsaid})
+        values = self.model_dump(mode="json", exclude={*self.location, *unsaid})
+        return values if self.revision == 1 else {**values, "revision": self.revision}
 
     @classmethod
     def read(cls, values: Mapping[str, Any], where: str, base: Path | None = None) -> Self:
@@ -124,21 +128,6 @@ class Settings(BaseModel):
             return cls.model_validate(dict(values), context={"base": base or Path.cwd()})
         except ValidationError as error:
             raise explain(error, where, cls) from None
-
-
-class Revised(Settings):
-    """Settings whose code decides the outcome as well.
-
-    Attributes:
-        revision: raised when the same settings come to mean another outcome, so that what was made before counts as
-            something else. Needed for classes of this package alone: the source of others is part of their identity.
-    """
-
-    revision: ClassVar[int] = 1
-
-    def identity(self) -> dict[str, Any]:
-        """The settings that change an outcome, and the revision if it is not the first."""
-        return super().identity() | ({} if self.revision == 1 else {"revision": self.revision})
 
 
 def explain(error: ValidationError, where: str, model: type[BaseModel]) -> RequestError:

@@ -27,7 +27,11 @@ from experiments.speed.timing import threads
 from pixmix_ray.datasets.picture_files import resized
 from pixmix_ray.errors import UnknownNameError
 from pixmix_ray.mixing_sets import DeadLeaves, FractalDb, Fractals, SpectrumColorWmm, StyleGanOriented, shorter_side_for
-from pixmix_ray.mixing_sets.feature_visualizations.feature_visualization import ascended, draw_channels, spectrum_shape
+from pixmix_ray.mixing_sets.feature_visualizations.feature_visualization import (
+    draw_channels,
+    optimize_pictures,
+    spectrum_shape,
+)
 from pixmix_ray.mixing_sets.synthetic.steerable_pyramid import steerable_pyramid
 from pixmix_ray.models import CifarResNet
 from pixmix_ray.seeding import rng
@@ -95,7 +99,7 @@ def _fvis(indices: NDArray[np.int64], side: int) -> Images:
     count, generator = min(FVIS_PICTURES, len(indices)), torch.Generator()
     spectrum = torch.randn((count, *spectrum_shape(FVIS_SIDE)), generator=generator)
     moves = (torch.rand(count, 4, generator=generator) * 2 - 1 for _ in range(FVIS_STEPS))
-    made = ascended(network, draw_channels(network, count, generator), spectrum, moves)
+    made = optimize_pictures(network, draw_channels(network, count, generator), spectrum, moves)
     drawn: Images = made.permute(0, 2, 3, 1).numpy()
     return np.stack([np.asarray(resized(Image.fromarray(picture), side)) for picture in drawn])
 

@@ -8,8 +8,8 @@ from pixmix_ray.benchmarks.base import TestPictures as TestPictures
 from pixmix_ray.benchmarks.base import classify as classify
 from pixmix_ray.benchmarks.base import limited_batches as limited_batches
 from pixmix_ray.benchmarks.clean import Clean as Clean
-from pixmix_ray.benchmarks.clean import error_of as error_of
 from pixmix_ray.benchmarks.consistency import Consistency as Consistency
 from pixmix_ray.benchmarks.corruptions import Corruptions as Corruptions
 from pixmix_ray.benchmarks.corruptions_bar import CorruptionsBar as CorruptionsBar
+from pixmix_ray.benchmarks.measures import error_of as error_of
 from pixmix_ray.benchmarks.renditions import Renditions as Renditions

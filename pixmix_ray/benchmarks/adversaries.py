@@ -36,7 +36,7 @@ from pixmix_ray.benchmarks.base import (
     predictions,
     to_device,
 )
-from pixmix_ray.benchmarks.clean import error_of
+from pixmix_ray.benchmarks.measures import error_of
 from pixmix_ray.errors import RequestError, WorkError
 from pixmix_ray.metrics import Measurement, Predictions
 from pixmix_ray.seeding import Purpose, stream_key, uniforms

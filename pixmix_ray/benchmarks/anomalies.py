@@ -160,8 +160,8 @@ class Anomalies(Benchmark):
     @classmethod
     def from_identity(cls, identity: Mapping[str, Any]) -> Self:
         """As the base class says; where the folders lie is not known."""
-        told = ("others", "missing", "averaged_over")
-        settings = {key: value for key, value in identity.items() if key not in told}
+        left_out = ("others", "missing", "averaged_over")
+        settings = {key: value for key, value in identity.items() if key not in left_out}
         return super().from_identity({**settings, "folders": dict.fromkeys(identity.get("others", ()), "unknown")})
 
     @property

@@ -68,11 +68,14 @@ class Benchmark(Settings, ABC):
     summary: ClassVar[str]
     source: ClassVar[str]
     headline: ClassVar[tuple[str, ...]]
-    revision: ClassVar[int] = 1
     extras: ClassVar[Mapping[str, Extra]] = NO_EXTRAS
     passes: ClassVar[float] = 1
 
     limit: int | None = Field(None, ge=1)
+
+    def identity(self) -> dict[str, Any]:
+        """The settings that change an outcome, as JSON values; a cell's name holds the revision beside them."""
+        return {name: value for name, value in super().identity().items() if name != "revision"}
 
     def version(self) -> str:
         """What beside the test set the numbers depend on, such as other folders; "" for nothing. Cheap.
@@ -235,10 +238,10 @@ def extras_of(logits: Tensor, labels: NDArray[np.int64], extras: Mapping[str, Ex
     wanted = {name: extra for name, extra in extras.items() if isinstance(extra, FromLogits)}
     if wanted and len(labels) and labels.max() >= logits.shape[1]:
         raise WorkError(f"a picture has label {labels.max()}, but the network knows {logits.shape[1]} classes")
-    told = torch.from_numpy(np.require(labels, requirements="W")).to(logits.device)
+    true_classes = torch.from_numpy(np.require(labels, requirements="W")).to(logits.device)
     found: dict[str, NDArray[np.generic]] = {}
     for name, extra in wanted.items():
-        found[name] = extra.of(logits, told).cpu().numpy().astype(extra.dtype)
+        found[name] = extra.of(logits, true_classes).cpu().numpy().astype(extra.dtype)
         if not np.isfinite(found[name]).all():
             raise WorkError(f"{name} comes out NaN or infinite: the network's logits are too large")
     return found
@@ -255,10 +258,9 @@ def classify(
     extras: Mapping[str, Extra] = NO_EXTRAS,
 ) -> Predictions:
     """Predictions for the test pictures, or for `images` (N, H, W, 3) made from them, in the same order."""
-    shown = test.images if images is None else images
-    rows_of = passes(len(shown), shown.shape[1], device)
-    parts = [finite_logits(network, to_device(shown[rows], device)) for rows in rows_of]
-    logits = torch.cat(parts)
+    inputs = test.images if images is None else images
+    slices = passes(len(inputs), inputs.shape[1], device)
+    logits = torch.cat([finite_logits(network, to_device(inputs[rows], device)) for rows in slices])
     return predictions(
         logits.softmax(dim=1),
         condition=condition,

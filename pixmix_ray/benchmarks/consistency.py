@@ -28,10 +28,9 @@ from pixmix_ray import metrics
 from pixmix_ray.benchmarks.alexnet_rates import AlexNetRates
 from pixmix_ray.benchmarks.base import BENCHMARKS, Benchmark, TestPictures, batches, finite_logits, passes, to_device
 from pixmix_ray.benchmarks.corrupted_sets import EXTRAS as CORRUPTED
-from pixmix_ray.benchmarks.corrupted_sets import SIDE, is_arrays
-from pixmix_ray.benchmarks.corruptions import IMAGENET_SIDE, in_order, told
+from pixmix_ray.benchmarks.corrupted_sets import IMAGENET_SIDE, SIDE, files_identity, in_known_order, is_arrays
 from pixmix_ray.benchmarks.extras import TOP_FIVE
-from pixmix_ray.benchmarks.kept_arrays import KeptArrays, key_of
+from pixmix_ray.benchmarks.picture_cache import PictureCache, key_of
 from pixmix_ray.benchmarks.prefetch import depth_for, prefetched
 from pixmix_ray.corruptions.p.codec import encoder, through_h264
 from pixmix_ray.corruptions.p.sequences import (
@@ -118,11 +117,11 @@ class Consistency(Benchmark):
     @field_validator("names", "exclude")
     @classmethod
     def _are_known(cls, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        return None if names is None else in_order(names, KNOWN, "perturbation")
+        return None if names is None else in_known_order(names, KNOWN, "perturbation")
 
     def identity(self) -> dict[str, Any]:
         """The settings that change an outcome; of the files, that it is they."""
-        return {**super().identity(), "files": told(self.files)}
+        return {**super().identity(), "files": files_identity(self.files)}
 
     @classmethod
     def from_identity(cls, identity: Mapping[str, Any]) -> Self:
@@ -175,16 +174,16 @@ class Consistency(Benchmark):
         """A perturbation, some test pictures, and their sequences (N, T, H, W, 3), one after the other."""
         side = test.images.shape[1]
         files = self._files_of(test)
-        kept = KeptArrays(most_bytes=int(self.keep_gb * 1e9))
+        cache = PictureCache(max_bytes=int(self.keep_gb * 1e9))
         for name in self._wanted(side >= IMAGENET_SIDE):
             for rows in batches(len(test.labels), side):
-                few = test.part(rows)
+                part = test.part(rows)
                 if files is not None:
-                    yield name, few, files.sequences(name, few.indices, side)
+                    yield name, part, files.sequences(name, part.indices, side)
                     continue
                 about = (name, self.seed, self.difficulty, self.crop, self.version())
-                key = partial(key_of, few.images, few.indices, "perturb", *about)
-                yield name, few, kept.get(key, partial(self._made, few, name))
+                key = partial(key_of, part.images, part.indices, "perturb", *about)
+                yield name, part, cache.get(key, partial(self._made, part, name))
 
     def _made(self, test: TestPictures, name: str) -> Images:
         """The sequences (N, T, H, W, 3) of test pictures that are made on the spot."""
@@ -237,13 +236,13 @@ class Consistency(Benchmark):
         )
 
     def _frames(
-        self, network: nn.Module, name: str, few: TestPictures, sequences: Images, device: torch.device
+        self, network: nn.Module, name: str, part: TestPictures, sequences: Images, device: torch.device
     ) -> Predictions:
-        """Predictions for sequences (N, T, H, W, 3) of the pictures `few`, a row a frame."""
+        """Predictions for sequences (N, T, H, W, 3) of the pictures `part`, a row a frame."""
         num, count, side = sequences.shape[:3]
-        shown = sequences.reshape(num * count, *sequences.shape[2:])
-        rows_of = passes(len(shown), side, device)
-        logits = [finite_logits(network, to_device(shown[rows], device)) for rows in rows_of]
+        all_frames = sequences.reshape(num * count, *sequences.shape[2:])
+        slices = passes(len(all_frames), side, device)
+        logits = [finite_logits(network, to_device(all_frames[rows], device)) for rows in slices]
         # ties in the order of the classes, as in the reference
         ranking = torch.cat(logits).argsort(dim=1, descending=True, stable=True).cpu().numpy()
         top = _padded(ranking, len(TOP_FIVE)).astype(np.int16)
@@ -253,17 +252,17 @@ class Consistency(Benchmark):
         pairs = (by_sequence[:, places].reshape(num * len(places), -1) for places in (first, second))
         zipf[:, second] = zipf_distances(*pairs).reshape(num, -1)
         return Predictions(
-            condition=np.full(len(shown), name),
-            severity=np.zeros(len(shown), np.int8),
-            index=np.repeat(few.indices.astype(np.int32), count),
-            label=np.repeat(few.labels.astype(np.int16), count),
+            condition=np.full(len(all_frames), name),
+            severity=np.zeros(len(all_frames), np.int8),
+            index=np.repeat(part.indices.astype(np.int32), count),
+            label=np.repeat(part.labels.astype(np.int16), count),
             predicted=top[:, 0],
-            confidence=np.full(len(shown), np.nan, np.float32),
+            confidence=np.full(len(all_frames), np.nan, np.float32),
             extras={
                 **{column: top[:, rank] for rank, column in enumerate(TOP_FIVE)},
                 FRAME: np.tile(np.arange(count, dtype=np.int16), num),
                 ZIPF: zipf.reshape(-1),
-                SIDE: np.full(len(shown), side, np.int16),
+                SIDE: np.full(len(all_frames), side, np.int16),
             },
         )
 

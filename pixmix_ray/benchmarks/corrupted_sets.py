@@ -20,12 +20,13 @@ from torch import nn
 
 from pixmix_ray import metrics
 from pixmix_ray.benchmarks.base import TestPictures, batches, classify
-from pixmix_ray.benchmarks.clean import RELIABILITY, RMS, OfConfidence, calibration_of, error_of, proper_scores_of
 from pixmix_ray.benchmarks.extras import PROPER_SCORES
+from pixmix_ray.benchmarks.measures import RELIABILITY, RMS, OfConfidence, calibration_of, error_of, proper_scores_of
 from pixmix_ray.benchmarks.prefetch import depth_for, prefetched
 from pixmix_ray.corruptions import through_jpeg
 from pixmix_ray.datasets.official_arrays import CorruptedArrays
 from pixmix_ray.datasets.official_folders import CorruptedFolders
+from pixmix_ray.errors import UnknownNameError
 from pixmix_ray.metrics import Extra, Measurement, Predictions
 
 Images = NDArray[np.uint8]
@@ -33,6 +34,7 @@ Make = Callable[[TestPictures, str, int], Images]
 """From test pictures, a corruption's name and a severity to the corrupted pictures, (N, H, W, 3) uint8."""
 
 SEVERITIES = (1, 2, 3, 4, 5)
+IMAGENET_SIDE = 128  # from so many pixels a side on, constants and normalisers are those of ImageNet
 FEWEST = 20  # pictures of which a falling error is said
 
 SIDE = "side"  # the extra that tells CIFAR from ImageNet, also where a benchmark is measured again from its file
@@ -117,12 +119,12 @@ def predict_corrupted(
     def made() -> Iterator[tuple[TestPictures, str, int, Images]]:
         for name, severity in cells:
             for rows in batches(len(test.labels), test.images.shape[1]):
-                few = test.part(rows)
-                yield few, name, severity, make(few, name, severity)
+                part = test.part(rows)
+                yield part, name, severity, make(part, name, severity)
 
     parts = [
-        classify(network, few, device, images=shown, condition=name, severity=severity, extras=PROPER_SCORES)
-        for few, name, severity, shown in prefetched(made(), depth_for(device))
+        classify(network, part, device, images=corrupted, condition=name, severity=severity, extras=PROPER_SCORES)
+        for part, name, severity, corrupted in prefetched(made(), depth_for(device))
     ]
     joined = Predictions.join(parts)
     side = np.full(len(joined), test.images.shape[1], dtype=np.int16)
@@ -229,3 +231,27 @@ def _corruption_errors(
             standard_error=metrics.standard_error_by_picture(wrong, predictions.index),
         ),
     ]
+
+
+def in_known_order(names: tuple[str, ...], known: tuple[str, ...], kind: str = "corruption") -> tuple[str, ...]:
+    """The names in the order in which they are known, each once, so that equal settings are equal.
+
+    Raises:
+        UnknownNameError: one is not known.
+    """
+    for name in names:
+        if name not in known:
+            raise UnknownNameError(kind, name, known)
+    return tuple(name for name in known if name in names)
+
+
+def valid_severities(severities: tuple[int, ...]) -> tuple[int, ...]:
+    """The severities in order, each once; raises ValueError if one is not in 1..5."""
+    if bad := [severity for severity in severities if severity not in SEVERITIES]:
+        raise ValueError(f"severity must be in 1..5, got {bad[0]}")
+    return tuple(sorted(set(severities)))
+
+
+def files_identity(files: object) -> str | None:
+    """What `identity` says of a folder of published files: that there is one, not where."""
+    return None if files is None else "official"

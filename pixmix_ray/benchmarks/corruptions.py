@@ -18,23 +18,25 @@ from torch import nn
 from pixmix_ray.benchmarks.base import BENCHMARKS, Benchmark, TestPictures
 from pixmix_ray.benchmarks.corrupted_sets import (
     EXTRAS,
+    IMAGENET_SIDE,
     SEVERITIES,
     SIDE,
     Images,
     OfficialFiles,
+    files_identity,
+    in_known_order,
     measure_corrupted,
     official_files,
     predict_corrupted,
     saved,
+    valid_severities,
 )
-from pixmix_ray.benchmarks.kept_arrays import KeptArrays, key_of
+from pixmix_ray.benchmarks.picture_cache import PictureCache, key_of
 from pixmix_ray.corruptions import NAMES, OFFICIAL, corrupt, frost_pictures, has_installed_photographs
-from pixmix_ray.errors import DataError, UnknownNameError
+from pixmix_ray.errors import DataError
 from pixmix_ray.hashing import short_hash
 from pixmix_ray.metrics import ALEXNET_ERRORS, Extra, Measurement, Predictions
 from pixmix_ray.settings import DataPath
-
-IMAGENET_SIDE = 128  # from so many pixels a side on, constants and normalisers are those of ImageNet
 
 
 def _left_out(settings: dict[str, Any]) -> tuple[str, ...]:
@@ -90,12 +92,12 @@ class Corruptions(Benchmark):
     @field_validator("names", "exclude")
     @classmethod
     def _are_known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        return in_order(names, NAMES)
+        return in_known_order(names, NAMES)
 
     @field_validator("severities")
     @classmethod
     def _are_in_range(cls, severities: tuple[int, ...]) -> tuple[int, ...]:
-        return in_range(severities)
+        return valid_severities(severities)
 
     @model_validator(mode="after")
     def _has_a_corruption(self) -> Self:
@@ -110,7 +112,7 @@ class Corruptions(Benchmark):
 
     def identity(self) -> dict[str, Any]:
         """The settings that change an outcome; of the files, that it is they."""
-        return {**super().identity(), "files": told(self.files)}
+        return {**super().identity(), "files": files_identity(self.files)}
 
     def version(self) -> str:
         """`official-` and digits of the published files; or `frost-` and digits of the photographs of frost.
@@ -140,20 +142,20 @@ class Corruptions(Benchmark):
 
     def predict(self, network: nn.Module, test: TestPictures, device: torch.device) -> Predictions:
         """One forward pass over every corrupted copy of the test pictures."""
-        files, kept = self._files_of(test), KeptArrays(most_bytes=int(self.keep_gb * 1e9))
-        ice = self._frost_version() if "frost" in self.wanted and self.keep_gb else ""
+        files, cache = self._files_of(test), PictureCache(max_bytes=int(self.keep_gb * 1e9))
+        frost_version = self._frost_version() if "frost" in self.wanted and self.keep_gb else ""
 
-        def make(few: TestPictures, name: str, severity: int) -> Images:
+        def make(part: TestPictures, name: str, severity: int) -> Images:
             if files is not None:
-                return files.images(name, severity, few.indices, few.images.shape[1])
-            of = (name, severity, self.seed, ice if name == "frost" else "", self.jpeg_quality)
+                return files.images(name, severity, part.indices, part.images.shape[1])
+            about = (name, severity, self.seed, frost_version if name == "frost" else "", self.jpeg_quality)
 
             def made() -> Images:
                 return saved(
-                    corrupt(few.images, *of[:3], indices=few.indices, frost_folder=self.frost), self.jpeg_quality
+                    corrupt(part.images, *about[:3], indices=part.indices, frost_folder=self.frost), self.jpeg_quality
                 )
 
-            return kept.get(lambda: key_of(few.images, few.indices, "corrupt", *of), made)
+            return cache.get(lambda: key_of(part.images, part.indices, "corrupt", *about), made)
 
         cells = [(name, severity) for name in self.wanted for severity in self.severities]
         return predict_corrupted(network, test, device, cells, make)
@@ -192,27 +194,3 @@ def incomplete(wanted: tuple[str, ...]) -> str:
         return ""
     which = f"only {', '.join(measured)}" if len(measured) < len(missing) else f"without {', '.join(missing)}"
     return f"{len(measured)} of the {len(OFFICIAL)} corruptions: {which}"
-
-
-def in_order(names: tuple[str, ...], known: tuple[str, ...], kind: str = "corruption") -> tuple[str, ...]:
-    """The names in the order in which they are known, each once, so that equal settings are equal.
-
-    Raises:
-        UnknownNameError: one is not known.
-    """
-    for name in names:
-        if name not in known:
-            raise UnknownNameError(kind, name, known)
-    return tuple(name for name in known if name in names)
-
-
-def in_range(severities: tuple[int, ...]) -> tuple[int, ...]:
-    """The severities in order, each once; raises ValueError if one is not in 1..5."""
-    if bad := [severity for severity in severities if severity not in SEVERITIES]:
-        raise ValueError(f"severity must be in 1..5, got {bad[0]}")
-    return tuple(sorted(set(severities)))
-
-
-def told(files: object) -> str | None:
-    """What `identity` says of a folder of published files: that there is one, not where."""
-    return None if files is None else "official"

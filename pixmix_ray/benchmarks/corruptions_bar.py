@@ -14,17 +14,20 @@ from torch import nn
 from pixmix_ray.benchmarks.base import BENCHMARKS, Benchmark, TestPictures
 from pixmix_ray.benchmarks.corrupted_sets import (
     EXTRAS,
+    IMAGENET_SIDE,
     SEVERITIES,
     Images,
     OfficialFiles,
+    files_identity,
+    in_known_order,
     is_arrays,
     measure_corrupted,
     official_files,
     predict_corrupted,
     saved,
+    valid_severities,
 )
-from pixmix_ray.benchmarks.corruptions import IMAGENET_SIDE, in_order, in_range, told
-from pixmix_ray.benchmarks.kept_arrays import KeptArrays, key_of
+from pixmix_ray.benchmarks.picture_cache import PictureCache, key_of
 from pixmix_ray.corruptions import BAR_NAMES, corrupt
 from pixmix_ray.errors import DataError
 from pixmix_ray.metrics import Extra, Measurement, Predictions
@@ -71,12 +74,12 @@ class CorruptionsBar(Benchmark):
     @field_validator("names", "exclude")
     @classmethod
     def _are_known(cls, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        return None if names is None else in_order(names, KNOWN)
+        return None if names is None else in_known_order(names, KNOWN)
 
     @field_validator("severities")
     @classmethod
     def _are_in_range(cls, severities: tuple[int, ...]) -> tuple[int, ...]:
-        return in_range(severities)
+        return valid_severities(severities)
 
     def wanted(self, is_imagenet: bool) -> tuple[str, ...]:
         """The corruptions that are measured on pictures of CIFAR's or ImageNet's size.
@@ -96,7 +99,7 @@ class CorruptionsBar(Benchmark):
 
     def identity(self) -> dict[str, Any]:
         """The settings that change an outcome; of the files, that it is they."""
-        return {**super().identity(), "files": told(self.files)}
+        return {**super().identity(), "files": files_identity(self.files)}
 
     def version(self) -> str:
         """`official-` and digits of the files, if there are any; raises DataError if one is missing."""
@@ -120,17 +123,17 @@ class CorruptionsBar(Benchmark):
         """One forward pass over every corrupted copy of the test pictures."""
         names = self._wanted(test)
         files = self._files_of(test)
-        kept = KeptArrays(most_bytes=int(self.keep_gb * 1e9))
+        cache = PictureCache(max_bytes=int(self.keep_gb * 1e9))
 
-        def make(few: TestPictures, name: str, severity: int) -> Images:
+        def make(part: TestPictures, name: str, severity: int) -> Images:
             if files is not None:
-                return files.images(name, severity, few.indices, few.images.shape[1])
-            of = (name, severity, self.seed)
+                return files.images(name, severity, part.indices, part.images.shape[1])
+            about = (name, severity, self.seed)
 
             def made() -> Images:
-                return saved(corrupt(few.images, *of, indices=few.indices), self.jpeg_quality)
+                return saved(corrupt(part.images, *about, indices=part.indices), self.jpeg_quality)
 
-            return kept.get(lambda: key_of(few.images, few.indices, "corrupt", *of, self.jpeg_quality), made)
+            return cache.get(lambda: key_of(part.images, part.indices, "corrupt", *about, self.jpeg_quality), made)
 
         return predict_corrupted(network, test, device, [(name, s) for name in names for s in self.severities], make)
 

@@ -23,8 +23,8 @@ from pixmix_ray.benchmarks.base import (
     predictions,
     to_device,
 )
-from pixmix_ray.benchmarks.clean import RELIABILITY, calibration_of, error_of
-from pixmix_ray.benchmarks.corruptions import IMAGENET_SIDE
+from pixmix_ray.benchmarks.corrupted_sets import IMAGENET_SIDE
+from pixmix_ray.benchmarks.measures import RELIABILITY, calibration_of, error_of
 from pixmix_ray.datasets import evenly_spaced
 from pixmix_ray.datasets.class_folders import ClassFolders, class_folders
 from pixmix_ray.datasets.file_digests import combined, file_md5s
@@ -56,8 +56,8 @@ class Renditions(Benchmark):
     def version(self) -> str:
         """12 hexadecimal digits over all pictures and class names; the first call reads them all."""
         found = self._found()
-        told = np.frombuffer(repr((found.class_names, np.bincount(found.labels).tolist())).encode(), np.uint8)
-        return combined(np.concatenate([told, file_md5s(found.files).ravel()]))
+        classes = np.frombuffer(repr((found.class_names, np.bincount(found.labels).tolist())).encode(), np.uint8)
+        return combined(np.concatenate([classes, file_md5s(found.files).ravel()]))
 
     def prepare(self, test: TestPictures) -> None:
         """Decode the pictures.

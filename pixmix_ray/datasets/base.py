@@ -12,7 +12,7 @@ from pydantic import Field
 from pixmix_ray.cache import cached_arrays
 from pixmix_ray.errors import RequestError
 from pixmix_ray.plugins import Table
-from pixmix_ray.settings import Revised
+from pixmix_ray.settings import Settings
 
 
 class DataVersionWarning(UserWarning):
@@ -45,7 +45,7 @@ class ImageData:
         return len(self.class_names)
 
 
-class Dataset(Revised, ABC):
+class Dataset(Settings, ABC):
     """A source of labelled pictures.
 
     Attributes:

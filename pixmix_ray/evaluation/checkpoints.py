@@ -160,7 +160,7 @@ class Request:
         runs = [_benchmark_run(spec) for spec in raw["benchmarks"]]
         dataset, model = DATASETS.read(raw["dataset"]), MODELS.read(raw["model"])
         if found is None:
-            return _foreign(Path(self.checkpoint), dataset, model), runs
+            return _external_checkpoint(Path(self.checkpoint), dataset, model), runs
         if model.dump() != found.trial.model.dump() or type(dataset.settings) is not type(found.trial.dataset.settings):
             raise RequestError("--set: model and data set of a trial of ours are those that it was trained with")
         if (version := dataset.settings.version()) != found.trial.dataset_version:
@@ -221,7 +221,7 @@ def external_id(model: Mapping[str, Any], checkpoint_id: str) -> str:
     return f"external-{hash_of_values({'model': dict(model), 'checkpoint_id': checkpoint_id})}"
 
 
-def _foreign(file: Path, dataset: Part[Dataset], model: Part[Model]) -> Checkpoint:
+def _external_checkpoint(file: Path, dataset: Part[Dataset], model: Part[Model]) -> Checkpoint:
     weights = read_weights(file)
     checkpoint_id = content_id(file.read_bytes())
     settings = {"checkpoint_id": checkpoint_id, "dataset": dataset.identity(), "model": model.identity()}

@@ -35,7 +35,7 @@ _CELL = re.compile(r"cells/(?P<cell>[^/]+/[^/]+?)(?:\.v(?P<version>\d+))?\.parqu
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Old:
+class _OldCell:
     """The measurements of a cell in one of the files that may hold them; the largest `rank` counts."""
 
     rank: tuple[int, int, str]
@@ -50,7 +50,7 @@ def migrate(store: Store) -> int:
         StorageError: it cannot be written.
     """
     old_files: list[str] = []
-    newest: dict[str, _Old] = {}
+    newest: dict[str, _OldCell] = {}
     for path, cell, found in _old_cells(store):
         old_files.append(path)
         if cell is not None and found is not None and (cell not in newest or newest[cell].rank < found.rank):
@@ -70,18 +70,18 @@ def migrate(store: Store) -> int:
     return count
 
 
-def _old_cells(store: Store) -> Iterator[tuple[str, str | None, _Old | None]]:
+def _old_cells(store: Store) -> Iterator[tuple[str, str | None, _OldCell | None]]:
     """Every file of earlier versions that holds measurements, with each cell in it; none for what is damaged."""
     for path in sorted(path for path in store.files("compacted") if path.endswith(".parquet")):
         yield path, None, None
         for cell, version, rows in _compacted(store, path):
-            yield path, cell, _Old(rank=(version, 0, path), rows=rows)
+            yield path, cell, _OldCell(rank=(version, 0, path), rows=rows)
     for path in sorted(store.files("cells")):
         match = _CELL.fullmatch(path)
         found = None if match is None else _unsealed(store, path)
         if match is not None and found is not None and FOOTER_KEY not in found.metadata:
             rank = (int(match["version"] or 0), 1, path)
-            yield path, match["cell"], _Old(rank=rank, rows=conform(found.table, MEASUREMENTS))
+            yield path, match["cell"], _OldCell(rank=rank, rows=conform(found.table, MEASUREMENTS))
 
 
 def _unsealed(store: Store, path: str) -> Unsealed | None:

@@ -23,6 +23,6 @@ from pixmix_ray.methods.pixmix import PixMix as PixMix
 from pixmix_ray.methods.pixmix_cutmix import PixMixCutMix as PixMixCutMix
 from pixmix_ray.methods.prime import Prime as Prime
 from pixmix_ray.methods.rand_augment import RandAugment as RandAugment
+from pixmix_ray.methods.sin import Sin as Sin
 from pixmix_ray.methods.speckle import Speckle as Speckle
-from pixmix_ray.methods.stylized import Stylized as Stylized
 from pixmix_ray.methods.trivial_augment import TrivialAugment as TrivialAugment

@@ -18,11 +18,11 @@ from torch.nn import functional as F
 from pixmix_ray.datasets import ImageData
 from pixmix_ray.errors import RequestError
 from pixmix_ray.plugins import Table
-from pixmix_ray.settings import Revised
+from pixmix_ray.settings import Settings
 from pixmix_ray.transforms import to_float
 
 
-class Method(Revised):
+class Method(Settings):
     """A method that leaves the pictures as they are and minimises the cross-entropy; the others change one or both.
 
     Attributes:

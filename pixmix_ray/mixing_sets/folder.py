@@ -78,7 +78,7 @@ class PictureFolder(MixingSet):
         def make() -> Arrays:
             readers = [reader for path in self.folders for reader in read_source(path)]
             if self.skip_unreadable:
-                readers = left_out.taken_from(readers)
+                readers = left_out.readable(readers)
             return _decode(self._chosen(readers), shorter_side)
 
         found = cached_pictures(version, shorter_side, make, lambda: self._facts(left_out))
@@ -111,16 +111,16 @@ class _LeftOut:
 
     names: tuple[str, ...] = ()
 
-    def taken_from(self, readers: Sequence[PictureReader]) -> list[PictureReader]:
+    def readable(self, readers: Sequence[PictureReader]) -> list[PictureReader]:
         """The readers of those that can be decoded; at least one, else DataError."""
-        errors = in_threads(_complaint, readers)
+        errors = in_threads(_decode_error, readers)
         self.names = tuple(reader.name for reader, error in zip(readers, errors, strict=True) if error is not None)
         if len(self.names) == len(readers):
             raise DataError(f"none of the {len(readers)} pictures can be decoded; {errors[0]}")
         return [reader for reader, error in zip(readers, errors, strict=True) if error is None]
 
 
-def _complaint(reader: PictureReader) -> DataError | None:
+def _decode_error(reader: PictureReader) -> DataError | None:
     """Why a picture cannot be decoded, or None."""
     try:
         reader.rgb()
@@ -149,7 +149,7 @@ def _of_each(work: Callable[[int], Result], readers: Sequence[PictureReader]) ->
     try:
         return in_threads(work, range(len(readers)))
     except DataError:
-        errors = [error for error in in_threads(_complaint, readers) if error is not None]
+        errors = [error for error in in_threads(_decode_error, readers) if error is not None]
         if not errors:
             raise
         count = f"{len(errors)} of {len(readers)} pictures cannot be decoded"

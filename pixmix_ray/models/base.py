@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from pixmix_ray.errors import WorkError
 from pixmix_ray.plugins import Table
-from pixmix_ray.settings import Revised
+from pixmix_ray.settings import Settings
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 Positive = Annotated[float, Field(gt=0)]
@@ -21,7 +21,7 @@ PositiveChannels = tuple[Positive, Positive, Positive]
 """Likewise, above 0."""
 
 
-class Model(Revised, ABC):
+class Model(Settings, ABC):
     """Settings of one architecture.
 
     Attributes:

@@ -33,10 +33,10 @@ def elastic_transform(images: Images, constants: Constants, draws: Uniforms) -> 
     count, height, width, _ = images.shape
     numbers = 2 * draws(6 + 2 * height * width) - 1
     corners = (jitter * numbers[:, :6]).reshape(count, 3, 2)
-    return pulled(images, corners, numbers[:, 6:].reshape(count, 2, height, width), alpha, sigma)
+    return deformed(images, corners, numbers[:, 6:].reshape(count, 2, height, width), alpha, sigma)
 
 
-def pulled(images: Images, jitter: Floats, fields: Floats, alpha: float, sigma: float) -> Images:
+def deformed(images: Images, jitter: Floats, fields: Floats, alpha: float, sigma: float) -> Images:
     """Pictures (N, H, W, 3) uint8, pulled by given draws.
 
     Args:

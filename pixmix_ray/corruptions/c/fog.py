@@ -19,10 +19,10 @@ def fog(images: Images, constants: Constants, draws: Uniforms) -> Images:
     strength, decay = constants
     height, width = images.shape[1:3]
     side = 2 ** max(1, (max(height, width) - 1).bit_length())
-    return fogged(images, plasma(draws(side * side - 1), decay)[:, :height, :width], strength)
+    return with_fog(images, plasma(draws(side * side - 1), decay)[:, :height, :width], strength)
 
 
-def fogged(images: Images, clouds: Floats, strength: float) -> Images:
+def with_fog(images: Images, clouds: Floats, strength: float) -> Images:
     """Pictures (N, H, W, 3) uint8 under given clouds (N, H, W) in [0, 1]; none gets brighter than it was."""
     pixels = images / 255.0
     brightest = pixels.max(axis=(1, 2, 3), keepdims=True)

@@ -51,13 +51,13 @@ def frost(images: Images, constants: Constants, draws: Uniforms, folder: Path | 
     chosen = (numbers[:, 0] * len(photographs)).astype(np.intp)
     room = np.array([photograph.shape[:2] for photograph in photographs])[chosen] - (height, width)
     corners = (numbers[:, 1:] * room).astype(np.intp)
-    return frosted(images, crops(photographs, chosen, corners, (height, width)), own_weight, ice_weight)
+    return with_frost(images, crops(photographs, chosen, corners, (height, width)), own_weight, ice_weight)
 
 
-def frosted(images: Images, ice: Images, own_weight: float, ice_weight: float) -> Images:
+def with_frost(images: Images, frost: Images, own_weight: float, frost_weight: float) -> Images:
     """Pictures (N, H, W, 3) uint8 behind given pieces of ice of the same kind: the weighted sum, truncated."""
     mixed = images * float(own_weight)
-    mixed += ice * float(ice_weight)
+    mixed += frost * float(frost_weight)
     return np.clip(mixed, 0, 255, out=mixed).astype(np.uint8)
 
 

@@ -41,19 +41,20 @@ def displaced(images: Images, offsets: NDArray[np.intp]) -> Images:
     moving[inner] = True
     sources = pixels.ravel()
     for columns, rows in offsets.transpose(1, 4, 0, 2, 3):
-        shown = pixels.copy()
-        shown[inner] += rows * width + columns
-        sources = sources[_origins(shown.ravel(), moving.ravel())]
+        source = pixels.copy()
+        source[inner] += rows * width + columns
+        sources = sources[_origins(source.ravel(), moving.ravel())]
     return images.reshape(-1, 3).take(sources, axis=0).reshape(images.shape)
 
 
-def _origins(shown: NDArray[np.intp], moving: NDArray[np.bool_]) -> NDArray[np.intp]:
+def _origins(source: NDArray[np.intp], moving: NDArray[np.bool_]) -> NDArray[np.intp]:
     """Where the colour of each pixel lay before one repetition, (P,) int: chains of pixels visited before are followed.
 
     Each round doubles the length of the chains that are done, so a few rounds do for any picture.
     """
-    waiting = moving[shown] & (shown > np.arange(len(shown)))  # shows a pixel visited before: one to the right or below
+    # its source is a pixel visited before: one to the right or below
+    waiting = moving[source] & (source > np.arange(len(source)))
     while len(pixels := np.flatnonzero(waiting)):
-        via = shown[pixels]
-        shown[pixels], waiting[pixels] = shown[via], waiting[via]
-    return shown
+        via = source[pixels]
+        source[pixels], waiting[pixels] = source[via], waiting[via]
+    return source

@@ -33,12 +33,12 @@ def spatter(images: Images, constants: Constants, draws: Uniforms) -> Images:
     layers = mean + std * ndtri(draws(height * width)).reshape(-1, height, width)
     layers = smoothed(layers, sigma)
     if is_mud:
-        return muddied(images, layers > threshold, strength)
+        return with_mud(images, layers > threshold, strength)
     layers[layers < threshold] = 0
-    return watered(images, layers, strength)
+    return with_water(images, layers, strength)
 
 
-def watered(images: Images, layers: Floats, strength: float) -> Images:
+def with_water(images: Images, layers: Floats, strength: float) -> Images:
     """Pictures (N, H, W, 3) uint8 with water, given its layers (N, H, W) in [0, 1], 0 where there is none."""
     water = depths((layers * 255).astype(np.uint8))
     deepest = water.max(axis=(1, 2), keepdims=True)
@@ -50,7 +50,7 @@ def watered(images: Images, layers: Floats, strength: float) -> Images:
     return _truncated(pixels)
 
 
-def muddied(images: Images, splashes: NDArray[np.bool_], sigma: float) -> Images:
+def with_mud(images: Images, splashes: NDArray[np.bool_], sigma: float) -> Images:
     """Pictures (N, H, W, 3) uint8 with mud, given where it fell (N, H, W) and the sigma that softens its rims."""
     taps = gaussian_taps(sigma)
     covered = splashes.astype(np.float32)

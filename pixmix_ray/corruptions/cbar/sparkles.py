@@ -25,7 +25,7 @@ def sparkles(images: Images, constants: Constants, draws: Uniforms) -> Images:
     places, counts, rays = np.split(draws(NUM_STARS * (3 + MOST_RAYS)), (2 * NUM_STARS, 3 * NUM_STARS), axis=1)
     radius = constants[0] * 0.1 / 10 * min(size)
     lengths = np.maximum(1, _lengths(rays, radius)).reshape(-1, NUM_STARS, MOST_RAYS)
-    return starred(images, places.reshape(-1, NUM_STARS, 2) * size, lengths, _num_rays(counts))
+    return with_stars(images, places.reshape(-1, NUM_STARS, 2) * size, lengths, _num_rays(counts))
 
 
 def inverse_sparkles(images: Images, constants: Constants, draws: Uniforms) -> Images:
@@ -37,7 +37,7 @@ def inverse_sparkles(images: Images, constants: Constants, draws: Uniforms) -> I
     return through_star(images, (0.25 + places / 2) * size, lengths, _num_rays(counts)[:, 0], (100 - amount) / 50)
 
 
-def starred(images: Images, centres: Floats, lengths: Floats, num_rays: NDArray[np.intp]) -> Images:
+def with_stars(images: Images, centres: Floats, lengths: Floats, num_rays: NDArray[np.intp]) -> Images:
     """Pictures with K white stars each, drawn in their order, of sharpness 1.
 
     Args:

@@ -75,10 +75,12 @@ def visualize(network: nn.Module, *, count: int, size: int, steps: int, generato
     device = generator.device
     spectrum = torch.randn((count, *spectrum_shape(size)), generator=generator, device=device)
     draws = (torch.rand(count, 3, generator=generator, device=device) * 2 - 1 for _ in range(steps))
-    return ascended(network, targets, spectrum, draws)
+    return optimize_pictures(network, targets, spectrum, draws)
 
 
-def ascended(network: nn.Module, targets: Sequence[Target], spectrum: Tensor, moves: Iterator[Tensor]) -> Tensor:
+def optimize_pictures(
+    network: nn.Module, targets: Sequence[Target], spectrum: Tensor, moves: Iterator[Tensor]
+) -> Tensor:
     """Pictures that drive the targets: uint8 (N, 3, size, size), on the device of the network and all tensors.
 
     Parameters, running statistics, gradients and training mode of the network are left as they are, and no random

@@ -39,8 +39,8 @@ from pixmix_ray.mixing_sets.drawing.generated import GeneratedSet, Images
 from pixmix_ray.mixing_sets.drawing.shards import Layout
 from pixmix_ray.mixing_sets.feature_visualizations.feature_visualization import (
     Target,
-    ascended,
     layer_widths,
+    optimize_pictures,
     spectrum_shape,
 )
 from pixmix_ray.models import MODELS, Model, Weights, fit_weights, read_weights
@@ -162,7 +162,7 @@ class FeatureVisualizations(GeneratedSet):
         u = uniforms(self.seed, "fvis", "noise", indices=indices, count=int(np.prod(shape)))
         noise = torch.from_numpy(ndtri(u).astype(np.float32)).view(-1, *shape).to(device)
         with _one_thread():  # however many cores, the same sums in the same order
-            made = ascended(
+            made = optimize_pictures(
                 self._network().network.to(device),
                 [everywhere[index] for index in indices],
                 noise,

@@ -15,14 +15,14 @@ from pixmix_ray.datasets import Digits, ImageData
 from pixmix_ray.errors import CheckpointError, DataError, RequestError, UnknownNameError
 from pixmix_ray.experiment.file import read_experiment
 from pixmix_ray.experiment.recipe import Recipe
-from pixmix_ray.methods import Setup, stylized
-from pixmix_ray.methods.stylized import Stylized, StylizedRun
+from pixmix_ray.methods import Setup, sin
+from pixmix_ray.methods.sin import Sin, SinRun
 from pixmix_ray.models import WideResNet
 from pixmix_ray.models.adain import read_style_transfer
 from pixmix_ray.seeding import uniforms
 from pixmix_ray.training import TrainingData, train
 
-NAME = "pixmix_ray.methods.stylized:Stylized"
+NAME = "pixmix_ray.methods.sin:Sin"
 CPU = torch.device("cpu")
 
 # The convolutions of the port's two files by index, with a few channels each.
@@ -69,19 +69,19 @@ def files(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def _made(files: Path, **settings: object) -> Stylized:
+def _made(files: Path, **settings: object) -> Sin:
     paths = {"styles": "styles.npy", "encoder": "vgg_normalised.pth", "decoder": "decoder.pth"}
-    return Stylized.read({**paths, **settings}, "method sin", files)
+    return Sin.read({**paths, **settings}, "method sin", files)
 
 
 def _tensor(pictures: NDArray[np.uint8]) -> Tensor:
     return torch.from_numpy(pictures).permute(0, 3, 1, 2).contiguous()
 
 
-def _run(method: Stylized, images: Tensor) -> StylizedRun:
+def _run(method: Sin, images: Tensor) -> SinRun:
     setup = Setup(images=images, data_version="v", seed=0, size=images.shape[2], crop=lambda pictures, _: pictures)
     run = method.start(setup)
-    assert isinstance(run, StylizedRun)
+    assert isinstance(run, SinRun)
     return run
 
 
@@ -110,7 +110,7 @@ def test_the_defaults_are_those_of_the_authors(files: Path) -> None:
 def test_a_copy_takes_the_place_of_its_own_picture_with_the_probability_asked_for(tmp_path: Path) -> None:
     images, copies = _noise(50, 8, seed=1), _noise(50, 8, seed=2)
     np.save(tmp_path / "copies.npy", copies)
-    run = _run(Stylized(stylized=tmp_path / "copies.npy", share=0.3), before := _tensor(images))
+    run = _run(Sin(stylized=tmp_path / "copies.npy", share=0.3), before := _tensor(images))
     rows = torch.arange(4000) % 50
     chosen = run.choose(before, rows, torch.Generator().manual_seed(1))
     is_copy = (chosen == _tensor(copies)[rows]).flatten(1).all(1)
@@ -125,7 +125,7 @@ def test_a_copy_takes_the_place_of_its_own_picture_with_the_probability_asked_fo
 def test_none_or_all_pictures_are_replaced(share: float, key: int, tmp_path: Path) -> None:
     np.save(tmp_path / "copies.npy", _noise(9, 8, seed=2))
     images = _tensor(_noise(9, 8, seed=1))
-    run = _run(Stylized(stylized=tmp_path / "copies.npy", share=share), images)
+    run = _run(Sin(stylized=tmp_path / "copies.npy", share=share), images)
     rows = torch.tensor([8, 0, 3, 3])
     assert torch.equal(run.choose(images, rows, torch.Generator()), _tensor(_noise(9, 8, seed=key))[rows])
 
@@ -135,14 +135,14 @@ def test_the_copies_of_a_folder_are_in_the_order_of_their_relative_paths(tmp_pat
     for name, picture in zip(["a/2.png", "a/3.png", "b/1.png"], copies, strict=True):
         (tmp_path / "copies" / name).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(picture).save(tmp_path / "copies" / name)
-    found = Stylized(stylized=tmp_path / "copies").copies(torch.zeros(3, 3, 8, 8, dtype=torch.uint8), "v", CPU)
+    found = Sin(stylized=tmp_path / "copies").copies(torch.zeros(3, 3, 8, 8, dtype=torch.uint8), "v", CPU)
     assert np.array_equal(found, copies)
 
 
 @pytest.mark.parametrize(("count", "size"), [(4, 8), (6, 8), (4, 20)])
 def test_another_number_of_copies_is_refused_with_both_numbers(count: int, size: int, tmp_path: Path) -> None:
     np.save(tmp_path / "copies.npy", _noise(count, size, seed=2))
-    method = Stylized(stylized=tmp_path / "copies.npy")
+    method = Sin(stylized=tmp_path / "copies.npy")
     message = rf"copies\.npy holds {count} stylised pictures, the training set 5: give one for each"
     with pytest.raises(DataError, match=message):
         method.prepare(_data(_noise(5, 8, seed=1)))
@@ -180,7 +180,7 @@ def test_the_style_of_a_picture_depends_on_seed_and_index_alone(files: Path, mon
     images = _tensor(_noise(20, 24, seed=4))
     whole = _made(files).copies(images, "v", CPU)
     part = _made(files).copies(images[:7], "v", CPU)
-    monkeypatch.setitem(stylized._PIXELS_AT_ONCE, "cpu", 24 * 24 * 3)  # in batches of three
+    monkeypatch.setitem(sin._PIXELS_AT_ONCE, "cpu", 24 * 24 * 3)  # in batches of three
     in_batches = _made(files).copies(images, "another name of the same", CPU)
     other = _made(files, style_seed=1).copies(images, "v", CPU)
     assert np.abs(whole[:7].astype(int) - part).max() <= 1
@@ -192,7 +192,7 @@ def test_the_style_of_a_picture_depends_on_seed_and_index_alone(files: Path, mon
 def test_copies_are_made_once_a_machine(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     images = _noise(6, 16, seed=4)
     _made(files).prepare(_data(images))
-    monkeypatch.setattr("pixmix_ray.methods.stylized.read_style_transfer", None)
+    monkeypatch.setattr("pixmix_ray.methods.sin.read_style_transfer", None)
     copies = _made(files, share=0.1).copies(_tensor(images), "v", CPU)  # the share changes no copy
     assert isinstance(copies, np.memmap)
     run = _run(_made(files, share=1.0), _tensor(images))
@@ -255,7 +255,7 @@ def test_styles_of_a_folder_are_read_in_any_size(files: Path) -> None:
 
 def test_the_version_is_that_of_the_files_and_the_identity_holds_no_path(files: Path) -> None:
     np.save(files / "copies.npy", _noise(4, 8, seed=1))
-    given, made = Stylized(stylized=files / "copies.npy"), _made(files)
+    given, made = Sin(stylized=files / "copies.npy"), _made(files)
     versions = {given.version(), made.version()}
     assert given.identity() == made.identity() == {"share": 0.5, "alpha": 1.0, "stylize_size": None, "style_seed": 0}
     for name in ("styles.npy", "copies.npy"):
@@ -301,14 +301,14 @@ def _bits(tensors: Mapping[str, Tensor]) -> dict[str, bytes]:
     return {name: tensor.detach().contiguous().numpy().tobytes() for name, tensor in tensors.items()}
 
 
-def _given(files: Path) -> Stylized:
+def _given(files: Path) -> Sin:
     np.save(files / "copies.npy", _noise(70, 32, seed=5))
-    return Stylized(stylized=files / "copies.npy")
+    return Sin(stylized=files / "copies.npy")
 
 
 @pytest.mark.parametrize("way", [_given, _made])
 def test_a_run_interrupted_after_an_epoch_ends_in_the_same_bits(
-    way: Callable[[Path], Stylized], files: Path, data: TrainingData
+    way: Callable[[Path], Sin], files: Path, data: TrainingData
 ) -> None:
     method, recipe, whole = way(files), Recipe(epochs=3, batch_size=32, lr=0.05), _network()
     losses = [epoch.loss for epoch in train(whole, method, data, recipe, seed=4)]
@@ -356,7 +356,7 @@ def test_wrong_settings_are_refused_in_one_line_that_says_which_keys_to_set(
     settings: dict[str, object], error: type[RequestError], message: str
 ) -> None:
     with pytest.raises(error) as caught:
-        Stylized.read(settings, "method sin")
+        Sin.read(settings, "method sin")
     assert message in str(caught.value)
     assert str(caught.value).isprintable()
 

@@ -34,14 +34,14 @@ _warned: set[Path] = set()  # folders that could not be written: said once a pro
 
 
 @dataclass(frozen=True, kw_only=True)
-class KeptArrays:
+class PictureCache:
     """The arrays that are kept on this machine.
 
     Attributes:
-        most_bytes: that they may take together; 0 keeps nothing.
+        max_bytes: that they may take together; 0 keeps nothing.
     """
 
-    most_bytes: int
+    max_bytes: int
 
     def get(self, key: Callable[[], str], make: Callable[[], Bytes]) -> Bytes:
         """What `make` returns, uint8 of any shape: the kept one as a read-only memory map, or a new one.
@@ -51,7 +51,7 @@ class KeptArrays:
             make: makes it; called only where it is not kept.
         """
         folder = cache_folder() / FOLDER
-        if not self.most_bytes or folder in _warned:
+        if not self.max_bytes or folder in _warned:
             return make()
         name = short_hash(key(), 32)
         file = folder / f"{name}.npy"
@@ -79,14 +79,14 @@ class KeptArrays:
     def _keep(self, file: Path, made: Bytes) -> None:
         """Write an entry, after removing others if it would not fit; nothing if it never will."""
         needed = made.nbytes + HEAD
-        if needed > self.most_bytes:
+        if needed > self.max_bytes:
             return
         with FileLock(file.with_name("all.lock")):
             for leftover in file.parent.glob(f"{file.name}.*.part"):  # of a process that was killed: we hold the lock
                 leftover.unlink(missing_ok=True)
             total_file = file.with_name("total")
             total = _read_total(total_file)
-            if total is None or total + needed > self.most_bytes:
+            if total is None or total + needed > self.max_bytes:
                 total_file.unlink(missing_ok=True)  # wrong until it is written again
                 total = self._make_room(file.parent, needed)
             beside = file.with_name("total.part")  # an empty one, as after a power failure, is counted again
@@ -99,9 +99,9 @@ class KeptArrays:
         """Remove what was used longest ago until so many bytes fit, if they do not; returns how many bytes are left."""
         entries = [(entry.stat(), entry.path) for entry in os.scandir(folder) if entry.name.endswith(".npy")]
         total = sum(stat.st_size for stat, _ in entries)
-        if total + needed <= self.most_bytes:
+        if total + needed <= self.max_bytes:
             return total
-        wanted = max(0, int(ROOM * self.most_bytes) - needed)
+        wanted = max(0, int(ROOM * self.max_bytes) - needed)
         for stat, path in sorted(entries, key=lambda entry: entry[0].st_mtime_ns):
             if total <= wanted:
                 break

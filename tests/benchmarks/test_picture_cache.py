@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from pixmix_ray.benchmarks import Benchmark, Consistency, Corruptions, CorruptionsBar, TestPictures, kept_arrays
-from pixmix_ray.benchmarks.kept_arrays import FOLDER, HEAD, KeptArrays, key_of
+from pixmix_ray.benchmarks import Benchmark, Consistency, Corruptions, CorruptionsBar, TestPictures, picture_cache
+from pixmix_ray.benchmarks.picture_cache import FOLDER, HEAD, PictureCache, key_of
 from pixmix_ray.cache import cache_folder
 from pixmix_ray.seeding import rng
 
@@ -22,7 +22,7 @@ SIZE = 1000  # bytes of an entry, without its head
 @pytest.fixture(autouse=True)
 def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
     monkeypatch.setenv("PIXMIX_RAY_CACHE", str(tmp_path))
-    monkeypatch.setattr(kept_arrays, "_warned", set())
+    monkeypatch.setattr(picture_cache, "_warned", set())
     yield cache_folder() / FOLDER
 
 
@@ -30,7 +30,7 @@ def _array(value: int) -> NDArray[np.uint8]:
     return np.full(SIZE, value, np.uint8)
 
 
-def _get(kept: KeptArrays, value: int, made: list[int]) -> NDArray[np.uint8]:
+def _get(kept: PictureCache, value: int, made: list[int]) -> NDArray[np.uint8]:
     def make() -> NDArray[np.uint8]:
         made.append(value)
         return _array(value)
@@ -39,7 +39,7 @@ def _get(kept: KeptArrays, value: int, made: list[int]) -> NDArray[np.uint8]:
 
 
 def test_an_entry_is_made_once_and_then_read_as_a_map(folder: Path) -> None:
-    kept, made = KeptArrays(most_bytes=10**6), list[int]()
+    kept, made = PictureCache(max_bytes=10**6), list[int]()
     for _ in range(3):
         np.testing.assert_array_equal(_get(kept, 7, made), _array(7))
     assert made == [7]
@@ -50,15 +50,15 @@ def test_nothing_is_kept_or_asked_for_its_name_without_room(folder: Path) -> Non
     def no_key() -> str:
         raise AssertionError("a name is of no use")
 
-    np.testing.assert_array_equal(KeptArrays(most_bytes=0).get(no_key, lambda: _array(1)), _array(1))
+    np.testing.assert_array_equal(PictureCache(max_bytes=0).get(no_key, lambda: _array(1)), _array(1))
     assert not folder.exists()
-    np.testing.assert_array_equal(_get(KeptArrays(most_bytes=SIZE), 1, []), _array(1))  # with its head it is larger
+    np.testing.assert_array_equal(_get(PictureCache(max_bytes=SIZE), 1, []), _array(1))  # with its head it is larger
     assert not list(folder.glob("*.npy"))
 
 
 def test_what_was_used_longest_ago_goes_and_the_bound_holds(folder: Path) -> None:
     most = 4 * (SIZE + HEAD)
-    kept, made = KeptArrays(most_bytes=most), list[int]()
+    kept, made = PictureCache(max_bytes=most), list[int]()
     for value in (1, 2, 3, 4):
         _get(kept, value, made)
     first = _get(kept, 1, made)  # used again: 2 is the oldest now
@@ -78,7 +78,7 @@ def test_what_was_used_longest_ago_goes_and_the_bound_holds(folder: Path) -> Non
 
 
 def test_a_broken_entry_and_a_wrong_total_are_made_good(folder: Path) -> None:
-    kept, made = KeptArrays(most_bytes=10**6), list[int]()
+    kept, made = PictureCache(max_bytes=10**6), list[int]()
     _get(kept, 1, made)
     (file,) = folder.glob("*.npy")
     file.write_bytes(file.read_bytes()[:300])  # as after a power failure
@@ -92,8 +92,8 @@ def test_a_full_disk_is_said_once_and_pictures_are_made_anew(folder: Path, monke
     def full(_: Path) -> Iterator[None]:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(kept_arrays, "written_whole", full)
-    kept, made = KeptArrays(most_bytes=10**6), list[int]()
+    monkeypatch.setattr(picture_cache, "written_whole", full)
+    kept, made = PictureCache(max_bytes=10**6), list[int]()
     with pytest.warns(UserWarning, match="No space left on device.*made anew each time") as warned:
         for _ in range(3):
             np.testing.assert_array_equal(_get(kept, 1, made), _array(1))
@@ -102,7 +102,7 @@ def test_a_full_disk_is_said_once_and_pictures_are_made_anew(folder: Path, monke
 
 def _make_many(order: list[int], counts: "multiprocessing.Queue[list[int]]") -> None:
     made: list[int] = []
-    kept = KeptArrays(most_bytes=10**6)
+    kept = PictureCache(max_bytes=10**6)
     for value in order:
         assert (_get(kept, value, made) == value).all()
     counts.put(made)

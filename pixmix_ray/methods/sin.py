@@ -1,4 +1,4 @@
-"""SIN: half of the training pictures are replaced by copies in the style of paintings (Stylized-ImageNet).
+"""SIN: half of the training pictures are replaced by copies in the style of paintings (Sin-ImageNet).
 
 Reference: Geirhos et al., "ImageNet-trained CNNs are biased towards texture; increasing shape bias improves accuracy
 and robustness", ICLR 2019, sections 2 and 3, trained on both sets (SIN+IN). PixMix (Hendrycks et al., CVPR 2022,
@@ -42,7 +42,7 @@ _PIXELS_AT_ONCE = {"cpu": 2**17, "cuda": 2**19}  # the widest layer of VGG takes
 
 
 @METHODS.add("sin")
-class Stylized(Method):
+class Sin(Method):
     """Training on pictures and their stylised copies.
 
     Source: Geirhos et al., ICLR 2019. Give either `stylized`, or `styles`, `encoder` and `decoder`.
@@ -119,7 +119,7 @@ class Stylized(Method):
 
     def start(self, setup: Setup) -> MethodRun:
         """The method with the stylised copies on the device of the training."""
-        return StylizedRun(self, setup)
+        return SinRun(self, setup)
 
     def copies(self, images: Tensor, data_version: str, device: torch.device) -> Images:
         """The stylised copies of all training pictures, uint8 (N, H, W, 3), read-only; made once a machine.
@@ -176,12 +176,12 @@ class Stylized(Method):
         return self.styles, (self.encoder, self.decoder)
 
 
-class StylizedRun(MethodRun):
+class SinRun(MethodRun):
     """SIN in one training; it learns nothing, so there is nothing to save."""
 
-    method: Stylized
+    method: Sin
 
-    def __init__(self, method: Stylized, setup: Setup) -> None:
+    def __init__(self, method: Sin, setup: Setup) -> None:
         super().__init__(method)
         device = setup.images.device
         self._copies = to_device(method.copies(setup.images, setup.data_version, device), device)
