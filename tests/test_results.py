@@ -210,6 +210,24 @@ def test_two_results_are_compared_picture_by_picture(tmp_path: Path) -> None:
     assert changes_notes(found) == ["only in A: cutout", "only in B: mixup"]
 
 
+def test_what_seeds_add_is_drawn_for_each_side_unless_the_checkpoints_are_the_same(tmp_path: Path) -> None:
+    """By hand: the standard error over two seeds .1 apart is .05, on either side, so the difference's is .0707."""
+    for side in ("one", "two"):
+        store = Store(tmp_path / side)
+        for seed, value in ((0, 0.2), (1, 0.3)):
+            error = Measurement(metric="error", value=value, n=400)
+            put(store, f"a-{seed}/clean-1", error, seed=seed, checkpoint_id=f"{side}-{seed}")
+    sides = [
+        Side(store=Store(tmp_path / side), frame=pixmix_ray.read(tmp_path / side).measurements)
+        for side in ("one", "two")
+    ]
+    widened = 12.706 / 1.96 * np.hypot(0.05, 0.05)  # Student's t of one degree of freedom
+    trained_anew = compare(sides[0], sides[1], ["clean.error"]).changes.iloc[0]
+    assert (trained_anew["high"] - trained_anew["low"]) / 2 == pytest.approx(1.96 * widened, rel=0.1)
+    measured_again = compare(sides[0], sides[0], ["clean.error"]).changes.iloc[0]
+    assert measured_again["high"] - measured_again["low"] == pytest.approx(0, abs=1e-6)
+
+
 def test_other_settings_and_other_pictures_are_said_and_the_latter_not_compared(tmp_path: Path) -> None:
     one = fill(tmp_path / "one", {"pixmix": 0.2}, settings='{"training": {"epochs": 3}}')
     two = fill(tmp_path / "two", {"pixmix": 0.1}, settings='{"training": {"epochs": 5}}')

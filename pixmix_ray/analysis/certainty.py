@@ -199,7 +199,9 @@ class Certainty:
         return float(np.quantile(largest, LEVEL)) if ratios else math.inf
 
 
-def bootstrap(spread: Spread, objectives: Sequence[str], *, draws: int = DRAWS, seed: int = 0) -> Certainty:
+def bootstrap(
+    spread: Spread, objectives: Sequence[str], *, draws: int = DRAWS, seed: int = 0, trainings: int = 0
+) -> Certainty:
     """Draw pictures and seeds, and see how the values move.
 
     The same spread, draws and seed give the same numbers. Of many configurations fewer draws are made: pairs of them
@@ -210,10 +212,12 @@ def bootstrap(spread: Spread, objectives: Sequence[str], *, draws: int = DRAWS, 
         objectives: their m names "benchmark.metric".
         draws: how many.
         seed: of the draws.
+        trainings: number of the results, where two are compared: pictures are drawn alike for all numbers, and what
+            seeds add for each by itself.
     """
     n, m = spread.values.shape
     count = max(100, min(draws, PAIRS // max(n * n, 1)))
-    generator = np.random.default_rng([seed, n, m])
+    generator = np.random.default_rng([seed, trainings, n, m])
     moved = np.zeros((count, n * m), dtype=np.float32)
     squares = np.zeros(n * m)
     for name in sorted(spread.strata):

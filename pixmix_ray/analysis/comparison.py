@@ -71,12 +71,15 @@ def compare(first: Side, second: Side, objectives: Sequence[str], *, draws: int 
         UnknownNameError: an objective that one of them does not have.
         ResultsError: they have no configuration in common.
     """
-    before, after = (judge(side.store, side.frame, objectives, draws=draws) for side in (first, second))
-    pairs = _pairs(before.wide, after.wide)
-    if not pairs:
-        raise ResultsError(
-            f"{first.store.uri} and {second.store.uri} have no configuration in common: give two results of one method"
-        )
+    # what was trained anew has seeds of its own; checkpoints that were measured again have the same
+    is_same = set(first.frame["checkpoint_id"]) == set(second.frame["checkpoint_id"])
+    before, after = (
+        judge(side.store, side.frame, objectives, draws=draws, trainings=0 if is_same else number)
+        for number, side in enumerate((first, second))
+    )
+    if not (pairs := _pairs(before.wide, after.wide)):
+        both = f"{first.store.uri} and {second.store.uri}"
+        raise ResultsError(f"{both} have no configuration in common: give two results of one method")
     left, right = (np.array(places) for places in zip(*((row, other) for row, other, _ in pairs), strict=True))
     values, moved = _differences(before, after, left, right)
     errors = moved.std(axis=0)
@@ -90,29 +93,31 @@ def compare(first: Side, second: Side, objectives: Sequence[str], *, draws: int 
     with np.errstate(invalid="ignore", divide="ignore"):
         largest = np.where(known & (errors > 0), np.abs(moved) / errors, 0.0).max(axis=(1, 2), initial=0.0)
     limit = float(np.quantile(largest, LEVEL))
-    signs, reach = before.certainty.signs, ndtri((1 + LEVEL) / 2)
-    counts = [_counts(before.certainty.seeds[row], after.certainty.seeds[other]) for row, other, _ in pairs]
-    rows = []
-    for place, (row, other, note) in enumerate(pairs):
-        for column, name in enumerate(objectives):
-            difference, error = float(values[place, column]), float(errors[place, column])
-            is_known = bool(known[place, column])
-            rows.append(
-                {
-                    "row": row,
-                    "objective": name,
-                    "before": before.certainty.values[row, column],
-                    "after": after.certainty.values[other, column],
-                    "difference": difference,
-                    "low": difference - reach * error if is_known else math.nan,
-                    "high": difference + reach * error if is_known else math.nan,
-                    "is_real": abs(difference) > limit * error if is_known else None,
-                    "is_better": difference * signs[column] < 0,
-                    "note": "; ".join(filter(None, (note, incomparable.get(name, ""), counts[place][column]))),
-                }
-            )
+    notes = [
+        "; ".join(filter(None, (note, incomparable.get(name, ""), own)))
+        for row, other, note in pairs
+        for name, own in zip(
+            objectives, _counts(before.certainty.seeds[row], after.certainty.seeds[other]), strict=True
+        )
+    ]
+    reach = ndtri((1 + LEVEL) / 2) * np.where(known, errors, math.nan)
+    is_beyond = (np.abs(values) > limit * errors).ravel().tolist()
+    real = [beyond if is_known else None for beyond, is_known in zip(is_beyond, known.ravel().tolist(), strict=True)]
+    m = len(objectives)
+    changes = {
+        "row": np.repeat(left, m),
+        "objective": list(objectives) * len(pairs),
+        "before": before.certainty.values[left].ravel(),
+        "after": after.certainty.values[right].ravel(),
+        "difference": values.ravel(),
+        "low": (values - reach).ravel(),
+        "high": (values + reach).ravel(),
+        "is_real": real,
+        "is_better": (values * before.certainty.signs < 0).ravel(),
+        "note": notes,
+    }
     return Comparison(
-        changes=pd.DataFrame(rows).astype({"is_real": object}),
+        changes=pd.DataFrame(changes).astype({"is_real": object}),
         before=before,
         after=after,
         only_before=tuple(sorted(set(range(len(before.wide))) - set(left.tolist()))),

@@ -51,7 +51,15 @@ class Judged:
         return lines
 
 
-def judge(store: Store, frame: pd.DataFrame, objectives: Sequence[str], *, draws: int = DRAWS, seed: int = 0) -> Judged:
+def judge(
+    store: Store,
+    frame: pd.DataFrame,
+    objectives: Sequence[str],
+    *,
+    draws: int = DRAWS,
+    seed: int = 0,
+    trainings: int = 0,
+) -> Judged:
     """The configurations of measurements, and how sure their objectives are.
 
     Args:
@@ -60,15 +68,15 @@ def judge(store: Store, frame: pd.DataFrame, objectives: Sequence[str], *, draws
         objectives: names "benchmark.metric".
         draws: of the bootstrap.
         seed: of the draws.
+        trainings: as for `bootstrap`.
 
     Raises:
         UnknownNameError: an objective of which the frame has no aggregate.
         ResultsError: as `by_configuration`.
     """
     wide = dominance(frame, objectives)
-    return Judged(
-        wide=wide, certainty=bootstrap(spread_of(store, frame, wide, objectives), objectives, draws=draws, seed=seed)
-    )
+    spread = spread_of(store, frame, wide, objectives)
+    return Judged(wide=wide, certainty=bootstrap(spread, objectives, draws=draws, seed=seed, trainings=trainings))
 
 
 def spread_of(store: Store, frame: pd.DataFrame, wide: pd.DataFrame, objectives: Sequence[str]) -> Spread:

@@ -22,6 +22,7 @@ Mark = Literal["best", "tied", "second", "differs", ""]
 Format = Literal["terminal", "markdown", "latex", "csv", "json"]
 Value = str | int | float | bool | None
 FORMATS: tuple[str, ...] = get_args(Format)
+WIDE = 6  # columns that a column of a paper holds
 
 _MARKDOWN: dict[Mark, str] = {"best": "**{}**", "tied": "*{}*", "second": "*{}*", "differs": "{} ≠", "": "{}"}
 _LATEX: dict[Mark, str] = {
@@ -49,6 +50,7 @@ _SIGNS: dict[Mark, dict[str, str]] = {
 _LATEX_SIGNS = {
     "\\": r"\textbackslash{}",
     **{sign: f"\\{sign}" for sign in "&%$#_{}"},
+    **{sign: f"{{{sign}}}" for sign in "[*"},  # at the start of a row they would belong to the line break before it
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
     "±": r"$\pm$",
@@ -199,19 +201,23 @@ class Grid:
         return above + table + (f"\n\n{caption}" if caption else "")
 
     def _latex(self) -> str:
-        """A table environment that compiles with the packages booktabs and graphicx, whatever the names."""
+        """A table environment that compiles with the packages booktabs and graphicx, whatever the names.
+
+        One of many columns is as wide as the page, its letters as small as that asks for.
+        """
         kinds = "".join("r" if column.is_number else "l" for column in self.columns)
-        lines = [r"% \usepackage{booktabs,graphicx}", r"\begin{table}", r"\centering"]
+        is_wide = len(self.columns) > WIDE
+        kind = "table*" if is_wide else "table"
+        lines = [r"% \usepackage{booktabs,graphicx}", rf"\begin{{{kind}}}", r"\centering"]
         caption = ". ".join(filter(None, (self.title, self._caption("latex"))))
         lines += [rf"\caption{{{_latex_text(caption)}}}"] if caption else []
-        # as wide as the text where it would be wider
-        lines += [r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%", rf"\begin{{tabular}}{{{kinds}}}"]
-        lines += [r"\toprule", *self._latex_header(), r"\midrule"]
+        lines += [r"\resizebox{\linewidth}{!}{%"] if is_wide else []
+        lines += [rf"\begin{{tabular}}{{{kinds}}}", r"\toprule", *self._latex_header(), r"\midrule"]
         for number, row in enumerate(self.rows):
             lines.append(" & ".join(_LATEX[cell.mark].format(_latex_text(cell.text)) for cell in row) + r" \\")
             if number in self.breaks:
                 lines.append(r"\midrule")
-        return "\n".join([*lines, r"\bottomrule", r"\end{tabular}}", r"\end{table}"])
+        return "\n".join([*lines, r"\bottomrule", r"\end{tabular}" + "}" * is_wide, rf"\end{{{kind}}}"])
 
     def _latex_header(self) -> list[str]:
         depth = max(len(column.header) for column in self.columns)

@@ -1,7 +1,7 @@
 """The results folder: a local path or a URI through pyarrow.fs, and the one place that knows every file in it.
 
     measurements.parquet                   all measurements, a row each: an index, made again from the cells (`index`)
-    report.html                            all of it as a page, written by whoever ended last a run
+    report.html                            all of it as a page, as of the last run that ended
     cells/CHECKPOINT/NAME-KEY.parquet      a checkpoint on a benchmark: a row a picture, measurements behind (`cell`)
     cells/CHECKPOINT/NAME-KEY.failed.json  why it failed (`failures`); removed when it succeeds
     trials/TRIAL/trial.json                what the trial is

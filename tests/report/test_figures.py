@@ -65,6 +65,14 @@ def test_a_front_has_a_point_an_entry_with_intervals_and_joins_those_on_it() -> 
     assert {"clean error ↓ [%]", "corruptions mCE ↓ [%]", r"\$b"} <= texts(figure)
 
 
+def test_the_median_attainment_of_seeds_is_a_line_of_steps() -> None:
+    frame = measures(A, B)
+    frame.attrs[fronts.ATTAINED] = [[0.2, 0.4], [0.1, 0.5]]
+    (steps,) = [line for line in axes_of(fronts.draw_front(frame)).lines if line.get_label() == "half of the seeds"]
+    assert np.round(steps.get_xdata()[:3], 6).tolist() == [10, 10, 20] and steps.get_drawstyle() == "steps-post"
+    assert np.round(steps.get_ydata()[1:], 6).tolist() == [50, 40, 40]
+
+
 def test_of_three_objectives_the_third_is_the_size_and_what_lacks_one_is_left_out() -> None:
     figure = fronts.draw_front(measures(A, B, C))
     axes = axes_of(figure)

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from pixmix_ray.errors import UnknownNameError
 from pixmix_ray.report.grid import Cell, Column, Grid, grid_of
+from pixmix_ray.report.paper import paper_grid
 
 HOSTILE = (
     "=cmd|' /C calc'!A0",
@@ -69,8 +70,11 @@ def test_latex_escapes_names_and_joins_headers() -> None:
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs LaTeX")
 def test_latex_compiles_as_it_is(tmp_path: Path) -> None:
-    body = r"\documentclass{article}\usepackage{booktabs,graphicx}\begin{document}%s\end{document}"
-    (tmp_path / "t.tex").write_text(body % f"\n{hostile().text('latex')}\n")
+    narrow = hostile()
+    wide = Grid(columns=narrow.columns * 3, rows=tuple(row * 3 for row in narrow.rows), breaks=frozenset({0}))
+    tables = "\n".join(grid.text("latex") for grid in (narrow, wide, paper_grid(7), paper_grid(13)))
+    start = r"\documentclass[twocolumn]{article}\usepackage{booktabs,graphicx}\begin{document}"
+    (tmp_path / "t.tex").write_text(f"{start}\n{tables}\n\\end{{document}}\n")
     ran = subprocess.run(
         ["pdflatex", "-interaction=nonstopmode", "t.tex"], cwd=tmp_path, capture_output=True, text=True, check=False
     )

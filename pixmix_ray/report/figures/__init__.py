@@ -5,8 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
+from pixmix_ray.analysis.certainty import signs_of
+from pixmix_ray.analysis.fronts import attainment
 from pixmix_ray.analysis.histories import epochs, labelled_trials, work
 from pixmix_ray.analysis.severities import by_condition_and_severity, by_severity
 from pixmix_ray.errors import ResultsError, UnknownNameError
@@ -55,8 +58,25 @@ class Plot:
 
 
 def _front(asked: Asked) -> pd.DataFrame:
-    names = asked.objectives or asked.results.objectives(asked.results.part(asked.variant))[:2]
-    return asked.judged(names)
+    names = list(asked.objectives or asked.results.objectives(asked.results.part(asked.variant))[:2])
+    found = asked.judged(names)
+    if len(names) == 2:
+        found.attrs[fronts.ATTAINED] = _attained(asked.frame, names)
+    return found
+
+
+def _attained(frame: pd.DataFrame, names: Sequence[str]) -> list[list[float]]:
+    """The points that the fronts of half of the seeds attain in two objectives; none of fewer than two seeds."""
+    whole = frame[frame["severity"].isna() & (frame["condition"] == "")]
+    keys = whole["benchmark"].astype(str) + "." + whole["metric"].astype(str)
+    rows = whole.assign(objective=keys)[keys.isin(names)]
+    signs = signs_of(names)
+    by_seed = [
+        part.pivot_table(index="trial_id", columns="objective", values="value").reindex(columns=list(names)).dropna()
+        for _, part in rows.groupby("seed")
+    ]
+    costs = [table.to_numpy(dtype=np.float64) * signs for table in by_seed if len(table)]
+    return (attainment(costs) * signs).tolist() if len(costs) > 1 and frame["dataset"].nunique() == 1 else []
 
 
 def _k_beta(asked: Asked) -> pd.DataFrame:

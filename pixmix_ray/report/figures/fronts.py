@@ -11,7 +11,11 @@ from pixmix_ray.metrics import direction
 from pixmix_ray.report.figures.style import COLUMN, legend, look, new_figure, objective_name, plain, scaled, tidy
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+ATTAINED = "attained"
+"""In the attributes of a frame: the points of the median attainment surface, fractions."""
 
 
 def objectives_of(frame: pd.DataFrame) -> list[str]:
@@ -24,6 +28,9 @@ def draw_front(frame: pd.DataFrame) -> "Figure":
 
     Entries that are on the front in half of the draws or more are filled and joined by a line (of two objectives); the
     others are hollow. Bars are 95 % intervals.
+
+    Where `frame.attrs` has the points that the fronts of half of the seeds attain, a dashed line of steps bounds what
+    they dominate.
 
     Args:
         frame: of `measures_frame`: method, objectives, `<objective>.low`, `<objective>.high`, on_front.
@@ -61,6 +68,8 @@ def draw_front(frame: pd.DataFrame) -> "Figure":
     if len(names) == 2 and is_on.sum() > 1:
         order = np.argsort(x[is_on])
         axes.plot(x[is_on][order], y[is_on][order], color="#888888", linewidth=0.7, linestyle=":", zorder=0)
+    if attained := frame.attrs.get(ATTAINED):
+        _draw_attained(axes, np.array(attained), names)
     axes.set_xlabel(objective_name(names[0]), fontsize=7.5)
     axes.set_ylabel(objective_name(names[1]), fontsize=7.5)
     if len(names) == 3:
@@ -68,6 +77,19 @@ def draw_front(frame: pd.DataFrame) -> "Figure":
     tidy(axes)
     legend(figure, axes)
     return figure
+
+
+def _draw_attained(axes: "Axes", points: NDArray[np.float64], names: list[str]) -> None:
+    """The border of what half of the seeds dominate, in steps from point to point, up to the ends of the axes."""
+    limits = [(*axes.get_xlim(),), (*axes.get_ylim(),)]
+    is_lower = [direction(name.rpartition(".")[2]) == "lower" for name in names]
+    worst = [max(ends) if lower else min(ends) for ends, lower in zip(limits, is_lower, strict=True)]
+    x, y = (scaled(name, points[:, column]) for column, name in enumerate(names))
+    order = np.argsort(x if is_lower[0] else -x)  # from the best to the worst
+    across, up = np.array([x[order][0], *x[order], worst[0]]), np.array([worst[1], *y[order], y[order][-1]])
+    axes.step(across, up, where="post", color="#888888", linewidth=0.8, linestyle="--", label="half of the seeds")
+    axes.set_xlim(*limits[0])
+    axes.set_ylim(*limits[1])
 
 
 def draw_parallel(frame: pd.DataFrame) -> "Figure":
