@@ -35,7 +35,7 @@ def show_list(
     if kind not in TABLES:
         raise UnknownNameError("kind of part", kind, [*TABLES, "metrics"])
     if name is not None:
-        found = TABLES[kind].find(TABLES[kind].short.get(name, {}).get("name", name))
+        found = TABLES[kind].find(str(TABLES[kind].short.get(name, {}).get("name", name)))
         if json:
             print_json(part_values(name, found))
             return

@@ -19,7 +19,13 @@ from pixmix_ray.settings import Settings
 
 _ATTRIBUTE = re.compile(r"^ +(\w+): (.*(?:\n {12,}.*)*)", re.M)
 _BOUNDS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
-_MANY = {"methods": METHODS, "mixing_set": MIXING_SETS, "benchmarks": BENCHMARKS, "dataset": DATASETS, "model": MODELS}
+_MANY: dict[str, Table[Any]] = {
+    "methods": METHODS,
+    "mixing_set": MIXING_SETS,
+    "benchmarks": BENCHMARKS,
+    "dataset": DATASETS,
+    "model": MODELS,
+}
 
 
 @dataclass(frozen=True, kw_only=True)

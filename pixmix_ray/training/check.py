@@ -6,11 +6,13 @@ generated or downloaded for it, and a check takes a second or two.
 
 import math
 from collections.abc import Callable, Iterable
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pixmix_ray.benchmarks import Benchmark
 from pixmix_ray.datasets import ImageData
 from pixmix_ray.errors import PixmixRayError, ProblemsError, RequestError, WorkError
 from pixmix_ray.experiment.plugins import Part
@@ -41,10 +43,10 @@ def check_parts(trials: Iterable[Trial], runs: Iterable[BenchmarkRun]) -> int:
     first: dict[str, Trial] = {}
     for trial in different.values():
         first.setdefault(f"{trial.dataset.identity()}{trial.model.identity()}", trial)
-        _try(trial.label.rpartition(" seed ")[0], lambda trial=trial: check_training(trial), problems)
+        _try(trial.label.rpartition(" seed ")[0], partial(check_training, trial), problems)
     for trial in first.values():
         for run in own_runs:
-            _try(f"benchmark {run.name}", lambda trial=trial, run=run: _check_benchmark(trial, run), problems)
+            _try(f"benchmark {run.name}", partial(_check_benchmark, trial, run), problems)
     if problems:
         raise problems[0] if len(problems) == 1 else ProblemsError("the check", problems)
     return len(different) + len(own_runs)
@@ -76,7 +78,7 @@ def check_training(trial: Trial) -> None:
     method: Method = trial.method.settings
     cropped = trial.training.cropped(images, generator)
     setup = Setup(images=images, data_version=data.version, seed=0, size=cropped.shape[2], crop=trial.training.cropped)
-    if is_ours(type(method)) and type(method).start is not Method.start:
+    if is_ours(type(method)) and method.has_memory:
         return  # it learns, or draws pictures, before its first batch: minutes, and its tests do the same
     run = method.start(setup)
     run.begin_epoch(network, 1)
@@ -127,7 +129,7 @@ def _check_logits(network: nn.Module, images: Tensor, classes: int) -> None:
 
 def _check_benchmark(trial: Trial, run: BenchmarkRun) -> None:
     """A benchmark over a few test pictures, with an untrained network."""
-    part: Part = run.benchmark
+    part: Part[Benchmark] = run.benchmark
     data = trial.dataset.settings.load()
     benchmark = part.settings.model_copy(update={"limit": BATCH})
     network = fresh_network(trial, data.num_classes).eval().requires_grad_(requires_grad=False)
