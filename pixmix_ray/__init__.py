@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pixmix_ray.analysis.pareto import front
     from pixmix_ray.api import evaluate, plan, run
     from pixmix_ray.augmentation import Augment
-    from pixmix_ray.storage.index import read
+    from pixmix_ray.results import read
 
 __all__ = ["Augment", "evaluate", "front", "plan", "read", "run"]
 _MODULES = {
@@ -23,7 +23,7 @@ _MODULES = {
     "evaluate": "pixmix_ray.api",
     "front": "pixmix_ray.analysis.pareto",
     "plan": "pixmix_ray.api",
-    "read": "pixmix_ray.storage.index",
+    "read": "pixmix_ray.results",
     "run": "pixmix_ray.api",
 }
 

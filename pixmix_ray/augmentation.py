@@ -22,7 +22,7 @@ from pixmix_ray.mixing_sets import PictureBank, shorter_side_for
 from pixmix_ray.seeding import rng, torch_generator
 
 
-class Augment(v2.Transform):
+class Augment(v2.Transform):  # type: ignore[misc]  # torchvision has no types
     """A method as a transform. Each process draws its own random numbers, so workers of a loader do not repeat.
 
     Attributes:

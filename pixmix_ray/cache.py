@@ -2,7 +2,8 @@
 
 The cache is a folder: $PIXMIX_RAY_CACHE, else $XDG_CACHE_HOME/pixmix_ray, else ~/.cache/pixmix_ray. An entry is a
 folder of .npy files, written beside under a lock and renamed, so a half-made one is never taken for whole. It may hold
-a manifest.json beside the arrays, that says what they are and where they come from.
+a manifest.json beside the arrays, that says what they are and where they come from. Folders are made for their owner
+alone (mode 0700), and one that belongs to somebody else is refused: what lies in it could be anything.
 """
 
 import hashlib
@@ -20,10 +21,12 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import DTypeLike, NDArray
 
-from pixmix_ray.errors import DataError
+from pixmix_ray.errors import DataError, one_line
 from pixmix_ray.version import __version__
 
 MANIFEST = "manifest.json"
+CONTENTS = "contents.json"  # the files of an entry and their sizes
+ARRAY = ".npy"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,16 +48,54 @@ Arrays = Mapping[str, NDArray[np.generic] | Streamed]
 
 
 def cache_folder() -> Path:
-    """The folder of the cache (it need not exist yet)."""
-    if folder := os.environ.get("PIXMIX_RAY_CACHE"):
-        return Path(folder)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pixmix_ray"
+    """The folder of the cache (it need not exist yet), an absolute path.
+
+    Raises:
+        DataError: no variable names it, and this user has no home.
+    """
+    try:
+        if folder := os.environ.get("PIXMIX_RAY_CACHE"):
+            found = Path(folder).expanduser().absolute()
+            os.environ["PIXMIX_RAY_CACHE"] = str(found)  # the same folder in processes that start elsewhere
+            return found
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").absolute() / "pixmix_ray"
+    except RuntimeError as error:
+        raise DataError(f"there is no folder for the cache ({one_line(error)}): set PIXMIX_RAY_CACHE to one") from None
+
+
+def private_folder(folder: Path) -> Path:
+    """`folder`, the cache's own or one within it, made for its owner alone (mode 0700) where it is not there yet.
+
+    Raises:
+        DataError: it, or the cache, belongs to another user.
+        OSError: it cannot be made.
+    """
+    root = cache_folder()
+    within = [folder, *folder.parents]
+    for place in reversed(within[: within.index(root) + 1]):
+        if not place.parent.exists():
+            place.parent.mkdir(parents=True, exist_ok=True)
+        place.mkdir(mode=0o700, exist_ok=True)
+        check_owner(place)
+    return folder
+
+
+def check_owner(place: Path) -> None:
+    """Raises DataError where a folder or file of the cache belongs to another user."""
+    if (owner := place.stat().st_uid) != os.geteuid():
+        raise DataError(
+            f"the cache {place} belongs to another user (number {owner}), and is not read: "
+            "set PIXMIX_RAY_CACHE to a folder of yours"
+        )
 
 
 def cached_arrays(
     entry: str, make: Callable[[], Arrays], manifest: Callable[[], Mapping[str, object]] | None = None
 ) -> dict[str, NDArray[np.generic]]:
-    """The arrays of `entry`, read-only and memory-mapped; `make` is called only if the entry is not there yet.
+    """The arrays of `entry`, read-only and memory-mapped; `make` is called only if it is not there, or not whole.
+
+    Whole is an entry whose files are there at the sizes that were written: programs that clean caches remove single old
+    files, and copies break off.
 
     Args:
         entry: the entry's name, which must hold everything that the arrays depend on (a version or content hash).
@@ -63,22 +104,43 @@ def cached_arrays(
             writes no manifest.
 
     Raises:
-        DataError: the cache folder cannot be written, or is full.
+        DataError: the cache folder cannot be written, is full, or belongs to another user.
     """
     folder = cache_folder() / entry
-    if not folder.is_dir():
-        with reported_writing(folder):
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(f"{folder}.lock")
-            lock.acquire()
-        try:
-            if not folder.is_dir():  # another process may have made it while we waited
-                arrays = make()
-                with reported_writing(folder):
-                    _write(folder, arrays, manifest)
-        finally:
-            lock.release()
-    return {file.stem: np.load(file, mmap_mode="r", allow_pickle=False) for file in sorted(folder.glob("*.npy"))}
+    if folder.is_dir():
+        private_folder(folder)
+        if (found := _whole(folder)) is not None:
+            return found
+    with reported_writing(folder):
+        private_folder(folder.parent)
+        lock = FileLock(f"{folder}.lock")
+        lock.acquire()
+    try:
+        if (found := _whole(folder)) is None:  # another process may have made it while we waited
+            arrays = make()
+            with reported_writing(folder):
+                _write(folder, arrays, manifest)
+            found = _whole(folder)
+    finally:
+        lock.release()
+    if found is None:
+        raise DataError(f"the cache entry {folder} cannot be read though it was just written: look at its disk")
+    return found
+
+
+def _whole(folder: Path) -> dict[str, NDArray[np.generic]] | None:
+    """The arrays of an entry; none if it is not there, or lacks something that was written, or cannot be read."""
+    try:
+        sizes = json.loads((folder / CONTENTS).read_text(encoding="utf-8"))
+        if any((folder / name).stat().st_size != size for name, size in sizes.items()):
+            return None
+        return {
+            name.removesuffix(ARRAY): np.load(folder / name, mmap_mode="r", allow_pickle=False)
+            for name in sorted(sizes)
+            if name.endswith(ARRAY)
+        }
+    except (OSError, ValueError, AttributeError, EOFError, SyntaxError):
+        return None
 
 
 def read_manifest(entry: str) -> dict[str, Any] | None:
@@ -90,6 +152,7 @@ def read_manifest(entry: str) -> dict[str, Any] | None:
     file = cache_folder() / entry / MANIFEST
     if not file.is_file():
         return None
+    check_owner(file)
     found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     return found
 
@@ -123,15 +186,20 @@ def _write(folder: Path, arrays: Arrays, manifest: Callable[[], Mapping[str, obj
     for leftover in folder.parent.glob(f"{folder.name}.*.part"):  # of a process that was killed: we hold the lock
         shutil.rmtree(leftover)
     beside = folder.with_name(f"{folder.name}.{os.getpid()}.part")
-    beside.mkdir()
+    beside.mkdir(mode=0o700)
     try:
         for name, array in arrays.items():
-            with written_whole(beside / f"{name}.npy") as stream:
+            with written_whole(beside / f"{name}{ARRAY}") as stream:
                 _save(stream, array)
         if manifest is not None:
             facts = {"entry": folder.name, **manifest(), **_facts(beside)}
             with written_whole(beside / MANIFEST) as stream:
                 stream.write(json.dumps(facts, indent=2, allow_nan=False).encode())
+        sizes = {file.name: file.stat().st_size for file in sorted(beside.iterdir())}
+        with written_whole(beside / CONTENTS) as stream:  # last: an entry with it is whole
+            stream.write(json.dumps(sizes, indent=2).encode())
+        if folder.exists():  # not whole; who has it open keeps what is left of it
+            shutil.rmtree(folder)
         beside.rename(folder)
     finally:
         shutil.rmtree(beside, ignore_errors=True)  # there only if something failed
@@ -155,7 +223,7 @@ def _save(stream: BinaryIO, array: NDArray[np.generic] | Streamed) -> None:
 def _facts(folder: Path) -> dict[str, object]:
     """What a manifest says of every entry."""
     files = {}
-    for file in sorted(folder.glob("*.npy")):
+    for file in sorted(folder.glob(f"*{ARRAY}")):
         array = np.load(file, mmap_mode="r", allow_pickle=False)
         with file.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()

@@ -7,7 +7,6 @@ a registry that is filled by a call) is not seen.
 """
 
 import ast
-import hashlib
 import importlib.util
 import inspect
 import symtable
@@ -19,6 +18,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from pixmix_ray.errors import RequestError
+from pixmix_ray.hashing import short_hash
 from pixmix_ray.settings import Settings
 
 MAIN, OURS = "__main__", "pixmix_ray"
@@ -68,7 +68,7 @@ def source_hash(kind: type) -> str:
     source.add(module, name)
     if not source.pieces[module, name]:
         raise RequestError(f"the source of {module}:{name} cannot be read: put the class in a file, and import it")
-    found = hashlib.sha256("\n".join(sorted(filter(None, source.pieces.values()))).encode()).hexdigest()[:12]
+    found = short_hash("\n".join(sorted(filter(None, source.pieces.values()))))
     if module != MAIN:  # in a notebook, a cell that runs again may change what the class names
         _hashes[kind] = found
     return found

@@ -1,15 +1,21 @@
 """The base of every group of settings: validated, frozen, unknown keys are errors, one line a mistake."""
 
+import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
 
-from pixmix_ray.errors import PixmixRayError, ProblemsError, RequestError, UnknownNameError
+from pixmix_ray.errors import PixmixRayError, ProblemsError, RequestError, UnknownNameError, one_line
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
+
+_MISSPELT = re.compile(r"(?P<kind>s3|gs|gcs|abfss?|az|hdfs|file|https?)(:(?!//)|//)")
+_OF_WINDOWS = re.compile(r"[A-Za-z]:[\\/]|\\\\")
+_VARIABLE = re.compile(r"\$\w+|\$\{\w+\}|%[A-Za-z]\w*%")
 
 
 class Located(str):
@@ -29,17 +35,56 @@ class Located(str):
         return made
 
 
+def written_path(text: str) -> str:
+    """The path or URI that a text means, with ~ and variables such as $HOME filled in.
+
+    >>> written_path("s3://bucket/results")
+    's3://bucket/results'
+
+    Raises:
+        ValueError: a variable is not set, there is no such user, or it is a misspelt URI or a path of Windows: each
+            would silently be a local folder of that name.
+    """
+    if found := _MISSPELT.match(text):
+        raise ValueError(f"{text!r} looks like a URI: write {found['kind']}://{text[found.end() :].lstrip('/')}")
+    if os.name != "nt" and _OF_WINDOWS.match(text):
+        raise ValueError(f"{text!r} is a path of Windows: give one of this machine, such as /data/results")
+    filled = os.path.expandvars(text)
+    if found := _VARIABLE.search(filled):
+        raise ValueError(f"{text!r} names the variable {found[0]}, which is not set: set it, or write the path out")
+    try:
+        return filled if "://" in filled else str(Path(filled).expanduser())
+    except RuntimeError as error:  # no such user, or no home
+        raise ValueError(f"{text!r} cannot be filled in: {one_line(error)} Write the path out") from None
+
+
 def _absolute(value: Any, info: ValidationInfo) -> Any:
     """The path made absolute; relative ones start at `base` of the context, the experiment file's folder."""
-    if not isinstance(value, str | Path) or "://" in str(value):
+    if not isinstance(value, str | Path):
         return value
+    text = written_path(str(value))
+    if "://" in text:
+        return text
     base = value.folder if isinstance(value, Located) else (info.context or {}).get("base")
-    base = base or Path.cwd()
-    return (base / Path(value).expanduser()).resolve()
+    return ((base or Path.cwd()) / text).resolve()
 
 
 def _absolute_text(value: Any, info: ValidationInfo) -> Any:
     return str(_absolute(value, info)) if isinstance(value, str | Path) and str(value) else value
+
+
+def _holds_boolean(value: object) -> bool:
+    return any(map(_holds_boolean, value)) if isinstance(value, list | tuple) else isinstance(value, bool)
+
+
+def _is_number(annotation: Any) -> bool:
+    """Whether a type, or one that it is made of, is a number and none is a boolean."""
+    leaves = _leaves(annotation)
+    return bool(leaves & {int, float}) and bool not in leaves
+
+
+def _leaves(annotation: Any) -> set[Any]:
+    return set().union(*map(_leaves, parts)) if (parts := get_args(annotation)) else {annotation}
 
 
 DataPath = Annotated[Path, BeforeValidator(_absolute)]
@@ -55,14 +100,31 @@ class Settings(BaseModel):
     Attributes:
         location: the fields that say where something lies or how it is fetched. They do not change an outcome, so
             they are left out of `identity`.
+        implied: the fields that are left out of it while they are the default, since they came after identities were
+            stored.
+        revision: raised when the same settings come to mean another outcome, so that what was made before counts as
+            something else. Needed for classes of this package alone: the source of others is part of their identity.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, ser_json_inf_nan="constants")
     location: ClassVar[frozenset[str]] = frozenset()
+    implied: ClassVar[frozenset[str]] = frozenset()
+    revision: ClassVar[int] = 1
+
+    @model_validator(mode="before")
+    @classmethod
+    def _booleans_are_no_numbers(cls, values: Any) -> Any:
+        for name, field in cls.model_fields.items() if isinstance(values, Mapping) else ():
+            if name in values and _holds_boolean(values[name]) and _is_number(field.annotation):
+                raise ValueError(f"{name} = {values[name]!r}: input should be a number, and true and false are none")
+        return values
 
     def identity(self) -> dict[str, Any]:
-        """The settings that change an outcome, as JSON values, defaults filled in."""
-        return self.model_dump(mode="json", exclude=set(self.location))
+        """The settings that change an outcome, as JSON values, defaults filled in; and the revision after the first."""
+        fields = type(self).model_fields
+        unsaid = {name for name in self.implied if getattr(self, name) == fields[name].default}
+        values = self.model_dump(mode="json", exclude={*self.location, *unsaid})
+        return values if self.revision == 1 else {**values, "revision": self.revision}
 
     @classmethod
     def read(cls, values: Mapping[str, Any], where: str, base: Path | None = None) -> Self:
@@ -80,21 +142,6 @@ class Settings(BaseModel):
             return cls.model_validate(dict(values), context={"base": base or Path.cwd()})
         except ValidationError as error:
             raise explain(error, where, cls) from None
-
-
-class Revised(Settings):
-    """Settings whose code decides the outcome as well.
-
-    Attributes:
-        revision: raised when the same settings come to mean another outcome, so that what was made before counts as
-            something else. Needed for classes of this package alone: the source of others is part of their identity.
-    """
-
-    revision: ClassVar[int] = 1
-
-    def identity(self) -> dict[str, Any]:
-        """The settings that change an outcome, and the revision if it is not the first."""
-        return super().identity() | ({} if self.revision == 1 else {"revision": self.revision})
 
 
 def explain(error: ValidationError, where: str, model: type[BaseModel]) -> RequestError:

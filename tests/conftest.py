@@ -18,6 +18,7 @@ OWN_RAY = (
     "tests/orchestration/test_memory_monitor.py",
     "tests/orchestration/test_token.py",
     "tests/storage/test_s3.py",
+    "tests/test_quickstart.py",
 )
 SHARED_RAY = ("tests/orchestration/", "tests/test_cli.py")
 

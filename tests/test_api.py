@@ -53,7 +53,7 @@ def test_a_run_returns_its_measurements_and_read_finds_the_same(done: Run, resul
     assert set(done.plan.cells.values()) == set(done.plan.trials.values()) == {"done"}
     errors = done.measurements.query("benchmark == 'clean' and metric == 'error'")
     assert sorted(errors.method) == ["baseline", "cutout"] and errors.n.tolist() == [50, 50]
-    read = pixmix_ray.read(results)
+    read = pixmix_ray.read(results).measurements
     columns = ["trial_id", "benchmark", "metric", "value"]
     pd.testing.assert_frame_equal(
         read[columns].sort_values(columns, ignore_index=True),
@@ -118,14 +118,16 @@ def test_a_checkpoint_is_evaluated_by_names_or_objects(done: Run, results: str, 
         found = evaluate()
         assert set(found.benchmark) == {"clean"}
         assert found.set_index("metric").value.to_dict() == expected.to_dict()
-    assert pixmix_ray.read(tmp_path).trial_id.unique().tolist() == [trial.id]  # the one that was to be kept
+    assert pixmix_ray.read(tmp_path).measurements.trial_id.unique().tolist() == [
+        trial.id
+    ]  # the one that was to be kept
     assert pixmix_ray.evaluate(folder, "clean").n.max() > 50  # a name alone
 
 
 SCRIPT = """
 import pixmix_ray
 from pixmix_ray.methods import Method
-from pixmix_ray.transforms import to_unit
+from pixmix_ray.transforms import to_float
 
 class Dark(Method):
     summary = "darker pictures"
@@ -133,7 +135,7 @@ class Dark(Method):
     factor: float = 0.5
 
     def augment(self, images, pictures, generator):
-        return to_unit(images) * self.factor
+        return to_float(images) * self.factor
 
 experiment = {
     "results": "results",
@@ -163,7 +165,7 @@ READ = """
 import sys
 import pixmix_ray
 before = {"ray", "torch", "pandas", "pyarrow"} & set(sys.modules)
-rows = pixmix_ray.read(sys.argv[1])
+rows = pixmix_ray.read(sys.argv[1]).parts[0].frame
 front = pixmix_ray.front(rows, ["clean.error"])
 print(before or "nothing", len(rows) > 0, len(front) > 0, {"ray", "torch"} & set(sys.modules) or "neither")
 """

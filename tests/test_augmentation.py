@@ -60,10 +60,15 @@ def test_bytes_and_fractions_mean_the_same_and_a_seed_repeats() -> None:
     assert not torch.equal(made, first(images)) and not torch.equal(made, other(images))
 
 
+def _used(augment: Any) -> Tensor:
+    made: Tensor = augment(batch(1))
+    return made
+
+
 def test_workers_of_a_loader_do_not_repeat_each_other() -> None:
     augment = Augment(PixMix(k=1), SMALL)
     data: Any = [augment] * 2  # each item is made in a worker of its own
-    loader = torch.utils.data.DataLoader(data, batch_size=None, num_workers=2, collate_fn=lambda one: one(batch(1)))
+    loader = torch.utils.data.DataLoader(data, batch_size=None, num_workers=2, collate_fn=_used)
     first, second = loader
     assert not torch.equal(first, second)
 

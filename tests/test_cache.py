@@ -6,9 +6,10 @@ import json
 import os
 import resource
 import signal
+import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -17,7 +18,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pixmix_ray.cache import Streamed, cache_folder, cached_arrays, read_manifest, written_whole
+from pixmix_ray.cache import Streamed, cache_folder, cached_arrays, private_folder, read_manifest, written_whole
 from pixmix_ray.errors import DataError
 from pixmix_ray.version import __version__
 
@@ -206,3 +207,96 @@ def test_a_file_that_is_not_written_to_its_end_is_not_there(tmp_path: Path) -> N
     with written_whole(tmp_path / "file") as stream:
         stream.write(b"all")
     assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [("file", b"all")]
+
+
+def test_folders_are_their_owners_alone(cache: Path) -> None:
+    cached_arrays("entry", make_numbers)
+    private_folder(cache / "one" / "two")
+    assert [stat.S_IMODE(place.stat().st_mode) for place in (cache, cache / "entry", cache / "one" / "two")] == [
+        0o700
+    ] * 3
+
+
+@pytest.mark.parametrize("use", [make_numbers, make_nothing])
+def test_a_cache_of_another_user_is_refused(
+    cache: Path, use: Callable[[], dict[str, NDArray[np.int64]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if use is make_nothing:
+        cached_arrays("entry", make_numbers)
+    cache.mkdir(exist_ok=True)
+    owner = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
+    with pytest.raises(DataError, match=f"belongs to another user .number {owner}., and is not read: set PIXMIX_RAY"):
+        cached_arrays("entry", use)
+    assert use is make_nothing or list(cache.iterdir()) == []
+
+
+def test_a_relative_cache_folder_is_the_same_one_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PIXMIX_RAY_CACHE", "here/cache")
+    assert cache_folder() == tmp_path / "here" / "cache"
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert cache_folder() == tmp_path / "here" / "cache"
+    assert os.environ["PIXMIX_RAY_CACHE"] == str(tmp_path / "here" / "cache")  # for processes that start elsewhere
+
+
+def test_a_user_without_a_home_is_told_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("PIXMIX_RAY_CACHE", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", no_home)
+    with pytest.raises(DataError, match=r"no folder for the cache .*: set PIXMIX_RAY_CACHE to one"):
+        cache_folder()
+
+
+def _remove(name: str) -> Callable[[Path], object]:
+    return lambda entry: (entry / name).unlink()
+
+
+def _empty(entry: Path) -> None:
+    for file in entry.iterdir():
+        file.unlink()
+
+
+def _made_a_folder(entry: Path) -> None:
+    (entry / "numbers.npy").unlink()
+    (entry / "numbers.npy").mkdir()
+
+
+def _cut(name: str) -> Callable[[Path], object]:
+    return lambda entry: os.truncate(entry / name, 100)
+
+
+SPOILT: dict[str, Callable[[Path], object]] = {
+    "every file removed": _empty,
+    "an array removed": _remove("numbers.npy"),
+    "an optional array removed": _remove("flags.npy"),
+    "an array cut off": _cut("numbers.npy"),
+    "an array emptied": lambda entry: (entry / "numbers.npy").write_bytes(b""),
+    "an array that is a folder": _made_a_folder,
+    "the list of contents removed": _remove("contents.json"),
+    "the list of contents cut off": lambda entry: (entry / "contents.json").write_text('{"numbers.npy":'),
+    "the list of contents another thing": lambda entry: (entry / "contents.json").write_text("[1]"),
+    "the manifest removed": _remove("manifest.json"),
+}
+
+
+@pytest.mark.parametrize("case", SPOILT)
+def test_an_entry_that_is_not_whole_is_made_again(case: str, cache: Path) -> None:
+    made = []
+
+    def make() -> dict[str, NDArray[np.generic]]:
+        made.append(1)
+        return {"numbers": np.arange(100), "flags": np.ones(3, dtype=np.bool_)}
+
+    cached_arrays("entry", make, lambda: {"seed": 3})
+    SPOILT[case](cache / "entry")
+    for _ in range(2):
+        found = cached_arrays("entry", make, lambda: {"seed": 3})
+        assert set(found) == {"numbers", "flags"}
+        assert found["numbers"].tolist() == list(range(100))
+    assert len(made) == 2
+    assert read_manifest("entry") is not None

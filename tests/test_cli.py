@@ -239,10 +239,10 @@ def test_the_whole_line_from_file_to_front(
     priced, _ = shown("plan", experiment, *sets, "--set", "seeds=[0, 1]")
     assert re.search(r"work left: training \d+ s, evaluation \d+ s", priced)
     assert len(re.findall(r"done +│ +2 │ +0 │", shown("status", results)[0])) == 2
-    assert "| baseline |" in shown("table", results, "--markdown")[0]
+    assert "| baseline |" in shown("table", results, "--format", "markdown")[0]
     assert "Pareto front" in shown("pareto", results, "--objectives", "clean.error,adversaries.error")[0]
     _, unknown = shown("pareto", results, "--objectives", "clean.eror", code=2)
-    assert "unknown metric 'eror', did you mean 'error'" in unknown
+    assert "unknown objective 'clean.eror', did you mean 'clean.error'" in unknown
     assert shown("rescore", results)[0] == "cells: 4 same\n"
 
     frame = read(results)
@@ -296,7 +296,7 @@ def test_a_failed_trial_is_named_and_the_exit_code_is_1(
     edited(experiment, "epochs: 1", "epochs: 1\n  lr: 1.0e+30")
     _, progress = run(code=1)
     assert re.search(r"FAILED baseline seed 0 .*: the training loss became .* in epoch 1", progress)
-    status, _ = shown_by(monkeypatch, capsys, "status", experiment.parent / "results")
+    status, _ = shown_by(monkeypatch, capsys, "status", experiment.parent / "results", code=1)
     assert "failed" in status and "in epoch 1" in status
 
 
@@ -338,7 +338,7 @@ def test_a_folder_of_an_earlier_version_is_refused_with_the_command_that_rewrite
         _, told = shown(*command, code=2)
         assert told.endswith(f"run pixmix-ray migrate {tmp_path / 'results'} once\n") and told.count("\n") == 1
     assert shown("migrate", tmp_path / "results")[0] == "cells: 4 rewritten\n"
-    assert "| baseline |" in shown("table", tmp_path / "results", "--markdown")[0]
+    assert "| baseline |" in shown("table", tmp_path / "results", "--format", "markdown")[0]
     assert shown("migrate", tmp_path / "results")[0] == "cells: 0 rewritten\n"
 
 

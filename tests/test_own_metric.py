@@ -17,7 +17,7 @@ from pixmix_ray.evaluation.rescore import rescore
 from pixmix_ray.experiment.file import read_experiment
 from pixmix_ray.experiment.plugins import BENCHMARKS
 from pixmix_ray.metrics import DIRECTIONS, UNITS, Measurement, Metric, Predictions
-from pixmix_ray.report.tables import markdown_table
+from pixmix_ray.report.tables import measures_grid
 from pixmix_ray.storage.index import read
 
 TINY: dict[str, Any] = {
@@ -87,7 +87,7 @@ def test_a_metric_of_ones_own_goes_through_the_whole_line(tmp_path: Path) -> Non
     names = ["Surprise.surprise", "Surprise.sure"]
     wide = dominance(frame, names)
     assert wide["on_front"].tolist() == [True]
-    assert "| 3.25" in markdown_table(wide, names) or "**3.25**" in markdown_table(wide, names)
+    assert "3.25" in measures_grid(wide, names).text("markdown")
     assert [cell.state for cell in rescore(tmp_path, is_trusted=True)] == ["same"]
 
 

@@ -1,5 +1,6 @@
 """The base of all settings: frozen, strict about keys, paths relative to the right folder, mistakes in one line."""
 
+import re
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -135,3 +136,72 @@ def test_a_uri_for_results_stays_as_it_is(uri: str) -> None:
 @pytest.mark.parametrize("value", [None, {"folder": "a"}, ["a", "b"], True])
 def test_what_is_no_path_is_no_place_for_results(value: object) -> None:
     assert "results" in message({"results": value}, Place)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("$PIXMIX_TEST_PLACE/res", "/somewhere/res"),
+        ("${PIXMIX_TEST_PLACE}/res", "/somewhere/res"),
+        ("s3://$PIXMIX_TEST_NAME/res", "s3://bucket/res"),
+        ("file:///tmp/some%20where", "file:///tmp/some%20where"),
+        ("/tmp/100%20ü #1", "/tmp/100%20ü #1"),
+        ("/tmp/a:b", "/tmp/a:b"),
+    ],
+)
+def test_variables_in_a_path_are_filled_in(text: str, found: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIXMIX_TEST_PLACE", "/somewhere")
+    monkeypatch.setenv("PIXMIX_TEST_NAME", "bucket")
+    assert Place.read({"results": text}, "experiment").results == found
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("$PIXMIX_NOT_SET/res", "the variable $PIXMIX_NOT_SET, which is not set"),
+        ("${PIXMIX_NOT_SET}/res", "the variable ${PIXMIX_NOT_SET}, which is not set"),
+        ("%USERPROFILE%/res", "the variable %USERPROFILE%, which is not set"),
+        ("s3:/bucket/res", "looks like a URI: write s3://bucket/res"),
+        ("s3//bucket/res", "looks like a URI: write s3://bucket/res"),
+        ("gs:bucket/res", "looks like a URI: write gs://bucket/res"),
+        ("C:/res", "is a path of Windows"),
+        ("C:\\data\\res", "is a path of Windows"),
+        ("~nobody_here/x", "cannot be filled in: .* Write the path out"),
+    ],
+)
+def test_what_would_become_a_local_folder_of_that_name_is_refused(text: str, said: str) -> None:
+    for kind, key in ((Place, "results"), (Needy, "root")):
+        assert re.search(said.replace("$", "[$]").replace("{", "[{]"), message({key: text}, kind))
+
+
+class Numbers(Settings):
+    count: int = 1
+    rates: tuple[float, ...] = ()
+    limit: int | None = None
+    is_on: bool = False
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"count": True}, "count = True: input should be a number, and true and false are none"),
+        ({"rates": [0.5, False]}, r"rates = \[0.5, False\]: input should be a number"),
+        ({"limit": False}, "limit = False: input should be a number"),
+        ({"limit": "yes"}, "limit = 'yes': input should be a valid integer"),
+    ],
+)
+def test_booleans_are_no_numbers(values: dict[str, object], said: str) -> None:
+    assert re.search(said, message(values, Numbers))
+    assert Numbers.read({"is_on": True}, "numbers").is_on
+
+
+class Implied(Settings):
+    implied: ClassVar[frozenset[str]] = frozenset({"later"})
+    first: int = 1
+    later: float = 0.5
+
+
+def test_a_field_that_came_later_is_part_of_an_identity_only_where_it_is_set_otherwise() -> None:
+    assert Implied().identity() == {"first": 1}
+    assert Implied(later=0.5).identity() == {"first": 1}
+    assert Implied(later=0.25).identity() == {"first": 1, "later": 0.25}

@@ -21,6 +21,7 @@ from experiments.speed.pillow_pixmix import OFFICIAL
 from experiments.speed.timing import Pipeline, pictures_per_second, threads
 from pixmix_ray.errors import RequestError
 from pixmix_ray.experiment.plugins import METHODS
+from pixmix_ray.memory import keep_freed_memory
 from pixmix_ray.methods import Baseline, CutMix, Method, MethodRun, Mixup, Setup
 from pixmix_ray.methods.pixmix_cutmix import PixMixCutMix
 from pixmix_ray.models import Normalise
@@ -101,6 +102,7 @@ def augmentation_rates(request: SpeedRequest, tell: Callable[[str], None]) -> li
     Raises:
         RequestError: a method is unknown, needs files, or changes no pictures.
     """
+    keep_freed_memory()
     methods = _methods(request, tell)
     tell(f"drawing {KINDS[request.size].fractals} fractals, unless they are in the cache")
     rates: list[Rate] = []

@@ -27,7 +27,11 @@ from experiments.speed.timing import threads
 from pixmix_ray.datasets.picture_files import resized
 from pixmix_ray.errors import UnknownNameError
 from pixmix_ray.mixing_sets import DeadLeaves, FractalDb, Fractals, SpectrumColorWmm, StyleGanOriented, shorter_side_for
-from pixmix_ray.mixing_sets.feature_visualizations.feature_visualization import ascended, draw_channels, spectrum_shape
+from pixmix_ray.mixing_sets.feature_visualizations.feature_visualization import (
+    draw_channels,
+    optimize_pictures,
+    spectrum_shape,
+)
 from pixmix_ray.mixing_sets.synthetic.steerable_pyramid import steerable_pyramid
 from pixmix_ray.models import CifarResNet
 from pixmix_ray.seeding import rng
@@ -83,16 +87,9 @@ class PictureSpeedRequest(Settings):
         return sets
 
 
-def _own_size(draw: Callable[[NDArray[np.int64]], Images]) -> Draw:
-    """What draws pictures in a generator's own size, followed by the reduction to the side that training stores."""
-    return lambda indices, side: np.stack(
-        [np.asarray(resized(Image.fromarray(picture), side)) for picture in draw(indices)]
-    )
-
-
 def _fractaldb(indices: NDArray[np.int64], side: int) -> Images:
     """FractalDB's, with as many categories as pictures: their search is in the cache after the first call."""
-    return _own_size(FractalDb(count=len(indices)).drawn)(indices, side)
+    return FractalDb(count=len(indices)).draw_reduced(indices, side)
 
 
 def _fvis(indices: NDArray[np.int64], side: int) -> Images:
@@ -102,20 +99,20 @@ def _fvis(indices: NDArray[np.int64], side: int) -> Images:
     count, generator = min(FVIS_PICTURES, len(indices)), torch.Generator()
     spectrum = torch.randn((count, *spectrum_shape(FVIS_SIDE)), generator=generator)
     moves = (torch.rand(count, 4, generator=generator) * 2 - 1 for _ in range(FVIS_STEPS))
-    made = ascended(network, draw_channels(network, count, generator), spectrum, moves)
+    made = optimize_pictures(network, draw_channels(network, count, generator), spectrum, moves)
     drawn: Images = made.permute(0, 2, 3, 1).numpy()
-    return _own_size(lambda _: drawn)(indices, side)
+    return np.stack([np.asarray(resized(Image.fromarray(picture), side)) for picture in drawn])
 
 
 GENERATORS: Mapping[str, Draw] = MappingProxyType(
     {
-        "dead_leaves_squares": _own_size(DeadLeaves(shape="squares").drawn),
-        "spectrum_color_wmm": _own_size(SpectrumColorWmm().drawn),
-        "stylegan_oriented": _own_size(StyleGanOriented().drawn),
+        "dead_leaves_squares": DeadLeaves(shape="squares").draw_reduced,
+        "spectrum_color_wmm": SpectrumColorWmm().draw_reduced,
+        "stylegan_oriented": StyleGanOriented().draw_reduced,
         "fractaldb": _fractaldb,
-        "fractals": Fractals().drawn,
-        "fractals (flames)": Fractals(escape_time=0).drawn,
-        "fractals (escape time)": Fractals(escape_time=1).drawn,
+        "fractals": Fractals().draw_reduced,
+        "fractals (flames)": Fractals(escape_time=0).draw_reduced,
+        "fractals (escape time)": Fractals(escape_time=1).draw_reduced,
         "fvis": _fvis,
     }
 )

@@ -6,17 +6,20 @@ a Set of Vectors", Journal of the ACM 22(4), 1975). So of two equal configuratio
 may be on the front. Which direction is better comes from `pixmix_ray.metrics.direction`.
 
 An objective is named benchmark.metric, such as "corruptions.mce", and means the benchmark's aggregate: no condition, no
-severity. A configuration is everything of a trial but its seed; its objectives are means over its seeds. Configurations
-trained on different data sets are never compared. One that lacks an objective is never on the front and dominates
-nothing.
+severity. A configuration is everything of a trial but its seed; its objectives are means over its seeds. Sums are
+exact, and means that differ by less than 1e-12 are equal: rounding decides nothing. Where an objective lacks some seeds
+of a configuration, two configurations are compared by the means over the seeds that both have, if there are any.
+Configurations trained on different data sets are never compared. One that lacks an objective is never on the front and
+dominates nothing.
 
 Every pair is compared: O(n^2 m) time for n configurations and m objectives, O(n) memory for a fixed number of rows at a
 time. (Kung et al. do it in O(n log(n)^(m - 2)), which pays beyond some 10,000 rows; `dominance` names pairs anyway.)
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from numbers import Real
 
 import numpy as np
 import pandas as pd
@@ -38,6 +41,7 @@ SAFETY_OBJECTIVES: tuple[str, ...] = (
 
 _LONG = ("benchmark", "metric", "value")
 _VARIANT = {"benchmark_settings": "settings", "data_version": "data"}  # columns that tell variants apart, in words
+DECIMALS = 12  # of means that are compared
 _CHUNK = 256  # rows compared with all others at a time: 256 x 10,000 booleans are 2.5 MB
 
 
@@ -69,15 +73,14 @@ def front(measurements: pd.DataFrame, objectives: Sequence[str] | None = None) -
     """The configurations that nothing dominates, a row each, with the objectives and their standard errors.
 
     Args:
-        measurements: as `pixmix_ray.read` returns them, or `pixmix_ray.run(...).measurements`; unchanged. Of a
-            benchmark that was measured in several variants the one that the most trials have counts.
+        measurements: `pixmix_ray.read(...).measurements`, or `pixmix_ray.run(...).measurements`; unchanged.
         objectives: names "benchmark.metric"; default: clean error and the paper's safety measures.
 
     Raises:
         UnknownNameError: an objective that the measurements do not hold.
+        ResultsError: a benchmark was measured in several variants, which are never on one front.
     """
-    frame, _ = one_variant(measurements)
-    return pareto_front(frame, list(objectives or default_objectives(frame)))
+    return pareto_front(measurements, list(objectives or default_objectives(measurements)))
 
 
 def dominance(frame: pd.DataFrame, objectives: Sequence[str]) -> pd.DataFrame:
@@ -120,7 +123,8 @@ def by_configuration(frame: pd.DataFrame, objectives: Sequence[str]) -> pd.DataF
 
     Columns: those of `schema.CONFIGURATION` that the frame has; `seeds` (how many the configuration has); for each
     objective its mean over the seeds that have it, NaN where none has; then for each `<objective>.standard_error`: over
-    the seeds where there are several, else that of the one measurement (NaN where it is not known).
+    the seeds where there are several, else that of the one measurement (NaN where it is not known); then for each
+    `<objective>.seeds`: over how many seeds the mean is.
 
     >>> rows = [("a", 0, 0.1), ("a", 1, 0.3), ("b", 0, 0.4)]
     >>> long = pd.DataFrame(rows, columns=["method", "seed", "value"]).assign(benchmark="clean", metric="error")
@@ -154,9 +158,20 @@ def by_configuration(frame: pd.DataFrame, objectives: Sequence[str]) -> pd.DataF
     _check_repeats(wanted)
     cells = wanted.groupby(["configuration", "objective"])
     errors = cells["value"].sem().where(cells["value"].count() > 1, cells["standard_error"].first())
-    means = cells["value"].mean().unstack().reindex(index=wide.index, columns=names)
+    means = cells["value"].agg(exact_mean).unstack().reindex(index=wide.index, columns=names)
     spreads = errors.unstack().reindex(index=wide.index, columns=names)
-    return pd.concat([wide, means, spreads.add_suffix(".standard_error")], axis=1)
+    counts = cells["value"].count().unstack().reindex(index=wide.index, columns=names).fillna(0).astype(np.int64)
+    return pd.concat([wide, means, spreads.add_suffix(".standard_error"), counts.add_suffix(".seeds")], axis=1)
+
+
+def exact_mean(values: Iterable[float]) -> float:
+    """The mean of numbers, one or more, whatever their order: their sum is exact.
+
+    >>> exact_mean([0.1, 0.2, 0.3]) == exact_mean([0.3, 0.2, 0.1])
+    True
+    """
+    numbers = list(values)
+    return math.fsum(numbers) / len(numbers)
 
 
 def one_variant(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
@@ -226,12 +241,16 @@ def peers(wide: pd.DataFrame) -> NDArray[np.int64]:
 
 @dataclass(frozen=True, kw_only=True)
 class _Comparison:
-    """n rows made ready: costs (n, m), lower is better, NaN where missing; peers (n,); m names; the wide frame."""
+    """n rows made ready: costs (n, m), lower is better, NaN where missing; peers (n,); m names; the wide frame.
+
+    Where some rows lack seeds that others have, `by_seed` is (n, m, seeds), NaN where missing.
+    """
 
     wide: pd.DataFrame
     objectives: list[str]
     costs: NDArray[np.float64]
     peers: NDArray[np.int64]
+    by_seed: NDArray[np.float64] | None = None
 
     @property
     def is_complete(self) -> NDArray[np.bool_]:
@@ -243,8 +262,40 @@ def _compare(frame: pd.DataFrame, objectives: Sequence[str]) -> _Comparison:
     names = _checked_names(objectives)
     signs = [1.0 if direction(name.rpartition(".")[2]) == "lower" else -1.0 for name in names]
     wide = frame if set(names) <= set(frame.columns) else _widened(frame, names)
+    for name in names:
+        _check_numbers(name, wide[name])
     costs = wide[names].to_numpy(dtype=np.float64, na_value=math.nan) * np.array(signs)
-    return _Comparison(wide=wide, objectives=names, costs=costs, peers=peers(wide))
+    by_seed = None
+    if wide is not frame:  # means, in which what is equal may differ by a rounding
+        costs = costs.round(DECIMALS)
+        by_seed = _by_seed(frame, names, np.array(signs))
+    return _Comparison(wide=wide, objectives=names, costs=costs, peers=peers(wide), by_seed=by_seed)
+
+
+def _check_numbers(name: str, values: pd.Series) -> None:
+    """Raise ResultsError if a column of an objective holds something else than real numbers, and nothing."""
+    if values.dtype.kind in "iuf":
+        return
+    strange = [value for value in values.dropna() if not isinstance(value, Real) or isinstance(value, bool | np.bool_)]
+    if strange:
+        raise ResultsError(
+            f"the column {name} holds {strange[0]!r}: it must hold numbers, fractions such as 0.1 and not percent"
+        )
+
+
+def _by_seed(frame: pd.DataFrame, names: list[str], signs: NDArray[np.float64]) -> NDArray[np.float64] | None:
+    """The costs of each configuration of long measurements by seed, (n, m, seeds); none if no seed is missing."""
+    aggregates = _aggregates(frame)
+    identity = [column for column in CONFIGURATION if column in frame.columns]
+    rows = aggregates.groupby(identity, dropna=False, sort=False, observed=True).ngroup().to_numpy()
+    columns = pd.Index(names).get_indexer(pd.Index(aggregates["objective"]))
+    seeds, known = pd.factorize(aggregates["seed"])
+    found = np.full((rows.max() + 1, len(names), len(known)), np.nan)
+    is_wanted = columns >= 0
+    found[rows[is_wanted], columns[is_wanted], seeds[is_wanted]] = aggregates["value"].to_numpy()[is_wanted]
+    is_there = ~np.isnan(found)
+    is_even = (is_there == is_there.any(axis=0)) | ~is_there.any(axis=2, keepdims=True)
+    return None if is_even.all() else found * signs[:, None]
 
 
 def _widened(frame: pd.DataFrame, names: list[str]) -> pd.DataFrame:
@@ -257,6 +308,9 @@ def _widened(frame: pd.DataFrame, names: list[str]) -> pd.DataFrame:
 def _dominators(comparison: _Comparison) -> Iterator[NDArray[np.bool_]]:
     """For a few rows at a time, (rows, n): whether row j dominates row i."""
     costs = comparison.costs
+    if comparison.by_seed is not None:
+        yield from _dominators_by_seed(comparison, comparison.by_seed)
+        return
     for start in range(0, len(costs), _CHUNK):
         rows = slice(start, start + _CHUNK)
         no_worse = comparison.peers[rows, None] == comparison.peers[None, :]
@@ -265,6 +319,23 @@ def _dominators(comparison: _Comparison) -> Iterator[NDArray[np.bool_]]:
             no_worse &= column[None, :] <= column[rows, None]  # False for NaN on either side
             better |= column[None, :] < column[rows, None]
         yield no_worse & better
+
+
+def _dominators_by_seed(comparison: _Comparison, by_seed: NDArray[np.float64]) -> Iterator[NDArray[np.bool_]]:
+    """As `_dominators`, each pair by the means over the seeds that both have; if there are none, by those of each."""
+    is_there, values = ~np.isnan(by_seed), np.nan_to_num(by_seed)
+    for row, costs in enumerate(comparison.costs):
+        no_worse = comparison.peers == comparison.peers[row]
+        better = np.zeros_like(no_worse)
+        for column in range(by_seed.shape[1]):
+            common = is_there[:, column] & is_there[row, column]
+            count = common.sum(axis=1)
+            total = np.where(common, values[row, column] - values[:, column], 0).sum(axis=1)
+            plain = costs[column] - comparison.costs[:, column]  # NaN where one lacks the objective
+            gain = np.where(count > 0, total / np.maximum(count, 1), plain).round(DECIMALS)
+            no_worse &= gain >= 0
+            better |= gain > 0
+        yield (no_worse & better)[None]
 
 
 def _aggregates(frame: pd.DataFrame) -> pd.DataFrame:

@@ -23,11 +23,9 @@ from importlib.resources import files
 from io import StringIO
 from typing import Any, Literal, get_args
 
-import numpy as np
 import pandas as pd
 
-from pixmix_ray.errors import RequestError, UnknownNameError
-from pixmix_ray.storage.schema import CONFIGURATION
+from pixmix_ray.errors import UnknownNameError
 
 PARTNERS = {"augmented": "pixmix_mix_input", "pictures": "pixmix_mix_aug", "iterative": "pixmix_iterative"}
 """PixMix's setting `partner` -> the method that the published figures call so."""
@@ -39,7 +37,7 @@ WHAT = ("benchmark", "metric", "condition")
 SCALES = {"percent": 100.0, "percent_of_alexnet": 100.0, "distance": 1.0}
 """Unit of a published figure -> what a value of ours is multiplied by."""
 
-Setting = Literal["dataset", "model"]
+Setting = Literal["dataset", "model", "mixing_set"]
 
 
 def published_figures(tables: Sequence[int] | None = None) -> pd.DataFrame:
@@ -70,69 +68,17 @@ def published_figures(tables: Sequence[int] | None = None) -> pd.DataFrame:
     return frame if tables is None else frame[frame["table"].isin(tables)].reset_index(drop=True)
 
 
-def parse_tables(text: str) -> list[int] | None:
-    """The numbers in `text`, such as "4" or "4,5"; none, which means all, for "all".
-
-    Raises:
-        RequestError: it holds something else.
-    """
-    if text.strip() == "all":
-        return None
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError:
-        raise RequestError(f"published tables must be numbers such as 4 or 4,5, or all, got {text!r}") from None
-
-
 def parse_across(text: str | None) -> list[Setting]:
     """The names in `text`, such as "dataset,model"; an empty list for none.
 
     Raises:
-        UnknownNameError: a name is neither.
+        UnknownNameError: there is no such name.
     """
     names = [] if text is None else [part.strip() for part in text.split(",")]
     for name in names:
         if name not in get_args(Setting):
             raise UnknownNameError("column to compare across", name, get_args(Setting))
     return [name for name in get_args(Setting) if name in names]
-
-
-def beside_published(
-    frame: pd.DataFrame, tables: Sequence[int] | None = None, across: Sequence[Setting] = ()
-) -> pd.DataFrame:
-    """Published figures and ours, a row for each pair of them, and for each that has no counterpart.
-
-    Columns: table, such as "1, 7", "" for rows of ours alone; those of `WHO` and `WHAT` with the paper's names; unit;
-    published and ours, in the unit of the paper, NaN where there is none; standard_error of ours, over the seeds where
-    there are several; seeds; difference, ours less published; and `settings` of ours, for `departures`.
-
-    The rows of ours alone are those of the benchmarks, metrics and conditions that the tables have.
-
-    Args:
-        frame: measurements, one variant of each benchmark (`pixmix_ray.analysis.pareto.one_variant`); unchanged.
-        tables: numbers of published tables; none means all.
-        across: of dataset and model, those that need not be the same: whatever was trained stands beside the paper's.
-    """
-    figures = _merged_tables(published_figures(tables))
-    ours = _ours(frame)
-    on = [name for name in (*WHO, *WHAT) if name not in across]
-    # null equals null here, as in pandas; the dropped columns are ours where there are ours
-    joined = figures.merge(ours, on=on, how="outer", suffixes=("_published", ""), sort=False, indicator="found")
-    for name in across:
-        joined[name] = joined[name].fillna(joined[f"{name}_published"])
-    is_asked = joined.set_index(list(WHAT)).index.isin(figures.set_index(list(WHAT)).index)
-    joined = joined[is_asked | (joined["found"] != "right_only")].copy()
-    joined["table"] = joined["table"].fillna("")
-    units = figures.drop_duplicates(list(WHAT)).set_index(list(WHAT))["unit"].to_dict()
-    own_units = [units.get(what) for what in joined[list(WHAT)].itertuples(index=False, name=None)]
-    joined["unit"] = joined["unit"].fillna(pd.Series(own_units, index=joined.index))
-    scale = joined["unit"].map(SCALES)
-    joined["ours"], joined["standard_error"] = joined["ours"] * scale, joined["standard_error"] * scale
-    joined["difference"] = joined["ours"] - joined["published"]
-    order = ["_order", "_rank"]
-    joined = joined.sort_values(order, kind="stable", na_position="last").reset_index(drop=True)
-    columns = ("table", *WHO, *WHAT, "unit", "published", "ours", "standard_error", "seeds", "difference", "settings")
-    return joined[list(columns)]
 
 
 def as_published(frame: pd.DataFrame) -> pd.DataFrame:
@@ -143,7 +89,9 @@ def as_published(frame: pd.DataFrame) -> pd.DataFrame:
     >>> as_published(rows)[["method", "mixing_set"]].values.tolist()
     [['pixmix_mix_input', 'fractals+fvis']]
     """
-    methods = [_published_method(*row) for row in zip(frame["method"], frame["settings"], strict=True)]
+    pairs = list(zip(frame["method"], frame["settings"], strict=True))
+    names = {pair: _published_method(*pair) for pair in set(pairs)}
+    methods = [names[pair] for pair in pairs]
     named = frame.assign(method=methods)
     bare = named["method"].isin(WITHOUT_SET) & named["mixing_set"].isna()
     return named.assign(mixing_set=named["mixing_set"].astype(object).mask(bare, TABLE_SET))
@@ -175,31 +123,14 @@ def departures(
     return list(lines)
 
 
-def _merged_tables(figures: pd.DataFrame) -> pd.DataFrame:
-    """Figures that several tables give alike as one row, table "1, 7"; in the order of first appearance."""
-    keys = [*WHO, *WHAT, "unit", "value"]
-    groups = figures.groupby(keys, dropna=False, sort=False)
-    merged = groups["table"].agg(lambda tables: ", ".join(str(table) for table in tables)).reset_index()
-    return merged.rename(columns={"value": "published"}).assign(_order=np.arange(len(merged)))
-
-
-def _ours(frame: pd.DataFrame) -> pd.DataFrame:
-    """A row for each configuration and aggregate: `WHO` and `WHAT` as published, ours, standard_error, seeds."""
-    rows = as_published(frame[frame["severity"].isna()]).astype({"k": "float64", "beta": "float64"})
-    rows = rows.assign(mixing_set=rows["mixing_set"].where(rows["mixing_set"].notna(), np.nan))
-    identity = [*CONFIGURATION, *WHAT]
-    groups = rows.groupby(identity, dropna=False, sort=False, observed=True)
-    found = groups.agg(
-        ours=("value", "mean"), seeds=("seed", "nunique"), own=("standard_error", "first"), spread=("value", "sem")
-    ).reset_index()
-    found["standard_error"] = found["spread"].where(found["seeds"] > 1, found["own"]).astype("float64")
-    return found.drop(columns=["own", "spread"]).assign(_rank=np.arange(len(found)))
-
-
 def _published_method(method: str, settings: str) -> str:
     if method != "pixmix":
         return method
-    return PARTNERS.get(json.loads(settings)["method"].get("partner", "both"), method)
+    try:
+        partner = json.loads(settings)["method"].get("partner", "both")
+    except (ValueError, LookupError, TypeError, AttributeError):  # of somebody else's making
+        return method
+    return PARTNERS.get(partner, method)
 
 
 def _known(settings: dict[str, Any], *names: str) -> dict[str, Any]:

@@ -5,14 +5,15 @@ reaches is projected onto the ball around the clean picture and onto [0, 1]. Tra
 """
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from pixmix_ray.errors import WorkError
+from pixmix_ray.models import checked_logits
 
 Norm = Literal["linf", "l2"]
 _IMAGENET_VALUES = 3 * 224 * 224
@@ -46,15 +47,28 @@ def pgd(network: nn.Module, images: Tensor, labels: Tensor, noise: Tensor, attac
         labels: int64 (N,).
         noise: (N, 3, H, W), where to start from, less `images`.
         attack: ball and steps.
+
+    Raises:
+        WorkError: the network returns no logits, or what it returns has no gradients, or NaN.
     """
     attacked = _project(images + noise, images, attack)
+    has_nan = torch.zeros((), dtype=torch.bool, device=images.device)
     for _ in range(attack.steps):
         attacked.requires_grad_()
         with torch.enable_grad():
+            logits = checked_logits(network(attacked), len(attacked))
             # not the mean, whose gradients shrink with the batch towards what float32 cannot hold
-            loss = F.cross_entropy(network(attacked), labels, reduction="sum")
+            loss = F.cross_entropy(logits, labels, reduction="sum")
+        if not loss.requires_grad:
+            raise WorkError(
+                "the network has no gradients with respect to its pictures, and an attack needs them: take no_grad, "
+                "detach and rounding out of it, or leave adversaries out"
+            )
         (gradient,) = torch.autograd.grad(loss, attacked)
+        has_nan |= gradient.isnan().any()  # their signs would be zeros, and the attack none
         attacked = _project(attacked.detach() + attack.step * _uphill(gradient, attack.norm), images, attack)
+    if has_nan:
+        raise WorkError("the network's gradients are NaN under attack: its weights or its activations are broken")
     return attacked
 
 
@@ -90,18 +104,6 @@ def as_at_224(radius: float, images: Tensor) -> float:
     0.75
     """
     return radius * math.sqrt(images.shape[1:].numel() / _IMAGENET_VALUES)
-
-
-@contextmanager
-def evaluation_mode(network: nn.Module) -> Iterator[None]:
-    """Within it `network` is in evaluation mode; afterwards each of its modules is in the mode it was in."""
-    training = [module for module in network.modules() if module.training]
-    network.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
 
 
 def _uphill(gradient: Tensor, norm: Norm) -> Tensor:

@@ -1,25 +1,15 @@
 """Benchmarks: one file a safety measure, each one pass of the network and metrics from its predictions."""
 
-from pixmix_ray.benchmarks.adversaries import Adversaries
-from pixmix_ray.benchmarks.anomalies import Anomalies
-from pixmix_ray.benchmarks.base import Benchmark, TestPictures, classify, limited_batches
-from pixmix_ray.benchmarks.clean import Clean, error_of
-from pixmix_ray.benchmarks.consistency import Consistency
-from pixmix_ray.benchmarks.corruptions import Corruptions
-from pixmix_ray.benchmarks.corruptions_bar import CorruptionsBar
-from pixmix_ray.benchmarks.renditions import Renditions
-
-__all__ = [
-    "Adversaries",
-    "Anomalies",
-    "Benchmark",
-    "Clean",
-    "Consistency",
-    "Corruptions",
-    "CorruptionsBar",
-    "Renditions",
-    "TestPictures",
-    "classify",
-    "error_of",
-    "limited_batches",
-]
+from pixmix_ray.benchmarks.adversaries import Adversaries as Adversaries
+from pixmix_ray.benchmarks.anomalies import Anomalies as Anomalies
+from pixmix_ray.benchmarks.base import BENCHMARKS as BENCHMARKS
+from pixmix_ray.benchmarks.base import Benchmark as Benchmark
+from pixmix_ray.benchmarks.base import TestPictures as TestPictures
+from pixmix_ray.benchmarks.base import classify as classify
+from pixmix_ray.benchmarks.base import limited_batches as limited_batches
+from pixmix_ray.benchmarks.clean import Clean as Clean
+from pixmix_ray.benchmarks.consistency import Consistency as Consistency
+from pixmix_ray.benchmarks.corruptions import Corruptions as Corruptions
+from pixmix_ray.benchmarks.corruptions_bar import CorruptionsBar as CorruptionsBar
+from pixmix_ray.benchmarks.measures import error_of as error_of
+from pixmix_ray.benchmarks.renditions import Renditions as Renditions

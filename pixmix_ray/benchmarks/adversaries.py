@@ -11,9 +11,11 @@ parameter-free attacks"), the standard version of four attacks, is put together 
 an optional extra: that library's own `AutoAttack` (3.5.1) gives them 10 steps each, the paper and its code 100.
 """
 
+from collections.abc import Mapping
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -25,8 +27,16 @@ from scipy.special import ndtri
 from torch import Tensor, nn
 
 from pixmix_ray.attacks.pgd import Attack, Norm, lengths, pgd
-from pixmix_ray.benchmarks.base import Benchmark, TestPictures, batches, finite_logits, predictions, to_device
-from pixmix_ray.benchmarks.clean import error_of
+from pixmix_ray.benchmarks.base import (
+    BENCHMARKS,
+    Benchmark,
+    TestPictures,
+    batches,
+    finite_logits,
+    predictions,
+    to_device,
+)
+from pixmix_ray.benchmarks.measures import error_of
 from pixmix_ray.errors import RequestError, WorkError
 from pixmix_ray.metrics import Measurement, Predictions
 from pixmix_ray.seeding import Purpose, stream_key, uniforms
@@ -36,17 +46,21 @@ STEPS = 100  # of each of AutoAttack's attacks with gradients, as in its own cod
 QUERIES = 5000  # of the one without
 TARGETS = 9  # classes that its targeted attacks try
 FEWEST_CLASSES = 4  # its loss compares the four largest logits
+RADIUS: Mapping[str | None, float] = MappingProxyType({"linf": 2 / 255, "l2": 0.5})
+STEPS_IN_RADIUS = 4  # 0.5/255 in 2/255
 OF_PGD = ("step_size", "steps", "restarts", "random_start", "centre")
 
 
+@BENCHMARKS.add("adversaries")
 class Adversaries(Benchmark):
     """Pictures changed within a ball so as to be misread.
 
     Attributes:
         attack: pgd, or autoattack, for which `norm`, `eps` and `seed` are all there is to set.
-        norm: in which the ball is one; for l2 set `eps` and `step_size` too, which count the whole picture.
-        eps: radius of the ball; for linf a fraction of the pixel range.
-        step_size: length of one step, likewise.
+        norm: in which the ball is one.
+        eps: radius of the ball, values of pixels being in [0, 1]. By default the paper's 2/255 for linf, and for l2
+            the 0.5 that RobustBench (Croce et al., NeurIPS 2021) takes for pictures of 32 pixels.
+        step_size: length of one step, likewise; by default a quarter of `eps`, as in the paper.
         steps: how many.
         restarts: of the attack, each from another start; a picture counts as misread if one of them succeeds.
         random_start: whether it starts anywhere in the ball, or at the clean picture.
@@ -61,8 +75,8 @@ class Adversaries(Benchmark):
 
     attack: Literal["pgd", "autoattack"] = "pgd"
     norm: Norm = "linf"
-    eps: float = Field(2 / 255, gt=0)
-    step_size: float = Field(0.5 / 255, gt=0)
+    eps: float = Field(default_factory=lambda given: RADIUS.get(given.get("norm"), 2 / 255), gt=0)
+    step_size: float = Field(default_factory=lambda given: given.get("eps", 2 / 255) / STEPS_IN_RADIUS, gt=0)
     steps: int = Field(20, ge=1)
     restarts: int = Field(1, ge=1)
     random_start: bool = True
@@ -75,9 +89,18 @@ class Adversaries(Benchmark):
             if self.norm == "linf" and (value := getattr(self, name)) > 1:
                 raise ValueError(f"{name} must be in (0, 1], got {value}: give a fraction, such as {2 / 255:.5f}")
         if self.attack == "autoattack":
+            unset = {
+                **{name: field.default for name, field in type(self).model_fields.items()},
+                "step_size": self.eps / STEPS_IN_RADIUS,
+            }
             for name in OF_PGD:
-                if getattr(self, name) != type(self).model_fields[name].default:
+                if getattr(self, name) != unset[name]:
                     raise ValueError(f"{name} is a setting of pgd, autoattack has none: leave it out")
+        elif self.step_size > 2 * self.eps * (1 + 1e-9):
+            raise ValueError(
+                f"step_size = {self.step_size:g} leads across the whole ball of radius eps = {self.eps:g}: set both "
+                f"for norm {self.norm}, or leave step_size out, which makes it a quarter of eps"
+            )
         if not self.random_start and self.restarts > 1:
             raise ValueError(f"restarts = {self.restarts} without random_start would all be the same: set it to true")
         if self.centre == "noised" and (self.norm != "linf" or not self.random_start):

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BeforeValidator, Field, TypeAdapter, ValidationInfo
 
-from pixmix_ray.errors import DataError
+from pixmix_ray.errors import DataError, one_line
 from pixmix_ray.settings import DataPath, Settings
 
 FLIP_RATE, TOP5_DISTANCE = "flip_rate_unnormalised", "top5_distance_unnormalised"
@@ -47,7 +47,7 @@ def read_rates(file: Path, difficulty: int) -> dict[str, dict[str, float]]:
         rows = pq.read_table(file, columns=list(COLUMNS)).to_pylist()
     except (OSError, pa.ArrowException) as error:
         raise DataError(
-            f"cannot read AlexNet's rates from {file} ({' '.join(str(error).split())}): give the Parquet file "
+            f"cannot read AlexNet's rates from {file} ({one_line(error)}): give the Parquet file "
             "of a cell of consistency, RESULTS/cells/TRIAL/consistency-....parquet"
         ) from error
     found: dict[str, dict[str, float]] = {}

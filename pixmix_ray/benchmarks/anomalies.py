@@ -8,12 +8,15 @@ Out-of-distribution pictures are one fifth as many as test pictures (Hendrycks e
 With `repeats` that many are drawn several times, as in that code, where the published scripts draw ten times: values
 are means over the draws, and their standard deviation (that of the draws, n in the denominator) is a row of its own.
 Where we differ: the first draw from a folder is evenly spaced over it, generated draws share no picture, and a spread
-is told from two draws on, there from five.
+is told from two draws on, there from five. The noise of generated sets is in [-1, 1] in that code, which feeds it to
+the network past its normalisation; here it is a picture in [0, 1] like any other, which is the same where mean and std
+are .5, as in PixMix's own networks. `noise_past_normalisation` is as there for any other.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from types import MappingProxyType
 from typing import Any, ClassVar, Self
 
@@ -21,15 +24,32 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field, ValidationInfo, field_validator, model_validator
-from torch import nn
+from torch import Tensor, nn
 
 from pixmix_ray import metrics
-from pixmix_ray.benchmarks.base import Benchmark, TestPictures, batches, classify, extras_of, finite_logits, predictions
+from pixmix_ray.benchmarks.base import (
+    BENCHMARKS,
+    Benchmark,
+    TestPictures,
+    batches,
+    classify,
+    extras_of,
+    finite_logits,
+    predictions,
+)
 from pixmix_ray.benchmarks.extras import ANOMALY_SCORES
-from pixmix_ray.benchmarks.outlier_sets import GENERATED, PAPER_SETS, outlier_images, outlier_version
+from pixmix_ray.benchmarks.outlier_sets import (
+    BLOBS_SIGMA,
+    GENERATED,
+    PAPER_SETS,
+    blobs,
+    outlier_images,
+    outlier_version,
+)
 from pixmix_ray.datasets import evenly_spaced
-from pixmix_ray.errors import DataError, UnknownNameError
+from pixmix_ray.errors import DataError, UnknownNameError, WorkError
 from pixmix_ray.metrics import Extra, Measurement, Predictions
+from pixmix_ray.models import Normalise
 from pixmix_ray.seeding import rng, uniforms
 from pixmix_ray.settings import DataPath
 
@@ -51,6 +71,7 @@ AREAS: Mapping[str, Callable[[NDArray[np.generic], NDArray[np.bool_]], float]] =
 )
 
 
+@BENCHMARKS.add("anomalies")
 class Anomalies(Benchmark):
     """Detection of out-of-distribution pictures.
 
@@ -64,6 +85,9 @@ class Anomalies(Benchmark):
         repeats: how many times out-of-distribution pictures are drawn; a folder that holds no more of them than one
             draw takes is drawn once.
         seed: of the generated sets and the draws.
+        blobs_sigma: of the blur of blobs, in pixels; the official code takes 1.5 at 32 pixels and 2 at 64.
+        noise_past_normalisation: feed the generated sets to the network in [-1, 1], past its normalisation, as the
+            official code does.
     """
 
     summary: ClassVar[str] = "telling Gaussian, Rademacher, Blobs and any pictures of the user's from test pictures"
@@ -71,6 +95,7 @@ class Anomalies(Benchmark):
     headline: ClassVar[tuple[str, ...]] = tuple(AREAS)
     passes: ClassVar[float] = 6  # and as many of each set of outliers
     revision: ClassVar[int] = 2  # 1 had one draw and one score
+    implied: ClassVar[frozenset[str]] = frozenset({"noise_past_normalisation", "blobs_sigma"})
     location: ClassVar[frozenset[str]] = frozenset({"folders"})  # version() holds their names and content
     extras: ClassVar[Mapping[str, Extra]] = MappingProxyType(
         {
@@ -85,6 +110,8 @@ class Anomalies(Benchmark):
     scores: tuple[str, ...] = tuple(SCORES)
     repeats: int = Field(1, ge=1, le=MOST_DRAWS)
     seed: int = 0
+    blobs_sigma: float = Field(BLOBS_SIGMA, gt=0)
+    noise_past_normalisation: bool = False
 
     @field_validator("generated", "scores")
     @classmethod
@@ -133,8 +160,8 @@ class Anomalies(Benchmark):
     @classmethod
     def from_identity(cls, identity: Mapping[str, Any]) -> Self:
         """As the base class says; where the folders lie is not known."""
-        told = ("others", "missing", "averaged_over")
-        settings = {key: value for key, value in identity.items() if key not in told}
+        left_out = ("others", "missing", "averaged_over")
+        settings = {key: value for key, value in identity.items() if key not in left_out}
         return super().from_identity({**settings, "folders": dict.fromkeys(identity.get("others", ()), "unknown")})
 
     @property
@@ -177,13 +204,15 @@ class Anomalies(Benchmark):
     ) -> Iterator[Predictions]:
         """Predictions for one draw of a generated set; the draws follow one another in one row of pictures."""
         height, width = test.images.shape[1:3]
-        first = draw * _count(test)
+        first, is_past = draw * _count(test), self.noise_past_normalisation
         for rows in batches(_count(test), height):
             indices = np.arange(first + rows.start, first + rows.stop)
             labels = np.full(len(indices), -1, dtype=np.int64)
             draws = uniforms(self.seed, "anomalies", name, indices=indices, count=height * width * 3)
-            noise = GENERATED[name](draws.reshape(-1, height, width, 3))
-            logits = finite_logits(network, torch.from_numpy(noise).to(device).permute(0, 3, 1, 2))
+            make = partial(blobs, sigma=self.blobs_sigma) if name == "blobs" else GENERATED[name]
+            noise = make(draws.reshape(-1, height, width, 3))
+            images = torch.from_numpy(noise).to(device).permute(0, 3, 1, 2)
+            logits = finite_logits(network, past_normalisation(network, images) if is_past else images)
             extras = extras_of(logits, labels, self.extras)
             yield predictions(
                 logits.softmax(dim=1), condition=name, severity=0, indices=indices, labels=labels, extras=extras
@@ -221,6 +250,21 @@ class Anomalies(Benchmark):
             for area in AREAS:
                 rows.append(_mean([row for row in means if row.metric == area + suffix]))
         return rows
+
+
+def past_normalisation(network: nn.Module, images: Tensor) -> Tensor:
+    """What the network normalises to 2 x - 1 of pictures x (N, 3, H, W) in [0, 1]; it may lie outside of [0, 1].
+
+    Raises:
+        WorkError: there is not one `Normalise` in the network.
+    """
+    found = [module for module in network.modules() if isinstance(module, Normalise)]
+    if len(found) != 1:
+        raise WorkError(
+            f"noise_past_normalisation needs a network with one Normalise of pixmix_ray.models, this one has "
+            f"{len(found)}: leave it out"
+        )
+    return found[0].mean + found[0].std * (2 * images - 1)
 
 
 @contextmanager
@@ -271,8 +315,10 @@ def _detection(
         Measurement(metric=area + suffix, value=float(np.mean(values[area])), n=n, condition=name) for area in AREAS
     ]
     # the mean of AUROCs of equally many pictures is the AUROC of all of them
-    error = metrics.auroc_standard_error(rows[0].value, len(strange), len(among))
-    rows[0] = replace(rows[0], standard_error=error)
+    if min(len(among), len(strange)) > 1:
+        scores = np.concatenate([among, strange])
+        error = metrics.auroc_standard_error(scores, np.arange(len(scores)) >= len(among))
+        rows[0] = replace(rows[0], standard_error=error)
     if len(values["auroc"]) > 1:
         rows += [
             Measurement(metric=f"{area}{suffix}_std", value=float(np.std(values[area])), n=n, condition=name)

@@ -31,6 +31,8 @@ from pixmix_ray.metrics import (
     Predictions,
     declare,
 )
+from pixmix_ray.models import checked_logits
+from pixmix_ray.plugins import Table
 from pixmix_ray.settings import Settings
 
 BATCH = 500  # pictures a forward pass, if small; it changes no result
@@ -78,7 +80,6 @@ class Benchmark(Settings, ABC):
     source: ClassVar[str]
     headline: ClassVar[tuple[str, ...]]
     metrics: ClassVar[Mapping[str, Metric]] = NO_METRICS
-    revision: ClassVar[int] = 1
     extras: ClassVar[Mapping[str, Extra]] = NO_EXTRAS
     passes: ClassVar[float] = 1
 
@@ -107,6 +108,10 @@ class Benchmark(Settings, ABC):
                 f'{{"{name}": Metric(direction="lower")}}'
             )
         return Metric(direction=DIRECTIONS[name], unit=UNITS.get(name, ""))
+
+    def identity(self) -> dict[str, Any]:
+        """The settings that change an outcome, as JSON values; a cell's name holds the revision beside them."""
+        return {name: value for name, value in super().identity().items() if name != "revision"}
 
     def version(self) -> str:
         """What beside the test set the numbers depend on, such as other folders; "" for nothing. Cheap.
@@ -151,6 +156,9 @@ class Benchmark(Settings, ABC):
     @abstractmethod
     def measure(self, predictions: Predictions) -> list[Measurement]:
         """The measurements that follow from predictions, whatever the order of their rows; a pure function."""
+
+
+BENCHMARKS: Table[Benchmark] = Table("benchmark", Benchmark)
 
 
 def to_device(images: NDArray[np.uint8], device: torch.device) -> Tensor:
@@ -218,11 +226,8 @@ def finite_logits(network: nn.Module, images: Tensor) -> Tensor:
         WorkError: the network returns something else, or something that is not finite.
     """
     with torch.no_grad():
-        logits: Tensor = network(images).float()
-    if logits.ndim != 2 or len(logits) != len(images):
-        raise WorkError(
-            f"the network returns {tuple(logits.shape)} for {len(images)} pictures: it must be (N, K), a row a picture"
-        )
+        returned: object = network(images)
+    logits = checked_logits(returned, len(images)).float()
     if not torch.isfinite(logits).all():
         raise WorkError("the network returns NaN or infinite logits: the checkpoint is broken")
     return logits
@@ -269,10 +274,10 @@ def extras_of(logits: Tensor, labels: NDArray[np.int64], extras: Mapping[str, Ex
     wanted = {name: extra for name, extra in extras.items() if isinstance(extra, FromLogits)}
     if wanted and len(labels) and labels.max() >= logits.shape[1]:
         raise WorkError(f"a picture has label {labels.max()}, but the network knows {logits.shape[1]} classes")
-    told = torch.from_numpy(np.require(labels, requirements="W")).to(logits.device)
+    true_classes = torch.from_numpy(np.require(labels, requirements="W")).to(logits.device)
     found: dict[str, NDArray[np.generic]] = {}
     for name, extra in wanted.items():
-        found[name] = extra.of(logits, told).cpu().numpy().astype(extra.dtype)
+        found[name] = extra.of(logits, true_classes).cpu().numpy().astype(extra.dtype)
         if not np.isfinite(found[name]).all():
             raise WorkError(f"{name} comes out NaN or infinite: the network's logits are too large")
     return found
@@ -289,10 +294,9 @@ def classify(
     extras: Mapping[str, Extra] = NO_EXTRAS,
 ) -> Predictions:
     """Predictions for the test pictures, or for `images` (N, H, W, 3) made from them, in the same order."""
-    shown = test.images if images is None else images
-    rows_of = passes(len(shown), shown.shape[1], device)
-    parts = [finite_logits(network, to_device(shown[rows], device)) for rows in rows_of]
-    logits = torch.cat(parts)
+    inputs = test.images if images is None else images
+    slices = passes(len(inputs), inputs.shape[1], device)
+    logits = torch.cat([finite_logits(network, to_device(inputs[rows], device)) for rows in slices])
     return predictions(
         logits.softmax(dim=1),
         condition=condition,

@@ -16,7 +16,7 @@ that cell as `alexnet`. Without it the rows are called flip_rate_unnormalised, m
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Literal, Protocol, Self
 
 import numpy as np
 import torch
@@ -26,13 +26,13 @@ from torch import nn
 
 from pixmix_ray import metrics
 from pixmix_ray.benchmarks.alexnet_rates import AlexNetRates
-from pixmix_ray.benchmarks.base import Benchmark, TestPictures, batches, finite_logits, passes, to_device
+from pixmix_ray.benchmarks.base import BENCHMARKS, Benchmark, TestPictures, batches, finite_logits, passes, to_device
 from pixmix_ray.benchmarks.corrupted_sets import EXTRAS as CORRUPTED
-from pixmix_ray.benchmarks.corrupted_sets import SIDE, is_arrays
-from pixmix_ray.benchmarks.corruptions import IMAGENET_SIDE, in_order, told
+from pixmix_ray.benchmarks.corrupted_sets import IMAGENET_SIDE, SIDE, files_identity, in_known_order, is_arrays
 from pixmix_ray.benchmarks.extras import TOP_FIVE
-from pixmix_ray.benchmarks.kept_arrays import KeptArrays, key_of
+from pixmix_ray.benchmarks.picture_cache import PictureCache, key_of
 from pixmix_ray.benchmarks.prefetch import depth_for, prefetched
+from pixmix_ray.corruptions.p.codec import encoder, through_h264
 from pixmix_ray.corruptions.p.sequences import (
     EXTRA_PERTURBATIONS,
     PERTURBATIONS,
@@ -67,6 +67,7 @@ class SequenceFiles(Protocol):
         """The sequences of the pictures `indices` of the test set, (M, T, size, size, 3) uint8."""
 
 
+@BENCHMARKS.add("consistency")
 class Consistency(Benchmark):
     """Sequences of perturbed pictures.
 
@@ -76,6 +77,8 @@ class Consistency(Benchmark):
         difficulty: 1 to 3: stronger noise, or frames so far apart.
         seed: of the sequences that are made on the spot.
         crop: side of the centre that is kept of each frame that is made on the spot; none keeps all of it.
+        codec: h264 sends frames that are made on the spot through a video, as the published ImageNet-P is one; it needs
+            the extra video. None leaves them as they are, as CIFAR-P's.
         files: folder of the published files; none makes the sequences on the spot.
         alexnet: for ImageNet: the file of the cell of this benchmark that AlexNet was measured in.
         keep_gb: gigabytes that pictures made on the spot may take in this machine's cache, for the next checkpoint to
@@ -86,6 +89,7 @@ class Consistency(Benchmark):
     source: ClassVar[str] = "Hendrycks and Dietterich, ICLR 2019; PixMix §3.1"
     headline: ClassVar[tuple[str, ...]] = ("mfr", "mt5d")
     passes: ClassVar[float] = 300  # ten sequences of about thirty
+    implied: ClassVar[frozenset[str]] = frozenset({"codec"})
     location: ClassVar[frozenset[str]] = frozenset({"files", "keep_gb"})  # version() holds the content of the files
     extras: ClassVar[Mapping[str, Extra]] = MappingProxyType(
         {
@@ -105,6 +109,7 @@ class Consistency(Benchmark):
     difficulty: int = Field(1, ge=1, le=3)
     seed: int = 0
     crop: int | None = Field(None, ge=1)
+    codec: Literal["h264"] | None = None
     files: DataPath | None = None
     alexnet: AlexNetRates | None = None
     keep_gb: float = Field(0, ge=0)
@@ -112,11 +117,11 @@ class Consistency(Benchmark):
     @field_validator("names", "exclude")
     @classmethod
     def _are_known(cls, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        return None if names is None else in_order(names, KNOWN, "perturbation")
+        return None if names is None else in_known_order(names, KNOWN, "perturbation")
 
     def identity(self) -> dict[str, Any]:
         """The settings that change an outcome; of the files, that it is they."""
-        return {**super().identity(), "files": told(self.files)}
+        return {**super().identity(), "files": files_identity(self.files)}
 
     @classmethod
     def from_identity(cls, identity: Mapping[str, Any]) -> Self:
@@ -126,9 +131,13 @@ class Consistency(Benchmark):
         return super().from_identity(identity)
 
     def version(self) -> str:
-        """`official-` and digits of the files, if there are any; raises DataError if one is missing."""
+        """`official-` and digits of the files, if there are any; the version of what encodes videos, if something does.
+
+        Raises:
+            DataError: a file is missing, or PyAV is not installed.
+        """
         if self.files is None:
-            return ""
+            return "" if self.codec is None else f"{self.codec}-av{encoder().__version__}"
         return f"official-{self._files(is_imagenet=not is_arrays(self.files)).version()}"
 
     def notes(self) -> tuple[str, ...]:
@@ -140,6 +149,11 @@ class Consistency(Benchmark):
 
     def prepare(self, test: TestPictures) -> None:
         """Check the files beside the test pictures, and AlexNet's rates beside the perturbations."""
+        self._check(test)
+        self._files_of(test)
+
+    def _check(self, test: TestPictures) -> None:
+        """Raise DataError if the settings do not fit the test pictures."""
         is_imagenet = test.images.shape[1] >= IMAGENET_SIDE
         names = self._wanted(is_imagenet)
         if self.alexnet is not None and not is_imagenet:
@@ -150,8 +164,6 @@ class Consistency(Benchmark):
             raise DataError(
                 f"consistency: crop = {self.crop} is more than the {test.images.shape[1]} of the test pictures"
             )
-        if self.files is not None:
-            self._files(is_imagenet).check(test.images, test.labels, test.indices)
 
     def predict(self, network: nn.Module, test: TestPictures, device: torch.device) -> Predictions:
         """One forward pass over every frame; no more than two batches of sequences are there at a time."""
@@ -161,20 +173,26 @@ class Consistency(Benchmark):
     def _sequences(self, test: TestPictures) -> Iterator[tuple[str, TestPictures, Images]]:
         """A perturbation, some test pictures, and their sequences (N, T, H, W, 3), one after the other."""
         side = test.images.shape[1]
-        files = None if self.files is None else self._files(side >= IMAGENET_SIDE)
-        kept = KeptArrays(most_bytes=int(self.keep_gb * 1e9))
+        files = self._files_of(test)
+        cache = PictureCache(max_bytes=int(self.keep_gb * 1e9))
         for name in self._wanted(side >= IMAGENET_SIDE):
             for rows in batches(len(test.labels), side):
-                few = test.part(rows)
+                part = test.part(rows)
                 if files is not None:
-                    yield name, few, files.sequences(name, few.indices, side)
+                    yield name, part, files.sequences(name, part.indices, side)
                     continue
-                of, shape = (name, self.seed), (self.difficulty, self.crop)
-                make = partial(
-                    perturb, few.images, *of, indices=few.indices, difficulty=self.difficulty, crop=self.crop
-                )
-                key = partial(key_of, few.images, few.indices, "perturb", *of, *shape)
-                yield name, few, kept.get(key, make)
+                about = (name, self.seed, self.difficulty, self.crop, self.version())
+                key = partial(key_of, part.images, part.indices, "perturb", *about)
+                yield name, part, cache.get(key, partial(self._made, part, name))
+
+    def _made(self, test: TestPictures, name: str) -> Images:
+        """The sequences (N, T, H, W, 3) of test pictures that are made on the spot."""
+        sequences = perturb(
+            test.images, name, self.seed, indices=test.indices, difficulty=self.difficulty, crop=self.crop
+        )
+        if self.codec is None:
+            return sequences
+        return through_h264(sequences, is_noise=compares_with_first(name))
 
     def measure(self, predictions: Predictions) -> list[Measurement]:
         """Flip rate, top-5 and Zipf distance of each perturbation, and their means."""
@@ -198,6 +216,14 @@ class Consistency(Benchmark):
             raise DataError(f"consistency: exclude leaves no perturbation of {', '.join(chosen)}: leave at least one")
         return left
 
+    def _files_of(self, test: TestPictures) -> SequenceFiles | None:
+        """The published files, checked beside the test pictures by whoever reads them."""
+        if self.files is None:
+            return None
+        found = self._files(test.images.shape[1] >= IMAGENET_SIDE)
+        found.check(test.images, test.labels, test.indices)
+        return found
+
     def _files(self, is_imagenet: bool) -> SequenceFiles:
         assert self.files is not None
         names = self._wanted(is_imagenet)
@@ -210,13 +236,13 @@ class Consistency(Benchmark):
         )
 
     def _frames(
-        self, network: nn.Module, name: str, few: TestPictures, sequences: Images, device: torch.device
+        self, network: nn.Module, name: str, part: TestPictures, sequences: Images, device: torch.device
     ) -> Predictions:
-        """Predictions for sequences (N, T, H, W, 3) of the pictures `few`, a row a frame."""
+        """Predictions for sequences (N, T, H, W, 3) of the pictures `part`, a row a frame."""
         num, count, side = sequences.shape[:3]
-        shown = sequences.reshape(num * count, *sequences.shape[2:])
-        rows_of = passes(len(shown), side, device)
-        logits = [finite_logits(network, to_device(shown[rows], device)) for rows in rows_of]
+        all_frames = sequences.reshape(num * count, *sequences.shape[2:])
+        slices = passes(len(all_frames), side, device)
+        logits = [finite_logits(network, to_device(all_frames[rows], device)) for rows in slices]
         # ties in the order of the classes, as in the reference
         ranking = torch.cat(logits).argsort(dim=1, descending=True, stable=True).cpu().numpy()
         top = _padded(ranking, len(TOP_FIVE)).astype(np.int16)
@@ -226,17 +252,17 @@ class Consistency(Benchmark):
         pairs = (by_sequence[:, places].reshape(num * len(places), -1) for places in (first, second))
         zipf[:, second] = zipf_distances(*pairs).reshape(num, -1)
         return Predictions(
-            condition=np.full(len(shown), name),
-            severity=np.zeros(len(shown), np.int8),
-            index=np.repeat(few.indices.astype(np.int32), count),
-            label=np.repeat(few.labels.astype(np.int16), count),
+            condition=np.full(len(all_frames), name),
+            severity=np.zeros(len(all_frames), np.int8),
+            index=np.repeat(part.indices.astype(np.int32), count),
+            label=np.repeat(part.labels.astype(np.int16), count),
             predicted=top[:, 0],
-            confidence=np.full(len(shown), np.nan, np.float32),
+            confidence=np.full(len(all_frames), np.nan, np.float32),
             extras={
                 **{column: top[:, rank] for rank, column in enumerate(TOP_FIVE)},
                 FRAME: np.tile(np.arange(count, dtype=np.int16), num),
                 ZIPF: zipf.reshape(-1),
-                SIDE: np.full(len(shown), side, np.int16),
+                SIDE: np.full(len(all_frames), side, np.int16),
             },
         )
 

@@ -4,50 +4,65 @@ The pictures are made on the spot, or read from the published files. One pass ov
 the errors and the calibration of each and of all. The mean corruption error (mCE) is the plain mean on CIFAR, as in the
 paper, and on ImageNet that of errors divided by AlexNet's. What is made here depends on the seed, the corruption, the
 severity and the picture alone, and differs from the published files in its random numbers; ImageNet-C was saved as JPEG
-of quality 85 besides.
+of quality 85 besides, which `jpeg_quality` does too.
 """
 
-import hashlib
 from collections.abc import Mapping
-from functools import partial
+from dataclasses import replace
 from typing import Any, ClassVar, Literal, Self
 
 import torch
 from pydantic import Field, field_validator, model_validator
 from torch import nn
 
-from pixmix_ray.benchmarks.base import Benchmark, TestPictures
+from pixmix_ray.benchmarks.base import BENCHMARKS, Benchmark, TestPictures
 from pixmix_ray.benchmarks.corrupted_sets import (
     EXTRAS,
+    IMAGENET_SIDE,
     SEVERITIES,
     SIDE,
     Images,
     OfficialFiles,
+    files_identity,
+    in_known_order,
     measure_corrupted,
     official_files,
     predict_corrupted,
+    saved,
+    valid_severities,
 )
-from pixmix_ray.benchmarks.kept_arrays import KeptArrays, key_of
-from pixmix_ray.corruptions import NAMES, OFFICIAL, corrupt, frost_pictures
-from pixmix_ray.errors import DataError, UnknownNameError
+from pixmix_ray.benchmarks.picture_cache import PictureCache, key_of
+from pixmix_ray.corruptions import NAMES, OFFICIAL, corrupt, frost_pictures, has_installed_photographs
+from pixmix_ray.errors import DataError
+from pixmix_ray.hashing import short_hash
 from pixmix_ray.metrics import ALEXNET_ERRORS, Extra, Measurement, Predictions
 from pixmix_ray.settings import DataPath
 
-IMAGENET_SIDE = 128  # from so many pixels a side on, constants and normalisers are those of ImageNet
+
+def _left_out(settings: dict[str, Any]) -> tuple[str, ...]:
+    """What is left out where `exclude` does not say: frost, where nothing says where photographs of ice are."""
+    has_photographs = settings.get("files") or settings.get("frost") or has_installed_photographs()
+    return () if has_photographs or settings.get("names") != OFFICIAL else ("frost",)
 
 
+@BENCHMARKS.add("corruptions")
 class Corruptions(Benchmark):
     """Common corruptions at five severities.
 
     Attributes:
         names: which corruptions.
-        exclude: those of them that are left out, such as [frost] where there are no pictures of frost.
+        exclude: those of them that are left out. By default none, but frost where `names` are the fifteen and there are
+            no photographs of ice: neither published files, nor a folder `frost`, nor the package of the extra frost.
         severities: which of 1 to 5.
         seed: of the corruptions that are made on the spot.
         files: folder of the published files; none makes the pictures on the spot.
         frost: folder of the photographs of frost; none looks for the installed package that brings them.
         normaliser: what ce and mce are divided by: AlexNet's errors on ImageNet-C, or nothing; none leaves that to the
             size of the pictures.
+        jpeg_quality: of the JPEG files as which pictures made on the spot are saved and read again, 85 as for the
+            published ImageNet-C; none does without, as for CIFAR's.
+        resize: shorter side to which the published files of ImageNet are resized before the centre is cut out, 256 as
+            the official PixMix code has it; none takes them as they are, as the reference evaluation does.
         keep_gb: gigabytes that pictures made on the spot may take in this machine's cache, for the next checkpoint to
             read; 0 makes them anew for each.
     """
@@ -58,27 +73,31 @@ class Corruptions(Benchmark):
     location: ClassVar[frozenset[str]] = frozenset(
         {"files", "frost", "keep_gb"}
     )  # version() holds the content of the first two
+    implied: ClassVar[frozenset[str]] = frozenset({"jpeg_quality", "resize"})
     extras: ClassVar[Mapping[str, Extra]] = EXTRAS
     passes: ClassVar[float] = 75  # fifteen at five severities
+    revision: ClassVar[int] = 2  # 1 took the constants of 32 pixels for those of 64 as well
 
     names: tuple[str, ...] = Field(OFFICIAL, min_length=1)
-    exclude: tuple[str, ...] = ()
     severities: tuple[int, ...] = Field(SEVERITIES, min_length=1)
     seed: int = 0
     files: DataPath | None = None
     frost: DataPath | None = None
+    exclude: tuple[str, ...] = Field(default_factory=_left_out)
     normaliser: Literal["alexnet", "nothing"] | None = None
+    jpeg_quality: int | None = Field(None, ge=1, le=100)
+    resize: int | None = Field(None, ge=1)
     keep_gb: float = Field(0, ge=0)
 
     @field_validator("names", "exclude")
     @classmethod
     def _are_known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        return in_order(names, NAMES)
+        return in_known_order(names, NAMES)
 
     @field_validator("severities")
     @classmethod
     def _are_in_range(cls, severities: tuple[int, ...]) -> tuple[int, ...]:
-        return in_range(severities)
+        return valid_severities(severities)
 
     @model_validator(mode="after")
     def _has_a_corruption(self) -> Self:
@@ -93,7 +112,7 @@ class Corruptions(Benchmark):
 
     def identity(self) -> dict[str, Any]:
         """The settings that change an outcome; of the files, that it is they."""
-        return {**super().identity(), "files": told(self.files)}
+        return {**super().identity(), "files": files_identity(self.files)}
 
     def version(self) -> str:
         """`official-` and digits of the published files; or `frost-` and digits of the photographs of frost.
@@ -107,10 +126,10 @@ class Corruptions(Benchmark):
 
     def notes(self) -> tuple[str, ...]:
         """How many of the fifteen, if not all, and where the pictures come from, if not made here."""
-        measured, missing = ([name for name in OFFICIAL if (name in self.wanted) is is_in] for is_in in (True, False))
-        which = f"only {', '.join(measured)}" if len(measured) < len(missing) else f"without {', '.join(missing)}"
-        count = f"{len(measured)} of the {len(OFFICIAL)} corruptions: {which}"
-        return (*((count,) if missing else ()), *(("the published files",) if self.files else ()))
+        count = incomplete(self.wanted)
+        if "frost" in self.exclude and "exclude" not in self.model_fields_set:
+            count += ", which needs photographs of ice: pip install 'pixmix_ray[frost]'"
+        return tuple(filter(None, (count, "the published files" if self.files else "")))
 
     def prepare(self, test: TestPictures) -> None:
         """Check the published files beside the test pictures, and that there are normalisers."""
@@ -119,20 +138,24 @@ class Corruptions(Benchmark):
             raise DataError(
                 f"AlexNet's errors on {lacking[0]} by severity are not known: exclude it, or set normaliser: nothing"
             )
-        if (found := self._files()) is not None:
-            found.check(test.images, test.labels, test.indices)
+        self._files_of(test)
 
     def predict(self, network: nn.Module, test: TestPictures, device: torch.device) -> Predictions:
         """One forward pass over every corrupted copy of the test pictures."""
-        files, kept = self._files(), KeptArrays(most_bytes=int(self.keep_gb * 1e9))
-        ice = self._frost_version() if "frost" in self.wanted and self.keep_gb else ""
+        files, cache = self._files_of(test), PictureCache(max_bytes=int(self.keep_gb * 1e9))
+        frost_version = self._frost_version() if "frost" in self.wanted and self.keep_gb else ""
 
-        def make(few: TestPictures, name: str, severity: int) -> Images:
+        def make(part: TestPictures, name: str, severity: int) -> Images:
             if files is not None:
-                return files.images(name, severity, few.indices, few.images.shape[1])
-            of = (name, severity, self.seed, ice if name == "frost" else "")
-            make = partial(corrupt, few.images, *of[:3], indices=few.indices, frost_folder=self.frost)
-            return kept.get(lambda: key_of(few.images, few.indices, "corrupt", *of), make)
+                return files.images(name, severity, part.indices, part.images.shape[1])
+            about = (name, severity, self.seed, frost_version if name == "frost" else "", self.jpeg_quality)
+
+            def made() -> Images:
+                return saved(
+                    corrupt(part.images, *about[:3], indices=part.indices, frost_folder=self.frost), self.jpeg_quality
+                )
+
+            return cache.get(lambda: key_of(part.images, part.indices, "corrupt", *about), made)
 
         cells = [(name, severity) for name in self.wanted for severity in self.severities]
         return predict_corrupted(network, test, device, cells, make)
@@ -140,41 +163,34 @@ class Corruptions(Benchmark):
     def measure(self, predictions: Predictions) -> list[Measurement]:
         """Errors and calibration per corruption and severity, per corruption, per severity, and overall."""
         is_normalised = self._is_normalised(int(predictions.extras[SIDE][0]))
-        return measure_corrupted(predictions, NAMES, ALEXNET_ERRORS if is_normalised else None)
+        rows = measure_corrupted(predictions, NAMES, ALEXNET_ERRORS if is_normalised else None)
+        note = incomplete(self.wanted)
+        return [replace(row, note=note) if row.metric == "mce" else row for row in rows]
 
     def _is_normalised(self, side: int) -> bool:
         return self.normaliser == "alexnet" or (self.normaliser is None and side >= IMAGENET_SIDE)
 
+    def _files_of(self, test: TestPictures) -> OfficialFiles | None:
+        """The published files, checked beside the test pictures by whoever reads them."""
+        if (found := self._files()) is not None:
+            found.check(test.images, test.labels, test.indices)
+        return found
+
     def _files(self) -> OfficialFiles | None:
-        return None if self.files is None else official_files(self.files, self.wanted, self.severities)
+        return None if self.files is None else official_files(self.files, self.wanted, self.severities, self.resize)
 
     def _frost_version(self) -> str:
         try:
             pictures = frost_pictures(self.frost)
         except DataError as error:
             raise DataError(f"benchmark corruptions: {error} (its settings frost, and exclude: [frost])") from None
-        return hashlib.sha256(b"".join(picture.tobytes() for picture in pictures)).hexdigest()[:12]
+        return short_hash(b"".join(picture.tobytes() for picture in pictures))
 
 
-def in_order(names: tuple[str, ...], known: tuple[str, ...], kind: str = "corruption") -> tuple[str, ...]:
-    """The names in the order in which they are known, each once, so that equal settings are equal.
-
-    Raises:
-        UnknownNameError: one is not known.
-    """
-    for name in names:
-        if name not in known:
-            raise UnknownNameError(kind, name, known)
-    return tuple(name for name in known if name in names)
-
-
-def in_range(severities: tuple[int, ...]) -> tuple[int, ...]:
-    """The severities in order, each once; raises ValueError if one is not in 1..5."""
-    if bad := [severity for severity in severities if severity not in SEVERITIES]:
-        raise ValueError(f"severity must be in 1..5, got {bad[0]}")
-    return tuple(sorted(set(severities)))
-
-
-def told(files: object) -> str | None:
-    """What `identity` says of a folder of published files: that there is one, not where."""
-    return None if files is None else "official"
+def incomplete(wanted: tuple[str, ...]) -> str:
+    """Which of the fifteen corruptions are not among `wanted`, in words; "" if all are."""
+    measured, missing = ([name for name in OFFICIAL if (name in wanted) is is_in] for is_in in (True, False))
+    if not missing:
+        return ""
+    which = f"only {', '.join(measured)}" if len(measured) < len(missing) else f"without {', '.join(missing)}"
+    return f"{len(measured)} of the {len(OFFICIAL)} corruptions: {which}"

@@ -5,25 +5,29 @@ read from files that the authors' scripts wrote. The mean error is plain on both
 """
 
 from collections.abc import Mapping
-from functools import partial
 from typing import Any, ClassVar
 
 import torch
 from pydantic import Field, field_validator
 from torch import nn
 
-from pixmix_ray.benchmarks.base import Benchmark, TestPictures
+from pixmix_ray.benchmarks.base import BENCHMARKS, Benchmark, TestPictures
 from pixmix_ray.benchmarks.corrupted_sets import (
     EXTRAS,
+    IMAGENET_SIDE,
     SEVERITIES,
     Images,
+    OfficialFiles,
+    files_identity,
+    in_known_order,
     is_arrays,
     measure_corrupted,
     official_files,
     predict_corrupted,
+    saved,
+    valid_severities,
 )
-from pixmix_ray.benchmarks.corruptions import IMAGENET_SIDE, in_order, in_range, told
-from pixmix_ray.benchmarks.kept_arrays import KeptArrays, key_of
+from pixmix_ray.benchmarks.picture_cache import PictureCache, key_of
 from pixmix_ray.corruptions import BAR_NAMES, corrupt
 from pixmix_ray.errors import DataError
 from pixmix_ray.metrics import Extra, Measurement, Predictions
@@ -32,6 +36,7 @@ from pixmix_ray.settings import DataPath
 KNOWN = tuple(dict.fromkeys(name for names in BAR_NAMES.values() for name in names))
 
 
+@BENCHMARKS.add("corruptions_bar")
 class CorruptionsBar(Benchmark):
     """The ten corruptions of C-bar at five severities.
 
@@ -41,6 +46,10 @@ class CorruptionsBar(Benchmark):
         severities: which of 1 to 5.
         seed: of the corruptions that are made on the spot.
         files: folder of files as the authors' scripts write them; none makes the pictures on the spot.
+        jpeg_quality: of the JPEG files as which pictures made on the spot are saved and read again, 85 as for the
+            published ImageNet-C-bar; none does without, as for CIFAR's.
+        resize: shorter side to which the published files of ImageNet are resized before the centre is cut out, 256 as
+            the official PixMix code has it; none takes them as they are, as the reference evaluation does.
         keep_gb: gigabytes that pictures made on the spot may take in this machine's cache, for the next checkpoint to
             read; 0 makes them anew for each.
     """
@@ -49,6 +58,7 @@ class CorruptionsBar(Benchmark):
     source: ClassVar[str] = "Mintun et al., NeurIPS 2021; PixMix Appendix B"
     headline: ClassVar[tuple[str, ...]] = ("mce", "rms_calibration_error")
     location: ClassVar[frozenset[str]] = frozenset({"files", "keep_gb"})  # version() holds the content of the files
+    implied: ClassVar[frozenset[str]] = frozenset({"jpeg_quality", "resize"})
     extras: ClassVar[Mapping[str, Extra]] = EXTRAS
     passes: ClassVar[float] = 50  # ten at five severities
 
@@ -57,17 +67,19 @@ class CorruptionsBar(Benchmark):
     severities: tuple[int, ...] = Field(SEVERITIES, min_length=1)
     seed: int = 0
     files: DataPath | None = None
+    jpeg_quality: int | None = Field(None, ge=1, le=100)
+    resize: int | None = Field(None, ge=1)
     keep_gb: float = Field(0, ge=0)
 
     @field_validator("names", "exclude")
     @classmethod
     def _are_known(cls, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        return None if names is None else in_order(names, KNOWN)
+        return None if names is None else in_known_order(names, KNOWN)
 
     @field_validator("severities")
     @classmethod
     def _are_in_range(cls, severities: tuple[int, ...]) -> tuple[int, ...]:
-        return in_range(severities)
+        return valid_severities(severities)
 
     def wanted(self, is_imagenet: bool) -> tuple[str, ...]:
         """The corruptions that are measured on pictures of CIFAR's or ImageNet's size.
@@ -87,7 +99,7 @@ class CorruptionsBar(Benchmark):
 
     def identity(self) -> dict[str, Any]:
         """The settings that change an outcome; of the files, that it is they."""
-        return {**super().identity(), "files": told(self.files)}
+        return {**super().identity(), "files": files_identity(self.files)}
 
     def version(self) -> str:
         """`official-` and digits of the files, if there are any; raises DataError if one is missing."""
@@ -105,28 +117,38 @@ class CorruptionsBar(Benchmark):
 
     def prepare(self, test: TestPictures) -> None:
         """Check the files beside the test pictures."""
-        names = self._wanted(test)
-        if self.files is not None:
-            official_files(self.files, names, self.severities).check(test.images, test.labels, test.indices)
+        self._files_of(test)
 
     def predict(self, network: nn.Module, test: TestPictures, device: torch.device) -> Predictions:
         """One forward pass over every corrupted copy of the test pictures."""
         names = self._wanted(test)
-        files = None if self.files is None else official_files(self.files, names, self.severities)
-        kept = KeptArrays(most_bytes=int(self.keep_gb * 1e9))
+        files = self._files_of(test)
+        cache = PictureCache(max_bytes=int(self.keep_gb * 1e9))
 
-        def make(few: TestPictures, name: str, severity: int) -> Images:
+        def make(part: TestPictures, name: str, severity: int) -> Images:
             if files is not None:
-                return files.images(name, severity, few.indices, few.images.shape[1])
-            of = (name, severity, self.seed)
-            make = partial(corrupt, few.images, *of, indices=few.indices)
-            return kept.get(lambda: key_of(few.images, few.indices, "corrupt", *of), make)
+                return files.images(name, severity, part.indices, part.images.shape[1])
+            about = (name, severity, self.seed)
+
+            def made() -> Images:
+                return saved(corrupt(part.images, *about, indices=part.indices), self.jpeg_quality)
+
+            return cache.get(lambda: key_of(part.images, part.indices, "corrupt", *about, self.jpeg_quality), made)
 
         return predict_corrupted(network, test, device, [(name, s) for name in names for s in self.severities], make)
 
     def measure(self, predictions: Predictions) -> list[Measurement]:
         """Errors and calibration per corruption and severity, per corruption, per severity, and overall."""
         return measure_corrupted(predictions, KNOWN, None)
+
+    def _files_of(self, test: TestPictures) -> OfficialFiles | None:
+        """The published files, checked beside the test pictures by whoever reads them."""
+        names = self._wanted(test)
+        if self.files is None:
+            return None
+        found = official_files(self.files, names, self.severities, self.resize)
+        found.check(test.images, test.labels, test.indices)
+        return found
 
     def _wanted(self, test: TestPictures) -> tuple[str, ...]:
         return self.wanted(is_imagenet=test.images.shape[1] >= IMAGENET_SIDE)

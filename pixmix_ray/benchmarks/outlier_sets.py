@@ -20,9 +20,10 @@ from scipy.special import ndtri
 from pixmix_ray.cache import cached_arrays
 from pixmix_ray.datasets import source_images, source_version
 from pixmix_ray.datasets.file_digests import combined, file_md5s
+from pixmix_ray.datasets.listing import PassedOver, unwanted
 from pixmix_ray.datasets.picture_files import picture_files
 from pixmix_ray.datasets.picture_source import BROKEN
-from pixmix_ray.errors import DataError
+from pixmix_ray.errors import DataError, one_line
 
 Noise = NDArray[np.float32]
 
@@ -32,6 +33,9 @@ PAPER_SETS: tuple[str, ...] = ("gaussian", "rademacher", "blobs", "textures", "s
 SVHN_FILE = "test_32x32.mat"
 SVHN_OTHERS = ("train_32x32.mat", "extra_32x32.mat")
 _COMPRESSED = (b"\x0f\0\0\0", b"\0\0\0\x0f")  # the tag of a compressed variable, after a header of 128 bytes
+
+
+BLOBS_SIGMA = 1.5  # pixels, the reference's at 32
 
 
 def gaussian(draws: NDArray[np.float64]) -> Noise:
@@ -44,12 +48,13 @@ def rademacher(draws: NDArray[np.float64]) -> Noise:
     return _from_signed(np.where(draws < 0.5, -1.0, 1.0))
 
 
-def blobs(draws: NDArray[np.float64]) -> Noise:
+def blobs(draws: NDArray[np.float64], sigma: float = BLOBS_SIGMA) -> Noise:
     """Bernoulli(0.7) noise blurred and thresholded, from uniforms (N, H, W, 3); in [0, 1].
 
-    The blur (sigma 1.5, 4 sigma wide, edges replicated) runs over the colour axis too, as in the reference.
+    The blur (4 `sigma` wide, edges replicated) runs over the colour axis too, as in the reference.
     """
-    blurred = gaussian_filter((draws < 0.7).astype(np.float64), sigma=(0, 1.5, 1.5, 1.5), mode="nearest", truncate=4.0)
+    noise, sigmas = (draws < 0.7).astype(np.float64), (0, sigma, sigma, sigma)
+    blurred = gaussian_filter(noise, sigma=sigmas, mode="nearest", truncate=4.0)
     return _from_signed(2 * np.where(blurred < 0.75, 0, blurred) - 1)
 
 
@@ -101,7 +106,7 @@ def _check_layout(path: Path) -> None:
     """Refuse what is published but cannot be read as it is, where there are no pictures beside it: a DataError."""
     if not path.is_dir():
         return
-    below = [path, *sorted(entry for entry in path.iterdir() if entry.is_dir())]
+    below = [path, *sorted(entry for entry in path.iterdir() if entry.is_dir() and not unwanted(entry.name))]
     database = next((folder for folder in below if (folder / "data.mdb").is_file()), None)
     others = [name for name in SVHN_OTHERS if (path / name).is_file()]
     if (database is None and not others) or (path / SVHN_FILE).is_file() or _has_pictures(path):
@@ -116,7 +121,7 @@ def _check_layout(path: Path) -> None:
 
 def _has_pictures(folder: Path) -> bool:
     try:
-        return bool(picture_files(folder))
+        return bool(picture_files(folder, PassedOver()))
     except DataError:
         return False
 
@@ -140,7 +145,7 @@ def _read_matlab(file: Path) -> NDArray[np.uint8]:
         with warnings.catch_warnings(action="ignore"):
             found = loadmat(file, variable_names=["X"])  # version 5, as published: arrays alone, no code
     except (*BROKEN, MatReadError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)
         raise DataError(f"{file} cannot be read ({type(error).__name__}: {reason}): fetch {SVHN_FILE} again") from error
     array = found.get("X")
     if array is None or array.dtype != np.uint8 or array.ndim != 4 or array.shape[2] != 3 or 0 in array.shape:

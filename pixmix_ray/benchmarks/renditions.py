@@ -5,6 +5,7 @@ the largest of those 200 of the network's 1,000 outputs, and confidences are pro
 third-party pictures and have to be there: https://github.com/hendrycks/imagenet-r.
 """
 
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,9 +14,17 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 
-from pixmix_ray.benchmarks.base import Benchmark, TestPictures, batches, finite_logits, predictions, to_device
-from pixmix_ray.benchmarks.clean import RELIABILITY, calibration_of, error_of
-from pixmix_ray.benchmarks.corruptions import IMAGENET_SIDE
+from pixmix_ray.benchmarks.base import (
+    BENCHMARKS,
+    Benchmark,
+    TestPictures,
+    batches,
+    finite_logits,
+    predictions,
+    to_device,
+)
+from pixmix_ray.benchmarks.corrupted_sets import IMAGENET_SIDE
+from pixmix_ray.benchmarks.measures import RELIABILITY, calibration_of, error_of
 from pixmix_ray.datasets import evenly_spaced
 from pixmix_ray.datasets.class_folders import ClassFolders, class_folders
 from pixmix_ray.datasets.file_digests import combined, file_md5s
@@ -25,10 +34,11 @@ from pixmix_ray.errors import DataError, WorkError
 from pixmix_ray.metrics import Measurement, Predictions
 from pixmix_ray.settings import DataPath
 
-NUM_CLASSES = 200
+NUM_CLASSES, NUM_PICTURES = 200, 30_000
 NUMBERS = {wnid: number for number, wnid in enumerate(WNIDS)}
 
 
+@BENCHMARKS.add("renditions")
 class Renditions(Benchmark):
     """ImageNet-R, for networks with the 1,000 outputs of ImageNet.
 
@@ -46,8 +56,8 @@ class Renditions(Benchmark):
     def version(self) -> str:
         """12 hexadecimal digits over all pictures and class names; the first call reads them all."""
         found = self._found()
-        told = np.frombuffer(repr((found.class_names, np.bincount(found.labels).tolist())).encode(), np.uint8)
-        return combined(np.concatenate([told, file_md5s(found.files).ravel()]))
+        classes = np.frombuffer(repr((found.class_names, np.bincount(found.labels).tolist())).encode(), np.uint8)
+        return combined(np.concatenate([classes, file_md5s(found.files).ravel()]))
 
     def prepare(self, test: TestPictures) -> None:
         """Decode the pictures.
@@ -60,17 +70,12 @@ class Renditions(Benchmark):
                 f"renditions are for networks that know ImageNet's 1,000 classes, and the test pictures are of "
                 f"{test.images.shape[1]} pixels: use the data set imagenet, or leave renditions out"
             )
-        found = self._found()
-        if len(found.class_names) != NUM_CLASSES:
-            raise DataError(
-                f"{self.files} holds {len(found.class_names)} classes, ImageNet-R has {NUM_CLASSES}: the error is over "
-                "the outputs of these, so unpack all of it"
-            )
-        self._shown(test)
+        self._shown(self._whole(), test)
 
     def predict(self, network: nn.Module, test: TestPictures, device: torch.device) -> Predictions:
         """One forward pass over the renditions; labels and predictions are numbers among the 1,000 classes."""
-        found, images = self._found(), self._shown(test)
+        found = self._whole()
+        images = self._shown(found, test)
         chosen = evenly_spaced(len(found.files), self.limit)
         own = np.array([NUMBERS[name] for name in found.class_names])
         outputs = torch.from_numpy(own).to(device)
@@ -88,9 +93,11 @@ class Renditions(Benchmark):
         return Predictions.join(parts)
 
     def measure(self, predictions: Predictions) -> list[Measurement]:
-        """Error and calibration."""
+        """Error and calibration; a note where the pictures are not as many as were published."""
+        is_whole = self.limit is not None or len(predictions) == NUM_PICTURES
+        note = "" if is_whole else f"{len(predictions)} pictures, ImageNet-R has {NUM_PICTURES}"
         return [
-            error_of(predictions),
+            replace(error_of(predictions), note=note),
             *calibration_of(predictions),
             *calibration_of(predictions, measures=RELIABILITY),
         ]
@@ -104,9 +111,19 @@ class Renditions(Benchmark):
             )
         return found
 
-    def _shown(self, test: TestPictures) -> NDArray[np.uint8]:
+    def _whole(self) -> ClassFolders:
+        """The files, if they are of all classes."""
+        found = self._found()
+        if len(found.class_names) != NUM_CLASSES:
+            raise DataError(
+                f"{self.files} holds {len(found.class_names)} classes, ImageNet-R has {NUM_CLASSES}: the error is over "
+                "the outputs of these, so unpack all of it"
+            )
+        return found
+
+    def _shown(self, found: ClassFolders, test: TestPictures) -> NDArray[np.uint8]:
         """The pictures within `limit`, resized and cut as those of the test set, (N, size, size, 3) uint8."""
-        files = self._found().files
+        files = found.files
         chosen = [files[place] for place in evenly_spaced(len(files), self.limit)]
         size = test.images.shape[1]
         entry = f"renditions-{combined(file_md5s(chosen))}-{size}"

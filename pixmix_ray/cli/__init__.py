@@ -1,7 +1,12 @@
 """The commands: parse, build one object, call one function, print. Results go to stdout, progress to stderr.
 
     sweeps      run, plan, status: an experiment file and its results folder
-    results     evaluate, rescore, migrate, table, pareto: checkpoints and measurements
+    results     evaluate, rescore, migrate: checkpoints and their cells
+    tables      table, pareto: what was measured, and what is on the front
+    questions   query, compare, explain
+    figures     figure
+    pages       report, serve: results as a page to look at
+    exchange    export, import
     parts       list, sets pictures, sets complexity: what can be named in an experiment file
     interrupts  Ctrl-C and SIGTERM
     console     how lines are printed, and the arguments that several commands take
@@ -15,7 +20,7 @@ from typing import Annotated
 
 import typer
 
-from pixmix_ray.cli import parts, results, sweeps
+from pixmix_ray.cli import exchange, figures, pages, parts, questions, results, sweeps, tables
 from pixmix_ray.cli.console import call, say
 
 __all__ = ["app", "main"]
@@ -25,7 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for room in (sweeps, results, parts):
+for room in (sweeps, results, tables, questions, figures, pages, exchange, parts):
     app.add_typer(room.commands)
 
 

@@ -1,16 +1,20 @@
 """What all commands share: the call, the two consoles, and how an argument or option is written."""
 
+import io
 import sys
 import warnings
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, Optional
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Optional
 
 import typer
 from rich.console import Console
 
-from pixmix_ray.errors import PixmixRayError
+from pixmix_ray.errors import PixmixRayError, UnknownNameError
+
+if TYPE_CHECKING:
+    from pixmix_ray.report.grid import Grid
 
 out = Console(width=None if sys.stdout.isatty() else 160)  # a file or a pipe has no width: don't cut tables to 80
 log = Console(stderr=True)
@@ -34,16 +38,36 @@ Objectives = Annotated[
     typer.Option(help="Comma-separated benchmark.metric; default: clean error and the paper's safety measures."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="As one JSON object, for other programs: see docs/json.md.")]
+Variant = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(help="Of results measured in several ways, the one whose name holds this text."),
+]
+Form = Annotated[str, typer.Option("--format", help="terminal, markdown, latex, csv or json.")]
 
 
 def call(app: typer.Typer) -> None:
     """Run the command of `app` that the arguments name: an error of ours becomes one line and an exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that is not UTF-8 shows ? for ±, and nothing is lost
     show_once = cache(lambda text: tell(f"warning: {text}", "yellow"))
     warnings.showwarning = lambda message, *_: show_once(str(message))
     try:
         app()
     except PixmixRayError as error:
         fail(str(error), error.exit_code)
+
+
+def show(grid: "Grid", form: str) -> None:
+    """A table on stdout in one of its formats."""
+    from pixmix_ray.report.grid import FORMATS
+
+    if form not in FORMATS:
+        raise UnknownNameError("format", form, FORMATS)
+    if form == "terminal":
+        out.print(grid.terminal())
+    else:
+        print(grid.text(form))  # noqa: T201  # not wrapped to the width of the terminal
 
 
 def say(text: str, style: str = "") -> None:

@@ -118,11 +118,12 @@ def complexity(
     from pixmix_ray.analysis.pareto import code_versions, one_variant
     from pixmix_ray.experiment.file import read_experiment
     from pixmix_ray.report import complexity as report
-    from pixmix_ray.report import complexity_figure
+    from pixmix_ray.report.figures import complexity as complexity_figure
+    from pixmix_ray.report.figures.style import check_drawable
     from pixmix_ray.storage.index import read
 
     if figure is not None:
-        complexity_figure.check_drawable()
+        check_drawable()
     sweep = read_experiment(file, overrides or ())
     measurements = None
     try:

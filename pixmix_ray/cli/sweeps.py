@@ -20,7 +20,8 @@ from pixmix_ray.cli.console import (
     tell,
 )
 from pixmix_ray.cli.interrupts import ending_cleanly, last_words
-from pixmix_ray.errors import RequestError
+from pixmix_ray.errors import RequestError, ResultsError, StorageError
+from pixmix_ray.storage.store import PAGE
 
 if TYPE_CHECKING:
     from pixmix_ray.orchestration.run import Run
@@ -212,20 +213,38 @@ def _counts(plan: "Plan") -> str:
 def _show_experiment(plan: "Plan") -> None:
     """The table and front of the experiment's own cells, and where the files lie."""
     frame = plan.own_rows()
-    from pixmix_ray.analysis.pareto import code_versions, default_objectives, dominance, one_variant
-    from pixmix_ray.report.tables import front_lines, measures_table
+    from pixmix_ray.analysis.pareto import code_versions, default_objectives
+    from pixmix_ray.analysis.spread import judge
+    from pixmix_ray.analysis.variants import apart
+    from pixmix_ray.report.fronts import front_notes
+    from pixmix_ray.report.tables import measures_grid
 
     if frame.empty:
         return
-    frame, left_out = one_variant(frame)
-    for line in [*left_out, *code_versions(frame)]:
+    for line in code_versions(frame):
         tell(line)
-    names = default_objectives(frame)
-    judged = dominance(frame, names)
-    out.print(measures_table(judged, names))
-    for line in front_lines(judged, names):
-        say(line)
+    for part in apart(frame):
+        judged = judge(plan.store, part.frame, default_objectives(part.frame))
+        if part.label:
+            say(part.label)
+        out.print(measures_grid(judged.wide, judged.certainty.objectives, judged.certainty).terminal())
+        for line in [*judged.notes, *front_notes(judged)]:
+            say(line)
     say(f"\nResults: {plan.store.uri}")
     say("  measurements.parquet  all measurements, a row each (pandas, polars, DuckDB)")
     say("  cells/                what each network said of each picture, and what follows from it (Parquet)")
     say("  trials/               checkpoints")
+    _write_report(plan)
+
+
+def _write_report(plan: "Plan") -> None:
+    """The page of the whole results folder, in it; a folder that cannot be written has none."""
+    from pixmix_ray.report.page import page
+    from pixmix_ray.storage.index import read
+
+    try:
+        plan.store.write(PAGE, page(plan.store, read(plan.store.uri)).encode())
+    except (StorageError, ResultsError) as error:
+        tell(f"no {PAGE}: {error}", "yellow")
+    else:
+        say(f"  {PAGE}           all of it as a page: open it in a browser")

@@ -7,10 +7,10 @@ scored and `EXTRA_PERTURBATIONS` the others. Each of the three has a folder, `c`
 corruption is a function in its family's file and a line in that table.
 """
 
-from pixmix_ray.corruptions.c.frost import frost_pictures
+from pixmix_ray.corruptions.c.frost import frost_pictures, has_installed_photographs
 from pixmix_ray.corruptions.c.severities import EXTRA, OFFICIAL
 from pixmix_ray.corruptions.cbar.severities import BAR_NAMES
-from pixmix_ray.corruptions.dispatch import NAMES, Variant, corrupt
+from pixmix_ray.corruptions.dispatch import NAMES, Variant, corrupt, through_jpeg
 from pixmix_ray.corruptions.p.sequences import (
     EXTRA_PERTURBATIONS,
     PERTURBATIONS,
@@ -31,5 +31,7 @@ __all__ = [
     "corrupt",
     "frames",
     "frost_pictures",
+    "has_installed_photographs",
     "perturb",
+    "through_jpeg",
 ]

@@ -17,10 +17,10 @@ Images = NDArray[np.uint8]
 Constants = tuple[float, ...]
 """The numbers that one corruption takes at one severity."""
 
-Draws = Callable[[int], NDArray[np.float64]]
+Uniforms = Callable[[int], NDArray[np.float64]]
 """`draws(count)` gives (N, count) uniform numbers in (0, 1), a row a picture; the same count gives the same numbers."""
 
-Corruption = Callable[[Images, Constants, Draws], Images]
+Corruption = Callable[[Images, Constants, Uniforms], Images]
 """A corruption: pictures, constants and draws in, new pictures of the same shape out; its input is not changed."""
 
 

@@ -1,7 +1,8 @@
 """The table of corruptions, and `corrupt`, which applies one of them to any number of pictures.
 
 Source: Hendrycks and Dietterich, ICLR 2019, and hendrycks/robustness@8190fe3. We differ in the random numbers (see
-`corruption.py`) and in that ImageNet-C's last step, saving each result as a JPEG of quality 85, is not done here.
+`corruption.py`) and in that ImageNet-C's last step, saving each result as a JPEG of quality 85, is a step of its own
+here: `through_jpeg`.
 """
 
 import math
@@ -29,12 +30,12 @@ from pixmix_ray.corruptions.c.spatter import spatter
 from pixmix_ray.corruptions.c.zoom import zoom_blur
 from pixmix_ray.corruptions.cbar.severities import BAR_SEVERITIES
 from pixmix_ray.corruptions.cbar.table import BAR_CORRUPTIONS
-from pixmix_ray.corruptions.corruption import Constants, Corruption, Draws, Images
+from pixmix_ray.corruptions.corruption import Constants, Corruption, Images, Uniforms
 from pixmix_ray.errors import RequestError, UnknownNameError
 from pixmix_ray.seeding import uniforms
 
-Variant = Literal["cifar", "imagenet"]
-"""Which column of `SEVERITIES`: "cifar" is made for pictures of 32x32, "imagenet" for 224x224."""
+Variant = Literal["cifar", "tiny_imagenet", "imagenet"]
+"""Which column of `SEVERITIES`: "cifar" is for pictures of 32x32, "tiny_imagenet" of 64x64, "imagenet" of 224x224."""
 
 CORRUPTIONS: Final[Mapping[str, Corruption]] = {
     "gaussian_noise": gaussian_noise,
@@ -86,7 +87,8 @@ def corrupt(
         seed: another seed gives other noise.
         indices: (N,) integers from 0 up that name each picture's random numbers: its place in the whole set. Default:
             0 to N - 1.
-        variant: whose constants; default: "imagenet" if the shorter side is 128 or more, else "cifar".
+        variant: whose constants; default: "imagenet" if the shorter side is 128 or more, "tiny_imagenet" if it is 64 or
+            more, else "cifar". C-bar has none of its own for "tiny_imagenet" and takes those of "cifar".
         frost_folder: of the photographs of ice that "frost" lays over a picture, see `frost.py`; default: those of the
             installed package imagecorruptions.
 
@@ -117,14 +119,23 @@ def corrupt(
     return corrupted
 
 
+def through_jpeg(images: Images, quality: int) -> Images:
+    """Pictures (N, H, W, 3) uint8 as they come back from JPEG files of a quality from 1 to 100, 4:2:0 chroma.
+
+    ImageNet-C and ImageNet-C-bar were saved so, with quality 85.
+    """
+    return jpeg_compression(images, (quality,), lambda count: np.empty((len(images), count)))
+
+
 def default_variant(images: Images) -> Variant:
-    """The constants made for pictures of about this size, (N, H, W, 3): "imagenet" from 128 pixels on, else "cifar"."""
-    return "imagenet" if min(images.shape[1:3]) >= 128 else "cifar"
+    """The constants made for pictures of about this size, (N, H, W, 3), the largest that are for no larger pictures."""
+    side = min(images.shape[1:3])
+    return "imagenet" if side >= 128 else "tiny_imagenet" if side >= 64 else "cifar"
 
 
 def _constants(name: str, severity: int, variant: str) -> Constants:
     """What a corruption takes; raises if it is one of C-bar that the set of this variant does not have."""
-    known = {**SEVERITIES[variant], **BAR_SEVERITIES[variant]}
+    known = {**SEVERITIES[variant], **BAR_SEVERITIES["imagenet" if variant == "imagenet" else "cifar"]}
     if name not in known:
         others = " or ".join(repr(other) for other, rows in BAR_SEVERITIES.items() if name in rows)
         raise RequestError(
@@ -134,7 +145,7 @@ def _constants(name: str, severity: int, variant: str) -> Constants:
     return known[name][severity - 1]
 
 
-def _draws(seed: int, name: str, severity: int, indices: NDArray[np.int64]) -> Draws:
+def _draws(seed: int, name: str, severity: int, indices: NDArray[np.int64]) -> Uniforms:
     """The random numbers of these pictures for one corruption at one severity."""
     return lambda count: uniforms(seed, "corruptions", name, severity, indices=indices, count=count)
 

@@ -11,7 +11,12 @@ from pydantic import Field
 
 from pixmix_ray.cache import cached_arrays
 from pixmix_ray.errors import RequestError
-from pixmix_ray.settings import Revised
+from pixmix_ray.plugins import Table
+from pixmix_ray.settings import Settings
+
+
+class DataVersionWarning(UserWarning):
+    """A data set's files may not be the ones that are meant, so its numbers may not compare with other people's."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -40,7 +45,7 @@ class ImageData:
         return len(self.class_names)
 
 
-class Dataset(Revised, ABC):
+class Dataset(Settings, ABC):
     """A source of labelled pictures.
 
     Attributes:
@@ -79,6 +84,9 @@ class Dataset(Revised, ABC):
     @abstractmethod
     def load(self) -> ImageData:
         """The pictures and labels; works without any step before it, and a second process opens what the first read."""
+
+
+DATASETS: Table[Dataset] = Table("dataset", Dataset)
 
 
 def evenly_spaced(total: int, limit: int | None) -> NDArray[np.int64]:

@@ -15,19 +15,15 @@ from filelock import FileLock
 from numpy.typing import NDArray
 from pydantic import model_validator
 
-from pixmix_ray.cache import cache_folder
-from pixmix_ray.datasets.base import Dataset, ImageData, load_cached
+from pixmix_ray.cache import cache_folder, private_folder
+from pixmix_ray.datasets.base import DATASETS, Dataset, DataVersionWarning, ImageData, load_cached
 from pixmix_ray.datasets.cifar_files import CIFAR10, CIFAR100, Layout, read_batch, read_names
 from pixmix_ray.datasets.file_digests import combined, file_md5s
-from pixmix_ray.errors import DataError, RequestError
+from pixmix_ray.errors import DataError, RequestError, one_line
 from pixmix_ray.settings import DataPath
 
 HEIGHT, NUM_TRAIN = 32, 50_000
 Source = TypeVar("Source", "Cifar10", "Cifar100")
-
-
-class DataVersionWarning(UserWarning):
-    """A data set's files are not the published ones, so its numbers are not comparable with published numbers."""
 
 
 def _check_source(dataset: Source) -> Source:
@@ -36,6 +32,7 @@ def _check_source(dataset: Source) -> Source:
     return dataset
 
 
+@DATASETS.add("cifar10")
 class Cifar10(Dataset):
     """CIFAR-10: 50,000 + 10,000 pictures of 32x32 in 10 classes.
 
@@ -67,6 +64,7 @@ class Cifar10(Dataset):
         return _load(CIFAR10, _folder(CIFAR10, self.root, self.download), self.train_limit)
 
 
+@DATASETS.add("cifar100")
 class Cifar100(Dataset):
     """CIFAR-100: 50,000 + 10,000 pictures of 32x32 in 100 (fine) classes.
 
@@ -116,11 +114,13 @@ def _download(layout: Layout, base: Path) -> Path:
     import torchvision.datasets  # here: slow to import, and needed for this alone
 
     try:
+        if base.is_relative_to(cache_folder()):
+            private_folder(base)
         base.mkdir(parents=True, exist_ok=True)
         with FileLock(base / f".{layout.name}.lock"):
             getattr(torchvision.datasets, layout.torchvision_name)(base, download=True)
     except (OSError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise DataError(
             f"cannot download {layout.name} to {base} ({reason}): fetch it by hand and give its root"
         ) from error

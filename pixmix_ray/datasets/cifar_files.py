@@ -94,7 +94,9 @@ def read_batch(layout: Layout, file: Path) -> tuple[NDArray[np.uint8], NDArray[n
     data, labels = _value(entry, "data", file), _value(entry, layout.labels_key, file)
     rows = len(labels) if isinstance(labels, list) else 0
     if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.shape != (rows, 3072) or not rows:
-        raise _broken(file, f"data must be uint8 of shape (N, 3072) with N labels, got {_outline(data)}, {rows} labels")
+        raise _broken(
+            file, f"data must be uint8 of shape (N, 3072) with N labels, got {_shape_and_type(data)}, {rows} labels"
+        )
     wrong = [label for label in labels if type(label) is not int or not 0 <= label < layout.num_classes]
     if wrong:
         raise _broken(file, f"labels must be whole numbers in [0, {layout.num_classes - 1}], got {wrong[0]!r:.40}")
@@ -118,7 +120,7 @@ def _latin1(text: str, encoding: str = "latin1") -> bytes:
     return text.encode("latin1")
 
 
-def _admitted() -> dict[tuple[str, str], Any]:
+def _allowed_globals() -> dict[tuple[str, str], Any]:
     """What a pickled array names, old and new spelling. Taken from arrays, since NumPy 2 moved the functions."""
     array = np.zeros(1)
     functions = {
@@ -133,7 +135,7 @@ def _admitted() -> dict[tuple[str, str], Any]:
 class _ArraysOnly(pickle.Unpickler):
     """An unpickler that knows containers, numbers, text and NumPy arrays, and refuses to look up anything else."""
 
-    admitted = _admitted()
+    admitted = _allowed_globals()
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in self.admitted:
@@ -163,7 +165,7 @@ def _text(value: object) -> object:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
 
 
-def _outline(value: object) -> str:
+def _shape_and_type(value: object) -> str:
     return f"{value.dtype} {value.shape}" if isinstance(value, np.ndarray) else type(value).__name__
 
 

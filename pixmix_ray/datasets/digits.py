@@ -12,13 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pixmix_ray.datasets.base import Dataset, ImageData, load_cached
+from pixmix_ray.datasets.base import DATASETS, Dataset, ImageData, load_cached
 
 VERSION = "digits-1"  # to be raised with any change of the pictures or of the split
 SIDE = 32
 NUM_TRAIN = 1433
 
 
+@DATASETS.add("digits")
 class Digits(Dataset):
     """Scikit-learn's digits at 32x32: 1,433 pictures to train on, 364 to test on.
 

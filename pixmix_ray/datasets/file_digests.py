@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pixmix_ray.cache import cached_arrays
 from pixmix_ray.datasets.picture_files import in_threads
 from pixmix_ray.errors import DataError
+from pixmix_ray.hashing import short_hash
 
 # Two writes of one file within a tick of the clock leave the same stamps, so hashes of younger files are not kept.
 SETTLED_NS = 2_000_000_000
@@ -37,13 +38,13 @@ def file_md5s(files: Sequence[Path]) -> NDArray[np.uint8]:
     if time.time_ns() - max(max(stat.st_mtime_ns, stat.st_ctime_ns) for stat in stats) < SETTLED_NS:
         return _hash_all(files)
     stamps = [(str(file), s.st_size, s.st_mtime_ns, s.st_ctime_ns) for file, s in zip(files, stats, strict=True)]
-    entry = f"md5s-{hashlib.sha256(repr(stamps).encode()).hexdigest()[:24]}"
+    entry = f"md5s-{short_hash(repr(stamps), 24)}"
     return cast(NDArray[np.uint8], cached_arrays(entry, lambda: {"md5s": _hash_all(files)})["md5s"])
 
 
 def combined(md5s: NDArray[np.uint8]) -> str:
     """One name for the files together, in order: 12 hexadecimal digits."""
-    return hashlib.sha256(np.ascontiguousarray(md5s).tobytes()).hexdigest()[:12]
+    return short_hash(np.ascontiguousarray(md5s).tobytes())
 
 
 def _hash_all(files: Sequence[Path]) -> NDArray[np.uint8]:

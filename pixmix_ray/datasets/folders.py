@@ -14,7 +14,13 @@ from numpy.typing import NDArray
 from pixmix_ray.cache import cached_arrays
 from pixmix_ray.datasets.base import evenly_spaced
 from pixmix_ray.datasets.file_digests import combined, file_md5s
-from pixmix_ray.datasets.picture_files import centre_cut, in_threads, picture_files, resized_picture
+from pixmix_ray.datasets.picture_files import (
+    DECODING,
+    centre_cut,
+    in_threads,
+    picture_files,
+    resized_picture,
+)
 
 
 def folder_images(folder: Path, size: int, limit: int | None = None) -> NDArray[np.uint8]:
@@ -34,7 +40,7 @@ def folder_images(folder: Path, size: int, limit: int | None = None) -> NDArray[
     def make() -> dict[str, NDArray[np.uint8]]:
         return {"images": np.stack(in_threads(lambda file: _centre(file, size), chosen))}
 
-    entry = f"folder-{combined(file_md5s(chosen))}-{size}"
+    entry = f"folder-{combined(file_md5s(chosen))}-{size}-{DECODING}"
     return cast(NDArray[np.uint8], cached_arrays(entry, make)["images"])
 
 

@@ -8,16 +8,17 @@ on. The official recipe cuts another random piece of the original file at each v
 array cannot give; a `train_size` of 256 leaves room to cut from.
 """
 
+import warnings
 from abc import ABC
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from pixmix_ray.datasets.base import Dataset, ImageData, evenly_spaced
+from pixmix_ray.datasets.base import DATASETS, Dataset, DataVersionWarning, ImageData, evenly_spaced
 from pixmix_ray.datasets.class_folders import ClassFolders, class_folders
 from pixmix_ray.datasets.file_digests import combined, file_md5s
 from pixmix_ray.datasets.imagenet_classes import WNIDS
@@ -36,9 +37,13 @@ class ClassFolderDataset(Dataset, ABC):
         size: side of a test picture in pixels.
         resize: shorter side before the square is cut out of its centre.
         train_size: side of a training picture, none for that of a test picture.
+        class_order: of classes whose folders are numbers, such as 0 to 11: by number, or text (0, 1, 10, 11, 2, ...) as
+            in torchvision's ImageFolder, which weights that were trained with it expect. Other names are sorted as text
+            in any case.
     """
 
-    location: ClassVar[frozenset[str]] = frozenset({"root", "train", "test"})  # version() holds their content
+    # version() holds their content, and the classes in their order
+    location: ClassVar[frozenset[str]] = frozenset({"root", "train", "test", "class_order"})
     kind: ClassVar[str]  # the first word of a version
 
     root: DataPath = Field(description="the folder that holds train and val")
@@ -47,6 +52,7 @@ class ClassFolderDataset(Dataset, ABC):
     size: int = Field(224, ge=1)
     resize: int = Field(256, ge=1)
     train_size: int | None = Field(None, ge=1)
+    class_order: Literal["number", "text"] = "number"
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -75,7 +81,7 @@ class ClassFolderDataset(Dataset, ABC):
 
     def test_set(self) -> dict[str, Any]:
         """Size and content of the test pictures; the folder of training pictures is not looked at."""
-        test = class_folders(self.root / self.test)
+        test = self._part(self.test)
         self.check_classes(self.root / self.test, test.class_names)
         return {"size": self.size, "resize": self.resize, "version": f"{self.kind}-{_content([], [test])}"}
 
@@ -103,13 +109,28 @@ class ClassFolderDataset(Dataset, ABC):
     def check_classes(self, folder: Path, names: tuple[str, ...]) -> None:
         """Raise DataError if the classes in `folder` are not those of the data set."""
 
+    def _part(self, name: str) -> ClassFolders:
+        return class_folders(self.root / name, is_text_order=self.class_order == "text")
+
+    def _say_order(self, names: tuple[str, ...]) -> None:
+        """Warn where weights of somebody else may expect another order of the classes."""
+        if "class_order" not in self.model_fields_set and sorted(names) != list(names):
+            warnings.warn(
+                f"the classes in {self.root / self.test} are numbers and sorted as such, {', '.join(names[:3])} to "
+                f"{names[-1]}: for weights that were trained with torchvision's ImageFolder, which sorts them as text, "
+                "set dataset.class_order: text",
+                DataVersionWarning,
+                stacklevel=4,
+            )
+
     def _parts(self) -> tuple[ClassFolders, ClassFolders]:
         """The files to train on and to test on."""
-        test = class_folders(self.root / self.test)
+        test = self._part(self.test)
         self.check_classes(self.root / self.test, test.class_names)
+        self._say_order(test.class_names)
         if self.train is None:
             return ClassFolders(files=[], labels=np.empty(0, np.int64), class_names=test.class_names), test
-        train = class_folders(self.root / self.train)
+        train = self._part(self.train)
         if other := sorted(set(train.class_names) ^ set(test.class_names)):
             side = self.train if other[0] in train.class_names else self.test
             raise DataError(
@@ -119,6 +140,7 @@ class ClassFolderDataset(Dataset, ABC):
         return train, test
 
 
+@DATASETS.add("image_folder")
 class ImageFolder(ClassFolderDataset):
     """Anybody's folders, and Places365 in its layout of one folder a class."""
 
@@ -126,6 +148,7 @@ class ImageFolder(ClassFolderDataset):
     kind: ClassVar[str] = "image_folder"
 
 
+@DATASETS.add("imagenet")
 class ImageNet(ClassFolderDataset):
     """ImageNet's 1,000 classes (ILSVRC 2012), in folders named by WordNet numbers."""
 

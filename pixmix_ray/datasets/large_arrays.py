@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixmix_ray.cache import Streamed, cache_folder, cached_arrays
-from pixmix_ray.datasets.picture_files import centre_cut, in_threads, resized, rgb_picture
+from pixmix_ray.datasets.picture_files import DECODING, centre_cut, in_threads, resized, rgb_picture
 from pixmix_ray.errors import DataError
 
 Images = NDArray[np.uint8]
@@ -41,7 +41,7 @@ def cached_squares(entry: str, files: Sequence[Path], resize: int, size: int) ->
         runs = (files[start : start + AT_ONCE] for start in range(0, len(files), AT_ONCE))
         return {"images": Streamed(shape=shape, dtype=np.uint8, pieces=(squares(run, resize, size) for run in runs))}
 
-    return cast(Images, cached_arrays(entry, make)["images"])
+    return cast(Images, cached_arrays(f"{entry}-{DECODING}", make)["images"])
 
 
 def square(file: Path, resize: int | None, size: int) -> Images:

@@ -6,7 +6,8 @@ test pictures at severity 1, then at 2 and so on, and labels.npy holds the N lab
 CIFAR-100-P: PERTURBATION.npy is uint8 (N, T, H, W, 3), T frames of each test picture; no labels. N is 10,000.
 
 Nothing is unpickled, and nothing is copied but the rows that are asked for. A file that is missing, cut off or of
-another shape is a DataError before any work, and so are labels other than those of the test set.
+another shape is a DataError before any work, and so are labels other than those of the test set, and pictures that a
+sample shows not to be made from it.
 """
 
 from collections.abc import Sequence
@@ -19,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixmix_ray.datasets.file_digests import combined, file_md5s
-from pixmix_ray.errors import DataError
+from pixmix_ray.datasets.picture_comparison import check_corrupted, check_same_pictures, sample_places
+from pixmix_ray.errors import DataError, one_line
 
 Images = NDArray[np.uint8]
 
@@ -38,7 +40,6 @@ BROKEN = (
     OverflowError,
     MemoryError,
 )
-SAMPLE = 16  # sequences whose first frame is compared with the test picture
 FAR = 3.0  # grey levels on average: the published first frames are the test pictures, up to a rounding
 
 
@@ -49,10 +50,12 @@ class CorruptedArrays:
     Attributes:
         folder: where they lie.
         names: the corruptions that are wanted.
+        severities: those of 1 to 5 that are wanted.
     """
 
     folder: Path
     names: tuple[str, ...]
+    severities: tuple[int, ...]
 
     def version(self) -> str:
         """12 hexadecimal digits over the bytes of the wanted files; raises DataError if one is missing or cut off."""
@@ -65,12 +68,13 @@ class CorruptedArrays:
         """Nothing, if the files hold these test pictures (M, H, W, 3) corrupted.
 
         Args:
-            images: (M, H, W, 3) uint8; only their size is looked at.
+            images: (M, H, W, 3) uint8.
             labels: (M,) their labels.
             indices: (M,) their places in the whole test set.
 
         Raises:
-            DataError: a file is missing, cut off or of another shape, or the labels are others.
+            DataError: a file is missing, cut off or of another shape; the labels are others, or, as far as a sample
+                shows, the pictures.
         """
         file = self.folder / "labels.npy"
         published = _opened(file, LABELS)
@@ -86,8 +90,11 @@ class CorruptedArrays:
                     f"{file} has label {published[severity * count + place]} for test picture {place}, the data set "
                     f"has {labels[differ[0]]}: give the files that were made from this data set's test pictures"
                 )
+        some = sample_places(len(indices))
         for name in self.names:
-            self._array(name, (count * NUM_SEVERITIES, *images.shape[1:]))
+            array = self._array(name, (count * NUM_SEVERITIES, *images.shape[1:]))
+            shown = {severity: array[(severity - 1) * count + indices[some]] for severity in self.severities}
+            check_corrupted(str(self._file(name)), name, shown, images[some])
 
     def images(self, name: str, severity: int, indices: NDArray[np.int64], size: int) -> Images:
         """The pictures `indices` of the test set, (M, size, size, 3) uint8, with corruption `name` at `severity`."""
@@ -137,8 +144,10 @@ class SequenceArrays:
         for name in self.frames:
             array = self._array(name, images.shape[1])
             _check_count(self._file(name), len(array), indices)
+            some = sample_places(len(indices))
+            # whatever moves is in its place in the middle of a sequence
+            check_same_pictures(str(self._file(name)), array[indices[some], self.frames[name] // 2], images[some])
             if name in self.is_noise:
-                some = np.linspace(0, len(indices) - 1, min(SAMPLE, len(indices)), dtype=np.int64)
                 gap = np.abs(array[indices[some], 0].astype(np.float64) - images[some]).mean()
                 if gap > FAR:
                     raise DataError(
@@ -188,7 +197,7 @@ def _opened(file: Path, meaning: str) -> NDArray[np.generic]:
     except OSError as error:
         raise DataError(f"cannot read {file}: {error.strerror or error}. Check its permissions") from error
     except BROKEN as error:
-        reason = "".join(letter for letter in " ".join(str(error).split()) if letter.isprintable())
+        reason = one_line(error)
         raise DataError(
             f"{file} is no whole .npy file ({reason}): it must hold {meaning}; fetch it again from its publisher"
         ) from error

@@ -4,14 +4,15 @@ ImageNet-C (Hendrycks and Dietterich, ICLR 2019; zenodo.org/record/2235448) lies
 severities 1 to 5; ImageNet-C-bar (Mintun et al., NeurIPS 2021) likewise, its severity folders named by its own numbers,
 such as 0.80. ImageNet-P (zenodo.org/record/3565846) lies in PERTURBATION/WNID/FILE.mp4, the stronger noises of
 difficulty 2 and 3 in PERTURBATION_2 and so on. The pictures are 224x224 already; as in the reference evaluation their
-centre is cut out and nothing is resized (the official PixMix code resizes them to 256 and cuts 224 out of that).
+centre is cut out and nothing is resized, unless `resize` says so (the official PixMix code resizes them to 256 and cuts
+224 out of that).
 
 ImageNet-C is 3.75 million files. They are decoded anew at every evaluation, a run at a time; kept decoded they would be
 565 GB. For the same reason the version hashes a sample of them.
 """
 
 import importlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,15 +22,23 @@ from types import ModuleType
 import numpy as np
 from numpy.typing import NDArray
 
-from pixmix_ray.datasets.class_folders import ClassFolders, class_folders, class_names, video_files
+from pixmix_ray.datasets.class_folders import ClassFolders, FilesOf, class_folders, class_names, video_files
 from pixmix_ray.datasets.file_digests import combined, file_md5s
 from pixmix_ray.datasets.large_arrays import squares
+from pixmix_ray.datasets.listing import PassedOver
 from pixmix_ray.datasets.official_arrays import NUM_SEVERITIES
+from pixmix_ray.datasets.picture_comparison import (
+    SAMPLE_OF_FILES,
+    check_corrupted,
+    check_same_pictures,
+    sample_places,
+)
 from pixmix_ray.datasets.picture_files import in_threads, picture_files
-from pixmix_ray.errors import DataError
+from pixmix_ray.errors import DataError, one_line
 
 Images = NDArray[np.uint8]
 
+SAMPLE_OF_VIDEOS = 12
 SAMPLED_CLASSES = 8  # of each corruption and severity, whose first file is hashed for the version
 
 
@@ -41,36 +50,44 @@ class CorruptedFolders:
         folder: where they lie.
         names: the corruptions that are wanted.
         severities: those of 1 to 5 that are wanted.
+        resize: shorter side to which each picture is resized before its centre is cut out; none leaves it as it is.
     """
 
     folder: Path
     names: tuple[str, ...]
     severities: tuple[int, ...]
+    resize: int | None = None
 
     def version(self) -> str:
         """12 hexadecimal digits over a sample of the wanted files and all class names; raises DataError."""
         return _sampled_version([self._part(name, s) for name in self.names for s in self.severities], picture_files)
 
     def check(self, images: Images, labels: NDArray[np.int64], indices: NDArray[np.int64]) -> None:
-        """Nothing, if the folders hold as many pictures of each class as the test set; no picture is decoded.
+        """Nothing, if the folders hold these test pictures corrupted; a sample of them is decoded.
 
         Args:
-            images: (M, H, W, 3) uint8, not looked at.
-            labels: (M,) the labels of the test pictures that are wanted.
+            images: (M, H, W, 3) uint8, the test pictures that are wanted.
+            labels: (M,) their labels.
             indices: (M,) their places in the whole test set.
 
         Raises:
-            DataError: a folder or file is missing, or the files are of other classes.
+            DataError: a folder or file is missing, the files are of other classes, or, as far as a sample shows, of
+                other pictures.
         """
+        some = sample_places(len(indices), SAMPLE_OF_FILES)
         for name in self.names:
+            shown = {}
             for severity in self.severities:
                 part = self._part(name, severity)
-                _check_labels(part, _listed(part, picture_files), labels, indices)
+                listed = _listed(part, picture_files)
+                _check_labels(part, listed, labels, indices)
+                shown[severity] = squares([listed.files[place] for place in indices[some]], None, images.shape[1])
+            check_corrupted(str(self.folder / name), name, shown, images[some])
 
     def images(self, name: str, severity: int, indices: NDArray[np.int64], size: int) -> Images:
         """The pictures `indices` of the test set, (M, size, size, 3) uint8, with corruption `name` at `severity`."""
         files = _listed(self._part(name, severity), picture_files).files
-        return squares([files[place] for place in indices], None, size)
+        return squares([files[place] for place in indices], self.resize, size)
 
     def _part(self, name: str, severity: int) -> Path:
         """The folder of one corruption at one severity: the fifth by number is severity 5, whatever it is called."""
@@ -110,19 +127,23 @@ class SequenceFolders:
         """Nothing, if there is a decoder and as many videos of each class as the test set has pictures.
 
         Args:
-            images: (M, H, W, 3) uint8; the size that the videos must have.
+            images: (M, H, W, 3) uint8, of the size that the videos must have.
             labels: (M,) the labels of the test pictures that are wanted.
             indices: (M,) their places in the whole test set.
 
         Raises:
-            DataError: no decoder; a folder or file is missing; the files are of other classes; or the first video of a
-                perturbation is broken or has another number or size of frames.
+            DataError: no decoder; a folder or file is missing; the files are of other classes; or one of a sample of
+                videos is broken, has another number or size of frames, or is of another picture.
         """
         _decoder()
         for name, count in self.frames.items():
-            listed = _listed(self._part(name), video_files)
-            _check_labels(self._part(name), listed, labels, indices)
-            read_video(listed.files[indices[0]], count, images.shape[1])
+            part = self._part(name)
+            listed = _listed(part, video_files)
+            _check_labels(part, listed, labels, indices)
+            some = sample_places(len(indices), SAMPLE_OF_VIDEOS)
+            files = [listed.files[place] for place in indices[some]]
+            middle = [read_video(file, count, images.shape[1])[count // 2] for file in files]
+            check_same_pictures(str(part), np.stack(middle), images[some])
 
     def sequences(self, name: str, indices: NDArray[np.int64], size: int) -> Images:
         """The sequences of the pictures `indices` of the test set, (M, T, size, size, 3) uint8."""
@@ -176,12 +197,12 @@ def _decoding(file: Path, av: ModuleType) -> Iterator[None]:
     try:
         yield
     except (av.FFmpegError, OSError, ValueError, IndexError) as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise DataError(f"cannot decode the video {file} ({reason}): fetch it again from its publisher") from error
 
 
 @lru_cache(maxsize=8)  # one evaluation asks for the same folder at every batch
-def _listed(folder: Path, files_of: Callable[[Path], list[Path]]) -> ClassFolders:
+def _listed(folder: Path, files_of: FilesOf) -> ClassFolders:
     return class_folders(folder, files_of)
 
 
@@ -200,11 +221,11 @@ def _check_labels(folder: Path, found: ClassFolders, labels: NDArray[np.int64], 
         )
 
 
-def _sampled_version(folders: Sequence[Path], files_of: Callable[[Path], list[Path]]) -> str:
+def _sampled_version(folders: Sequence[Path], files_of: FilesOf) -> str:
     """12 hexadecimal digits over the class names of all folders and one file of some classes of each."""
     names = [class_names(folder) for folder in folders]
     sample = [
-        files_of(folder / found[place])[0]
+        files_of(folder / found[place], PassedOver())[0]
         for folder, found in zip(folders, names, strict=True)
         for place in np.linspace(0, len(found) - 1, min(SAMPLED_CLASSES, len(found)), dtype=np.int64)
     ]

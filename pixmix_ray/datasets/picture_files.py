@@ -2,10 +2,12 @@
 
 Everything is as in torchvision's ImageFolder and Resize on Pillow images, which the reference code of PixMix uses, so
 that the pixels are the same: first frame, no rotation by EXIF, `convert("RGB")`, bilinear filter with antialiasing.
-`convert` has its odd sides, kept on purpose: transparency is dropped, and 16-bit grey is cut off at 255.
+Transparency is dropped on purpose, as there. Where `convert` would turn a picture white or black, of 16 bits or of
+floating point, it is brought to 8 bits by its range, or refused.
 
 A picture that differs from its neighbours is taken as it is; one that cannot be decoded, is larger than Pillow allows
-(twice Image.MAX_IMAGE_PIXELS) or longer than wide beyond all use is a DataError that names it. Nothing is left out.
+(twice Image.MAX_IMAGE_PIXELS) or longer than wide beyond all use is a DataError that names it. Which files of a folder
+are pictures is said in `listing`.
 """
 
 import os
@@ -17,11 +19,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
 from PIL import Image
 
-from pixmix_ray.errors import DataError
+from pixmix_ray.datasets.listing import SHOWN, PassedOver, files_below, not_picture
+from pixmix_ray.errors import DataError, one_line
 
-EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".ppm", ".tif", ".tiff"})
+DECODING = 2  # raised when the same files come to have other pixels: part of the names of cached entries
 # A line of 1 x 5000 pixels resized to a shorter side of 256 would be a gigabyte.
 LONGEST_ASPECT = 1000
 # What Pillow's readers raise for broken files.
@@ -43,24 +47,25 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def picture_files(folder: Path) -> list[Path]:
-    """The pictures of a folder and all folders below it, told by their extension, sorted by relative path.
+def picture_files(folder: Path, passed_over: PassedOver | None = None) -> list[Path]:
+    """The pictures of a folder and all folders below it, sorted by relative path.
 
-    Links are followed; one that leads nowhere counts as a picture, and is an error when that is read.
+    Args:
+        folder: where to look.
+        passed_over: what is no picture is counted here; none says it, in a warning of one line.
 
     Raises:
         DataError: there is no such folder, no picture in it, a folder below cannot be read, or holds a link to itself.
     """
     if not folder.is_dir():
         raise DataError(f"there is no folder {folder}: give the path of a folder of pictures")
-    found = []
-    for parent, folders, names in os.walk(folder, followlinks=True, onerror=_unreadable):
-        _check_links(parent, folders)
-        found += [Path(parent, name) for name in names if os.path.splitext(name)[1].lower() in EXTENSIONS]
+    counted = PassedOver() if passed_over is None else passed_over
+    found = files_below(folder, not_picture, counted)
+    if passed_over is None:
+        counted.say(folder)
     if not found:
-        allowed = " ".join(sorted(extension[1:] for extension in EXTENSIONS))
-        raise DataError(f"no pictures in {folder} or below it: files must end in one of {allowed}")
-    return sorted(found, key=lambda file: file.relative_to(folder).as_posix())
+        raise DataError(f"no pictures in {folder} or below it: files must end in {SHOWN}")
+    return found
 
 
 def picture_size(file: Path) -> tuple[int, int]:
@@ -77,10 +82,36 @@ def rgb_picture(file: Path) -> Image.Image:
     """
     with _opened(file) as image:
         size = image.size
-        rgb = image.convert("RGB")
+        rgb = to_rgb(image, str(file))
     if rgb.size != size:  # a TIFF that is turned by its XMP text: places are laid out by the header
         raise DataError(f"the picture {file} is {size} by its header and {rgb.size} decoded: save it anew")
     return rgb
+
+
+def to_rgb(image: Image.Image, name: str) -> Image.Image:
+    """An opened picture, `name` in messages, as 8-bit RGB: 16-bit integers as a share of 65,535, floats of 1 or 255.
+
+    Raises:
+        DataError: its values are of no such range.
+    """
+    if not image.mode.startswith(("I", "F")):
+        return image.convert("RGB")
+    values = np.asarray(image)
+    low, high = float(values.min()), float(values.max())
+    is_float = values.dtype.kind == "f"
+    if image.mode.startswith("I;16") or (not is_float and 255 < high <= 65_535):
+        scale = 1 / 257
+    else:
+        scale = 255.0 if is_float and high <= 1 else 1.0
+    if not (low >= 0 and high * scale <= 255):  # NaN is of no range
+        kind = "floating point" if is_float else "integers"
+        raise DataError(
+            f"the picture {name} holds {kind} from {low:g} to {high:g}: they must be in [0, 255], "
+            f"{'or [0, 1]' if is_float else 'or [0, 65535]'}; save it with 8 bits"
+        )
+    if scale == 1:
+        return image.convert("RGB")
+    return Image.fromarray(np.floor(values * scale + 0.5).astype(np.uint8)).convert("RGB")
 
 
 def check_aspect(name: str, width: int, height: int) -> None:
@@ -142,21 +173,7 @@ def _opened(file: Path) -> Iterator[Image.Image]:
         raise _undecodable(file, error) from error
 
 
-def _check_links(parent: str, folders: Sequence[str]) -> None:
-    """Raise DataError if one of the folders in `parent` is a link to `parent` or to a folder that holds it."""
-    for folder in folders:
-        link = os.path.join(parent, folder)
-        if os.path.islink(link) and Path(parent).resolve().is_relative_to(os.path.realpath(link)):
-            raise DataError(f"{link} is a link to a folder that holds it, an endless path: remove the link")
-
-
-def _unreadable(error: OSError) -> None:
-    raise DataError(f"cannot read the folder {error.filename}: {error.strerror}. Check its permissions") from error
-
-
 def _undecodable(file: Path, error: Exception) -> DataError:
-    reason = " ".join(str(error).split())
-    way_out = "replace or remove it"
-    if file.name.startswith("._"):
-        way_out = "macOS leaves such files beside copies, remove them all with find FOLDER -name '._*' -delete"
-    return DataError(f"cannot decode the picture {file} ({type(error).__name__}: {reason}): {way_out}")
+    return DataError(
+        f"cannot decode the picture {file} ({type(error).__name__}: {one_line(error)}): replace or remove it"
+    )

@@ -25,8 +25,9 @@ from pixmix_ray.cache import cached_arrays
 from pixmix_ray.datasets.base import evenly_spaced
 from pixmix_ray.datasets.file_digests import combined, file_md5s
 from pixmix_ray.datasets.folders import folder_images, folder_version
+from pixmix_ray.datasets.listing import unwanted
 from pixmix_ray.datasets.picture_files import centre_cut, check_aspect, in_threads, picture_files, resized, rgb_picture
-from pixmix_ray.errors import DataError
+from pixmix_ray.errors import DataError, one_line
 
 Images = NDArray[np.uint8]
 
@@ -155,7 +156,8 @@ def array_images(path: Path) -> Images:
 def _unpacked(path: Path) -> Images:
     """The array `images` of a .npz, or its only one."""
     with _reading(path), zipfile.ZipFile(path) as archive:
-        members = {name.removesuffix(".npy"): name for name in archive.namelist() if name.endswith(".npy")}
+        wanted = [name for name in archive.namelist() if not any(map(unwanted, name.split("/")))]
+        members = {name.removesuffix(".npy"): name for name in wanted if name.endswith(".npy")}
         name = "images" if "images" in members else next(iter(members), "")
         if name != "images" and len(members) != 1:
             held = ", ".join(sorted(members)) or "no array"
@@ -174,7 +176,7 @@ def _reading(path: Path) -> Iterator[None]:
     except DataError:  # a ValueError too
         raise
     except BROKEN as error:
-        reason = "".join(letter for letter in " ".join(str(error).split()) if letter.isprintable())
+        reason = one_line(error)
         raise DataError(
             f"{path} cannot be read as an array file ({type(error).__name__}: {reason}): "
             "it must be a whole .npy or .npz of uint8 (N, H, W, 3), without pickled objects"

@@ -3,6 +3,7 @@
 import json
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 
@@ -10,8 +11,10 @@ import torch
 from torch import nn
 
 from pixmix_ray.benchmarks import Benchmark, TestPictures, limited_batches
-from pixmix_ray.datasets import ImageData
-from pixmix_ray.evaluation.checkpoints import Checkpoint, trained
+from pixmix_ray.datasets import ImageData, evenly_spaced
+from pixmix_ray.errors import DataError
+from pixmix_ray.evaluation.checkpoints import EXTERNAL, Checkpoint, trained
+from pixmix_ray.evaluation.normalisation import SAMPLE, better_normalisation
 from pixmix_ray.experiment.trial import BenchmarkRun, Trial
 from pixmix_ray.hardware import hardware
 from pixmix_ray.memory import free_memory, is_out_of_memory
@@ -30,14 +33,22 @@ def evaluate_cell(
 
     Raises:
         CheckpointError: the weights do not fit the model.
+        DataError: what the benchmark reads is missing, broken, or not made from the test pictures.
         WorkError: the network's output is not finite.
         StorageError: the measurements cannot be written.
     """
     started = time.perf_counter()
     data = checkpoint.dataset.settings.load()
+    checkpoint.check_classes(data.class_names)
     network = _frozen(checkpoint, data, device)
     benchmark = run.benchmark.settings
     pictures = benchmark.pictures(data.test_images, data.test_labels)
+    if (version := benchmark.version()) != run.version:
+        raise DataError(
+            f"the files of {run.name} are {version or 'none'} here, and {run.version or 'none'} where the work was "
+            "planned: give every node the same files"
+        )
+    benchmark.prepare(pictures)  # whoever reads files checks them: this may be another machine than the plan's
     predictions = _predict_within_memory(benchmark, network, pictures, device)
     measurements = benchmark.measure(predictions)
     common = {
@@ -116,9 +127,20 @@ def evaluate_here(
     with tempfile.TemporaryDirectory(prefix="pixmix_ray_") as scratch:
         store = Store(results or scratch)
         store.check_writable()
+        if checkpoint.described["method"] == EXTERNAL:
+            _notice_normalisation(checkpoint, device)
         for run in runs:
             yield run, evaluate_cell(checkpoint, run, store, device, code_version())
         index.update(store)
+
+
+def _notice_normalisation(checkpoint: Checkpoint, device: torch.device) -> None:
+    """Warn if somebody else's weights clearly read more with another normalisation than that of the model named."""
+    data = checkpoint.dataset.settings.load()
+    chosen = evenly_spaced(len(data.test_labels), SAMPLE)
+    network = _frozen(checkpoint, data, device)
+    if said := better_normalisation(network, data.test_images[chosen], data.test_labels[chosen], device):
+        warnings.warn(said, stacklevel=3)
 
 
 def _frozen(checkpoint: Checkpoint, data: ImageData, device: torch.device) -> nn.Module:

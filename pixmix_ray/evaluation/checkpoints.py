@@ -1,7 +1,8 @@
 """Checkpoints that can be evaluated: those of our trials, and state_dict files of anybody's with a named model."""
 
 import json
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -9,15 +10,18 @@ from typing import Any
 
 from torch import Tensor
 
-from pixmix_ray.datasets import Dataset
-from pixmix_ray.errors import CheckpointError, DamagedError, RequestError
+from pixmix_ray.datasets import Dataset, DataVersionWarning
+from pixmix_ray.errors import CheckpointError, DamagedError, RequestError, one_line
 from pixmix_ray.experiment.file import override
 from pixmix_ray.experiment.plugins import BENCHMARKS, DATASETS, MODELS, Part
-from pixmix_ray.experiment.trial import BenchmarkRun, Trial, hash_of_test_set, short_hash
+from pixmix_ray.experiment.trial import BenchmarkRun, Trial, hash_of_test_set
+from pixmix_ray.hashing import hash_of_values
 from pixmix_ray.models import Model, parse_weights, read_weights
 from pixmix_ray.storage.sealed import content_id, open_json
 from pixmix_ray.storage.store import Store, trial_file
 from pixmix_ray.trust import check_trusted
+
+EXTERNAL = "external"  # the method of weights that no trial of ours made
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +36,7 @@ class Checkpoint:
         model: its architecture.
         weights: its state_dict.
         described: the columns dataset, model, method, mixing_set, k, beta, seed, settings of its rows.
+        class_names: of its outputs, in their order; none where nobody wrote them down.
     """
 
     source: str
@@ -41,6 +46,26 @@ class Checkpoint:
     model: Part[Model]
     weights: Mapping[str, Tensor]
     described: Mapping[str, Any]
+    class_names: tuple[str, ...] | None = None
+
+    def check_classes(self, found: Sequence[str]) -> None:
+        """Return if these classes of a data set are those that the network was trained on, in their order.
+
+        Raises:
+            CheckpointError: they are others, as after a class was renamed: its outputs mean other classes then.
+        """
+        if self.class_names is None or tuple(found) == self.class_names:
+            return
+        place = next((i for i, (a, b) in enumerate(zip(found, self.class_names, strict=False)) if a != b), -1)
+        which = (
+            f"number {place} is {found[place]!r} there and {self.class_names[place]!r} in the training"
+            if place >= 0
+            else f"there are {len(found)}, and {len(self.class_names)} in the training"
+        )
+        raise CheckpointError(
+            f"{self.source} was trained on other classes than those of the data set: {which}; give the data set with "
+            "the classes it was trained on, in their order"
+        )
 
     @cached_property
     def test_set(self) -> str:
@@ -83,6 +108,7 @@ def trained(trial: Trial, store: Store) -> Checkpoint:
             "settings": json.dumps(trial.settings, sort_keys=True),
             "training_code_version": done.get("code_version"),
         },
+        class_names=None if done.get("class_names") is None else tuple(done["class_names"]),
     )
 
 
@@ -134,9 +160,15 @@ class Request:
         runs = [_benchmark_run(spec) for spec in raw["benchmarks"]]
         dataset, model = DATASETS.read(raw["dataset"]), MODELS.read(raw["model"])
         if found is None:
-            return _foreign(Path(self.checkpoint), dataset, model), runs
+            return _external_checkpoint(Path(self.checkpoint), dataset, model), runs
         if model.dump() != found.trial.model.dump() or type(dataset.settings) is not type(found.trial.dataset.settings):
             raise RequestError("--set: model and data set of a trial of ours are those that it was trained with")
+        if (version := dataset.settings.version()) != found.trial.dataset_version:
+            warnings.warn(
+                f"the data set is {version}, and was {found.trial.dataset_version} when {found.trial.id} was trained",
+                DataVersionWarning,
+                stacklevel=2,
+            )
         return replace(trained(found.trial, found.store), dataset=dataset), runs
 
     def _trial(self) -> "_Stored | None":
@@ -176,7 +208,7 @@ def _stored(where: str, *, is_trusted: bool) -> _Stored:
     try:
         return _Stored(trial=Trial.load(values), store=store)
     except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path} in {store.uri} is damaged: {' '.join(str(error).split())}") from None
+        raise CheckpointError(f"{path} in {store.uri} is damaged: {one_line(error)}") from None
 
 
 def _benchmark_run(spec: object) -> BenchmarkRun:
@@ -186,10 +218,10 @@ def _benchmark_run(spec: object) -> BenchmarkRun:
 
 def external_id(model: Mapping[str, Any], checkpoint_id: str) -> str:
     """The name of somebody else's weights: of their content and their model, whatever file or data set is named."""
-    return f"external-{short_hash({'model': dict(model), 'checkpoint_id': checkpoint_id})}"
+    return f"external-{hash_of_values({'model': dict(model), 'checkpoint_id': checkpoint_id})}"
 
 
-def _foreign(file: Path, dataset: Part[Dataset], model: Part[Model]) -> Checkpoint:
+def _external_checkpoint(file: Path, dataset: Part[Dataset], model: Part[Model]) -> Checkpoint:
     weights = read_weights(file)
     checkpoint_id = content_id(file.read_bytes())
     settings = {"checkpoint_id": checkpoint_id, "dataset": dataset.identity(), "model": model.identity()}
@@ -203,7 +235,7 @@ def _foreign(file: Path, dataset: Part[Dataset], model: Part[Model]) -> Checkpoi
         described={
             "dataset": dataset.own_name,
             "model": model.settings.label(),
-            "method": "external",
+            "method": EXTERNAL,
             "mixing_set": None,
             "k": None,
             "beta": None,

@@ -19,7 +19,8 @@ import pyarrow as pa
 from pixmix_ray.errors import DamagedError, PixmixRayError, ResultsError
 from pixmix_ray.evaluation.checkpoints import external_id
 from pixmix_ray.experiment.plugins import BENCHMARKS, DATASETS, Part
-from pixmix_ray.experiment.trial import BenchmarkRun, hash_of_test_set, short_hash
+from pixmix_ray.experiment.trial import BenchmarkRun, hash_of_test_set
+from pixmix_ray.hashing import hash_of_values
 from pixmix_ray.metrics import Measurement
 from pixmix_ray.storage.cell import COMMON, FOOTER_KEY, MEASURED, Footer, StoredCell, write_cell
 from pixmix_ray.storage.index import put_aside, update
@@ -34,7 +35,7 @@ _CELL = re.compile(r"cells/(?P<cell>[^/]+/[^/]+?)(?:\.v(?P<version>\d+))?\.parqu
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Old:
+class _OldCell:
     """The measurements of a cell in one of the files that may hold them; the largest `rank` counts."""
 
     rank: tuple[int, int, str]
@@ -49,7 +50,7 @@ def migrate(store: Store) -> int:
         StorageError: it cannot be written.
     """
     old_files: list[str] = []
-    newest: dict[str, _Old] = {}
+    newest: dict[str, _OldCell] = {}
     for path, cell, found in _old_cells(store):
         old_files.append(path)
         if cell is not None and found is not None and (cell not in newest or newest[cell].rank < found.rank):
@@ -69,18 +70,18 @@ def migrate(store: Store) -> int:
     return count
 
 
-def _old_cells(store: Store) -> Iterator[tuple[str, str | None, _Old | None]]:
+def _old_cells(store: Store) -> Iterator[tuple[str, str | None, _OldCell | None]]:
     """Every file of earlier versions that holds measurements, with each cell in it; none for what is damaged."""
     for path in sorted(path for path in store.files("compacted") if path.endswith(".parquet")):
         yield path, None, None
         for cell, version, rows in _compacted(store, path):
-            yield path, cell, _Old(rank=(version, 0, path), rows=rows)
+            yield path, cell, _OldCell(rank=(version, 0, path), rows=rows)
     for path in sorted(store.files("cells")):
         match = _CELL.fullmatch(path)
         found = None if match is None else _unsealed(store, path)
         if match is not None and found is not None and FOOTER_KEY not in found.metadata:
             rank = (int(match["version"] or 0), 1, path)
-            yield path, match["cell"], _Old(rank=rank, rows=conform(found.table, MEASUREMENTS))
+            yield path, match["cell"], _OldCell(rank=rank, rows=conform(found.table, MEASUREMENTS))
 
 
 def _unsealed(store: Store, path: str) -> Unsealed | None:
@@ -125,7 +126,9 @@ def _rewrite(store: Store, cell: str, rows: pa.Table, test_sets: dict[str, str |
     footer = Footer(
         common=common,
         test_set=test_set or "",
-        measurements=tuple(Measurement(**{column: row[column] for column in MEASURED}) for row in values),
+        measurements=tuple(
+            Measurement(**{name: row[name] for name in MEASURED if row[name] is not None}) for row in values
+        ),
         directions={row["metric"]: row["direction"] for row in values},
     )
     found = _unsealed(store, f"predictions/{cell}.parquet")
@@ -146,7 +149,9 @@ def _key(old: str, common: Mapping[str, Any], test_set: str | None) -> str:
     except (PixmixRayError, ValueError, TypeError, LookupError, AttributeError):
         pass  # its numbers are kept, and it is measured again when it is asked for
     name = old.rpartition("-")[0]
-    return f"{name}-{short_hash({'key': old, 'data': common['data_version'], 'checkpoint': common['checkpoint_id']})}"
+    return (
+        f"{name}-{hash_of_values({'key': old, 'data': common['data_version'], 'checkpoint': common['checkpoint_id']})}"
+    )
 
 
 def _test_set(store: Store, trial_id: str, common: Mapping[str, Any], known: dict[str, str | None]) -> str | None:

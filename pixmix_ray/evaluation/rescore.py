@@ -156,23 +156,23 @@ def _benchmark(footer: Footer, key: str, *, is_trusted: bool) -> Benchmark:
 def _differences(stored: Iterable[Measurement], measured: Iterable[Measurement]) -> list[str]:
     """A few words for every number that is stored and measured differently, or only one of the two."""
     old, new = ({(row.metric, row.condition, row.severity): row for row in rows} for rows in (stored, measured))
-    gone = [f"{_said(key)} is stored but no longer measured" for key in old if key not in new]
-    added = [f"{_said(key)} is not stored" for key in new if key not in old]
+    gone = [f"{_described(key)} is stored but no longer measured" for key in old if key not in new]
+    added = [f"{_described(key)} is not stored" for key in new if key not in old]
     changed = [
-        f"{_said(key)}: {column} {getattr(old[key], column)!r} is stored, {getattr(row, column)!r} measured"
+        f"{_described(key)}: {column} {getattr(old[key], column)!r} is stored, {getattr(row, column)!r} measured"
         for key, row in new.items()
-        for column in ("value", "n", "standard_error")
+        for column in ("value", "n", "standard_error", "note")
         if key in old and not _is_same(getattr(old[key], column), getattr(row, column))
     ]
     return [*changed, *gone, *added]
 
 
-def _is_same(one: float | None, other: float | None) -> bool:
+def _is_same(one: float | str | None, other: float | str | None) -> bool:
     """Whether two numbers are equal; NaN equals itself here."""
-    return one == other or (one is not None and other is not None and isnan(one) and isnan(other))
+    return one == other or (isinstance(one, float) and isinstance(other, float) and isnan(one) and isnan(other))
 
 
-def _said(key: tuple[str, str, int | None]) -> str:
+def _described(key: tuple[str, str, int | None]) -> str:
     metric, condition, severity = key
     words = filter(None, [metric, condition, "" if severity is None else f"severity {severity}"])
     return one_line(" ".join(words))

@@ -3,16 +3,23 @@
 Relative paths in a file start at the folder of that file; those typed with --set start at the current folder.
 """
 
+import re
 from collections.abc import Hashable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from pixmix_ray.errors import RequestError
+from pixmix_ray.errors import RequestError, one_line
 from pixmix_ray.experiment.composition import added, composed, with_presets
 from pixmix_ray.experiment.experiment import DEFAULTS, Experiment, as_list
 from pixmix_ray.settings import Located, Settings
+
+_RESOLVERS = {
+    "tag:yaml.org,2002:bool": (re.compile("(true|True|TRUE|false|False|FALSE)$"), list("tTfF")),
+    "tag:yaml.org,2002:int": (re.compile("[-+]?(0|[1-9][0-9]*|0x[0-9a-fA-F]+)$"), list("-+0123456789")),
+}
+"""What plain values are a boolean or an integer, and how these start."""
 
 
 def read_experiment(
@@ -65,18 +72,26 @@ def _limited(benchmarks: object, limit: int) -> list[object]:
 
 def _read_yaml(file: Path) -> dict[str, Any]:
     try:
-        raw = yaml.load(file.read_text(encoding="utf-8"), _Loader)  # a SafeLoader
+        raw = parse_yaml(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise RequestError(f"cannot read the experiment file {file}: {error.strerror}") from None
     except (yaml.YAMLError, ValueError) as error:  # ValueError: bytes that are no UTF-8, or a date that does not exist
-        raise RequestError(f"cannot read {file} as YAML: {' '.join(str(error).split())}") from None
+        raise RequestError(f"cannot read {file} as YAML: {one_line(error)}") from None
     if not isinstance(raw, dict):
         raise RequestError(f"{file} must be a mapping of keys to values, such as 'dataset: digits'")
     return raw
 
 
 class _Loader(yaml.SafeLoader):
-    """The safe loader, which takes a key that is there twice for the mistake that it is."""
+    """The safe loader, with plain values as in YAML 1.2, and a key that is there twice is the mistake that it is.
+
+    By YAML 1.1, which it knows by itself, yes and no are true and false, 010 is 8 and 1:30 is 90.
+    """
+
+    yaml_implicit_resolvers = {  # noqa: RUF012  # typed as in the class above
+        first: [(tag, pattern) for tag, pattern in found if tag not in _RESOLVERS]
+        for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         keys = [key.value for key, _ in node.value]
@@ -84,6 +99,23 @@ class _Loader(yaml.SafeLoader):
             if keys.count(key) > 1:
                 raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} is there twice", node.start_mark)
         return super().construct_mapping(node, deep)
+
+
+for _tag, (_pattern, _firsts) in _RESOLVERS.items():
+    _Loader.add_implicit_resolver(_tag, _pattern, _firsts)
+
+
+def parse_yaml(text: str) -> Any:
+    """The value of a YAML text, plain values as in YAML 1.2: only true and false are booleans, 010 is no octal number.
+
+    >>> parse_yaml("[yes, true, 010, 1:30, 12, 0x10]")
+    ['yes', True, '010', '1:30', 12, 16]
+
+    Raises:
+        yaml.YAMLError: it is none.
+        ValueError: it holds a date that does not exist.
+    """
+    return yaml.load(text, _Loader)  # a SafeLoader
 
 
 def override(raw: dict[str, Any], text: str) -> dict[str, Any]:
@@ -99,7 +131,7 @@ def override(raw: dict[str, Any], text: str) -> dict[str, Any]:
     if not equals or not all(path.split(".")):
         raise RequestError(f"--set {text!r} must be key=value, such as training.epochs=1, or key+=value")
     try:
-        parsed = yaml.safe_load(value)
+        parsed = parse_yaml(value)
     except (yaml.YAMLError, ValueError):
         raise RequestError(f"--set {text!r}: {value!r} is no YAML value; quote it") from None
     steps = path.split(".")

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Self
 
 from pydantic import BeforeValidator, Field, field_validator
 
@@ -23,6 +23,8 @@ def _bytes(value: object) -> object:
     return int(float(found["number"]) * base**power)
 
 
+TRIAL_GPUS = 0.75
+
 Text = Annotated[str, Field(min_length=1)]
 Memory = Annotated[int, Field(gt=0), BeforeValidator(_bytes)]
 
@@ -32,7 +34,8 @@ class Share(Settings):
 
     Attributes:
         cpus: of a node, also 1.5.
-        gpus: of a node; below 1, several share a GPU.
+        gpus: of a node; below 1, several share a GPU. Where there are GPUs and neither a trial nor an evaluation says
+            it, the one takes 0.75 of a GPU and the other 0.25.
         memory: bytes, or a text such as 4GB; Ray keeps it free, and does not enforce it.
         accelerator_type: the kind of GPU as Ray names it, such as H100.
         labels: what the labels of the node must be, as in Ray's label selectors, such as {market-type: spot}.
@@ -75,6 +78,16 @@ class Resources(Settings):
     trial: Share = Share()
     evaluation: Share = Share()
     wait_seconds: float = Field(600, ge=0)
+
+    def with_gpus(self) -> Self:
+        """These shares where there are GPUs: a trial and an evaluation share one, if neither says what it takes."""
+        if "gpus" in self.trial.model_fields_set | self.evaluation.model_fields_set:
+            return self
+        trial, evaluation = (
+            share.model_copy(update={"gpus": gpus})
+            for share, gpus in ((self.trial, TRIAL_GPUS), (self.evaluation, 1 - TRIAL_GPUS))
+        )
+        return self.model_copy(update={"trial": trial, "evaluation": evaluation})
 
     @field_validator("trial", "evaluation")
     @classmethod

@@ -6,7 +6,6 @@ user it covers their source; when the code of one of ours comes to mean another 
 mixing set's VERSION), and when the training loop does, IDENTITY_VERSION.
 """
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -17,6 +16,7 @@ from pixmix_ray.benchmarks import Benchmark
 from pixmix_ray.datasets import Dataset
 from pixmix_ray.experiment.plugins import DATASETS, METHODS, MIXING_SETS, MODELS, Part
 from pixmix_ray.experiment.recipe import Recipe
+from pixmix_ray.hashing import hash_of_values, short_hash
 from pixmix_ray.methods import Method
 from pixmix_ray.mixing_sets import MixingSet
 from pixmix_ray.models import Model
@@ -59,7 +59,7 @@ class Trial:
     @cached_property
     def id(self) -> str:
         """The method's name and twelve hexadecimal digits of the content hash."""
-        return f"{self.method.own_name}-{short_hash({**self.settings, 'seed': self.seed})}"
+        return f"{self.method.own_name}-{hash_of_values({**self.settings, 'seed': self.seed})}"
 
     @cached_property
     def settings(self) -> dict[str, Any]:
@@ -147,7 +147,7 @@ class BenchmarkRun:
     @cached_property
     def _content(self) -> str:
         content = {"version": self.version, "revision": self.benchmark.settings.revision}
-        return short_hash({**self.benchmark.identity(), **content})
+        return hash_of_values({**self.benchmark.identity(), **content})
 
     @cached_property
     def settings_text(self) -> str:
@@ -162,7 +162,7 @@ class BenchmarkRun:
             checkpoint_id: hash of the weights.
         """
         decides = f"{self._content}/{test_set}/{checkpoint_id}"
-        return f"{self.name}-{hashlib.sha256(decides.encode()).hexdigest()[:12]}"
+        return f"{self.name}-{short_hash(decides)}"
 
 
 def hash_of_test_set(dataset: Part[Dataset]) -> str:
@@ -171,10 +171,4 @@ def hash_of_test_set(dataset: Part[Dataset]) -> str:
     Raises:
         DataError: its files are missing or broken.
     """
-    return short_hash({"name": dataset.name, **dataset.settings.test_set()})
-
-
-def short_hash(values: Mapping[str, Any]) -> str:
-    """Twelve hexadecimal digits of the SHA-256 of JSON values, whatever the order of keys."""
-    text = json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+    return hash_of_values({"name": dataset.name, **dataset.settings.test_set()})

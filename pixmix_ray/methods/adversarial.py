@@ -25,8 +25,9 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pixmix_ray.attacks.pgd import Attack, Norm, as_at_224, evaluation_mode, pgd, random_noise
-from pixmix_ray.methods.base import Method
+from pixmix_ray.attacks.pgd import Attack, Norm, as_at_224, pgd, random_noise
+from pixmix_ray.methods.base import METHODS, Method
+from pixmix_ray.models import evaluation_mode
 
 Radius = Annotated[float, Field(gt=0)]
 
@@ -70,6 +71,7 @@ class Adversarial(Method, ABC):
         return F.cross_entropy(network(attacked), labels)
 
 
+@METHODS.add("adversarial_linf")
 class AdversarialLinf(Adversarial):
     """Adversarial training where every pixel may change by up to ε.
 
@@ -92,6 +94,7 @@ class AdversarialLinf(Adversarial):
         return self.eps
 
 
+@METHODS.add("adversarial_l2")
 class AdversarialL2(Adversarial):
     """Adversarial training where the whole picture may move by a distance of up to ε.
 

@@ -8,16 +8,19 @@ clip to [0, 1] has the L2 norm ε. For each batch:
 
     generator    one step of Adam up the classifier's cross-entropy, all pictures noisy
     classifier   one step of its own, half of the pictures clean, 30 % with the generator's noise, and 10 % each with
-                 that of two earlier generators (experience replay), one of which is kept from the start of every epoch
+                 that of two earlier generators (experience replay)
 
-Every ten epochs a new generator, trained from scratch against the classifier as it is, takes the old one's place.
+A new generator, trained from scratch against the classifier as it is, takes the old one's place again and again. The
+code does so every epoch and keeps for replay what each new one is once it was trained; so do the defaults. The
+defaults of our versions before were `renew_every: 10` and `history: present`, the present generator of every epoch.
 
 As in the code the classifier is in evaluation mode while the generator learns, so that step leaves its statistics of
 batch normalisation, like its weights, as they are. The activations are the code's ReLU. Where we differ:
 
 - ε is 135 at 224 pixels, the code's; for other sizes we take it in proportion to the root of the number of values.
 - The code halts the classifier while a new generator learns (1000 batches). Here that generator learns beside the old
-  one, from the same batches as they come, and replaces it after as many steps.
+  one, from the same batches as they come, and replaces it after as many steps; the next one is begun at the first epoch
+  after that, so in epochs of fewer batches than that a renewal takes several.
 - The code starts from a pre-trained classifier; what a training starts from is not the method's to say here.
 """
 
@@ -30,8 +33,9 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pixmix_ray.attacks.pgd import as_at_224, evaluation_mode
-from pixmix_ray.methods.base import Method, MethodRun, Setup
+from pixmix_ray.attacks.pgd import as_at_224
+from pixmix_ray.methods.base import METHODS, Method, MethodRun, Setup
+from pixmix_ray.models import evaluation_mode
 from pixmix_ray.seeding import torch_generator
 
 Weights = dict[str, Tensor]
@@ -44,6 +48,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 
 
+@METHODS.add("ant")
 class Ant(Method):
     """Training on noise from a generator that learns against the classifier.
 
@@ -59,6 +64,8 @@ class Ant(Method):
         renew_every: epochs after which a new generator is trained from scratch; None never does.
         renew_steps: batches that it learns from before it replaces the old one.
         renew_lr: its learning rate until then.
+        history: which generators are kept for replay: each as it was once retrained, or the present one at the start of
+            every epoch.
     """
 
     summary: ClassVar[str] = "half of the pictures get noise from a generator that learns against the network"
@@ -70,9 +77,10 @@ class Ant(Method):
     clean: Share = 0.5
     current: Share = 0.3
     replayed: Annotated[int, Field(ge=0)] = 2
-    renew_every: Annotated[int, Field(ge=1)] | None = 10
+    renew_every: Annotated[int, Field(ge=1)] | None = 1
     renew_steps: Annotated[int, Field(ge=1)] = 1000
     renew_lr: Positive = 5e-4
+    history: Literal["retrained", "present"] = "retrained"
 
     @model_validator(mode="after")
     def _is_one_batch(self) -> Self:
@@ -102,8 +110,9 @@ class AntRun(MethodRun):
         self.earlier: list[Weights] = []
 
     def begin_epoch(self, network: nn.Module, number: int) -> None:
-        """Keep the present generator, and every `renew_every` epochs begin a new one."""
-        self.earlier.append({name: weight.detach().clone() for name, weight in self.opponent.weights.items()})
+        """Keep the present generator if the history is of these, and every `renew_every` epochs begin a new one."""
+        if self.ant.history == "present":
+            self._keep(self.opponent.weights)
         is_due = self.ant.renew_every is not None and number > 1 and (number - 1) % self.ant.renew_every == 0
         if is_due and self.successor is None:
             self.successor = self._new(number, self.ant.renew_lr)
@@ -115,6 +124,8 @@ class AntRun(MethodRun):
         if self.successor is not None:
             self.successor.learn(network, images, labels, eps, generator)
             if self.successor.steps >= self.ant.renew_steps:
+                if self.ant.history == "retrained":
+                    self._keep(self.successor.weights)
                 self.opponent, self.successor = Opponent(self.successor.weights, self.ant.lr), None
         return F.cross_entropy(network(self.noisy(images, rng, generator)), labels)
 
@@ -123,8 +134,8 @@ class AntRun(MethodRun):
         """The batch as the classifier gets it: noisy pictures first, then the clean ones; float32 (N, 3, H, W)."""
         mixed, eps = images.clone(), self.ant.radius(images)
         sources, counts = [self.opponent.weights], [round(len(images) * (1 - self.ant.clean))]
-        # in the first epoch the only earlier one is the generator before its first step
-        if self.ant.replayed and len(self.earlier) > 1:
+        # in the first epoch the only earlier one of "present" is the generator before its first step
+        if self.ant.replayed and len(self.earlier) > (self.ant.history == "present"):
             chosen = rng.choice(len(self.earlier), min(self.ant.replayed, len(self.earlier)), replace=False)
             sources += [self.earlier[index] for index in chosen]
             first = min(round(len(images) * self.ant.current), counts[0])
@@ -157,6 +168,9 @@ class AntRun(MethodRun):
             self.successor.restore(successor)
         earlier = {name: t.to(self.setup.images.device).unbind() for name, t in part("earlier.").items()}
         self.earlier = [dict(zip(earlier, weights, strict=True)) for weights in zip(*earlier.values(), strict=True)]
+
+    def _keep(self, weights: Weights) -> None:
+        self.earlier.append({name: weight.detach().clone() for name, weight in weights.items()})
 
     def _new(self, number: int, lr: float) -> "Opponent":
         generator = torch_generator(self.setup.seed, "ant", number, device=self.setup.images.device)

@@ -11,13 +11,12 @@ section 3 and algorithm 1, and its code. One picture x goes like this:
 
 Chains are uint8 after each operation, bit for bit as with Pillow; the mix stays float32. AugMix is published with a
 Jensen-Shannon consistency loss over three views of each picture; the PixMix paper (appendix A) trains it without, so
-that a step costs as much as with any other method, and so does the default here.
+that a step costs as much as with any other method, and so does the default here. Severity 3 is the code's for CIFAR;
+its code for ImageNet takes 1.
 
-A whole batch goes at once: `AugMix.draw` makes all random choices, `run_chains` carries them out. Pictures whose next
-operation is the same go together; for the sizes of these groups the host waits for the device, once for each step.
+A whole batch goes at once: `AugMix.draw` makes all random choices, `chains.run_chains` carries them out.
 """
 
-from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
@@ -25,41 +24,24 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from pixmix_ray.methods.base import Method
+from pixmix_ray.methods.base import METHODS, Method
 from pixmix_ray.methods.chains import (
+    Chains,
     Depth,
     at_level,
-    blend,
-    consistency_loss,
     deepest_chain,
     draw_depth,
     draw_weights,
+    mix_chains,
     views,
+    views_loss,
 )
-from pixmix_ray.transforms import ALL, NINE, apply_each
+from pixmix_ray.transforms import ALL, NINE
 
 _SETS = {"all": ALL, "nine": NINE}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Draws:
-    """All random choices for N pictures, as tensors on one device.
-
-    Operations are drawn for the deepest chain there can be, whether they take place or not.
-    """
-
-    depth: Tensor
-    """int64 (width, N): how many operations the chain has."""
-    operation: Tensor
-    """int64 (width, N, deepest)."""
-    level: Tensor
-    """float64 (width, N, deepest): negative where a geometric operation goes the other way."""
-    weights: Tensor
-    """float32 (width, N): w, which sums to 1 over the chains."""
-    share: Tensor
-    """float32 (N,): m, of the chains in the mix."""
-
-
+@METHODS.add("augmix")
 class AugMix(Method):
     """Training on mixes of chains of operations.
 
@@ -89,44 +71,26 @@ class AugMix(Method):
         """Mixes float32 (N, 3, H, W), or with `jsd` clean, mix and mix (N, 3, 3, H, W); see `Method.augment`."""
 
         def mixed() -> Tensor:
-            draws = self.draw(len(images), generator)
-            return blend(images, run_chains(images, draws, _SETS[self.operations]), draws.weights, draws.share)
+            operations = [at_level(name) for name in _SETS[self.operations]]
+            return mix_chains(images, self.draw(len(images), generator), operations)
 
         return views(images, mixed) if self.jsd else mixed()
 
-    def draw(self, count: int, generator: torch.Generator) -> Draws:
+    def draw(self, count: int, generator: torch.Generator) -> Chains:
         """The random choices for `count` pictures, on the device of `generator`."""
         depth = draw_depth(self.depth, (self.width, count), generator)
         shape = (3, self.width, count, deepest_chain(self.depth))
         operation, level, sign = torch.rand(shape, dtype=torch.float64, generator=generator, device=generator.device)
         weights, share = draw_weights(count, self.width, self.alpha, generator)
         magnitude = 0.1 + (self.severity - 0.1) * level
-        return Draws(
-            depth=depth,
+        return Chains(
+            length=depth,
             operation=(operation * len(_SETS[self.operations])).long(),
-            level=torch.where(sign < 0.5, -magnitude, magnitude),
+            parameter=torch.where(sign < 0.5, -magnitude, magnitude),
             weights=weights,
             share=share,
         )
 
     def loss(self, network: nn.Module, images: Tensor, labels: Tensor, rng: np.random.Generator) -> Tensor:
         """The cross-entropy, or with `jsd` that of the clean view plus 12 times the divergence of the three views."""
-        if self.jsd:
-            return consistency_loss(network, images, labels)
-        return super().loss(network, images, labels, rng)
-
-
-def run_chains(images: Tensor, draws: Draws, operations: tuple[str, ...]) -> Tensor:
-    """What the chains make of the pictures: uint8 (width, N, 3, H, W).
-
-    Args:
-        images: uint8 (N, 3, H, W); not changed.
-        draws: the random choices, on the same device.
-        operations: the names that `draws.operation` counts through.
-    """
-    width, _, deepest = draws.operation.shape
-    state = images.repeat(width, 1, 1, 1)
-    for step in range(deepest):
-        choice = torch.where(draws.depth > step, draws.operation[:, :, step], len(operations)).flatten()
-        state = apply_each([at_level(name) for name in operations], choice, state, draws.level[:, :, step].flatten())
-    return state.view(width, *images.shape)
+        return views_loss(network, images, labels)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from pixmix_ray.methods.auto_augment_policies import CIFAR10, IMAGENET, Policy
-from pixmix_ray.methods.base import Method
+from pixmix_ray.methods.base import METHODS, Method
 from pixmix_ray.methods.magnitudes import PAPER, RELEASE, Interpolation, Steps, take
 
 POLICIES: Final = {"cifar10": CIFAR10, "imagenet": IMAGENET}
@@ -23,7 +23,7 @@ MAGNITUDES: Final = {"paper": PAPER, "release": RELEASE}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Draws:
+class SubPolicyChoices:
     """All random choices for N pictures, as tensors on one device."""
 
     sub_policy: Tensor
@@ -34,6 +34,7 @@ class Draws:
     """bool (N, 2): whether they go the other way, where there is one."""
 
 
+@METHODS.add("auto_augment")
 class AutoAugment(Method):
     """Training on pictures changed by a learned policy.
 
@@ -61,17 +62,17 @@ class AutoAugment(Method):
         return super().augment(changed, None, generator)
 
 
-def draw(count: int, policy: Policy, generator: torch.Generator) -> Draws:
+def draw(count: int, policy: Policy, generator: torch.Generator) -> SubPolicyChoices:
     """The random choices for `count` pictures, on the device of `generator`."""
     device = generator.device
     sub_policy = torch.randint(0, len(policy), (count,), generator=generator, device=device)
     chance, sign = torch.rand(2, count, 2, dtype=torch.float64, generator=generator, device=device)
-    return Draws(
+    return SubPolicyChoices(
         sub_policy=sub_policy, happens=chance < _table(policy, device)[sub_policy, :, 1], is_negative=sign < 0.5
     )
 
 
-def steps(draws: Draws, policy: Policy) -> Steps:
+def steps(draws: SubPolicyChoices, policy: Policy) -> Steps:
     """What the draws mean; operations count through `operation_names`."""
     operation, _, level = _table(policy, draws.sub_policy.device)[draws.sub_policy].unbind(2)
     return Steps(

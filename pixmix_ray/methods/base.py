@@ -16,11 +16,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pixmix_ray.datasets import ImageData
-from pixmix_ray.settings import Revised
-from pixmix_ray.transforms import to_unit
+from pixmix_ray.errors import RequestError
+from pixmix_ray.plugins import Table
+from pixmix_ray.settings import Settings
+from pixmix_ray.transforms import to_float
 
 
-class Method(Revised):
+class Method(Settings):
     """A method that leaves the pictures as they are and minimises the cross-entropy; the others change one or both.
 
     Attributes:
@@ -74,7 +76,7 @@ class Method(Revised):
             pictures: uint8 (N, 3, H, W), one picture of the mixing set for each image, where `needs_pictures`.
             generator: where all draws come from; on the device of `images`.
         """
-        return to_unit(images)
+        return to_float(images)
 
     def loss(self, network: nn.Module, images: Tensor, labels: Tensor, rng: np.random.Generator) -> Tensor:
         """The training loss of one batch, a scalar.
@@ -86,6 +88,9 @@ class Method(Revised):
             rng: for draws that are made once a batch; on the host, so that nothing waits for the device.
         """
         return F.cross_entropy(network(images), labels)
+
+
+METHODS: Table[Method] = Table("method", Method)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,6 +150,20 @@ class MethodRun:
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
         """Go on from what `tensors` returned."""
+
+
+def matching(name: str, images: Tensor, pictures: Tensor | None, way_out: str = "give a mixing set") -> Tensor:
+    """The mixing pictures of method `name`, one for each image, uint8 (N, 3, H, W).
+
+    Raises:
+        RequestError: they are missing or not of the same shape as `images`.
+    """
+    if pictures is None:
+        raise RequestError(f"{name} needs pictures to mix with, got None: {way_out}")
+    if pictures.shape != images.shape:
+        shapes = f"{tuple(pictures.shape)} for images {tuple(images.shape)}"
+        raise RequestError(f"{name} needs one picture of the same size for each image, got {shapes}: crop them so")
+    return pictures
 
 
 def shuffled(images: Tensor, rng: np.random.Generator) -> Tensor:

@@ -2,9 +2,10 @@
 
 from typing import ClassVar
 
-from pixmix_ray.methods.base import Method
+from pixmix_ray.methods.base import METHODS, Method
 
 
+@METHODS.add("baseline")
 class Baseline(Method):
     """Standard training, the first column of the paper's tables.
 

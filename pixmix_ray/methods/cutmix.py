@@ -13,7 +13,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from pixmix_ray.methods.base import Method, mixed_cross_entropy, shuffled
+from pixmix_ray.methods.base import METHODS, Method, mixed_cross_entropy, shuffled
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +43,7 @@ def cut_box(height: int, width: int, weight: float, centre: tuple[int, int]) -> 
     )
 
 
+@METHODS.add("cutmix")
 class CutMix(Method):
     """Training on pictures with a box of another picture, the area drawn as 1 - λ, λ ~ Beta(α, α).
 

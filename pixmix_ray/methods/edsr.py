@@ -1,4 +1,4 @@
-"""EDSR: pictures enlarged by a super-resolution network whose weights and activations were spoiled at random.
+"""EDSR: pictures enlarged by a super-resolution network whose weights and activations were distorted at random.
 
 Reference: Hendrycks et al., "The Many Faces of Robustness", ICCV 2021, DeepAugment, and its code (imagenet-r,
 DeepAugment/EDSR_distort_imagenet.py); the network is EDSR (Lim et al., CVPRW 2017). A picture is made smaller, then
@@ -9,16 +9,16 @@ enlarged by the network after
   negated, none; and one of five in it: negated, ReLU or GELU, channels and rows or columns reversed, the blocks left
   out, none. These are drawn for each picture.
 
-The published model was trained on clean and spoiled pictures in equal parts, which `share` is.
+The published model was trained on clean and distorted pictures in equal parts, which `share` is.
 
-Where we differ: 20 neighbours in the batch share one network, exactly. Pictures are spoiled anew in every epoch, where
-the code does it once, in files. The code reduces ImageNet pictures to 128 pixels and enlarges them to 512, for crops of
-224; here crops of the training size are reduced by the network's scale, so that they leave it as large as they were
-(see `reduction`). Leaving out three blocks is, in the code, leaving out all but the last layer of the body, as every
-layer is given the same features: we do the latter (in a fifth of these cases the code has one block in its place). Its
-exchange of channels copies one over the other, and so does ours.
+Where we differ: 20 neighbours in the batch share one network, exactly. Pictures are distorted anew in every epoch,
+where the code does it once, in files. The code reduces ImageNet pictures to 128 pixels and enlarges them to 512, for
+crops of 224; here crops of the training size are reduced by the network's scale, so that they leave it as large as they
+were (see `reduction`). Leaving out three blocks is, in the code, leaving out all but the last layer of the body, as
+every layer is given the same features: we do the latter (in a fifth of these cases the code has one block in its
+place). Its exchange of channels copies one over the other, and so does ours.
 
-Cost of a picture that is spoiled, with the baseline of scale s at 32 pixels: 0.13 (s = 4) or 0.35 (s = 2) billion
+Cost of a picture that is distorted, with the baseline of scale s at 32 pixels: 0.13 (s = 4) or 0.35 (s = 2) billion
 multiplications; on one core 4 ms or 8 ms, half of that for each picture of the batch.
 """
 
@@ -34,28 +34,29 @@ from torch.nn import functional as F
 
 from pixmix_ray.datasets import ImageData
 from pixmix_ray.datasets.file_digests import combined, file_md5s
-from pixmix_ray.methods.base import Method, MethodRun, Setup
+from pixmix_ray.methods.base import METHODS, Method, MethodRun, Setup
 from pixmix_ray.methods.noise2net import augmented_rows
 from pixmix_ray.models.edsr import EdsrWeights, enlarged, read_edsr
 from pixmix_ray.settings import DataPath
-from pixmix_ray.transforms import to_unit
+from pixmix_ray.transforms import to_float
 
 
+@METHODS.add("edsr")
 class Edsr(Method):
-    """Training on pictures of which a share went through a spoiled super-resolution network.
+    """Training on pictures of which a share went through a distorted super-resolution network.
 
     Source: Hendrycks et al., ICCV 2021, DeepAugment; the defaults are those of its code.
 
     Attributes:
         weights: the network's trained weights.
-        share: of the pictures that are spoiled, the same in every batch.
+        share: of the pictures that are distorted, the same in every batch.
         num_distortions: how many distortions of its weights a network gets.
         pictures_per_network: how many pictures share a network.
         reduction: how many times smaller the pictures enter the network; default: its scale. Smaller numbers keep more
             detail, the output is then averaged down; the cost grows as 1 / reduction².
     """
 
-    summary: ClassVar[str] = "half of the pictures go through a spoiled super-resolution network"
+    summary: ClassVar[str] = "half of the pictures go through a distorted super-resolution network"
     source: ClassVar[str] = "Hendrycks et al., ICCV 2021, DeepAugment; Lim et al., CVPRW 2017"
     location: ClassVar[frozenset[str]] = frozenset({"weights"})
 
@@ -82,15 +83,15 @@ class Edsr(Method):
         return EdsrRun(self, read_edsr(self.weights).to(setup.images.device))
 
     def augment(self, images: Tensor, pictures: Tensor | None, generator: torch.Generator) -> Tensor:
-        """The pictures, some of them spoiled: float32 (N, 3, H, W) in [0, 1]; see `Method.augment`.
+        """The pictures, some of them distorted: float32 (N, 3, H, W) in [0, 1]; see `Method.augment`.
 
         The weights are read at every call; a training reads them once, see `start`.
         """
-        return self.spoil(read_edsr(self.weights).to(images.device), images, generator)
+        return self.distort_images(read_edsr(self.weights).to(images.device), images, generator)
 
-    def spoil(self, edsr: EdsrWeights, images: Tensor, generator: torch.Generator) -> Tensor:
+    def distort_images(self, edsr: EdsrWeights, images: Tensor, generator: torch.Generator) -> Tensor:
         """What `augment` returns, by a network that was read before; the host waits for the device once."""
-        result = to_unit(images)
+        result = to_float(images)
         rng = np.random.default_rng(int(torch.randint(2**62, (), generator=generator, device=generator.device)))
         size, factor = images.shape[2:], self.reduction or edsr.scale
         small = [max(1, -(-side // factor)) for side in size]
@@ -108,11 +109,11 @@ class EdsrRun(MethodRun):
 
     def __init__(self, method: Edsr, edsr: EdsrWeights) -> None:
         super().__init__(method)
-        self._spoil, self._edsr = method.spoil, edsr
+        self._distort_images, self._edsr = method.distort_images, edsr
 
     def augment(self, images: Tensor, pictures: Tensor | None, generator: torch.Generator) -> Tensor:
         """See `Method.augment`."""
-        return self._spoil(self._edsr, images, generator)
+        return self._distort_images(self._edsr, images, generator)
 
 
 def _resized(pictures: Tensor, size: list[int]) -> Tensor:

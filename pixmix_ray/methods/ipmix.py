@@ -16,27 +16,26 @@ are oblong ("scars") with sides from 2 to s. One as large as the picture makes t
 is mixed in one of four ways, drawn uniformly: additive or multiplicative as in PixMix; or with every pixel, or every
 value of every pixel, taken from the chain with probability p ~ U(0, 1) and from y otherwise.
 
-Chains are uint8 after each step, patches truncated as in the code; the final mix stays float32. We differ in that
-additive and multiplicative mixes are clipped to [0, 1] as in PixMix: in the code values beyond wrap around modulo 256
-when they become uint8, by accident, and undefined for large ones. A side larger than the picture is cut to its size.
-The code for ImageNet also mixes patches with augmented copies of the picture; that variant is not offered.
+Chains are uint8 after each step, patches truncated as in the code; the final mix stays float32. We differ in that by
+default additive and multiplicative mixes are clipped to [0, 1] as in PixMix: in the code values beyond (6.9 % of them
+with the defaults) wrap around modulo 256 when they become uint8, by accident; `overflow: wrap` does so. A side larger
+than the picture is cut to its size. The code for ImageNet also mixes patches with augmented copies of the picture; that
+variant is not offered.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Final
+from typing import Annotated, ClassVar, Final, Literal
 
 import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from pixmix_ray.errors import RequestError
-from pixmix_ray.methods.base import Method
-from pixmix_ray.methods.chains import at_level, blend, consistency_loss, draw_weights, views
-from pixmix_ray.transforms import OPERATIONS, apply_each, blending, to_unit
+from pixmix_ray.methods.base import METHODS, Method, matching
+from pixmix_ray.methods.chains import Chains, Operation, at_level, blend, draw_weights, run_chains, views, views_loss
+from pixmix_ray.transforms import OPERATIONS, blending, to_float
 
-Operation = Callable[[Tensor, Tensor], Tensor]
 Noise = Callable[[Tensor, int], Tensor]
 """From slots, int64 (n,), and a number of channels C to numbers from U(0, 1), float32 (n, C, H, W)."""
 
@@ -59,7 +58,7 @@ MIXINGS: Final = ("add", "multiply", "pixels", "elements")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Draws:
+class Choices:
     """All random choices for N pictures but the noise of `Noise`, as tensors on one device.
 
     A slot is one step of one chain of one picture, counted through (k, N, t); choices are drawn for every slot,
@@ -90,6 +89,7 @@ class Draws:
     """float32 (N,): m, of the chains in the mix."""
 
 
+@METHODS.add("ipmix")
 class IPMix(Method):
     """Training on mixes of chains of image operations and of patches mixed with complex pictures.
 
@@ -104,10 +104,12 @@ class IPMix(Method):
         patch_sizes: the largest sides of a patch in pixels, each 2 or more.
         jsd: train on the clean view and two augmented ones with AugMix's consistency loss, three times the work; the
             authors' notes say that the paper's figures were made so. Without, on one augmented view.
+        overflow: what becomes of sums and products beyond [0, 1]: clip, or wrap as in the authors' code.
     """
 
     summary: ClassVar[str] = "chains of operations and of patches mixed with complex pictures"
     source: ClassVar[str] = "Huang et al., NeurIPS 2023, section 3"
+    implied: ClassVar[frozenset[str]] = frozenset({"overflow"})
 
     k: Annotated[int, Field(ge=1)] = 3
     t: Annotated[int, Field(ge=0)] = 3
@@ -115,6 +117,7 @@ class IPMix(Method):
     severity: Annotated[float, Field(gt=0, le=10)] = 3.0
     patch_sizes: Annotated[tuple[Annotated[int, Field(ge=2)], ...], Field(min_length=1)] = (4, 8, 16, 32)
     jsd: bool = True
+    overflow: Literal["clip", "wrap"] = "clip"
 
     @property
     def needs_pictures(self) -> bool:
@@ -127,23 +130,20 @@ class IPMix(Method):
         Raises:
             RequestError: `pictures` are missing or not of the same shape as `images`.
         """
-        if pictures is None:
-            raise RequestError("ipmix needs pictures to mix with, got None: give a mixing set")
-        if pictures.shape != images.shape:
-            shapes = f"{tuple(pictures.shape)} for images {tuple(images.shape)}"
-            raise RequestError(f"ipmix needs one picture of the same size for each image, got {shapes}: crop them so")
+        partners = matching("ipmix", images, pictures)
         height, width = images.shape[2:]
 
         def noise(slots: Tensor, channels: int) -> Tensor:
             return torch.rand(len(slots), channels, height, width, generator=generator, device=images.device)
 
         def mixed() -> Tensor:
-            draws = self.draw(len(images), height, width, generator)
-            return blend(images, run_chains(images, pictures, draws, noise), draws.weights, draws.share)
+            choices = self.draw(len(images), height, width, generator)
+            chains = patched_chains(images, partners, choices, noise, self.overflow)
+            return blend(images, chains, choices.weights, choices.share)
 
         return views(images, mixed) if self.jsd else mixed()
 
-    def draw(self, count: int, height: int, width: int, generator: torch.Generator) -> Draws:
+    def draw(self, count: int, height: int, width: int, generator: torch.Generator) -> Choices:
         """The random choices for `count` pictures of `height` x `width` pixels, on the device of `generator`."""
         device, chains = generator.device, (self.k, count)
         shape = (14, *chains, self.t)
@@ -153,7 +153,7 @@ class IPMix(Method):
         magnitude = 0.1 + (self.severity - 0.1) * level
         a, b = blending.coefficients(for_a, for_b, beyond < 0.5, self.beta)
         weights, share = draw_weights(count, self.k, 1.0, generator)
-        return Draws(
+        return Choices(
             length=torch.randint(0, self.t + 1, chains, generator=generator, device=device),
             is_patched=torch.rand(chains, generator=generator, device=device) < 0.5,
             operation=(operation * len(IMAGE_OPERATIONS)).long(),
@@ -169,9 +169,7 @@ class IPMix(Method):
 
     def loss(self, network: nn.Module, images: Tensor, labels: Tensor, rng: np.random.Generator) -> Tensor:
         """The cross-entropy, or with `jsd` that of the clean view plus 12 times the divergence of the three views."""
-        if self.jsd:
-            return consistency_loss(network, images, labels)
-        return super().loss(network, images, labels, rng)
+        return views_loss(network, images, labels)
 
 
 def _boxes(side: Tensor, is_scar: Tensor, uniforms: Tensor, size: tuple[int, int]) -> Tensor:
@@ -185,26 +183,31 @@ def _boxes(side: Tensor, is_scar: Tensor, uniforms: Tensor, size: tuple[int, int
     return torch.cat([start, torch.where(is_scar, scar, side)])
 
 
-def run_chains(images: Tensor, pictures: Tensor, draws: Draws, noise: Noise) -> Tensor:
+def patched_chains(
+    images: Tensor, pictures: Tensor, choices: Choices, noise: Noise, overflow: Literal["clip", "wrap"] = "clip"
+) -> Tensor:
     """What the chains make of the pictures: uint8 (k, N, 3, H, W).
 
     Args:
         images: uint8 (N, 3, H, W); not changed.
         pictures: uint8 (N, 3, H, W), the mixing picture of each image; not changed.
-        draws: the random choices, on the same device.
+        choices: the random ones, on the same device.
         noise: makes the random masks of pixels and elements.
+        overflow: what becomes of sums and products beyond [0, 1].
     """
-    k, count, t = draws.operation.shape
-    level = draws.level.flatten()
+    k, count, t = choices.operation.shape
+    level = choices.level.flatten()
     operations = [_with_level(operation, level) for operation in IMAGE_OPERATIONS.values()]
-    operations += [_on_patch(mixing, pictures, draws, noise) for mixing in MIXINGS]
-    wanted = torch.where(draws.is_patched.unsqueeze(2), draws.mixing + len(IMAGE_OPERATIONS), draws.operation)
-    slots = torch.arange(k * count * t, device=images.device).view(k * count, t)
-    state = images.repeat(k, 1, 1, 1)
-    for step in range(t):
-        choice = torch.where(draws.length > step, wanted[:, :, step], len(operations)).flatten()
-        state = apply_each(operations, choice, state, slots[:, step])
-    return state.view(k, *images.shape)
+    operations += [_on_patch(mixing, pictures, choices, noise, overflow) for mixing in MIXINGS]
+    mixing = choices.mixing + len(IMAGE_OPERATIONS)
+    chains = Chains(
+        length=choices.length,
+        operation=torch.where(choices.is_patched.unsqueeze(2), mixing, choices.operation),
+        parameter=torch.arange(k * count * t, device=images.device).view(k, count, t),  # slots
+        weights=choices.weights,
+        share=choices.share,
+    )
+    return run_chains(images, chains, operations)
 
 
 def _with_level(operation: Operation, level: Tensor) -> Operation:
@@ -212,10 +215,10 @@ def _with_level(operation: Operation, level: Tensor) -> Operation:
     return lambda images, slots: operation(images, level[slots])
 
 
-def _on_patch(mixing: str, pictures: Tensor, draws: Draws, noise: Noise) -> Operation:
+def _on_patch(mixing: str, pictures: Tensor, choices: Choices, noise: Noise, overflow: str) -> Operation:
     """A way to mix patches, as a function of chains, uint8 (n, 3, H, W), and slots (n,)."""
-    t = draws.operation.shape[2]
-    boxes, a, b, kept = draws.box.flatten(1), draws.a.flatten(), draws.b.flatten(), draws.kept.flatten()
+    t = choices.operation.shape[2]
+    boxes, a, b, kept = choices.box.flatten(1), choices.a.flatten(), choices.b.flatten(), choices.kept.flatten()
 
     def mix(chains: Tensor, slots: Tensor) -> Tensor:
         partners = slots // t % len(pictures)
@@ -224,12 +227,26 @@ def _on_patch(mixing: str, pictures: Tensor, draws: Draws, noise: Noise) -> Oper
             numbers = noise(slots, 1 if mixing == "pixels" else 3)
             is_taken = is_patch & (numbers >= kept[slots].view(-1, 1, 1, 1))
             return torch.where(is_taken, pictures.index_select(0, partners), chains)
+        if overflow == "wrap":
+            values = _unclipped(
+                mixing, to_float(chains), to_float(pictures.index_select(0, partners)), a[slots], b[slots]
+            )
+            levels = (values * 255).clamp(-(2.0**31), 2.0**31).long().remainder(256)  # as a cast to uint8 does it
+            return torch.where(is_patch, levels.to(torch.uint8), chains)
         blend_ = blending.add_ if mixing == "add" else blending.multiply_
-        mixed = to_unit(chains)
+        mixed = to_float(chains)
         blend_(mixed, pictures, partners, a[slots], b[slots])
         return torch.where(is_patch, mixed.mul_(255).to(torch.int32).to(torch.uint8), chains)
 
     return mix
+
+
+def _unclipped(mixing: str, x: Tensor, y: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """PixMix's sum or product of float32 pictures (n, 3, H, W) with coefficients (n,), left as it is."""
+    a, b = a.view(-1, 1, 1, 1), b.view(-1, 1, 1, 1)
+    if mixing == "add":
+        return (a * (2 * x - 1) + b * (2 * y - 1) + 1) / 2
+    return (2 * x) ** a * (2 * y).clamp_min(1e-37) ** b / 2
 
 
 def _inside(box: Tensor, images: Tensor) -> Tensor:

@@ -5,8 +5,9 @@ shear ±0.3, translate ±150 pixels (of 331), rotate ±30°, solarize 0 to 256, 
 (color, contrast, brightness, sharpness) 0.1 to 1.9, "discretized into 10 values (uniform spacing)". The paper does not
 say which end a level starts from. Two readings are in use:
 
-* `PAPER`, that of the PyTorch ports (DeepVoltaire/AutoAugment, torchvision): levels 0 to 9, both ends reached, level 0
-  changes nothing, enhancers go either way from 1, translations are 150/331 of the side.
+* `PAPER`, that of torchvision: levels 0 to 9, both ends reached, level 0 changes nothing, enhancers go either way from
+  1, translations are 150/331 of the side. The older port of DeepVoltaire/AutoAugment has the same levels, and shears
+  with the bicubic filter.
 * `RELEASE`, that of the authors' TensorFlow code (research/autoaugment): level / 10, so that 9 falls short of the end;
   whole numbers truncated; enhancers from 0.1 at level 0 over 1 at level 5, without a sign; posterize from 4 bits down,
   outside the paper's range; translations 10 pixels of 32.
@@ -15,8 +16,9 @@ Where we differ: translations are whole pixels in either table, as in torchvisio
 128 in all channels in either, where the release has the mean colour of CIFAR; at least one bit is kept, where the
 release would keep none at level 10.
 
-Pictures are turned and sheared by taking the nearest pixel: the papers do not say, but the codes of AutoAugment and
-TrivialAugment do so, and so does torchvision. The bilinear operations of `pixmix_ray.transforms` are the other choice.
+Pictures are turned and sheared by taking the nearest pixel: the papers do not say, but the authors' codes of
+AutoAugment and TrivialAugment do so, and so does torchvision. The bilinear operations of `pixmix_ray.transforms` are
+the other choice.
 """
 
 from collections.abc import Callable, Sequence

@@ -10,9 +10,10 @@ import numpy as np
 from pydantic import Field
 from torch import Tensor, nn
 
-from pixmix_ray.methods.base import Method, mixed_cross_entropy, shuffled
+from pixmix_ray.methods.base import METHODS, Method, mixed_cross_entropy, shuffled
 
 
+@METHODS.add("mixup")
 class Mixup(Method):
     """Training on λ x + (1 - λ) x', λ ~ Beta(α, α).
 

@@ -10,8 +10,9 @@ before it and convolved, 1x1 or 3x3 with equal chance, dilated by 1, 2 or 3. Eve
 normalisation over this one picture and, but for the last, by ReLU; parameters are as PyTorch draws them by default.
 Half of each batch is noisy, the rest is clean.
 
-The code draws kernel sizes and dilations once a training and ε once a batch; here both are drawn for each picture, as
-the parameters are. The code leaves the result as it is, here it is clipped to [0, 1].
+The code draws kernel sizes and dilations once an epoch, with a network of its own for each, and ε once a batch; here
+both are drawn for each picture, as the parameters are. The code leaves the result as it is, here it is clipped to
+[0, 1].
 
 Many pictures go at once: each is a group of the same convolution. The numbers of pictures that share a kernel size and
 dilation are the one thing for which the host waits for the device. Cost: on one core about 0.9 ms a picture of the
@@ -27,9 +28,9 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from pixmix_ray.methods.base import Method
-from pixmix_ray.transforms import to_unit
-from pixmix_ray.transforms.choice import grouped
+from pixmix_ray.methods.base import METHODS, Method
+from pixmix_ray.transforms import to_float
+from pixmix_ray.transforms.choice import sort_into_groups
 
 PARTS = 4  # Res2Net's scale
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -55,6 +56,7 @@ class Networks:
     """(N,): the weight of every block."""
 
 
+@METHODS.add("noise2net")
 class Noise2Net(Method):
     """Training on pictures of which a share went through a random network.
 
@@ -77,7 +79,7 @@ class Noise2Net(Method):
 
     def augment(self, images: Tensor, pictures: Tensor | None, generator: torch.Generator) -> Tensor:
         """The pictures, some of them noisy: float32 (N, 3, H, W) in [0, 1]; see `Method.augment`."""
-        result = to_unit(images)
+        result = to_float(images)
         mean, std = (torch.tensor(values, device=images.device).view(3, 1, 1) for values in (_MEAN, _STD))
         widest = PARTS * self.width * images.shape[2] * images.shape[3]
         at_once = max(1, _VALUES_AT_ONCE[images.device.type] // widest)
@@ -128,7 +130,7 @@ def apply_networks(pictures: Tensor, networks: Networks) -> Tensor:
     count, blocks, convolved = networks.dilations.shape
     kinds = PARTS  # 1x1 and three dilations
     layer = torch.arange(blocks * convolved, device=pictures.device).view(blocks, convolved, 1)
-    order, groups = grouped(networks.dilations.permute(1, 2, 0) + kinds * layer, kinds * blocks * convolved)
+    order, groups = sort_into_groups(networks.dilations.permute(1, 2, 0) + kinds * layer, kinds * blocks * convolved)
     rows = [order[group] % max(count, 1) for group in groups]  # by block, part and dilation
     epsilon = networks.epsilon.view(-1, 1, 1, 1)
     per_block = kinds * convolved

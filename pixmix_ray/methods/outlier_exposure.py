@@ -25,10 +25,11 @@ from torch.nn import functional as F
 
 from pixmix_ray.datasets import ImageData
 from pixmix_ray.datasets.picture_source import source_images, source_version, to_device
-from pixmix_ray.methods.base import Method, MethodRun, Setup
+from pixmix_ray.methods.base import METHODS, Method, MethodRun, Setup
 from pixmix_ray.settings import DataPath
 
 
+@METHODS.add("outlier_exposure")
 class OutlierExposure(Method):
     """Training to be undecided on outliers, for the detection of anomalies.
 

@@ -23,12 +23,10 @@ import torch
 from pydantic import BeforeValidator, Field
 from torch import Tensor
 
-from pixmix_ray.errors import RequestError
-from pixmix_ray.methods.base import Method, MethodRun, Setup
+from pixmix_ray.methods.base import METHODS, Method, MethodRun, Setup, matching
 from pixmix_ray.methods.iterative import IterativeRun
-from pixmix_ray.transforms import ALL, NINE, OPERATIONS, blending, native, operation_parameter
-from pixmix_ray.transforms.choice import grouped, pieces
-from pixmix_ray.transforms.levels import compiled_parameters
+from pixmix_ray.transforms import ALL, NINE, OPERATIONS, blending, operation_parameter
+from pixmix_ray.transforms.choice import chunk_slices, sort_into_groups
 
 _SETS = {"all": ALL, "nine": NINE}
 _NAMES_BY_SIZE: dict[object, str] = {13: "all", 9: "nine"}
@@ -70,6 +68,7 @@ class Draws:
         return Draws(**{field.name: getattr(self, field.name)[pictures] for field in fields(self)})
 
 
+@METHODS.add("pixmix")
 class PixMix(Method):
     """Training on mixes with fractals, feature visualizations or other pictures.
 
@@ -127,12 +126,9 @@ class PixMix(Method):
         Raises:
             RequestError: `pictures` are missing or not of the same shape as `images`.
         """
-        if pictures is None and self.partner != "augmented":
-            raise RequestError("pixmix needs pictures to mix with, got None: give a mixing set, or partner: augmented")
-        if pictures is not None and pictures.shape != images.shape:
-            shapes = f"{tuple(pictures.shape)} for images {tuple(images.shape)}"
-            raise RequestError(f"pixmix needs one picture of the same size for each image, got {shapes}: crop them so")
-        partners, operations = images if pictures is None else pictures, _SETS[self.operations]
+        partners, operations = images, _SETS[self.operations]
+        if pictures is not None or self.partner != "augmented":
+            partners = matching("pixmix", images, pictures, "give a mixing set, or partner: augmented")
         return mix(images, partners, self.draw(len(images), generator), operations)
 
     def draw(self, count: int, generator: torch.Generator) -> Draws:
@@ -165,19 +161,9 @@ def mix(images: Tensor, pictures: Tensor, draws: Draws, operations: tuple[str, .
         draws: the random choices, on the same device.
         operations: the names that `draws.operation` counts through.
     """
-    if images.shape[1] == 3 and min(images.shape[2:]) > 1 and blending.has_compiled_powers(images):
-        return _mix_compiled(images, pictures, draws, operations)
-    chunks = pieces(slice(0, len(images)), images, _CHUNK) or [slice(0, 0)]
+    chunks = chunk_slices(slice(0, len(images)), images, _CHUNK) or [slice(0, 0)]
     mixed = [_mix_in_groups(images[chunk], pictures[chunk], draws.of(chunk), operations) for chunk in chunks]
     return mixed[0] if len(mixed) == 1 else torch.cat(mixed)
-
-
-def _mix_compiled(images: Tensor, pictures: Tensor, draws: Draws, operations: tuple[str, ...]) -> Tensor:
-    """What `mix` returns, picture by picture: a picture's copies and its mixes stay in the processor's caches."""
-    slots = draws.operation.flatten(), draws.level.flatten(), draws.is_negative.flatten()
-    numbers = compiled_parameters(operations, *slots, images.shape[3])
-    choices = [draws.rounds, draws.is_copy, draws.operation, numbers, draws.is_product, draws.a, draws.b]
-    return native.mix(images, pictures, operations, choices)
 
 
 def _mix_in_groups(images: Tensor, pictures: Tensor, draws: Draws, operations: tuple[str, ...]) -> Tensor:
@@ -190,7 +176,7 @@ def _mix_in_groups(images: Tensor, pictures: Tensor, draws: Draws, operations: t
     copy = torch.where(is_wanted, draws.operation, num_groups)
     step = torch.arange(num_operations, num_groups, 2, device=images.device) + draws.is_product
     step = torch.where(takes_place, step, num_groups)
-    order, parts = grouped(torch.cat([copy.flatten(), step.flatten()]), num_groups)
+    order, parts = sort_into_groups(torch.cat([copy.flatten(), step.flatten()]), num_groups)
     copy_parts, num_copies = parts[:num_operations], parts[num_operations - 1].stop
     copies, steps = order[:num_copies], order[num_copies : parts[-1].stop] - copy.numel()
     step_parts = [slice(part.start - num_copies, part.stop - num_copies) for part in parts[num_operations:]]
@@ -225,7 +211,7 @@ def _blend(sources: Tensor, source: Tensor, draws: Draws, steps: Tensor, parts: 
     for sums, products in zip(parts[::2], parts[1::2], strict=True):
         before = states[: count + sums.start]
         for whole, blend_ in ((sums, blending.add_), (products, blending.multiply_)):
-            for part in pieces(whole, sources):
+            for part in chunk_slices(whole, sources):
                 mixed = states[count + part.start : count + part.stop]
                 torch.index_select(before, 0, state[row[part]], out=mixed)
                 blend_(mixed, sources, partner[part], a[part], b[part])
@@ -239,6 +225,6 @@ def _augment(sources: Tensor, copies: Tensor, draws: Draws, parts: dict[str, sli
     row, level, is_negative = copies // slots, draws.level.flatten()[copies], draws.is_negative.flatten()[copies]
     made = sources[2 * count :]
     for name, whole in parts.items():
-        for part in pieces(whole, sources):
+        for part in chunk_slices(whole, sources):
             parameter = operation_parameter(name, level[part], is_negative[part], sources.shape[3])
             made[part] = OPERATIONS[name](sources.index_select(0, row[part]), parameter)

@@ -11,10 +11,12 @@ import numpy as np
 from pydantic import Field
 from torch import Tensor, nn
 
+from pixmix_ray.methods.base import METHODS
 from pixmix_ray.methods.cutmix import cutmix_loss
 from pixmix_ray.methods.pixmix import PixMix
 
 
+@METHODS.add("pixmix_cutmix")
 class PixMixCutMix(PixMix):
     """PixMix's pictures with CutMix's loss: all settings of both.
 

@@ -11,12 +11,8 @@ algorithm 1, and its code. One picture x goes like this:
 
 All is float32, cut to [0, 1] after each primitive. The primitives are in `prime_primitives`, with what differs from the
 code there. In the code a fixed depth still draws a number of 1 to 3 and stops at the smaller of both; here it is fixed.
-
-Pictures whose next primitive is the same go together; for the sizes of these groups the host waits for the device.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 import numpy as np
@@ -25,20 +21,19 @@ from pydantic import AfterValidator, Field
 from torch import Tensor, nn
 
 from pixmix_ray.methods import prime_primitives
-from pixmix_ray.methods.base import Method
+from pixmix_ray.methods.base import METHODS, Method
 from pixmix_ray.methods.chains import (
+    Chains,
     Depth,
-    blend,
-    consistency_loss,
+    Operation,
     deepest_chain,
     draw_depth,
     draw_weights,
+    mix_chains,
     views,
+    views_loss,
 )
-from pixmix_ray.transforms import apply_each, to_unit
-
-Primitive = Callable[[Tensor], Tensor]
-"""From pictures, float32 (n, 3, H, W) in [0, 1], to new ones, each with its own draws."""
+from pixmix_ray.transforms import to_float
 
 
 def _odd(value: int) -> int:
@@ -47,20 +42,7 @@ def _odd(value: int) -> int:
     return value
 
 
-@dataclass(frozen=True, kw_only=True)
-class Draws:
-    """The random choices for N pictures, but for those of the primitives, as tensors on one device."""
-
-    depth: Tensor
-    """int64 (width, N): how many primitives the chain has."""
-    primitive: Tensor
-    """int64 (width, N, deepest): 0 a filter, 1 a colour curve, 2 a displacement."""
-    weights: Tensor
-    """float32 (width, N): w, which sums to 1 over the chains."""
-    share: Tensor
-    """float32 (N,): m, of the chains in the mix."""
-
-
+@METHODS.add("prime")
 class Prime(Method):
     """Training on mixes of chains of random filters, colour curves and displacements.
 
@@ -95,37 +77,39 @@ class Prime(Method):
 
     def augment(self, images: Tensor, pictures: Tensor | None, generator: torch.Generator) -> Tensor:
         """Mixes float32 (N, 3, H, W), or with `jsd` clean, mix and mix (N, 3, 3, H, W); see `Method.augment`."""
-        pixels, primitives = to_unit(images), self.primitives(generator)
+        pixels, primitives = to_float(images), self.primitives(generator)
 
         def mixed() -> Tensor:
-            draws = self.draw(len(images), generator)
-            return blend(pixels, run_chains(pixels, draws, primitives), draws.weights, draws.share)
+            return mix_chains(pixels, self.draw(len(images), generator), primitives)
 
         return views(images, mixed) if self.jsd else mixed()
 
-    def draw(self, count: int, generator: torch.Generator) -> Draws:
+    def draw(self, count: int, generator: torch.Generator) -> Chains:
         """The random choices for `count` pictures, on the device of `generator`."""
         shape = (self.width, count, deepest_chain(self.depth))
         weights, share = draw_weights(count, self.width, 1.0, generator)
-        return Draws(
-            depth=draw_depth(self.depth, shape[:2], generator),
-            primitive=torch.randint(0, 3, shape, generator=generator, device=generator.device),
+        length = draw_depth(self.depth, shape[:2], generator)
+        primitive = torch.randint(0, 3, shape, generator=generator, device=generator.device)
+        return Chains(
+            length=length,
+            operation=primitive,
+            parameter=primitive,  # not used: the primitives make draws of their own
             weights=weights,
             share=share,
         )
 
-    def primitives(self, generator: torch.Generator) -> tuple[Primitive, Primitive, Primitive]:
-        """Filters, colour curves and displacements, which draw from `generator`."""
+    def primitives(self, generator: torch.Generator) -> tuple[Operation, Operation, Operation]:
+        """Filters, colour curves and displacements of float32 pictures in [0, 1], which draw from `generator`."""
 
-        def spectral(images: Tensor) -> Tensor:
+        def spectral(images: Tensor, parameter: Tensor) -> Tensor:
             kernels = prime_primitives.draw_kernels(len(images), self.kernel_size, self.filter_sigma, generator)
             return prime_primitives.filtered(images, kernels)
 
-        def colour(images: Tensor) -> Tensor:
+        def colour(images: Tensor, parameter: Tensor) -> Tensor:
             bounds = self.colour_cut, self.colour_variance, self.colour_band
             return prime_primitives.recoloured(images, prime_primitives.draw_curves(len(images), *bounds, generator))
 
-        def spatial(images: Tensor) -> Tensor:
+        def spatial(images: Tensor, parameter: Tensor) -> Tensor:
             count, _, height, width = images.shape
             field = prime_primitives.draw_displacements(count, height, width, self.spatial_cut, generator)
             return prime_primitives.displaced(images, field)
@@ -134,27 +118,4 @@ class Prime(Method):
 
     def loss(self, network: nn.Module, images: Tensor, labels: Tensor, rng: np.random.Generator) -> Tensor:
         """The cross-entropy, or with `jsd` that of the clean view plus 12 times the divergence of the three views."""
-        if self.jsd:
-            return consistency_loss(network, images, labels)
-        return super().loss(network, images, labels, rng)
-
-
-def run_chains(images: Tensor, draws: Draws, primitives: Sequence[Primitive]) -> Tensor:
-    """What the chains make of the pictures: float32 (width, N, 3, H, W) in [0, 1].
-
-    Args:
-        images: float32 (N, 3, H, W) in [0, 1]; not changed.
-        draws: the random choices, on the same device.
-        primitives: what `draws.primitive` counts through.
-    """
-    width, _, deepest = draws.primitive.shape
-    operations = [_ignoring_parameter(primitive) for primitive in primitives]
-    state = images.repeat(width, 1, 1, 1)
-    for step in range(deepest):
-        choice = torch.where(draws.depth > step, draws.primitive[:, :, step], len(primitives)).flatten()
-        state = apply_each(operations, choice, state, choice)
-    return state.view(width, *images.shape)
-
-
-def _ignoring_parameter(primitive: Primitive) -> Callable[[Tensor, Tensor], Tensor]:
-    return lambda images, parameter: primitive(images)
+        return views_loss(network, images, labels)

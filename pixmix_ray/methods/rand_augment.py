@@ -19,12 +19,13 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from pixmix_ray.errors import RequestError
-from pixmix_ray.methods.base import Method
+from pixmix_ray.methods.base import METHODS, Method
 from pixmix_ray.methods.magnitudes import PAPER, RANDOM_OPERATIONS, RELEASE, Interpolation, Steps, signed, take
 
 MAGNITUDES: Final = {"paper": PAPER, "release": RELEASE}
 
 
+@METHODS.add("rand_augment")
 class RandAugment(Method):
     """Training on pictures after a few random operations of one magnitude.
 

@@ -14,8 +14,8 @@ import torch
 from pydantic import BeforeValidator, Field
 from torch import Tensor
 
-from pixmix_ray.methods.base import Method
-from pixmix_ray.transforms.choice import pieces
+from pixmix_ray.methods.base import METHODS, Method
+from pixmix_ray.transforms.choice import chunk_slices
 
 
 def _as_sequence(value: object) -> object:
@@ -25,6 +25,7 @@ def _as_sequence(value: object) -> object:
 Deviations = Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1), BeforeValidator(_as_sequence)]
 
 
+@METHODS.add("speckle")
 class Speckle(Method):
     """Training on pictures with speckle noise.
 
@@ -48,7 +49,7 @@ class Speckle(Method):
         choice = torch.randint(len(self.sigma), (count, 1, 1, 1), generator=generator, device=device)
         deviation = torch.tensor(self.sigma, device=device)[choice]
         rows = (torch.rand(count, generator=generator, device=device) < self.share).nonzero().squeeze(1)
-        for part in pieces(slice(0, len(rows)), images):
+        for part in chunk_slices(slice(0, len(rows)), images):
             chosen = noisy.index_select(0, rows[part])
             factor = torch.randn(chosen.shape, generator=generator, device=device)
             factor.mul_(deviation.index_select(0, rows[part])).add_(1)

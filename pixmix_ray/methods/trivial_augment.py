@@ -15,7 +15,7 @@ from typing import ClassVar, Final, Literal
 import torch
 from torch import Tensor
 
-from pixmix_ray.methods.base import Method
+from pixmix_ray.methods.base import METHODS, Method
 from pixmix_ray.methods.magnitudes import RANDOM_OPERATIONS, Interpolation, Magnitudes, Steps, signed, take
 
 STRONGEST: Final = 30
@@ -36,6 +36,7 @@ SPACES: Final = {
 }
 
 
+@METHODS.add("trivial_augment")
 class TrivialAugment(Method):
     """Training on pictures after one random operation of random strength; nothing to tune.
 

@@ -43,6 +43,8 @@ _OURS: Mapping[str, Direction] = MappingProxyType(
         "mce": "lower",  # mean of ce over the corruptions
         "rms_calibration_error": "lower",
         "rms_calibration_error_without_last_bin": "lower",
+        "rms_calibration_error_by_severity": "lower",  # mean over every corruption at every severity
+        "rms_calibration_error_by_severity_without_last_bin": "lower",
         "mean_absolute_calibration_error": "lower",
         "mean_absolute_calibration_error_without_last_bin": "lower",
         "soft_f1": "higher",

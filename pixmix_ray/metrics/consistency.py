@@ -8,6 +8,7 @@ that over the perturbations, on ImageNet after division by AlexNet's value. On C
 report the plain mean.
 """
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -125,16 +126,30 @@ def zipf_distances(before: ArrayLike, after: ArrayLike) -> NDArray[np.float64]:
         after: (M, K) likewise of the second.
 
     Raises:
-        RequestError: not integers (M, K) of one shape with M >= 1.
+        RequestError: not integers (M, K) of one shape with M >= 1, or a row that is no order of the classes 0 to K - 1.
     """
     first, second = _frames("before", before, 2), _frames("after", after, 2)
     if first.shape != second.shape:
         raise RequestError(f"before is {first.shape} and after {second.shape}: give the rankings of the same pairs")
+    for name, ranking in (("before", first), ("after", second)):
+        _check_ranking(name, ranking)
     weights = 1 / np.arange(1, first.shape[1] + 1)
     worth = np.empty(second.shape)
     np.put_along_axis(worth, second, weights[None], axis=1)  # 1 / rank of each class in the second
     distances: NDArray[np.float64] = np.abs(weights - np.take_along_axis(worth, first, axis=1)) @ weights
     return distances
+
+
+def _check_ranking(name: str, ranking: NDArray[np.int64]) -> None:
+    """Raise RequestError if a row of (M, K) does not hold each class 0 to K - 1 once."""
+    classes = ranking.shape[1]
+    is_held = np.zeros(ranking.shape, dtype=np.bool_)
+    if ranking.min() >= 0 and ranking.max() < classes:
+        np.put_along_axis(is_held, ranking, values=True, axis=1)
+    if not is_held.all():
+        row = ranking[int(np.argmin(is_held.all(axis=1)))].tolist()
+        shown = f"{row[:8]}"[:-1] + (", ...]" if len(row) > 8 else "]")
+        raise RequestError(f"{name} must hold each class from 0 to {classes - 1} once a row, got {shown}")
 
 
 def mean_over_perturbations(values: Mapping[str, float], normalisers: Mapping[str, float] | None = None) -> float:
@@ -157,13 +172,13 @@ def mean_over_perturbations(values: Mapping[str, float], normalisers: Mapping[st
     """
     measured = numbers("values", list(values.values()))
     if normalisers is None:
-        return float(measured.mean())
+        return math.fsum(measured) / len(measured)
     for name in values:
         if name not in normalisers:
             raise UnknownNameError("perturbation among the normalisers", name, normalisers)
         if not normalisers[name] > 0:
             raise RequestError(f"the normaliser of {name} must be above 0, got {normalisers[name]}: measure it again")
-    return float((measured / [normalisers[name] for name in values]).mean())
+    return math.fsum(measured / [normalisers[name] for name in values]) / len(measured)
 
 
 def compared_frames(count: int, *, against_first: bool, stride: int = 1) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -7,6 +7,7 @@ instead; so do we, where no normalisers are given. The normalisers are those of 
 (torchvision's AlexNet).
 """
 
+import math
 from collections.abc import Mapping
 from types import MappingProxyType
 
@@ -76,12 +77,12 @@ def corruption_error(errors: ArrayLike, normaliser: ArrayLike | None = None) -> 
     """
     measured = fractions("errors", errors)
     if normaliser is None:
-        return float(measured.mean())
+        return math.fsum(measured) / len(measured)
     reference = fractions("normaliser", normaliser)
     check_same_length(errors=measured, normaliser=reference)
     if not reference.any():
         raise RequestError("normaliser must not be 0 at every severity: give the errors of a network that makes some")
-    return float(measured.sum() / reference.sum())
+    return math.fsum(measured) / math.fsum(reference)
 
 
 def mean_corruption_error(errors: Mapping[str, ArrayLike], normalisers: Mapping[str, ArrayLike] | None = None) -> float:
@@ -110,7 +111,7 @@ def mean_corruption_error(errors: Mapping[str, ArrayLike], normalisers: Mapping[
         if normalisers is not None and name not in normalisers:
             raise UnknownNameError("corruption among the normalisers", name, normalisers)
     rows = [corruption_error(row, None if normalisers is None else normalisers[name]) for name, row in errors.items()]
-    return float(np.mean(rows))
+    return math.fsum(rows) / len(rows)  # exact, so that the order of the corruptions changes nothing
 
 
 def standard_error_by_picture(values: ArrayLike, picture: ArrayLike) -> float | None:

@@ -37,6 +37,7 @@ class Measurement:
         condition: what it holds for; "" means over all conditions.
         severity: 1 to 5, or none for over all severities.
         standard_error: of the value, over draws of pictures; none where no formula is trusted.
+        note: what a reader of the value must know of it, such as what it lacks; "" for nothing.
     """
 
     metric: str
@@ -45,3 +46,4 @@ class Measurement:
     condition: str = ""
     severity: int | None = None
     standard_error: float | None = None
+    note: str = ""

@@ -1,41 +1,19 @@
 """Mixing sets: where the pictures come from that PixMix mixes into the training pictures."""
 
-from pixmix_ray.mixing_sets.base import (
-    MixingSet,
-    PictureBank,
-    Pictures,
-    cached_pictures,
-    crop_size_for,
-    shorter_side_for,
-)
-from pixmix_ray.mixing_sets.drawing.generated import Generator, generated_pictures
-from pixmix_ray.mixing_sets.feature_visualizations.fvis import FeatureVisualizations
-from pixmix_ray.mixing_sets.folder import PictureFolder
-from pixmix_ray.mixing_sets.fractals.fractaldb import FractalDb
-from pixmix_ray.mixing_sets.fractals.fractals import Fractals
-from pixmix_ray.mixing_sets.join import JoinedSets, names_in
-from pixmix_ray.mixing_sets.random_images import RandomImages
-from pixmix_ray.mixing_sets.synthetic.dead_leaves import DeadLeaves
-from pixmix_ray.mixing_sets.synthetic.spectrum_color_wmm import SpectrumColorWmm
-from pixmix_ray.mixing_sets.synthetic.stylegan_oriented import StyleGanOriented
-
-__all__ = [
-    "DeadLeaves",
-    "FeatureVisualizations",
-    "FractalDb",
-    "Fractals",
-    "Generator",
-    "JoinedSets",
-    "MixingSet",
-    "PictureBank",
-    "PictureFolder",
-    "Pictures",
-    "RandomImages",
-    "SpectrumColorWmm",
-    "StyleGanOriented",
-    "cached_pictures",
-    "crop_size_for",
-    "generated_pictures",
-    "names_in",
-    "shorter_side_for",
-]
+from pixmix_ray.mixing_sets.base import MIXING_SETS as MIXING_SETS
+from pixmix_ray.mixing_sets.base import MixingSet as MixingSet
+from pixmix_ray.mixing_sets.base import PictureBank as PictureBank
+from pixmix_ray.mixing_sets.base import Pictures as Pictures
+from pixmix_ray.mixing_sets.base import cached_pictures as cached_pictures
+from pixmix_ray.mixing_sets.base import crop_size_for as crop_size_for
+from pixmix_ray.mixing_sets.base import shorter_side_for as shorter_side_for
+from pixmix_ray.mixing_sets.drawing.generated import GeneratedSet as GeneratedSet
+from pixmix_ray.mixing_sets.feature_visualizations.fvis import FeatureVisualizations as FeatureVisualizations
+from pixmix_ray.mixing_sets.folder import PictureFolder as PictureFolder
+from pixmix_ray.mixing_sets.fractals.fractaldb import FractalDb as FractalDb
+from pixmix_ray.mixing_sets.fractals.fractals import Fractals as Fractals
+from pixmix_ray.mixing_sets.join import Join as Join
+from pixmix_ray.mixing_sets.random_images import RandomImages as RandomImages
+from pixmix_ray.mixing_sets.synthetic.dead_leaves import DeadLeaves as DeadLeaves
+from pixmix_ray.mixing_sets.synthetic.spectrum_color_wmm import SpectrumColorWmm as SpectrumColorWmm
+from pixmix_ray.mixing_sets.synthetic.stylegan_oriented import StyleGanOriented as StyleGanOriented

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from pixmix_ray.cache import Arrays, cached_arrays
 from pixmix_ray.errors import DataError, RequestError
+from pixmix_ray.plugins import Table
 from pixmix_ray.settings import Settings
 
 PUBLISHED_SHORTER_SIDES = {32: 36, 224: 256}  # the reference code's Resize before RandomCrop
@@ -161,6 +162,9 @@ class MixingSet(Settings, ABC):
     @abstractmethod
     def pictures(self, shorter_side: int) -> Pictures:
         """The pictures with a shorter side of `shorter_side` pixels; made once a machine, then opened."""
+
+
+MIXING_SETS: Table[MixingSet] = Table("mixing set", MixingSet, join="join")
 
 
 def cached_pictures(

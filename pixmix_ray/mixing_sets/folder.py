@@ -20,7 +20,7 @@ from pixmix_ray.datasets.base import evenly_spaced
 from pixmix_ray.datasets.file_digests import combined, file_md5s
 from pixmix_ray.datasets.picture_files import in_threads, resized, resized_size
 from pixmix_ray.errors import DataError
-from pixmix_ray.mixing_sets.base import MixingSet, Pictures, cached_pictures, entry_name
+from pixmix_ray.mixing_sets.base import MIXING_SETS, MixingSet, Pictures, cached_pictures, entry_name
 from pixmix_ray.mixing_sets.sources import ARCHIVES, PictureReader, content_files, read_source
 from pixmix_ray.settings import DataPath
 
@@ -29,6 +29,7 @@ Result = TypeVar("Result")
 NAMED = 5  # of the unreadable pictures, in a warning
 
 
+@MIXING_SETS.add("folder")
 class PictureFolder(MixingSet):
     """All pictures of one folder, zip file or array file, or of several.
 
@@ -77,7 +78,7 @@ class PictureFolder(MixingSet):
         def make() -> Arrays:
             readers = [reader for path in self.folders for reader in read_source(path)]
             if self.skip_unreadable:
-                readers = left_out.taken_from(readers)
+                readers = left_out.readable(readers)
             return _decode(self._chosen(readers), shorter_side)
 
         found = cached_pictures(version, shorter_side, make, lambda: self._facts(left_out))
@@ -110,16 +111,16 @@ class _LeftOut:
 
     names: tuple[str, ...] = ()
 
-    def taken_from(self, readers: Sequence[PictureReader]) -> list[PictureReader]:
+    def readable(self, readers: Sequence[PictureReader]) -> list[PictureReader]:
         """The readers of those that can be decoded; at least one, else DataError."""
-        errors = in_threads(_complaint, readers)
+        errors = in_threads(_decode_error, readers)
         self.names = tuple(reader.name for reader, error in zip(readers, errors, strict=True) if error is not None)
         if len(self.names) == len(readers):
             raise DataError(f"none of the {len(readers)} pictures can be decoded; {errors[0]}")
         return [reader for reader, error in zip(readers, errors, strict=True) if error is None]
 
 
-def _complaint(reader: PictureReader) -> DataError | None:
+def _decode_error(reader: PictureReader) -> DataError | None:
     """Why a picture cannot be decoded, or None."""
     try:
         reader.rgb()
@@ -148,7 +149,7 @@ def _of_each(work: Callable[[int], Result], readers: Sequence[PictureReader]) ->
     try:
         return in_threads(work, range(len(readers)))
     except DataError:
-        errors = [error for error in in_threads(_complaint, readers) if error is not None]
+        errors = [error for error in in_threads(_decode_error, readers) if error is not None]
         if not errors:
             raise
         count = f"{len(errors)} of {len(readers)} pictures cannot be decoded"

@@ -4,9 +4,7 @@ PixMix (Hendrycks et al., CVPR 2022), section 2.1 and Table 4: fractals, feature
 which was best. There all pictures of both are equally likely, and so they are here where no weights are given.
 """
 
-import hashlib
 import json
-from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,9 +14,9 @@ from numpy.typing import NDArray
 from pydantic import Field, InstanceOf, ValidationInfo, field_validator, model_serializer
 
 from pixmix_ray.cache import Arrays, Streamed
-from pixmix_ray.errors import RequestError
+from pixmix_ray.hashing import short_hash
 from pixmix_ray.identity import own_name, part_identity
-from pixmix_ray.mixing_sets.base import MixingSet, Pictures, cached_pictures
+from pixmix_ray.mixing_sets.base import MIXING_SETS, MixingSet, Pictures, cached_pictures
 from pixmix_ray.settings import Settings
 
 _PIXELS_AT_ONCE = 2**24
@@ -43,7 +41,8 @@ class Member(Settings):
         return {"name": self.name, **self.settings.model_dump(mode="json"), **weight}
 
 
-class JoinedSets(MixingSet, ABC):
+@MIXING_SETS.add("join")
+class Join(MixingSet):
     """Several mixing sets, whose pictures follow one another.
 
     Attributes:
@@ -55,15 +54,6 @@ class JoinedSets(MixingSet, ABC):
     summary: ClassVar[str] = "several sets as one, each with a weight; fractals+fractaldb is short for a join"
     source: ClassVar[str] = "PixMix (Hendrycks et al., CVPR 2022), Table 4: Fractals + FVis"
     sets: tuple[Member, ...] = Field(min_length=1)
-
-    @classmethod
-    @abstractmethod
-    def read_set(cls, spec: object, base: Path | None) -> tuple[str, MixingSet]:
-        """Name and settings of the set that an experiment file describes; relative paths start at `base`.
-
-        Raises:
-            RequestError: it describes none.
-        """
 
     @field_validator("sets", mode="before")
     @classmethod
@@ -78,8 +68,9 @@ class JoinedSets(MixingSet, ABC):
         weight: object = None
         if isinstance(spec, Mapping):
             weight, spec = spec.get("weight"), {key: value for key, value in spec.items() if key != "weight"}
-        name, settings = cls.read_set(spec, base)
-        return Member.read({"name": name, "settings": settings, "weight": weight}, f"mixing set {name} of a join", base)
+        part = MIXING_SETS.read(spec, base)
+        values = {"name": part.name, "settings": part.settings, "weight": weight}
+        return Member.read(values, f"mixing set {part.name} of a join", base)
 
     def label(self, name: str) -> str:
         """The labels of the sets with their weights, if there are any: fractals+fvis, or 1*fractals+2*fvis."""
@@ -135,24 +126,9 @@ class JoinedSets(MixingSet, ABC):
         return None if weights is None else [round(weight / sum(weights), 12) for weight in weights]
 
 
-def names_in(text: str) -> list[str]:
-    """The names of the sets that `text` joins by plus signs.
-
-    >>> names_in("fractals + fractaldb")
-    ['fractals', 'fractaldb']
-
-    Raises:
-        RequestError: a name is empty.
-    """
-    names = [name.strip() for name in text.split("+")]
-    if not all(names):
-        raise RequestError(f"mixing set {text!r} joins a set without a name: write it as fractals+fractaldb")
-    return names
-
-
 def _version(versions: Sequence[str], shares: Sequence[float] | None) -> str:
     text = json.dumps([list(versions), shares])
-    return f"join-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+    return f"join-{short_hash(text)}"
 
 
 def _concatenated(parts: Sequence[Pictures]) -> Arrays:

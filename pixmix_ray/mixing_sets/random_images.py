@@ -18,12 +18,13 @@ from numpy.typing import NDArray
 from pixmix_ray.cache import Arrays, Streamed
 from pixmix_ray.datasets.picture_source import Images, source_images, source_version
 from pixmix_ray.errors import DataError
-from pixmix_ray.mixing_sets.base import MixingSet, Pictures, cached_pictures, crop_size_for
+from pixmix_ray.mixing_sets.base import MIXING_SETS, MixingSet, Pictures, cached_pictures, crop_size_for
 from pixmix_ray.settings import DataPath
 
 _AT_ONCE = 4096
 
 
+@MIXING_SETS.add("random_images_300k")
 class RandomImages(MixingSet):
     """All pictures of the published file, or of another array file.
 

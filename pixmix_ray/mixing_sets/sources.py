@@ -2,30 +2,32 @@
 
 A zip file is read where it lies: no name in it becomes a path, and nothing is unpacked to the disk. A member may be at
 most `LARGEST_MEMBER` bytes, whatever its header claims, and Pillow bounds the pixels, so no small file becomes a large
-one. What the archiver of macOS adds under __MACOSX/ is no picture.
+one. Which members are pictures is told as in folders, and what is passed over is said.
 """
 
 import io
 import lzma
 import zipfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from pixmix_ray.datasets.listing import SHOWN, PassedOver, not_picture, unwanted
 from pixmix_ray.datasets.picture_files import (
     DECODING_ERRORS,
-    EXTENSIONS,
     check_aspect,
     picture_files,
     picture_size,
     rgb_picture,
+    to_rgb,
 )
 from pixmix_ray.datasets.picture_source import array_images
-from pixmix_ray.errors import DataError
+from pixmix_ray.errors import DataError, one_line
 
 LARGEST_MEMBER = 2**28
 ARCHIVES = (".zip", ".npy", ".npz")
@@ -96,23 +98,28 @@ def _of_zip(path: Path) -> list[PictureReader]:
     try:
         archive = zipfile.ZipFile(path)  # its readers share it, from several threads, as zipfile allows
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise DataError(f"cannot read the zip file {path} ({reason}): fetch it again, or unpack it") from error
-    members = _pictures(archive.infolist())
+    passed_over = PassedOver()
+    members = _pictures(archive, passed_over)
+    passed_over.say(path, stacklevel=4)
     if not members:
-        allowed = " ".join(sorted(extension[1:] for extension in EXTENSIONS))
-        raise DataError(f"no pictures in the zip file {path}: members must end in one of {allowed}")
+        raise DataError(f"no pictures in the zip file {path}: members must end in {SHOWN}")
     return [_of_member(archive, member) for member in members]
 
 
-def _pictures(members: Sequence[zipfile.ZipInfo]) -> list[zipfile.ZipInfo]:
-    found = [
-        member
-        for member in members
-        if Path(member.filename).suffix.lower() in EXTENSIONS
-        and not member.is_dir()
-        and not member.filename.startswith("__MACOSX/")
-    ]
+def _pictures(archive: zipfile.ZipFile, passed_over: PassedOver) -> list[zipfile.ZipInfo]:
+    """The members that are pictures, sorted by name; of a hidden folder its members count."""
+    found = []
+    for member in archive.infolist():
+        *folders, name = member.filename.split("/")
+        reason = next(filter(None, map(unwanted, folders)), "")
+        if member.is_dir():
+            continue
+        if reason := reason or not_picture(name, partial(archive.open, member)):
+            passed_over.kinds[reason] += 1
+        else:
+            found.append(member)
     return sorted(found, key=lambda member: member.filename)
 
 
@@ -126,11 +133,11 @@ def _of_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> PictureRead
                 check_aspect(f"the picture {name}", *opened.size)
                 if not whole:
                     return opened
-                size, rgb = opened.size, opened.convert("RGB")
+                size, rgb = opened.size, to_rgb(opened, name)
         except DataError:  # a ValueError too
             raise
         except _BROKEN_MEMBER as error:
-            reason = " ".join(str(error).split())
+            reason = one_line(error)
             raise DataError(
                 f"cannot decode the picture {name} ({type(error).__name__}: {reason}): replace or remove it"
             ) from error

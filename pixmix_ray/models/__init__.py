@@ -1,25 +1,19 @@
 """Networks: from pictures (N, 3, H, W) in [0, 1] to logits (N, K), normalisation included."""
 
-from pixmix_ray.models.base import Model, Normalise
-from pixmix_ray.models.cifar_resnet import CifarResNet
-from pixmix_ray.models.sealed import SEAL, open_tensors, seal_tensors
-from pixmix_ray.models.torchvision_models import TorchvisionModel
-from pixmix_ray.models.weights import Weights, fit_weights, parse_weights, read_header, read_weights
-from pixmix_ray.models.wide_resnet import WideResNet, wide_resnet
-
-__all__ = [
-    "SEAL",
-    "CifarResNet",
-    "Model",
-    "Normalise",
-    "TorchvisionModel",
-    "Weights",
-    "WideResNet",
-    "fit_weights",
-    "open_tensors",
-    "parse_weights",
-    "read_header",
-    "read_weights",
-    "seal_tensors",
-    "wide_resnet",
-]
+from pixmix_ray.models.base import MODELS as MODELS
+from pixmix_ray.models.base import Model as Model
+from pixmix_ray.models.base import Normalise as Normalise
+from pixmix_ray.models.base import checked_logits as checked_logits
+from pixmix_ray.models.base import evaluation_mode as evaluation_mode
+from pixmix_ray.models.cifar_resnet import CifarResNet as CifarResNet
+from pixmix_ray.models.torchvision_models import TorchvisionModel as TorchvisionModel
+from pixmix_ray.models.weights import SEAL as SEAL
+from pixmix_ray.models.weights import Weights as Weights
+from pixmix_ray.models.weights import fit_weights as fit_weights
+from pixmix_ray.models.weights import open_tensors as open_tensors
+from pixmix_ray.models.weights import parse_weights as parse_weights
+from pixmix_ray.models.weights import read_header as read_header
+from pixmix_ray.models.weights import read_weights as read_weights
+from pixmix_ray.models.weights import seal_tensors as seal_tensors
+from pixmix_ray.models.wide_resnet import WideResNet as WideResNet
+from pixmix_ray.models.wide_resnet import wide_resnet as wide_resnet

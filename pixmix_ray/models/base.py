@@ -1,16 +1,27 @@
 """What every model is: settings that build a network, and a network that normalises its own input."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Annotated, ClassVar
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
-from pixmix_ray.settings import Revised
+from pixmix_ray.errors import WorkError
+from pixmix_ray.plugins import Table
+from pixmix_ray.settings import Settings
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+Positive = Annotated[float, Field(gt=0)]
+Channels = tuple[float, float, float]
+"""A number for each of red, green and blue."""
+PositiveChannels = tuple[Positive, Positive, Positive]
+"""Likewise, above 0."""
 
 
-class Model(Revised, ABC):
+class Model(Settings, ABC):
     """Settings of one architecture.
 
     Attributes:
@@ -31,6 +42,9 @@ class Model(Revised, ABC):
         """A network from pictures (N, 3, H, W) in [0, 1] to logits (N, num_classes), with fresh weights."""
 
 
+MODELS: Table[Model] = Table("model", Model)
+
+
 class Normalise(nn.Module):
     """(x - mean) / std per channel, from [0, 1]; it has no parameters and leaves no trace in a state_dict."""
 
@@ -45,3 +59,33 @@ class Normalise(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Normalised pictures, (N, 3, H, W)."""
         return (images - self.mean).div_(self.std)
+
+
+def checked_logits(returned: object, count: int) -> Tensor:
+    """What a network returned for `count` pictures, if it is logits (N, K).
+
+    Raises:
+        WorkError: it is something else, such as a tuple.
+    """
+    if not isinstance(returned, Tensor):
+        raise WorkError(
+            f"the network returns a {type(returned).__name__}: it must return logits alone, a tensor (N, K): "
+            "wrap it so that it does"
+        )
+    if returned.ndim != 2 or len(returned) != count:
+        raise WorkError(
+            f"the network returns {tuple(returned.shape)} for {count} pictures: it must be (N, K), a row a picture"
+        )
+    return returned
+
+
+@contextmanager
+def evaluation_mode(network: nn.Module) -> Iterator[None]:
+    """Within it `network` is in evaluation mode; afterwards each of its modules is in the mode it was in."""
+    training = [module for module in network.modules() if module.training]
+    network.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True

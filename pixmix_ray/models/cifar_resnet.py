@@ -4,32 +4,31 @@ Shortcuts are parameter-free (option A: every second pixel, missing channels zer
 normalisation are those of the widely shared trained weights, so that their state_dict files load as they are.
 """
 
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
 import torch.nn.functional as F
 from pydantic import Field, field_validator
 from torch import Tensor, nn
 
-from pixmix_ray.models.base import Model, Normalise
-
-Positive = Annotated[float, Field(gt=0)]
+from pixmix_ray.models.base import IMAGENET_MEAN, IMAGENET_STD, MODELS, Channels, Model, Normalise, PositiveChannels
 
 
+@MODELS.add("cifar_resnet")
 class CifarResNet(Model):
     """ResNet-depth for 32x32 pictures with parameter-free shortcuts.
 
     Attributes:
-        depth: layers, 6n + 2.
-        mean: of each channel, for normalisation, with pixels in [0, 1].
-        std: of each channel, likewise.
+        depth: 6n + 2 layers.
+        mean: of the three channels in [0, 1], taken off; for somebody else's weights, that of their training.
+        std: what they are then divided by, likewise.
     """
 
     summary: ClassVar[str] = "CIFAR ResNet-20/32/44/56/110 with parameter-free shortcuts"
     source: ClassVar[str] = "He et al., CVPR 2016, section 4.2"
 
     depth: int = Field(20, ge=8)
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    std: tuple[Positive, Positive, Positive] = (0.229, 0.224, 0.225)
+    mean: Channels = IMAGENET_MEAN
+    std: PositiveChannels = IMAGENET_STD
 
     @field_validator("depth")
     @classmethod
@@ -60,6 +59,10 @@ class _Network(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 nn.init.kaiming_normal_(module.weight)
+
+    def own_name(self, name: str) -> str:
+        """What a tensor is called here whose layer most other code calls fc."""
+        return name.replace("fc.", "linear.") if name.startswith("fc.") else name
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (N, K)."""

@@ -1,7 +1,7 @@
 """The networks of torchvision, for pictures of ImageNet's size: ResNet-50 (paper Appendix B), AlexNet and others.
 
 Module names are torchvision's own, so that its weight files and everybody's state_dict of them load as they are; the
-normalisation, ImageNet's, comes before the first layer and has no parameters.
+normalisation, by default ImageNet's, comes before the first layer and has no parameters.
 """
 
 import hashlib
@@ -12,14 +12,14 @@ from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from pixmix_ray.errors import CheckpointError, UnknownNameError
-from pixmix_ray.models.base import Model, Normalise
+from pixmix_ray.models.base import IMAGENET_MEAN, IMAGENET_STD, MODELS, Channels, Model, Normalise, PositiveChannels
 from pixmix_ray.models.weights import fit_weights, read_weights
 from pixmix_ray.settings import DataPath
 
 OTHER_OUTPUTS = frozenset({"googlenet", "inception_v3"})  # several outputs while they train
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
+@MODELS.add("torchvision_model")
 class TorchvisionModel(Model):
     """One of torchvision's classification networks.
 
@@ -27,13 +27,18 @@ class TorchvisionModel(Model):
         arch: its name in torchvision, such as resnet50, resnet18 or alexnet.
         weights: file of weights to start from; none draws fresh ones. The paper's ImageNet networks start from trained
             ones.
+        mean: of the three channels in [0, 1], taken off; for somebody else's weights, that of their training.
+        std: what they are then divided by, likewise.
     """
 
     summary: ClassVar[str] = "torchvision's networks: arch resnet50, resnet18, alexnet, ...; weights to start from"
+    implied: ClassVar[frozenset[str]] = frozenset({"mean", "std"})
     source: ClassVar[str] = "He et al., CVPR 2016 (ResNet); Krizhevsky, 2014 (AlexNet); torchvision"
 
     arch: str = "resnet50"
     weights: DataPath | None = Field(None, description="a file of weights")
+    mean: Channels = IMAGENET_MEAN
+    std: PositiveChannels = IMAGENET_STD
 
     @field_validator("arch")
     @classmethod
@@ -46,12 +51,12 @@ class TorchvisionModel(Model):
         return arch
 
     def identity(self) -> dict[str, Any]:
-        """The architecture, and the content of the weights to start from.
+        """The architecture and normalisation, and the content of the weights to start from.
 
         Raises:
             CheckpointError: there is no such file.
         """
-        return {"arch": self.arch, "weights": None if self.weights is None else _content_id(self.weights)}
+        return {**super().identity(), "weights": None if self.weights is None else _content_id(self.weights)}
 
     def label(self) -> str:
         """The name in results, torchvision's."""
@@ -68,7 +73,9 @@ class TorchvisionModel(Model):
         network: nn.Module = torchvision.models.get_model(self.arch, weights=None, num_classes=num_classes)
         if self.weights is not None:
             fit_weights(network, read_weights(self.weights), str(self.weights))
-        network.add_module("normalise", Normalise(MEAN, STD))  # a module, so that it moves to the device with the rest
+        network.add_module(
+            "normalise", Normalise(self.mean, self.std)
+        )  # a module, so that it moves to the device with the rest
         network.register_forward_pre_hook(_normalised)
         return network
 

@@ -1,17 +1,21 @@
 """Weights on disk: our own as safetensors, other people's as torch files that are never unpickled unrestricted."""
 
+import hashlib
 import json
 import pickle
 import struct
 import warnings
+from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 
 import safetensors
 import torch
 from safetensors.torch import load as load_safetensors
+from safetensors.torch import save as save_safetensors
 from torch import Tensor, nn
 
-from pixmix_ray.errors import CheckpointError
+from pixmix_ray.errors import CheckpointError, DamagedError, one_line
 
 Weights = dict[str, Tensor]
 DAMAGED = (  # what torch's reader raises on files that were cut off or changed, seen in tests
@@ -25,21 +29,36 @@ DAMAGED = (  # what torch's reader raises on files that were cut off or changed,
     AssertionError,
     struct.error,
 )
+SEAL = "sha256"  # the key of the hash in a file of ours: of the whole file, with zeros in the place of the hash
+_BLANK = "0" * 64
+
+
+STATE_DICTS = ("state_dict", "model_state_dict", "model", "net", "network")
+"""Where training scripts keep a network's weights, the likeliest first; any other mapping to tensors is next."""
+
+WRAPPERS = ("module.", "_orig_mod.")  # of DataParallel and torch.compile
+ATTRIBUTES = ("model.", "net.", "network.", "backbone.", "encoder.")  # of Lightning modules and the like
+
+
+class WeightsWarning(UserWarning):
+    """What a file of somebody else's weights was taken for."""
 
 
 def read_weights(path: Path) -> Weights:
     """The tensors of a checkpoint file by parameter name, on the CPU.
 
-    A torch file may hold the state_dict itself or under "state_dict", "model" or "net"; the "module." that
-    DataParallel puts before every name is taken off.
+    A torch file may hold the state_dict itself or under another name. Where it holds several, such as those of an
+    average (EMA) beside the last ones, the first of `STATE_DICTS` is taken, and a warning says which. What DataParallel
+    and torch.compile put before every name is taken off.
 
     Raises:
-        CheckpointError: no such file, truncated, or holding more than tensors and plain values.
+        CheckpointError: no such file, truncated, no weights at all, or holding more than tensors and plain values.
     """
     if not path.is_file():
         raise CheckpointError(f"no checkpoint file {path}: give a .safetensors, .pt, .pth or .th file")
+    _check_kind(path)
     if path.suffix == ".safetensors":
-        return parse_weights(path.read_bytes(), str(path))
+        return without_prefixes(parse_weights(path.read_bytes(), str(path)), WRAPPERS)[0]
     try:
         with warnings.catch_warnings(action="ignore"):  # torch asks the reader of a foreign pickle to file an issue
             content = torch.load(path, map_location="cpu", weights_only=True)
@@ -50,19 +69,69 @@ def read_weights(path: Path) -> Weights:
         ) from None
     except DAMAGED as error:
         raise CheckpointError(f"{path} cannot be read as a torch file, is it whole? {_first_sentence(error)}") from None
-    for key in ("state_dict", "model", "net"):
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
-    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
+    found = {str(name): tensor for name, tensor in _state_dict(content, path).items()}
+    return without_prefixes(found, WRAPPERS)[0]
+
+
+def without_prefixes(weights: Weights, prefixes: tuple[str, ...]) -> tuple[Weights, str]:
+    """Weights without those of the prefixes that all their names have, one after the other; and what was taken off.
+
+    >>> names = {"module._orig_mod.fc.weight": torch.zeros(1), "module._orig_mod.fc.bias": torch.zeros(1)}
+    >>> found, prefix = without_prefixes(names, ("module.", "_orig_mod."))
+    >>> list(found), prefix
+    (['fc.weight', 'fc.bias'], 'module._orig_mod.')
+    """
+    taken = ""
+    while weights and (prefix := next((one for one in prefixes if all(name.startswith(one) for name in weights)), "")):
+        weights, taken = {name.removeprefix(prefix): tensor for name, tensor in weights.items()}, taken + prefix
+    return weights, taken
+
+
+def _check_kind(path: Path) -> None:
+    """Raise CheckpointError for what is often saved in place of weights."""
+    with path.open("rb") as stream:
+        start = stream.read(256).lstrip().lower()
+    if not start:
+        raise CheckpointError(f"{path} is empty: fetch it again")
+    if start.startswith(b"version https://git-lfs"):
+        raise CheckpointError(f"{path} is a pointer of Git LFS and not the file itself: run git lfs pull")
+    if start.startswith((b"<!doctype", b"<html", b"<?xml")):
+        raise CheckpointError(
+            f"{path} is a web page and no file of weights, such as a host shows before a download: fetch it again"
+        )
+
+
+def _state_dict(content: object, path: Path) -> dict[object, Tensor]:
+    """The mapping of names to tensors in what a torch file holds."""
+    while isinstance(content, dict) and not _is_state_dict(content):
+        likely = [key for key in STATE_DICTS if isinstance(content.get(key), dict)]
+        held = [str(key) for key, value in content.items() if _is_state_dict(value)]
+        others = [key for key in (*likely, *held) if key in content]
+        if not others:
+            break
+        if len(set(others)) > 1:
+            rest = ", ".join(sorted(set(others) - {others[0]}))
+            warnings.warn(
+                f"{path} holds several networks: {others[0]} was taken, not {rest}; to have another, save it alone",
+                WeightsWarning,
+                stacklevel=3,
+            )
+        content = content[others[0]]
+    if not _is_state_dict(content):
         raise CheckpointError(
             f"{path} holds no state_dict: expected names with tensors, or the same under 'state_dict'"
         )
-    return {str(name).removeprefix("module."): tensor for name, tensor in content.items()}
+    assert isinstance(content, dict)
+    return content
+
+
+def _is_state_dict(content: object) -> bool:
+    return isinstance(content, dict) and bool(content) and all(isinstance(value, Tensor) for value in content.values())
 
 
 def _first_sentence(error: Exception) -> str:
     """The start of torch's own words, which run over many lines."""
-    return " ".join(str(error).split()).partition(". ")[0] or type(error).__name__
+    return one_line(error).partition(". ")[0] or type(error).__name__
 
 
 def parse_weights(content: bytes, where: str) -> Weights:
@@ -85,23 +154,96 @@ def read_header(content: bytes, where: str) -> dict[str, str]:
 def fit_weights(network: nn.Module, weights: Weights, where: str) -> None:
     """Copy `weights` into `network`.
 
+    Names need not be the network's own: a prefix that all have is taken off, and a network that knows the names that
+    other code has for its parts (a method `own_name`) renames them, where then every name fits; a warning says so.
+
     Raises:
-        CheckpointError: a name is missing or unknown, or a shape differs; the message names the first.
+        CheckpointError: a name is missing or unknown, or a shape or type differs; the message names the first.
     """
     # files older than torch 0.4.1 lack these step counters, which change no output
-    own = {k: v for k, v in network.state_dict().items() if k in weights or not k.endswith("num_batches_tracked")}
+    whole = network.state_dict()
+    needed = {name for name in whole if not name.endswith("num_batches_tracked")}
+    weights = _fitting_names(network, weights, needed, set(whole), where)
+    own = {name: tensor for name, tensor in whole.items() if name in weights or name in needed}
     for name, tensor in own.items():
-        if name not in weights:
-            raise CheckpointError(
-                f"{where} does not fit the model: it lacks {name!r} {tuple(tensor.shape)}; check model"
-            )
-        if weights[name].layout != tensor.layout:
-            raise CheckpointError(f"{where} does not fit the model: {name!r} is {weights[name].layout}; save it dense")
-        if weights[name].shape != tensor.shape:
-            found, wanted = tuple(weights[name].shape), tuple(tensor.shape)
-            raise CheckpointError(
-                f"{where} does not fit the model: {name!r} is {found}, the model has {wanted}; check model"
-            )
+        _check_fits(name, tensor, weights, own, where)
     if extra := sorted(set(weights) - set(own)):
-        raise CheckpointError(f"{where} does not fit the model: the model has no {extra[0]!r}; check model")
+        near = _nearest(extra[0], own)
+        raise CheckpointError(f"{where} does not fit the model: the model has no {extra[0]!r}{near}; check model")
     network.load_state_dict(weights, strict=False)  # the names were compared above
+
+
+def _fitting_names(network: nn.Module, weights: Weights, needed: set[str], known: set[str], where: str) -> Weights:
+    """The weights under the network's own names, if a change of names makes all of them fit; else as they are."""
+    bare, prefix = without_prefixes(weights, (*WRAPPERS, *ATTRIBUTES))
+    own_name = getattr(network, "own_name", None)
+    renamed = {} if own_name is None else {own_name(name): tensor for name, tensor in bare.items()}
+    for found, said in (
+        (weights, ""),
+        (bare, f"without the prefix {prefix!r} of every name"),
+        (renamed, "with the names of other code for the same network"),
+    ):
+        if len(found) == len(weights) and needed <= set(found) <= known:
+            if said:
+                warnings.warn(f"{where} was read {said}", WeightsWarning, stacklevel=4)
+            return found
+    return weights
+
+
+def _check_fits(name: str, tensor: Tensor, weights: Weights, own: Weights, where: str) -> None:
+    """Raise CheckpointError if the weights lack what is called `name` in the network, or have something else there."""
+    if name not in weights:
+        near = _nearest(name, {other: found for other, found in weights.items() if other not in own})
+        raise CheckpointError(
+            f"{where} does not fit the model: it lacks {name!r} {tuple(tensor.shape)}{near}; check model"
+        )
+    found = weights[name]
+    if found.layout != tensor.layout:
+        raise CheckpointError(f"{where} does not fit the model: {name!r} is {found.layout}; save it dense")
+    if found.shape != tensor.shape:
+        raise CheckpointError(
+            f"{where} does not fit the model: {name!r} is {tuple(found.shape)}, the model has {tuple(tensor.shape)}; "
+            "check model"
+        )
+    if found.is_floating_point() != tensor.is_floating_point() or found.is_complex():
+        kind = str(found.dtype).removeprefix("torch.")
+        raise CheckpointError(
+            f"{where} does not fit the model: {name!r} is {kind}, whose scale lies elsewhere or which is no weight at "
+            "all: save the network in floating point"
+        )
+
+
+def _nearest(name: str, others: Weights) -> str:
+    """In words, which of the other names is most like `name`; "" if none is."""
+    near = get_close_matches(name, others, n=1, cutoff=0.5)
+    return f", the nearest there is {near[0]!r} {tuple(others[near[0]].shape)}" if near else ""
+
+
+def seal_tensors(tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> bytes:
+    """A safetensors file of `tensors`, whose metadata are `header` and the hash."""
+    content = save_safetensors(dict(tensors), {**header, SEAL: _BLANK})
+    return _replace(content, _BLANK, hashlib.sha256(content).hexdigest())
+
+
+def open_tensors(content: bytes, where: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors and the header in a file of `seal_tensors`.
+
+    Raises:
+        DamagedError: it is not what was written.
+    """
+    try:
+        header = read_header(content, where)
+        seal = header.pop(SEAL, None)
+        # without a seal too: a bit that flipped in its name must not pass for a file that never had one
+        if seal is None or hashlib.sha256(_replace(content, seal, _BLANK)).hexdigest() != seal:
+            raise DamagedError(f"{where} was damaged: its content is not that of its hash")
+        return parse_weights(content, where), header
+    except DamagedError:
+        raise
+    except (AttributeError, RecursionError, TypeError, ValueError) as error:  # ValueError: CheckpointError is one
+        raise DamagedError(f"{where} was damaged: {one_line(error)}") from None
+
+
+def _replace(content: bytes, old: str, new: str) -> bytes:
+    """`content` with the first value of the seal's key replaced; the header is JSON without spaces."""
+    return content.replace(f'"{SEAL}":"{old}"'.encode(), f'"{SEAL}":"{new}"'.encode(), 1)

@@ -5,6 +5,7 @@ PixMix code does. WRN-40-4 has 8,949,210 parameters for 10 classes.
 """
 
 import math
+import re
 from typing import ClassVar
 
 import torch.nn.functional as F
@@ -12,24 +13,33 @@ from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from pixmix_ray.errors import RequestError
-from pixmix_ray.models.base import Model, Normalise
+from pixmix_ray.models.base import MODELS, Channels, Model, Normalise, PositiveChannels
+
+OFFICIAL = {"conv1": "stem", "bn1": "bn", "fc": "head"}
+"""What the official code calls the parts outside the blocks -> what they are called here."""
 
 
+@MODELS.add("wide_resnet")
 class WideResNet(Model):
     """WRN-depth-width; the defaults are the paper's WRN-40-4 with a drop rate of 0.3.
 
     Attributes:
-        depth: layers, 6n + 4.
-        width: channels, as a multiple of 16.
-        dropout: the share of activations dropped within each block.
+        depth: 6n + 4 layers.
+        width: the factor on the 16, 32 and 64 channels of the three stages.
+        dropout: drop rate between the two convolutions of a block.
+        mean: of the three channels in [0, 1], taken off; for somebody else's weights, that of their training.
+        std: what they are then divided by, likewise.
     """
 
     summary: ClassVar[str] = "wide residual network WRN-depth-width with dropout"
     source: ClassVar[str] = "Zagoruyko and Komodakis, BMVC 2016"
+    implied: ClassVar[frozenset[str]] = frozenset({"mean", "std"})
 
     depth: int = Field(40, ge=10)
     width: int = Field(4, ge=1)
     dropout: float = Field(0.3, ge=0, lt=1)
+    mean: Channels = (0.5, 0.5, 0.5)
+    std: PositiveChannels = (0.5, 0.5, 0.5)
 
     @field_validator("depth")
     @classmethod
@@ -45,7 +55,9 @@ class WideResNet(Model):
 
     def build(self, num_classes: int) -> nn.Module:
         """The network with fresh weights."""
-        return wide_resnet(self.depth, self.width, self.dropout, num_classes)
+        network = wide_resnet(self.depth, self.width, self.dropout, num_classes)
+        network.add_module("normalise", Normalise(self.mean, self.std))
+        return network
 
 
 def wide_resnet(depth: int = 40, width: int = 4, dropout: float = 0.3, num_classes: int = 10) -> nn.Module:
@@ -84,6 +96,17 @@ class _Network(nn.Module):
         self.bn = nn.BatchNorm2d(channels[3])
         self.head = nn.Linear(channels[3], num_classes)
         self.apply(_initialise)
+
+    def own_name(self, name: str) -> str:
+        """What a tensor is called here that the official code of PixMix, AugMix and Outlier Exposure calls `name`.
+
+        Theirs is block2.layer.0.convShortcut.weight where ours is blocks.6.shortcut.weight, with six blocks a stage.
+        """
+        if found := re.fullmatch(r"block([123])\.layer\.(\d+)\.(.*)", name):
+            number = (int(found[1]) - 1) * (len(self.blocks) // 3) + int(found[2])
+            return f"blocks.{number}.{found[3].replace('convShortcut', 'shortcut')}"
+        room, _, rest = name.partition(".")
+        return f"{OFFICIAL.get(room, room)}.{rest}"
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (N, K)."""

@@ -41,6 +41,10 @@ class LocalExecutor:
         self._epochs: Iterator[Progress] | None = None  # of the first trial
         self._threads = torch.get_num_threads()
 
+    def has_gpus(self) -> bool:
+        """Whether this machine has a GPU that torch can use."""
+        return torch.cuda.is_available()
+
     def start(self, setup: Setup) -> None:
         """Get ready for the work of a run.
 

@@ -106,14 +106,11 @@ def check_room(nodes: Sequence[Node], resources: Resources) -> None:
 def _largest(nodes: Sequence[Node], what: str, share: Share) -> str:
     if not nodes:
         return "no node is there: wait for one, or start Ray on it"
-    largest = max(nodes, key=lambda node: (node.resources.get("GPU", 0), node.resources.get("CPU", 0)))
+    # what the share asks for comes first: the way out is about the node that comes closest
+    order = ("GPU", "CPU") if share.gpus else ("CPU", "GPU")
+    largest = max(nodes, key=lambda node: tuple(node.resources.get(name, 0) for name in order))
     cpus, gpus = (largest.resources.get(name, 0) for name in ("CPU", "GPU"))
-    found = f"the largest node has {cpus:g} CPUs and {gpus:g} GPUs"
-    if cpus == 0 and share.cpus:  # such as the head of a cluster whose other nodes are still to come
-        return found
-    found = f"{found}: lower resources.{what}"
-    if share.gpus > gpus:
-        return f"{found}, such as --set resources.{what}.gpus={gpus:g}"
-    if share.cpus > cpus:
-        return f"{found}, such as --set resources.{what}.cpus={cpus:g}"
-    return found
+    found = f"the largest node has {cpus:g} CPUs and {gpus:g} GPUs: lower resources.{what}"
+    hints = [f"--set resources.{what}.gpus={gpus:g}"] if share.gpus > gpus else []
+    hints += [f"--set resources.{what}.cpus={cpus:g}"] if share.cpus > cpus else []
+    return f"{found}, such as {' '.join(hints)}" if hints else found

@@ -14,6 +14,7 @@ import ray
 import torch
 from numpy.typing import NDArray
 
+from pixmix_ray.errors import one_line
 from pixmix_ray.experiment.experiment import Experiment
 from pixmix_ray.mixing_sets.drawing.shard_work import Progress, ShardedWork
 from pixmix_ray.mixing_sets.drawing.shards import drawing_with
@@ -60,7 +61,7 @@ def draw_as_tasks(work: ShardedWork, numbers: Sequence[int], progress: Progress)
         try:
             work.write(number, ray.get(drawn))
         except ray.exceptions.RayError as error:
-            failures.append(" ".join(str(error).split())[-200:])
+            failures.append(one_line(error))
     if failures:
         progress.report(f"drawing {work.name}: {len(failures)} of {len(numbers)} Ray tasks failed, as {failures[0]}")
 

@@ -70,6 +70,10 @@ class RayExecutor:
             self._stack.enter_context(ray_session.session(self._address, self._cpus, modules))
             self._is_connected = True
 
+    def has_gpus(self) -> bool:
+        """Whether a node of the connected cluster has a GPU."""
+        return _sum(ray_session.nodes(), "GPU") > 0
+
     def start(self, setup: Setup) -> None:
         """Connect, and get ready for the work of a run."""
         self.connect()

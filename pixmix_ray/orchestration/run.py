@@ -1,9 +1,10 @@
 """A run: all that a plan lacks, trained and evaluated on an executor."""
 
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
@@ -24,6 +25,7 @@ from pixmix_ray.planning.kept_plan import keep_plan
 from pixmix_ray.planning.plan import Plan, make_plan, updated
 from pixmix_ray.storage import index
 from pixmix_ray.storage.run_lock import RunLock
+from pixmix_ray.storage.store import Store
 from pixmix_ray.training.trial import Progress
 
 FIRST_INDEX_SECONDS = 300.0  # until the index is brought up to date while a run goes on; readers do so by themselves
@@ -84,7 +86,9 @@ def run_plan(
             plan = make_plan(plan.experiment, keep_points=True)
         keep_plan(plan)
         _prepare(plan.experiment, opened)
+        plan = on_gpus(plan, opened)
         stack.enter_context(_storage_goes_away())
+        _remove_leftovers(plan.store)
         failures = _run_once(plan, opened, watch, work or Work(), lock.check)
         index.update(plan.store)
         after = make_plan(plan.experiment)
@@ -95,6 +99,28 @@ def run_plan(
             index.update(plan.store)
             after = make_plan(plan.experiment)
     return Run(plan=after, failures=tuple(failures))
+
+
+def on_gpus(plan: Plan, executor: Executor) -> Plan:
+    """The plan with shares of GPUs where there are some and the experiment does not say; a warning says so."""
+    resources = plan.experiment.resources.with_gpus()
+    if resources == plan.experiment.resources or not getattr(executor, "has_gpus", lambda: False)():
+        return plan
+    warnings.warn(
+        f"there are GPUs: a trial takes {resources.trial.gpus:g} of one, an evaluation {resources.evaluation.gpus:g}; "
+        "set resources.trial.gpus and resources.evaluation.gpus to change that, 0 for the processor",
+        stacklevel=3,
+    )
+    return replace(plan, experiment=plan.experiment.model_copy(update={"resources": resources}))
+
+
+def _remove_leftovers(store: Store) -> None:
+    """Remove the progress of trials that are done, where a kill came between the mark of completion and its removal."""
+    files = store.files("trials")
+    for path in files:
+        folder, _, name = path.rpartition("/")
+        if name == "progress.safetensors" and f"{folder}/done.json" in files:
+            store.delete(path)
 
 
 @contextmanager

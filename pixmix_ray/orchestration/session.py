@@ -28,6 +28,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pixmix_ray.errors import ClusterError, one_line
 from pixmix_ray.experiment.resources import Share
+from pixmix_ray.hardware import usable_cores
 from pixmix_ray.orchestration.nodes import Node, bundle, fitting
 from pixmix_ray.orchestration.retries import Cause, Problem
 from pixmix_ray.orchestration.token import prepare_token
@@ -70,7 +71,7 @@ def session(address: str | None = None, cpus: int | None = None, modules: Sequen
     Args:
         address: host:port of a running cluster, that passed `probe`; none starts one on this machine, which ends with
             the block.
-        cpus: of the local cluster; default: the cores of this machine.
+        cpus: of the local cluster; default: the cores that this process may use.
         modules: of the user's own code, which are sent to the nodes.
 
     Raises:
@@ -82,20 +83,26 @@ def session(address: str | None = None, cpus: int | None = None, modules: Sequen
         return
     if address is None:
         prepare_token()
-    sent = {"py_modules": list(modules)} if modules else None
+    # as paths: within a submitted job Ray copies the whole of it, and a module cannot be copied
+    sent = {"py_modules": [_path(module) for module in modules]} if modules else None
     # Ray 2.60 puts the driver's folder in front of its workers' search path, where a file of it would hide a module of
     # Python's own, such as statistics.py; the work itself goes back there: see `pixmix_ray.orchestration.work`
     empty = tempfile.TemporaryDirectory(prefix="pixmix_ray_")
     try:
         with _handlers_of_signals(), _current_folder(empty.name):
             if address is None:
-                _start(cpus, sent)
+                _start(cpus or usable_cores(), sent)
             else:
                 ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, runtime_env=sent)
     except Exception as error:  # Ray raises a bare one when its processes do not come up
         ray.shutdown()
         empty.cleanup()
         where = f"did not let us in at {address}" if address else "did not start on this machine"
+        if "AF_UNIX path length" in str(error):
+            raise ClusterError(
+                f"Ray {where}: the name of its temporary folder is too long for its sockets: set RAY_TMPDIR to a short "
+                "one, such as /tmp"
+            ) from None
         raise ClusterError(
             f"Ray {where}: {one_line(error)} On a machine that is too busy this passes: run the same command again"
         ) from None
@@ -106,6 +113,14 @@ def session(address: str | None = None, cpus: int | None = None, modules: Sequen
     finally:
         ray.shutdown()
         empty.cleanup()
+
+
+def _path(module: ModuleType) -> str:
+    """The folder of a package, or the file of another module."""
+    if hasattr(module, "__path__"):
+        return str(next(iter(module.__path__)))
+    assert module.__file__ is not None, "a module of the user's has a source"
+    return module.__file__
 
 
 @contextmanager
@@ -132,7 +147,7 @@ def _handlers_of_signals() -> Iterator[None]:
                 signal.signal(number, handler)
 
 
-def _start(cpus: int | None, sent: dict[str, list[ModuleType]] | None) -> None:
+def _start(cpus: int, sent: dict[str, list[str]] | None) -> None:
     """Start Ray on this machine, again if it comes up too slowly: it gives a node's parts 30 s, short on a busy one."""
     before = {process.pid for process in psutil.Process().children()}
     for attempt in range(1, START_ATTEMPTS + 1):

@@ -12,7 +12,8 @@ from typing import Any, Protocol
 
 from pixmix_ray.errors import ResultsError, one_line
 from pixmix_ray.experiment.tracking import Mlflow, Tracking, Wandb
-from pixmix_ray.experiment.trial import Trial, short_hash
+from pixmix_ray.experiment.trial import Trial
+from pixmix_ray.hashing import hash_of_values
 from pixmix_ray.orchestration.watcher import Passing, Watcher
 from pixmix_ray.planning.cell_names import cell_names
 from pixmix_ray.planning.plan import Cell
@@ -42,7 +43,7 @@ def tags(trial: Trial) -> dict[str, str]:
     """By what runs are filtered and grouped; `configuration` is the same for all seeds."""
     return {
         "trial_id": trial.id,
-        "configuration": short_hash(trial.settings),
+        "configuration": hash_of_values(trial.settings),
         "method": trial.method.own_name,
         "dataset": trial.dataset.own_name,
         "model": trial.model.settings.label(),

@@ -133,30 +133,38 @@ class Training:
         self._lock = threading.RLock()
         self._waiting: deque[_Submitted] = deque()
         self._running: dict[int, _Submitted] = {}  # by ticket
+        self._begun: set[str] = set()  # trials
+        self._is_to_hear = False  # of a trial that failed: the loop may want it tried again before another begins
         self._thread: threading.Thread | None = None
         self._idle_since: float | None = None  # when the Tuner that runs ran out of trials
-        self._is_open = False  # whether the Tuner that runs takes further trials
-        self._is_cancelled = False
+        self.is_open = False  # whether the Tuner that runs takes further trials
+        self.is_cancelled = False  # whether all trials are to end
         self.error: Exception | None = None  # that ended a Tuner, if one did
 
     def submit(self, ticket: int, job: Job, *, avoid: str | None = None) -> None:
         """Have a trial trained."""
+        submitted = _Submitted(ticket=ticket, job=job, avoid=avoid)
         with self._lock:
-            self._waiting.append(_Submitted(ticket=ticket, job=job, avoid=avoid))
+            if job.trial.id in self._begun:  # what was interrupted goes on before another begins
+                self._waiting.appendleft(submitted)
+            else:
+                self._waiting.append(submitted)
 
     def keep_going(self) -> None:
         """Start a Tuner if there is something to train and none that takes it; called several times a second."""
         with self._lock:
-            if not self._waiting or self._is_cancelled or (self._thread is not None and self._thread.is_alive()):
+            if self._events.empty():
+                self._is_to_hear = False
+            if not self._waiting or self.is_cancelled or (self._thread is not None and self._thread.is_alive()):
                 return
-            self._is_open = True
+            self.is_open = True
             self._thread = threading.Thread(target=self._train, name="Ray Tune", daemon=True)
             self._thread.start()
 
     def cancel(self) -> None:
         """End all trials in the middle of their epochs: what an epoch has written is whole or not there at all."""
         with self._lock:
-            self._is_cancelled, self._is_open = True, False
+            self.is_cancelled, self.is_open = True, False
             self._waiting.clear()
             actors = [submitted.actor for submitted in self._running.values() if submitted.actor is not None]
         for actor in actors if ray.is_initialized() else ():
@@ -182,32 +190,23 @@ class Training:
     def next_trial(self) -> _Submitted | None:
         """A trial that may begin, if there is one; the Tuner is closed where none will come."""
         with self._lock:
-            if self._waiting and len(self._running) < self.limit:
+            if self._waiting and not self._is_to_hear and len(self._running) < self.limit:
                 submitted = self._waiting.popleft()
                 self._running[submitted.ticket] = submitted
+                self._begun.add(submitted.job.trial.id)
                 return submitted
             if self._waiting or self._running:
                 self._idle_since = None
             elif self._idle_since is None:
                 self._idle_since = time.monotonic()
             elif time.monotonic() - self._idle_since > IDLE_SECONDS:
-                self._is_open, self._idle_since = False, None
+                self.is_open, self._idle_since = False, None
             return None
 
     def close(self) -> None:
         """The Tuner takes no further trials."""
         with self._lock:
-            self._is_open = False
-
-    @property
-    def is_open(self) -> bool:
-        """Whether the Tuner takes further trials."""
-        return self._is_open
-
-    @property
-    def is_cancelled(self) -> bool:
-        """Whether all trials are to end."""
-        return self._is_cancelled
+            self.is_open = False
 
     def started(self, ticket: int, place: Place, actor: Any) -> None:
         """A trainer tells where it is."""
@@ -230,6 +229,7 @@ class Training:
         with self._lock:
             if self._running.pop(ticket, None) is None:
                 return
+            self._is_to_hear = self._is_to_hear or problem is not None
         self._events.put(TrialEnded(ticket=ticket, problem=problem, is_stopped=is_stopped))
 
     def place_of(self, ticket: int) -> Place:

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from pixmix_ray.cache import cache_folder
-from pixmix_ray.errors import ResultsError
+from pixmix_ray.cache import cache_folder, check_owner, private_folder
+from pixmix_ray.errors import DataError, ResultsError
 from pixmix_ray.experiment.resources import Resources
 from pixmix_ray.experiment.trial import Trial
 from pixmix_ray.planning.plan import Cell
@@ -89,7 +89,8 @@ class Durations:
         before = _read(resources)
         joined = {key: [*before.get(key, []), *self._measured.get(key, [])] for key in {**before, **self._measured}}
         kept = {key: values[-KEPT:] for key, values in joined.items()}
-        with suppress(OSError):  # a cache that cannot be written
+        with suppress(OSError, DataError):  # a cache that cannot be written, or is somebody else's
+            private_folder(cache_folder())
             Store(cache_folder()).write_json(FILE, {**_content(), resources.model_dump_json(): kept})
 
     def longest_first(self, trials: Iterable[Trial]) -> list[Trial]:
@@ -138,7 +139,8 @@ def _read(resources: Resources) -> dict[str, list[float]]:
 
 
 def _content() -> dict[str, Any]:
-    with suppress(ResultsError):
+    with suppress(ResultsError, DataError, OSError):
+        check_owner(cache_folder())
         return Store(cache_folder()).read_json(FILE) or {}
     return {}
 

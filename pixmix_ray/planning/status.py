@@ -1,6 +1,7 @@
 """What a results folder holds, whatever experiment files made it."""
 
 import json
+import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 from pixmix_ray.errors import ResultsError
 from pixmix_ray.planning.kept_plan import read_kept_plan
 from pixmix_ray.storage.failures import described
-from pixmix_ray.storage.index import refuse_older_layout
+from pixmix_ray.storage.index import list_cells, refuse_older_layout
 from pixmix_ray.storage.store import DAMAGED, Store, trial_file
 
 HEADER = 2**16  # bytes at the start of a file of weights that are read at first: most headers are smaller
@@ -65,6 +66,9 @@ class Status:
         return any(trial.state == "failed" or trial.cells_failed for trial in self.trials)
 
 
+_OURS = re.compile(r"(trials|cells)/[\w-]+/")  # the folder of a trial or of somebody else's weights
+
+
 def read_status(uri: str | Path) -> Status:
     """The status of a results folder.
 
@@ -73,14 +77,15 @@ def read_status(uri: str | Path) -> Status:
     """
     store = Store(uri)
     refuse_older_layout(store)
-    files = store.files("trials") | store.files("cells")
+    listed = store.files("trials") | store.files("cells")
+    files = {path for path in listed if _OURS.match(path)}  # others leave copies there, and files of their own
     kept = read_kept_plan(store)
     begun = {path.split("/")[1] for path in files}
     ids = sorted(begun | set(kept.cells))
     if not ids:
         raise ResultsError(f"no results in {store.uri}: give the folder that the experiment file calls 'results'")
     cells = [path for path in files if path.startswith("cells/")]
-    done = Counter(path.split("/")[1] for path in cells if path.endswith(".parquet"))
+    done = Counter(cell.partition("/")[0] for cell in list_cells(store))
     failed = Counter(path.split("/")[1] for path in cells if path.endswith(".failed.json"))
     return Status(
         uri=store.uri,

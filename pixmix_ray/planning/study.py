@@ -21,7 +21,8 @@ from pixmix_ray.errors import RequestError
 from pixmix_ray.experiment.experiment import Experiment
 from pixmix_ray.experiment.labels import labelled
 from pixmix_ray.experiment.search import Axis, Choices, Search, Value
-from pixmix_ray.experiment.trial import BenchmarkRun, Trial, short_hash
+from pixmix_ray.experiment.trial import BenchmarkRun, Trial
+from pixmix_ray.hashing import hash_of_values
 from pixmix_ray.metrics import DIRECTIONS
 from pixmix_ray.seeding import stream_key
 from pixmix_ray.storage.index import update
@@ -72,7 +73,7 @@ def next_trials(
     search = experiment.search
     assert search is not None
     described = _described(experiment, runs)
-    path = search_file(short_hash(described))
+    path = search_file(hash_of_values(described))
     points = _stored_points(experiment, store, path)
     states = [_state(states_of(point.trials)) for point in points]
     if states.count("missing") < search.batch and len(points) < search.num_trials:

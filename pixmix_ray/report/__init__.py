@@ -1,5 +1,6 @@
-"""What a person reads: tables, and the progress of a run."""
+"""What a person reads: tables, figures, the page of a results folder, and the progress of a run."""
 
-from pixmix_ray.report.tables import configuration_labels, front_lines, markdown_table, measures_table
+from pixmix_ray.report.grid import Grid
+from pixmix_ray.report.tables import front_lines, measures_grid
 
-__all__ = ["configuration_labels", "front_lines", "markdown_table", "measures_table"]
+__all__ = ["Grid", "front_lines", "measures_grid"]

@@ -18,6 +18,7 @@ from pixmix_ray.planning.forecast import cost
 from pixmix_ray.planning.plan import Plan
 from pixmix_ray.planning.status import Status
 from pixmix_ray.planning.usage import Usage
+from pixmix_ray.report.overview import default_of
 from pixmix_ray.settings import Settings
 
 
@@ -62,7 +63,7 @@ def parts_values(kind: str, parts: Parts[Any]) -> dict[str, Any]:
                 {
                     "name": setting,
                     "required": of.is_required(),
-                    "default": _plain(of.get_default(call_default_factory=True)),
+                    "default": _plain(default_of(of)),
                 }
                 for setting, of in part.model_fields.items()
             ],

@@ -21,7 +21,8 @@ from pixmix_ray.errors import RequestError
 from pixmix_ray.experiment.experiment import Experiment
 from pixmix_ray.metrics import UNITS, direction
 from pixmix_ray.mixing_sets.complexity import MEASURES
-from pixmix_ray.report.sheet import measured, sampled, written_whole
+from pixmix_ray.report.files import written_whole
+from pixmix_ray.report.sheet import measured, sampled
 
 FEWEST_SETS = 3  # two points are always in order
 

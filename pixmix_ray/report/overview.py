@@ -124,8 +124,13 @@ def _settings(part: Any) -> str:
     return "\n".join(f"{name} ({'required' if of.is_required() else _default(of)})" for name, of in fields)
 
 
+def default_of(field: Any) -> Any:
+    """The default of a setting, where it follows from others as it is without them."""
+    return field.get_default(call_default_factory=True, validated_data={})
+
+
 def _default(of: Any) -> str:
-    value = of.get_default(call_default_factory=True)
+    value = default_of(of)
     return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 

@@ -4,8 +4,7 @@ The crops are drawn as in training: a picture by its weight, a place in it, at t
 """
 
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,9 +19,11 @@ from rich.table import Table
 from rich.text import Text
 
 from pixmix_ray.errors import RequestError
+from pixmix_ray.experiment.file import parse_yaml
 from pixmix_ray.experiment.plugins import MIXING_SETS, Part
 from pixmix_ray.mixing_sets import MixingSet, shorter_side_for
 from pixmix_ray.mixing_sets.complexity import MEASURES, SMALLEST_SIDE
+from pixmix_ray.report.files import written_whole
 from pixmix_ray.seeding import torch_generator
 
 GAP = 2  # pixels between the pictures of a sheet
@@ -59,7 +60,7 @@ def parse_mixing_set(text: str, *, is_trusted: bool = False) -> Part[MixingSet]:
         RequestError: it is no YAML, or describes no mixing set.
     """
     try:
-        spec = yaml.safe_load(text)
+        spec = parse_yaml(text)
     except (yaml.YAMLError, ValueError):
         raise RequestError(
             f"{text!r} is no YAML: write a name, or a mapping as '{{name: fractals, count: 10}}'"
@@ -153,16 +154,3 @@ def write_measures(sample: Sample, measures: Mapping[str, NDArray[np.float64]], 
     table = pa.table({**columns, "crop": np.arange(count), **measures})
     with written_whole(file) as beside:
         pq.write_table(table, beside)
-
-
-@contextmanager
-def written_whole(file: Path) -> Iterator[Path]:
-    """A path to write to, which becomes `file` when all is written."""
-    beside = file.with_name(f".{file.name}.part")
-    try:
-        yield beside
-        beside.rename(file)
-    except OSError as error:
-        raise RequestError(f"cannot write {file}: {error.strerror or error}") from error
-    finally:
-        beside.unlink(missing_ok=True)

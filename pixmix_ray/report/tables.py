@@ -2,91 +2,84 @@
 
 The input is the wide frame of `pixmix_ray.analysis.pareto.by_configuration` (or `dominance`): one row a configuration,
 one column an objective. Only here do fractions become percent. The marks survive without colour: the best of a column
-is bold with an asterisk before it, the second best underlined; equal values share a mark. Configurations trained on
-different data sets are marked apart.
+is bold with an asterisk before it, what cannot be told from it has = there; equal values share a mark. Configurations
+trained on different data sets are marked apart.
 """
 
-import json
 import math
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from rich.table import Table
-from rich.text import Text
 
+from pixmix_ray.analysis.certainty import Certainty
+from pixmix_ray.analysis.labels import configuration_labels
 from pixmix_ray.analysis.pareto import peers
 from pixmix_ray.errors import UnknownNameError
 from pixmix_ray.metrics import UNITS, direction
-
-Mark = Literal["best", "second", ""]
+from pixmix_ray.report.grid import Cell, Column, Grid, Mark
 
 _ARROWS = {"lower": "↓", "higher": "↑"}
-_MARKDOWN: dict[Mark, str] = {"best": "**{}**", "second": "*{}*", "": "{}"}
-_DISTINGUISHING = ("mixing_set", "k", "beta")  # columns that tell two configurations of one method apart
-_LABEL_COLUMNS = ("method", "dataset", "model", *_DISTINGUISHING)
 _ABSENT = "–"
 NAMED_DOMINATORS = 3  # of a configuration on a line; a sweep over every method has dozens
 
 
-def measures_table(wide: pd.DataFrame, objectives: Sequence[str]) -> Table:
-    """A table of one row a configuration and one column an objective, for a terminal.
+def measures_grid(wide: pd.DataFrame, objectives: Sequence[str], certainty: Certainty | None = None) -> Grid:
+    """A table of one row a configuration and one column an objective.
 
-    Percent with one decimal (mt5d, a distance, with two and as it is); ± its standard error where the row has more than
-    one seed; "–" where the objective was not measured. The number of seeds is in the caption if it is that of all
-    rows, else in a column.
+    Percent with one decimal (mt5d, a distance, with two and as it is); "–" where the objective was not measured. With
+    `certainty` ± is half of the 95 % interval, those that cannot be told from the best are marked like it, and the last
+    column says in how many of the draws a configuration is on the front. Without, ± is the standard error over seeds
+    where there are several, and best and second best are marked. The number of seeds is in the caption if it is that of
+    all rows, else in a column.
 
     Args:
         wide: a row for each configuration, with a column for each objective; unchanged.
         objectives: names "benchmark.metric".
+        certainty: of the rows and objectives, in their order.
 
     Raises:
         UnknownNameError: an objective that is no column of the frame, or whose metric has no direction.
     """
     seeds = _seeds(wide)
     differ = len(set(seeds.tolist())) > 1
-    # no box: six measures with their errors, and short labels, fit 80 columns
-    table = Table(caption=_caption(objectives, None if differ else seeds), box=None, padding=(0, 1, 0, 0))
-    table.add_column("method", overflow="fold")
-    if differ:
-        table.add_column("seeds", justify="right", no_wrap=True)
-    for name in objectives:
-        table.add_column(_narrow_header(name), justify="right", no_wrap=True)
-    columns = [_cells(wide, name) for name in objectives]
+    caption = _caption(objectives, None if differ else seeds, certainty)
+    columns = [Column(key="method", header=("method",), is_number=False)]
+    columns += [Column(key="seeds", header=("seeds",))] if differ else []
+    columns += [Column(key=name, header=_header(name)) for name in objectives]
+    cells = [_cells(wide, name, certainty, column) for column, name in enumerate(objectives)]
+    shows_front = certainty is not None and len(objectives) > 1 and len(wide) > 1
+    columns += [Column(key="on_front", header=("on the", "front"))] if shows_front else []
+    rows = []
     for i, label in enumerate(configuration_labels(wide)):
-        count = [str(seeds[i])] if differ else []
-        table.add_row(Text(label), *count, *(_styled(column[i]) for column in columns))
-    return table
+        row = [Cell(text=label, value=label)]
+        row += [Cell(text=str(seeds[i]), value=int(seeds[i]))] if differ else []
+        row += [column[i] for column in cells]
+        if shows_front and certainty is not None:
+            row.append(_share(float(certainty.on_front[i])))
+        rows.append(tuple(row))
+    return Grid(columns=tuple(columns), rows=tuple(rows), caption=caption, legend=_legend(certainty))
 
 
-def markdown_table(wide: pd.DataFrame, objectives: Sequence[str]) -> str:
-    """The same table as Markdown, for a README: the best is bold, the second best in italics; no column of seeds.
-
-    Args:
-        wide: as for `measures_table`; unchanged.
-        objectives: names "benchmark.metric".
-
-    Raises:
-        UnknownNameError: as `measures_table`.
-    """
-    columns = [[_MARKDOWN[cell.mark].format(cell.text) for cell in _cells(wide, name)] for name in objectives]
-    labels = [label.replace("|", "\\|") for label in configuration_labels(wide)]
-    lines = [
-        ["method", *(_header(name, " ") for name in objectives)],
-        [":---", *("---:" for _ in objectives)],
-        *([label, *(column[i] for column in columns)] for i, label in enumerate(labels)),
-    ]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+def measures_frame(wide: pd.DataFrame, objectives: Sequence[str], certainty: Certainty) -> pd.DataFrame:
+    """The same for programs, fractions: for each objective its value, `<objective>.low` and `.high`; `on_front`."""
+    frame = pd.DataFrame({"method": configuration_labels(wide), "seeds": _seeds(wide)})
+    for column, name in enumerate(objectives):
+        _check_objective(wide, name)
+        frame[name] = _numbers(wide, name)
+        frame[f"{name}.low"], frame[f"{name}.high"] = certainty.intervals[:, column].T
+    return frame.assign(on_front=certainty.on_front)
 
 
-def front_lines(dominance_frame: pd.DataFrame, objectives: Sequence[str]) -> list[str]:
+def front_lines(
+    dominance_frame: pd.DataFrame, objectives: Sequence[str], certainty: Certainty | None = None
+) -> list[str]:
     """One line a configuration: it is on the Pareto front, or what dominates it and by how much, or what it lacks.
 
-    The margins are those of the first that dominates it; of many, the first three are named.
+    The margins are those of the first that dominates it; of many, the first three are named. With `certainty` each
+    line says how surely: in what share of the draws.
 
     >>> frame = pd.DataFrame({"method": ["pixmix", "cutout"], "clean.error": [0.042, 0.057]})
     >>> frame = frame.assign(on_front=[True, False], dominated_by=[[], [0]], missing=[[], []])
@@ -98,9 +91,10 @@ def front_lines(dominance_frame: pd.DataFrame, objectives: Sequence[str]) -> lis
     Args:
         dominance_frame: what `pixmix_ray.analysis.pareto.dominance` returned; unchanged.
         objectives: the names that it was given.
+        certainty: of its rows, in their order.
 
     Raises:
-        UnknownNameError: as `measures_table`.
+        UnknownNameError: as `measures_grid`.
     """
     for name in objectives:
         _check_objective(dominance_frame, name)
@@ -113,9 +107,10 @@ def front_lines(dominance_frame: pd.DataFrame, objectives: Sequence[str]) -> lis
         strict=True,
     )
     lines = []
+    places = {row: place for place, row in enumerate(labels)}
     for row, on_front, dominators, missing in verdicts:
         if on_front:
-            verdict = "is on the Pareto front"
+            verdict = "is on the Pareto front" + _how_often(certainty, places[row])
         elif missing:
             verdict = f"is not compared: it lacks {', '.join(missing)}"
         else:
@@ -124,62 +119,64 @@ def front_lines(dominance_frame: pd.DataFrame, objectives: Sequence[str]) -> lis
             named = [labels[other] for other in dominators[:NAMED_DOMINATORS]]
             if rest := len(dominators) - len(named):
                 named.append(f"{rest} more")
-            verdict = f"is dominated by {', '.join(named)} ({which} is {margins})"
+            share = "" if certainty is None else _how_surely(certainty, places[dominators[0]], places[row])
+            verdict = f"is dominated by {', '.join(named)} ({which} is {margins}{share})"
         lines.append(f"{labels[row]} {verdict}")
     return lines
 
 
-def configuration_labels(wide: pd.DataFrame) -> list[str]:
-    """A short name for each row, no two the same: the method and what tells it from the method's other rows.
-
-    That is first mixing set, k and beta; where these do not tell two rows apart, the settings that differ, by their
-    path in the trial's settings; at last a number. Data set and model are named if the frame has several. A column
-    `label` is taken as it is: made of the whole frame, it keeps the names when only some rows are shown.
-
-    >>> configuration_labels(pd.DataFrame({"method": ["pixmix", "pixmix", "baseline"], "k": [3, 4, None]}))
-    ['pixmix (k=3)', 'pixmix (k=4)', 'baseline']
-    """
-    if "label" in wide.columns:
-        return [str(label) for label in wide["label"]]
-    texts = {name: [_plain(value) for value in wide[name]] for name in _LABEL_COLUMNS if name in wide.columns}
-    methods = texts.pop("method", ["configuration"] * len(wide))
-    parts = _column_parts(methods, texts)
-    if "settings" in wide.columns:
-        settings = [_settings(text) for text in wide["settings"]]
-        for group in _groups(_joined(methods, parts)):
-            for i, differences in zip(group, _differences([settings[i] for i in group]), strict=True):
-                parts[i] += differences
-    return _numbered(_joined(methods, parts))
+def _how_often(certainty: Certainty | None, row: int) -> str:
+    return "" if certainty is None else f", in {percent(float(certainty.on_front[row]))} of the draws"
 
 
-def _column_parts(methods: Sequence[str], texts: dict[str, list[str]]) -> list[list[str]]:
-    """What the columns that tell rows apart add to each label."""
-    parts: list[list[str]] = [[] for _ in methods]
-    for group in _groups(methods):
-        for column, values in texts.items():
-            scope = group if column in _DISTINGUISHING else range(len(methods))
-            if len({values[i] for i in scope}) > 1:
-                for i in group:
-                    parts[i] += _part(column, values[i])
-    return parts
+def _how_surely(certainty: Certainty, better: int, worse: int) -> str:
+    """In what share of the draws one dominates the other, and what of it is not real."""
+    doubtful = [name for column, name in enumerate(certainty.objectives) if not certainty.real[column, better, worse]]
+    told = "" if not doubtful else f", not told apart in {', '.join(doubtful)}"
+    return f"; dominates in {percent(float(certainty.dominates[better, worse]))} of the draws{told}"
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Cell:
-    text: str
-    mark: Mark
+def _share(value: float) -> Cell:
+    return Cell(text=_ABSENT if math.isnan(value) else percent(value), value=value)
 
 
-def _cells(wide: pd.DataFrame, objective: str) -> list[_Cell]:
+def _cells(wide: pd.DataFrame, objective: str, certainty: Certainty | None, column: int) -> list[Cell]:
     """The column of one objective as it is shown."""
     _check_objective(wide, objective)
     values = _numbers(wide, objective)
-    spread = f"{objective}.standard_error"
-    errors = _numbers(wide, spread) if spread in wide.columns else np.full(len(wide), math.nan)
-    errors = np.where(_seeds(wide) > 1, errors, math.nan)
-    marks = _marks(values if direction(_metric(objective)) == "lower" else -values, peers(wide))
-    shown = [_shown(_metric(objective), value, error) for value, error in zip(values, errors, strict=True)]
-    return [_Cell(text=text, mark=mark) for text, mark in zip(shown, marks, strict=True)]
+    if certainty is not None:
+        low, high = certainty.intervals[:, column].T
+        halves, marks = (high - low) / 2, certain_marks(certainty, column)
+        ends = [
+            None if math.isnan(one) else (one, other) for one, other in zip(low.tolist(), high.tolist(), strict=True)
+        ]
+    else:
+        ends = [None] * len(values)
+        spread = f"{objective}.standard_error"
+        errors = _numbers(wide, spread) if spread in wide.columns else np.full(len(wide), math.nan)
+        halves = np.where(_seeds(wide) > 1, errors, math.nan)
+        marks = _marks(values if direction(_metric(objective)) == "lower" else -values, peers(wide))
+    return [
+        Cell(text=_shown(_metric(objective), value, half), value=float(value), mark=mark, interval=interval)
+        for value, half, mark, interval in zip(values, halves, marks, ends, strict=True)
+    ]
+
+
+def certain_marks(certainty: Certainty, column: int) -> list[Mark]:
+    """Best, and tied where the best is not really better."""
+    costs = certainty.values[:, column] * certainty.signs[column]
+    marks: list[Mark] = [""] * len(costs)
+    for group in np.unique(certainty.groups):
+        rows = np.flatnonzero((certainty.groups == group) & ~np.isnan(costs))
+        if not len(rows):
+            continue
+        best = rows[np.argmin(costs[rows])]
+        for row in rows.tolist():
+            if costs[row] == costs[best]:
+                marks[row] = "best"
+            elif certainty.is_known[[row, best], column].all() and not certainty.real[column, best, row]:
+                marks[row] = "tied"
+    return marks
 
 
 def _marks(costs: NDArray[np.float64], groups: NDArray[np.int64]) -> list[Mark]:
@@ -202,29 +199,29 @@ def _shown(metric: str, value: float, error: float) -> str:
     return f"{factor * value:.{decimals}f}{spread}"
 
 
-def _styled(cell: _Cell) -> Text:
-    # assembled, so that the style is on the figures alone and not on the padding before them
-    if cell.mark == "best":
-        return Text.assemble((f"*{cell.text}", "bold"))
-    return Text.assemble((cell.text, "underline" if cell.mark == "second" else ""))
-
-
-def _caption(objectives: Sequence[str], seeds: NDArray[np.int64] | None) -> str:
+def _caption(objectives: Sequence[str], seeds: NDArray[np.int64] | None, certainty: Certainty | None) -> str:
     others = sorted({_metric(name) for name in objectives} & UNITS.keys())
     unit = ", ".join(["percent", *(f"{name} in {UNITS[name]}" for name in others)])
-    count = f"; {seeds[0]} seeds, ± standard error" if seeds is not None and len(seeds) and seeds[0] > 1 else ""
-    return f"{unit}; * best, underlined: second best{count}"
+    several = seeds is not None and len(seeds) > 0 and seeds[0] > 1
+    if certainty is None:
+        return unit + (f"; {seeds[0]} seeds, ± standard error" if several and seeds is not None else "")
+    over = "pictures alone" if int(certainty.seeds.max(initial=0)) < 2 else "pictures and seeds"
+    count = f"; {seeds[0]} seed{'s' if several else ''}" if seeds is not None and len(seeds) else ""
+    return f"{unit}; ± half of the 95 % interval over {over}{count}"
 
 
-def _header(objective: str, separator: str) -> str:
-    name = objective.replace(".", separator, 1)
-    return f"{name} {_ARROWS[direction(_metric(objective))]}"
+def _legend(certainty: Certainty | None) -> tuple[tuple[Mark, str], ...]:
+    if certainty is None:
+        return (("best", "best"), ("second", "second best"))
+    judged = f" for {certainty.comparisons} differences together" if certainty.comparisons > 1 else ""
+    return (("best", "best"), ("tied", f"not told from it at 95 %{judged}"))
 
 
-def _narrow_header(objective: str) -> Text:
+def _header(objective: str) -> tuple[str, ...]:
     """The header in short lines, so that the six safety measures fit beside each other in 80 columns."""
-    benchmark, _, metric = _header(objective, " ").partition(" ")
-    return Text("\n".join([benchmark, *textwrap.wrap(metric.replace("_", " "), width=11)]))
+    benchmark, _, metric = objective.partition(".")
+    arrow = _ARROWS[direction(_metric(objective))]
+    return (benchmark, *textwrap.wrap(f"{metric.replace('_', ' ')} {arrow}", width=11))
 
 
 def _margins(better: "pd.Series[float]", worse: "pd.Series[float]", objectives: Sequence[str]) -> str:
@@ -261,66 +258,11 @@ def _check_objective(wide: pd.DataFrame, objective: str) -> None:
         raise UnknownNameError("objective", objective, [str(column) for column in wide.columns])
 
 
-def _plain(value: object) -> str:
-    """A cell of a configuration column as text; null is empty, 4.0 is 4."""
-    if isinstance(value, str):
-        return value
-    if value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value)):
-        return ""
-    return f"{value:g}" if isinstance(value, int | float | np.number) else str(value)
+def percent(share: float) -> str:
+    """Whole percent; 100 % and 0 % only where it is exact.
 
-
-def _part(column: str, text: str) -> list[str]:
-    """What one configuration column adds to a label."""
-    if column == "mixing_set":
-        return [text or "no mixing set"]
-    if not text:
-        return []
-    return [f"{column}={text}" if column in _DISTINGUISHING else text]
-
-
-def _joined(methods: Sequence[str], parts: Sequence[Sequence[str]]) -> list[str]:
-    return [f"{method} ({', '.join(part)})" if part else method for method, part in zip(methods, parts, strict=True)]
-
-
-def _groups(labels: Sequence[str]) -> list[list[int]]:
-    """The positions of each distinct label, in order of first appearance."""
-    groups: dict[str, list[int]] = {}
-    for i, label in enumerate(labels):
-        groups.setdefault(label, []).append(i)
-    return list(groups.values())
-
-
-def _settings(text: object) -> dict[str, str]:
-    """The JSON of a settings cell by dotted path; what is no JSON is taken as one value."""
-    if not isinstance(text, str):
-        return {}
-    try:
-        return _flat(json.loads(text))
-    except ValueError:
-        return {"settings": text}
-
-
-def _flat(settings: object, path: str = "") -> dict[str, str]:
-    """Nested settings by their dotted path, values as JSON."""
-    if not isinstance(settings, dict):
-        return {path: json.dumps(settings)}
-    parts = [_flat(value, f"{path}.{key}" if path else str(key)) for key, value in settings.items()]
-    return {key: value for part in parts for key, value in part.items()}
-
-
-def _differences(settings: Sequence[dict[str, str]]) -> list[list[str]]:
-    """For each of some settings, path=value for every path whose value is not the same in all of them."""
-    keys = dict.fromkeys(key for one in settings for key in one)
-    differing = [key for key in keys if len({one.get(key) for one in settings}) > 1]
-    return [[f"{key}={one.get(key, 'unset')}" for key in differing] for one in settings]
-
-
-def _numbered(labels: Sequence[str]) -> list[str]:
-    """The labels, those that repeat with a number."""
-    numbered = list(labels)
-    for group in _groups(labels):
-        if len(group) > 1:
-            for number, i in enumerate(group, start=1):
-                numbered[i] += f" #{number}"
-    return numbered
+    >>> percent(0.5), percent(0.999), percent(1.0)
+    ('50 %', '>99 %', '100 %')
+    """
+    text = f"{100 * share:.0f} %"
+    return {"100 %": ">99 %", "0 %": "<1 %"}.get(text, text) if 0 < share < 1 else text

@@ -118,6 +118,20 @@ def read_cell(store: Store, name: str) -> StoredCell | None:
         raise store.damaged(path, error) from None
 
 
+def read_predictions(store: Store, name: str) -> pa.Table | None:
+    """The rows of a cell; none if there is no such file.
+
+    Raises:
+        DamagedError: its bytes are not those that were written.
+    """
+    path = cell_file(name)
+    try:
+        found = store.unsealed(path)
+        return None if found is None else found.table
+    except DamagedError as error:
+        raise store.damaged(path, error) from None
+
+
 def read_columns(store: Store, name: str) -> Columns | None:
     """The measurements of a cell, read without its rows; none if there is no such file.
 
@@ -208,6 +222,7 @@ def _columns(metadata: Mapping[str, str], columns: list[str], store: Store) -> C
         common = {**values["common"], "finished_at": datetime.fromisoformat(values["common"]["finished_at"])}
         measured = list(zip(*values["measurements"], strict=True)) or [()] * len(MEASURED)
         own = dict(zip(values["columns"], measured, strict=True))
+        own.setdefault("note", ("",) * len(own["metric"]))  # cells of earlier versions have none
         for name in MEASURED:
             _check(name, own[name])
         for name in COMMON:

@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from pixmix_ray.errors import ResultsError, TryAgainError, WorkError
+from pixmix_ray.errors import ResultsError, TryAgainError, WorkError, one_line
 from pixmix_ray.storage.store import Store
 
 
@@ -133,7 +133,7 @@ def forget_failure(store: Store, path: str) -> None:
 
 def reason(error: BaseException) -> str:
     """An error in one line."""
-    text = " ".join(str(error).split())
+    text = one_line(error, limit=2000)
     return text if isinstance(error, WorkError | TryAgainError) else f"{type(error).__name__}: {text}"
 
 

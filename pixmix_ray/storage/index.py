@@ -6,6 +6,7 @@ bring it up to date at once: each has a complete table, and what the later one w
 """
 
 import gc
+import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 FILE = "measurements.parquet"
 VERSION_KEY, VERSION = "pixmix_ray.index", "3"  # raised when the same cells come to have other rows
+CELL = re.compile(r"cells/(?P<cell>[\w-]+/[\w-]+-[0-9a-f]+)\.parquet")
+STRANGE_NAMED = 3
 REQUESTS = 32  # at the same time, to object storage
 BATCH = 1024  # cells that are held as Python's objects
 REPEATED = (
@@ -89,12 +92,20 @@ def list_cells(store: Store) -> dict[str, FileStamp]:
     Raises:
         ResultsError: the folder cannot be read.
     """
-    start, end = len("cells/"), len(".parquet")
-    return {
-        path[start:-end]: stamp
-        for path, stamp in store.stamps("cells").items()
-        if path.endswith(".parquet") and path.count("/") == 2
-    }
+    found, strange = {}, []
+    for path, stamp in store.stamps("cells").items():
+        if match := CELL.fullmatch(path):
+            found[match["cell"]] = stamp
+        elif path.endswith(".parquet"):
+            strange.append(path)
+    if strange:
+        named = ", ".join(strange[:STRANGE_NAMED]) + (", ..." if len(strange) > STRANGE_NAMED else "")
+        warnings.warn(
+            f"passed over {len(strange)} Parquet files in {store.uri} that no run wrote under their names, such as the "
+            f"copies that programs for synchronising folders leave: {named}",
+            stacklevel=3,
+        )
+    return found
 
 
 @without_garbage_collection()
@@ -171,10 +182,12 @@ class _Held(NamedTuple):
 
 
 def _stored(store: Store) -> pa.Table | None:
-    """The index as it was written; none if there is none, or if it is damaged or of another version."""
+    """The index as it was written; none if there is none, or if it is damaged, of another version or other columns."""
     try:
         found = store.unsealed(FILE, INDEX)
         if found is None or found.metadata.get(VERSION_KEY) != VERSION:
+            return None
+        if found.file.schema_arrow.names != INDEX.names:
             return None
         return _joined([found.table])
     except DamagedError:

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
-from pixmix_ray.errors import ResultsError
+from pixmix_ray.errors import ResultsError, one_line
 
 ANSWER_SECONDS = 30.0  # Arrow tries three times, for six seconds in all, where nothing listens
 SECRET = re.compile("key|secret|token|password|credential|signature|^sig$", re.IGNORECASE)  # in a query's name
@@ -66,7 +66,7 @@ def check_answer(uri: str, ask: Callable[[], object]) -> None:
     if not outcome:
         raise ResultsError(f"results {uri} did not answer within {ANSWER_SECONDS:g} s: {_way_out(uri)}")
     if isinstance(error := outcome[0], Exception):
-        raise ResultsError(f"cannot reach results {uri}: {' '.join(str(error).split())[:300]}: {_way_out(uri)}")
+        raise ResultsError(f"cannot reach results {uri}: {one_line(error, 300)}: {_way_out(uri)}")
     _answered.add(uri)
 
 

@@ -98,6 +98,9 @@ MEASUREMENT_COLUMNS: tuple[Column, ...] = (
         range="0 or more",
         nullable=True,
     ),
+    Column(
+        name="note", type=pa.string(), meaning="what a reader of value must know, such as what it lacks; empty: nothing"
+    ),
     # how it was measured
     Column(
         name="seconds",

@@ -19,7 +19,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pixmix_ray.errors import DamagedError
+from pixmix_ray.errors import DamagedError, one_line
+from pixmix_ray.hashing import short_hash
 
 SEAL = "sha256"  # the key of a JSON file's hash
 DIGEST_KEY = "pixmix_ray.digest"
@@ -83,14 +84,17 @@ def unseal(content: bytes, schema: pa.Schema | None = None) -> Unsealed:
     """
     is_checked = _is_checked(content)
     try:
+        buffer = pa.BufferReader(content)
+        wanted = _dictionaries(schema)
+        there = set(pq.read_schema(buffer).names) if wanted else set()
         # not made of texts afterwards
-        file = pq.ParquetFile(pa.BufferReader(content), read_dictionary=_dictionaries(schema))
+        file = pq.ParquetFile(buffer, read_dictionary=[name for name in wanted if name in there])
         metadata = file.metadata.metadata or {}
         if not is_checked and set(metadata) - OTHERS:  # the bytes that mark the place of the digest have changed
             raise DamagedError("its digest is gone")
-    except (pa.ArrowException, OSError) as error:
+        ours = {key.decode(): text.decode() for key, text in metadata.items() if key not in OTHERS}
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise _unreadable(error) from None
-    ours = {key.decode(): text.decode() for key, text in metadata.items() if key not in OTHERS}
     return Unsealed(metadata=ours, file=file, schema=schema)
 
 
@@ -101,7 +105,7 @@ def _dictionaries(schema: pa.Schema | None) -> tuple[str, ...]:
 
 
 def _unreadable(error: Exception) -> DamagedError:
-    return DamagedError(" ".join(str(error).split())[:200])
+    return DamagedError(one_line(error))
 
 
 def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
@@ -133,7 +137,7 @@ def _digest(content: bytes) -> bytes:
 
 def content_id(content: bytes) -> str:
     """Twelve hexadecimal digits of the SHA-256 of a file."""
-    return hashlib.sha256(content).hexdigest()[:12]
+    return short_hash(content)
 
 
 def seal_json(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The results folder: a local path or a URI through pyarrow.fs, and the one place that knows every file in it.
 
     measurements.parquet                   all measurements, a row each: an index, made again from the cells (`index`)
+    report.html                            all of it as a page, written by whoever ended last a run
     cells/CHECKPOINT/NAME-KEY.parquet      a checkpoint on a benchmark: a row a picture, measurements behind (`cell`)
     cells/CHECKPOINT/NAME-KEY.failed.json  why it failed (`failures`); removed when it succeeds
     trials/TRIAL/trial.json                what the trial is
@@ -33,11 +34,13 @@ import pyarrow as pa
 from pyarrow import fs
 
 from pixmix_ray.errors import DamagedError, ResultsError, StorageError, one_line
+from pixmix_ray.settings import written_path
 from pixmix_ray.storage import local_files
 from pixmix_ray.storage.local_files import PART, FileStamp
 from pixmix_ray.storage.location import check_answer, refuse_secrets
 from pixmix_ray.storage.sealed import Unsealed, seal, unseal
 
+PAGE = "report.html"
 DAMAGED = ".damaged"  # behind the name of a file that was set aside
 PAUSES = (0.5, 1.0, 2.0, 4.0)  # seconds between the tries of a request to object storage
 FINAL = (FileNotFoundError, NotADirectoryError, PermissionError)  # errors that come again on every try
@@ -54,7 +57,11 @@ class Store:
         Raises:
             ResultsError: the URI is of an unknown kind, holds credentials, or nobody answers there.
         """
-        self.uri = str(uri) if "://" in str(uri) else str(Path(uri).expanduser().resolve())
+        try:
+            text = written_path(str(uri))
+        except ValueError as error:
+            raise ResultsError(f"results {error}") from None
+        self.uri = text if "://" in text else str(Path(text).resolve())
         refuse_secrets(self.uri)
         try:
             self._files, self._root = fs.FileSystem.from_uri(self.uri)
@@ -176,6 +183,10 @@ class Store:
         if self.is_local:
             return self._local(prefix, local_files.paths)
         return set(self._remote(prefix))
+
+    def filesystem(self) -> tuple[fs.FileSystem, str]:
+        """The file system of pyarrow and the folder in it, for what pyarrow reads by itself."""
+        return self._files, self._root
 
     def stamps(self, prefix: str) -> dict[str, FileStamp]:
         """The same paths, each with what tells whether the file was written anew."""

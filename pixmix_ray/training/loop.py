@@ -15,14 +15,15 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from pixmix_ray.attacks.pgd import evaluation_mode
 from pixmix_ray.errors import TrainingDivergedError
 from pixmix_ray.experiment.recipe import Recipe, cosine
+from pixmix_ray.memory import keep_freed_memory
 from pixmix_ray.methods import Method, MethodRun, Setup
 from pixmix_ray.mixing_sets import PictureBank
+from pixmix_ray.models import evaluation_mode
 from pixmix_ray.seeding import rng, seed_globally, torch_generator
 from pixmix_ray.training.augmented import check_augmented
-from pixmix_ray.transforms.unit import to_unit
+from pixmix_ray.transforms import to_float
 
 VALIDATED_AT_ONCE = 256  # pictures
 # augmented in one go: what fits the caches of a CPU; on a GPU so many that the launches of the kernels do not matter
@@ -97,6 +98,7 @@ def train(
     Raises:
         TrainingDivergedError: the loss of an epoch is not finite.
     """
+    keep_freed_memory()
     if recipe.channels_last:
         network.to(memory_format=torch.channels_last)
     decay = method.weight_decay if recipe.weight_decay is None else recipe.weight_decay
@@ -188,7 +190,7 @@ def _error(network: nn.Module, data: TrainingData, rows: Tensor, seed: int) -> f
     with evaluation_mode(network), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         seed_globally(seed, "validation", device=device)
         for some in torch.split(rows, VALIDATED_AT_ONCE):
-            wrong += (network(to_unit(data.images[some])).argmax(dim=1) != data.labels[some]).sum()
+            wrong += (network(to_float(data.images[some])).argmax(dim=1) != data.labels[some]).sum()
     return wrong.item() / len(rows)
 
 

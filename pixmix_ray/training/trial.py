@@ -88,7 +88,7 @@ def train_trial(trial: Trial, store: Store, device: torch.device) -> Iterator[Pr
             notice=notice,
         )
         notice = ""
-    _finish(trial, store, network, history, device)
+    _finish(trial, store, network, history, device, dataset.class_names)
 
 
 def fresh_network(trial: Trial, num_classes: int) -> nn.Module:
@@ -176,7 +176,12 @@ def _read_progress(trial: Trial, store: Store) -> _Begun:
 
 
 def _finish(
-    trial: Trial, store: Store, network: nn.Module, history: list[dict[str, Any]], device: torch.device
+    trial: Trial,
+    store: Store,
+    network: nn.Module,
+    history: list[dict[str, Any]],
+    device: torch.device,
+    class_names: tuple[str, ...],
 ) -> None:
     content = save(_on_cpu(network.state_dict()))
     store.write(trial_file(trial.id, "model.safetensors"), content)
@@ -190,6 +195,7 @@ def _finish(
         "code_version": code_version(),
         "versions": library_versions(),
         "settings": trial.settings,
+        "class_names": class_names,
     }
     # written last: it marks the trial as complete
     store.write_json(trial_file(trial.id, "done.json"), seal_json(done))

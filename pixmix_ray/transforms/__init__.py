@@ -17,12 +17,11 @@ from torch import Tensor
 
 from pixmix_ray.errors import RequestError, UnknownNameError
 from pixmix_ray.transforms import blending, colour, geometry
-from pixmix_ray.transforms.choice import apply_each, pieces
+from pixmix_ray.transforms.choice import apply_each, chunk_slices
 from pixmix_ray.transforms.cropping import crop_with_padding, flip_and_crop
 from pixmix_ray.transforms.levels import ALL, NINE, operation_parameter
-from pixmix_ray.transforms.painting import paint_
+from pixmix_ray.transforms.pixels import paint_, to_float
 from pixmix_ray.transforms.resizing import random_boxes, random_resized_crop, resized_crop
-from pixmix_ray.transforms.unit import to_unit
 
 __all__ = [
     "ALL",
@@ -38,7 +37,7 @@ __all__ = [
     "random_boxes",
     "random_resized_crop",
     "resized_crop",
-    "to_unit",
+    "to_float",
 ]
 
 Images = TypeVar("Images", NDArray[np.uint8], Tensor)
@@ -79,7 +78,7 @@ def apply(name: str, images: Images, parameter: ArrayLike | Tensor = 0.0) -> Ima
     tensor = _pictures(images)
     numbers = _numbers(name, parameter, len(tensor)).to(tensor.device)
     changed = torch.empty_like(tensor)
-    for part in pieces(slice(0, len(tensor)), tensor):
+    for part in chunk_slices(slice(0, len(tensor)), tensor):
         planes = tensor[part].permute(0, 3, 1, 2).contiguous()
         changed[part] = OPERATIONS[name](planes, numbers[part]).permute(0, 2, 3, 1)
     return changed if isinstance(images, Tensor) else changed.numpy()

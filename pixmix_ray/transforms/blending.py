@@ -8,12 +8,8 @@ so far and y the partner, both in [0, 1] (the paper's figure shows no clip, its 
     multiplicative   (2x)^a max(2y, 1e-37)^b / 2
 """
 
-from functools import cache
-
 import torch
 from torch import Tensor
-
-from pixmix_ray.transforms import native
 
 _VECTORS = 64  # values; a multiple of the vectors that torch works on at once
 _ONE_THREAD = 2**14  # values that torch leaves to one thread
@@ -46,8 +42,6 @@ def add_(mixed: Tensor, sources: Tensor, partners: Tensor, a: Tensor, b: Tensor)
         a: float32 (N,).
         b: float32 (N,).
     """
-    if native.on_rows_("add", mixed, sources, partners, a, b):
-        return
     weight_a, weight_b, shift = (number.view(-1, 1, 1, 1) for number in (a, b / 255, (1 - a - b) / 2))
     weighted = sources.index_select(0, partners).float().mul_(weight_b)
     mixed.mul_(weight_a).add_(weighted).add_(shift).clamp_(0, 1)
@@ -56,8 +50,8 @@ def add_(mixed: Tensor, sources: Tensor, partners: Tensor, a: Tensor, b: Tensor)
 def multiply_(mixed: Tensor, sources: Tensor, partners: Tensor, a: Tensor, b: Tensor) -> None:
     """Change `mixed` in place to multiplicative mixes with partners, clipped to [0, 1].
 
-    Powers go by way of base 2 logarithms, several times faster; these are PyTorch's, also where the rest is compiled.
-    Only the partner is kept above 1e-37; a black pixel of `mixed` stays black.
+    Powers go by way of base 2 logarithms, several times faster. Only the partner is kept above 1e-37; a black pixel of
+    `mixed` stays black.
 
     Args:
         mixed: float32 (N, 3, H, W) in [0, 1].
@@ -66,17 +60,6 @@ def multiply_(mixed: Tensor, sources: Tensor, partners: Tensor, a: Tensor, b: Te
         a: float32 (N,), above 0.
         b: float32 (N,).
     """
-    if not (has_compiled_powers(mixed) and native.on_rows_("multiply", mixed, sources, partners, a, b)):
-        _multiply_in_torch_(mixed, sources, partners, a, b)
-
-
-def has_compiled_powers(images: Tensor) -> bool:
-    """Whether compiled code can make products of these pictures, with the bits that torch's powers give."""
-    return images.device.type == "cpu" and native.library() is not None and _has_powers_of_torch()
-
-
-def _multiply_in_torch_(mixed: Tensor, sources: Tensor, partners: Tensor, a: Tensor, b: Tensor) -> None:
-    """What `multiply_` does."""
     # the partner has 256 values: what it contributes, b log2(2y) + a - 1, is a table (N, 256)
     values = torch.arange(256.0, device=mixed.device).mul_(2 / 255).clamp_min_(1e-37).log2_()
     table = torch.addcmul((a - 1).unsqueeze(1), b.unsqueeze(1), values)
@@ -102,19 +85,3 @@ def _exp2_(values: Tensor) -> None:
     for part in torch.split(flat[:whole], _ONE_THREAD):
         part.exp2_()
     flat[whole:] = torch.nn.functional.pad(flat[whole:], (0, _VECTORS))[:_VECTORS].exp2_()[: len(flat) - whole]
-
-
-@cache
-def _has_powers_of_torch() -> bool:
-    """Whether products by compiled code are those by torch: tried on every byte, and down to denormal values."""
-    if not native.take_powers():
-        return False
-    generator = torch.Generator().manual_seed(0)
-    uniforms = torch.rand(3, 64, dtype=torch.float64, generator=generator)
-    sources = torch.arange(256).repeat(64, 12).to(torch.uint8).view(64, 3, 32, 32)
-    mixed = torch.rand(sources.shape, generator=generator).pow_(torch.arange(1.0, 65).view(-1, 1, 1, 1))
-    mixed[::2] = sources[::2].flip(3) / 255
-    rows, (a, b) = torch.arange(64), coefficients(uniforms[0], uniforms[1], uniforms[2] < 0.5, 1.0)
-    expected, made = mixed.clone(), mixed
-    _multiply_in_torch_(expected, sources, rows, a, b)
-    return native.on_rows_("multiply", made, sources, rows, a, b) and torch.equal(made, expected)

@@ -6,7 +6,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-PIECE = 2**19  # values; on a processor, larger intermediate results are mapped afresh each time: twice as slow
+CHUNK_VALUES = 2**19  # values; on a processor, larger intermediate results are mapped afresh each time: twice as slow
 
 
 def apply_each(
@@ -22,11 +22,11 @@ def apply_each(
         images: uint8 (N, 3, H, W); not changed.
         parameters: (N,) one number for each picture; or (K, N), row i for operation i.
     """
-    order, parts = grouped(choice, len(operations))
+    order, parts = sort_into_groups(choice, len(operations))
     changed = images.clone(memory_format=torch.contiguous_format)
     for number, (operation, whole) in enumerate(zip(operations, parts, strict=True)):
         row = parameters if parameters.ndim == 1 else parameters[number]
-        for part in pieces(whole, images):
+        for part in chunk_slices(whole, images):
             rows = order[part]
             made = operation(images.index_select(0, rows), row.index_select(0, rows))
             _copy_rows_(changed, rows, made.contiguous())
@@ -46,7 +46,7 @@ def _as_words(images: Tensor) -> Tensor:
     return rows.view(torch.int64) if divides else rows
 
 
-def grouped(group: Tensor, num_groups: int) -> tuple[Tensor, list[slice]]:
+def sort_into_groups(group: Tensor, num_groups: int) -> tuple[Tensor, list[slice]]:
     """The positions of `group`, int64 and flattened, sorted by group, and which of them each group holds.
 
     Positions with the number `num_groups` belong to none and come last. The host waits for the device here.
@@ -56,9 +56,9 @@ def grouped(group: Tensor, num_groups: int) -> tuple[Tensor, list[slice]]:
     return order, [slice(start, end) for start, end in pairwise([0, *ends])]
 
 
-def pieces(part: slice, images: Tensor, values: int | None = None) -> list[slice]:
-    """`part` cut into pieces of at most `values` values of `images`; in one piece on a GPU; none if it is empty."""
+def chunk_slices(part: slice, images: Tensor, values: int | None = None) -> list[slice]:
+    """`part` cut into slices of at most `values` values of `images`; one slice on a GPU; none if it is empty."""
     size = max(1, part.stop - part.start)
     if images.device.type == "cpu":
-        size = min(size, max(1, (values or PIECE) // images.shape[1:].numel()))
+        size = min(size, max(1, (values or CHUNK_VALUES) // images.shape[1:].numel()))
     return [slice(start, min(start + size, part.stop)) for start in range(part.start, part.stop, size)]

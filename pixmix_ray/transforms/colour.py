@@ -5,21 +5,17 @@ Brightness, Sharpness). Pillow truncates where one would round, in float64 for t
 the enhancers; the order of the arithmetic below is Pillow's, because another order is off by one on some pixels.
 
 All functions take uint8 pictures (N, 3, H, W) and a parameter (N,), on any device, and return new uint8 pictures
-(N, 3, H, W). Nothing here waits for the device. On a processor the compiled form of `native` does the same, if it can.
+(N, 3, H, W). Nothing here waits for the device.
 """
 
 import torch
 from torch import Tensor
-
-from pixmix_ray.transforms import native
 
 _GREY_WEIGHTS = (19595.0, 38470.0, 7471.0)  # ITU-R 601-2 luma times 65536
 
 
 def autocontrast(images: Tensor) -> Tensor:
     """The pictures with each channel stretched to 0..255; a channel of one value stays as it is."""
-    if (made := native.operate("autocontrast", images)) is not None:
-        return made
     low = images.amin((2, 3), keepdim=True).double()
     span = images.amax((2, 3), keepdim=True).double() - low
     full = torch.full((), 255.0, dtype=torch.float64, device=images.device)
@@ -31,8 +27,6 @@ def autocontrast(images: Tensor) -> Tensor:
 
 def equalize(images: Tensor) -> Tensor:
     """The pictures with each channel's histogram flattened; a channel with too few distinct pixels stays as it is."""
-    if (made := native.operate("equalize", images)) is not None:
-        return made
     count, channels, height, width = images.shape
     values = images.reshape(count * channels, height * width)
     bins = values.long()
@@ -50,16 +44,12 @@ def equalize(images: Tensor) -> Tensor:
 
 def posterize(images: Tensor, bits: Tensor) -> Tensor:
     """The pictures with the highest `bits` (1 to 8) bits of each value kept."""
-    if (made := native.operate("posterize", images, bits)) is not None:
-        return made
     mask = -(1 << (8 - bits.long())) & 255
     return images & _per_picture(mask, torch.uint8)
 
 
 def solarize(images: Tensor, threshold: Tensor) -> Tensor:
     """The pictures with values of `threshold` (0 to 256) or more inverted."""
-    if (made := native.operate("solarize", images, threshold)) is not None:
-        return made
     whole = threshold.ceil() if threshold.is_floating_point() else threshold
     lowest = _per_picture(whole.clamp(0, 255), torch.uint8)
     flipped_bits = _per_picture((whole <= 255) * 255, torch.uint8)  # 255 - x is x with all bits flipped
@@ -74,16 +64,12 @@ def invert(images: Tensor) -> Tensor:
 
 def color(images: Tensor, factor: Tensor) -> Tensor:
     """The pictures between grey (factor 0) and themselves (1), or beyond."""
-    if (made := native.operate("color", images, factor)) is not None:
-        return made
     pixels = images.float()
     return _blend(_grey(pixels), pixels, factor)
 
 
 def contrast(images: Tensor, factor: Tensor) -> Tensor:
     """The pictures between their mean grey, one value a picture (factor 0), and themselves (1), or beyond."""
-    if (made := native.operate("contrast", images, factor)) is not None:
-        return made
     pixels = images.float()
     grey = _grey(pixels).mean((1, 2, 3), keepdim=True, dtype=torch.float64)  # a sum of integers: exact
     return _blend(grey.add_(0.5).floor_().float(), pixels, factor)
@@ -91,15 +77,11 @@ def contrast(images: Tensor, factor: Tensor) -> Tensor:
 
 def brightness(images: Tensor, factor: Tensor) -> Tensor:
     """The pictures between black (factor 0) and themselves (1), or beyond."""
-    if (made := native.operate("brightness", images, factor)) is not None:
-        return made
     return _truncated(images.float().mul_(_per_picture(factor, torch.float32)))
 
 
 def sharpness(images: Tensor, factor: Tensor) -> Tensor:
     """The pictures between smoothed (factor 0) and themselves (1), or beyond; the outermost pixels never change."""
-    if (made := native.operate("sharpness", images, factor)) is not None:
-        return made
     height, width = images.shape[2:]
     if min(height, width) < 3:
         return images.clone()

@@ -8,7 +8,7 @@ are kept apart, in Pillow's order: fused ones are off by one where a blend shoul
 All functions take uint8 pictures (N, 3, H, W) and a parameter (N,), on any device, and return new uint8 pictures
 (N, 3, H, W). `fill` (0 to 255) is the value of all channels outside the source picture: 0, black, by default.
 Nothing here waits for the device, but for `rotate` with a floating-point tensor of degrees. A call takes fewer than
-2**31 pixels. On a processor the compiled form of `native` does the same, if it can.
+2**31 pixels.
 """
 
 import math
@@ -17,17 +17,12 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from pixmix_ray.transforms import native
-
 _CHANNEL_BITS = 8  # red, green and blue of a pixel are packed into one int32: one look-up instead of three
 
 
 def rotate(images: Tensor, degrees: Tensor, fill: int = 0) -> Tensor:
     """The pictures turned counter-clockwise by `degrees` about their centre; only fractional degrees pass the host."""
-    pairs = cosine_and_sine(degrees)
-    if (made := native.operate("rotate", images, pairs, fill)) is not None:
-        return made
-    cos, sin = pairs.t().reshape(2, -1, 1, 1)
+    cos, sin = _cosine_and_sine(degrees).t().reshape(2, -1, 1, 1)
     height, width = images.shape[2:]
     column, row = _centres(images)
     x = (cos * column + sin * row).add_(cos * (-width / 2) + sin * (-height / 2) + width / 2)
@@ -43,31 +38,23 @@ def rotate(images: Tensor, degrees: Tensor, fill: int = 0) -> Tensor:
 
 def shear_x(images: Tensor, coefficient: Tensor, fill: int = 0) -> Tensor:
     """The pictures with source x = x + `coefficient` * y: the top row stays."""
-    if (made := native.operate("shear_x", images, coefficient, fill)) is not None:
-        return made
     column, row = _centres(images)
     return _resample(images, column + _per_picture(coefficient) * row, 3, fill)
 
 
 def shear_y(images: Tensor, coefficient: Tensor, fill: int = 0) -> Tensor:
     """The pictures with source y = y + `coefficient` * x: the left column stays."""
-    if (made := native.operate("shear_y", images, coefficient, fill)) is not None:
-        return made
     column, row = _centres(images)
     return _resample(images, _per_picture(coefficient) * column + row, 2, fill)
 
 
 def translate_x(images: Tensor, pixels: Tensor, fill: int = 0) -> Tensor:
     """The pictures with source x = x + `pixels`; a tensor of integers takes a shorter way to the same result."""
-    if (made := native.operate("translate_x", images, pixels, fill)) is not None:
-        return made
     return _translate(images, pixels, 3, fill)
 
 
 def translate_y(images: Tensor, pixels: Tensor, fill: int = 0) -> Tensor:
     """The pictures with source y = y + `pixels`; a tensor of integers takes a shorter way to the same result."""
-    if (made := native.operate("translate_y", images, pixels, fill)) is not None:
-        return made
     return _translate(images, pixels, 2, fill)
 
 
@@ -83,7 +70,7 @@ def _whole_degrees(device: torch.device) -> Tensor:
     return torch.tensor([_rounded_cos_sin(degrees) for degrees in range(360)], dtype=torch.float64, device=device)
 
 
-def cosine_and_sine(degrees: Tensor) -> Tensor:
+def _cosine_and_sine(degrees: Tensor) -> Tensor:
     """(N, 2) float64, of minus the angle; by Python's own functions, as torch's differ from them in the last bit."""
     if not degrees.is_floating_point():
         return _whole_degrees(degrees.device)[degrees.remainder(360)]

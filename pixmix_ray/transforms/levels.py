@@ -6,13 +6,11 @@ operations often change nothing. The four enhancers get a factor of 0.1 + 0.18 l
 up to level 5.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Final
 
 import torch
 from torch import Tensor
-
-from pixmix_ray.transforms.geometry import cosine_and_sine
 
 NINE: Final = (
     "autocontrast",
@@ -41,25 +39,6 @@ def operation_parameter(name: str, level: Tensor, is_negative: Tensor, size: int
         size: the width of the pictures in pixels, the unit of the translations.
     """
     return _PARAMETERS[name](level, torch.where(is_negative, -1, 1), size)
-
-
-def compiled_parameters(names: Sequence[str], choice: Tensor, level: Tensor, is_negative: Tensor, size: int) -> Tensor:
-    """What the compiled operations take: float64 (N, 2), the parameter, but for rotate the cosine and the sine.
-
-    Args:
-        names: of operations, from `ALL`.
-        choice: int64 (N,), which of `names`; the rest is as in `operation_parameter`.
-        level: float64 (N,).
-        is_negative: bool (N,).
-        size: of the pictures.
-    """
-    kinds = list(dict.fromkeys(_PARAMETERS[name] for name in names))  # most operations share theirs
-    sign, numbers = torch.where(is_negative, -1, 1), torch.empty(len(kinds), len(level), 2, dtype=torch.float64)
-    for kind, numbers_of_kind in zip(kinds, numbers, strict=True):
-        parameter = kind(level, sign, size)
-        numbers_of_kind.copy_(cosine_and_sine(parameter) if kind is _degrees else parameter.unsqueeze(1))
-    kind_of_name = torch.tensor([kinds.index(_PARAMETERS[name]) for name in names])
-    return numbers[kind_of_name[choice], torch.arange(len(level))]
 
 
 def _whole(level: Tensor, largest: float) -> Tensor:

@@ -9,8 +9,6 @@ import math
 import torch
 from torch import Tensor
 
-from pixmix_ray.transforms import native
-
 
 def rotate(images: Tensor, degrees: Tensor, fill: int = 0) -> Tensor:
     """The pictures turned counter-clockwise about their centre, each pixel the nearest one: Pillow's, bit for bit.
@@ -52,8 +50,6 @@ def _mapped(images: Tensor, numbers: Tensor, fill: int) -> Tensor:
     """
     # Pillow's fixed-point numbers
     fixed = (numbers * 65536 + 0.5).floor_()
-    if (made := native.operate("nearest", images, fixed.t(), fill)) is not None:
-        return made
     height, width = images.shape[2:]
     column = torch.arange(width, dtype=torch.int32, device=images.device)
     row = torch.arange(height, dtype=torch.int32, device=images.device).unsqueeze(1)

@@ -16,7 +16,7 @@ import math
 import torch
 from torch import Tensor
 
-from pixmix_ray.transforms.choice import pieces
+from pixmix_ray.transforms.choice import chunk_slices
 
 _PRECISION_BITS = 22
 _ATTEMPTS = 10
@@ -102,7 +102,7 @@ def resized_crop(
         column = torch.where(is_flipped[:, None], column.flip(1), column)
         column_weights = torch.where(is_flipped[:, None, None], column_weights.flip(1), column_weights)
     resized = images.new_empty(len(images), 3, size, size)
-    for part in pieces(slice(0, len(images)), images):
+    for part in chunk_slices(slice(0, len(images)), images):
         columns = images[part].permute(0, 3, 1, 2).flatten(2).unsqueeze(1)  # (n, 1, W, 3 * H)
         narrow = _weighted_sums(columns, column[part], column_weights[part])
         rows = narrow.view(-1, size, 3, images.shape[2]).permute(0, 2, 3, 1).contiguous()  # (n, 3, H, size)

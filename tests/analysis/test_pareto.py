@@ -162,7 +162,7 @@ def test_seeds_are_averaged_with_their_standard_error_by_hand() -> None:
     assert wide[AUROC].tolist() == pytest.approx([0.9, math.nan, math.nan], nan_ok=True)
     assert wide.columns.tolist() == [
         *["dataset", "model", "method", "mixing_set", "k", "beta", "settings", "seeds"],
-        *[ERROR, AUROC, f"{ERROR}.standard_error", f"{AUROC}.standard_error"],
+        *[f"{name}{suffix}" for suffix in ("", ".standard_error", ".seeds") for name in (ERROR, AUROC)],
     ]
 
 
@@ -301,3 +301,65 @@ def test_inputs_are_not_changed() -> None:
     default_objectives(long)
     pd.testing.assert_frame_equal(wide, before[0])
     pd.testing.assert_frame_equal(long, before[1])
+
+
+def _long(values: dict[str, dict[str, dict[int, float]]]) -> pd.DataFrame:
+    """Measurements of {method: {objective: {seed: value}}}."""
+    rows = [
+        {"method": method, "seed": seed, "value": value, "benchmark": name.split(".")[0], "metric": name.split(".")[1]}
+        for method, objectives in values.items()
+        for name, by_seed in objectives.items()
+        for seed, value in by_seed.items()
+    ]
+    return pd.DataFrame(rows)
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5, 10])
+def test_equal_totals_do_not_dominate_each_other(seeds: int) -> None:
+    generator = np.random.default_rng(seeds)
+    for _ in range(20):
+        counts = generator.integers(0, 3000, seeds)
+        other = counts.copy()
+        other[0], other[-1] = other[0] + 7, other[-1] - 7  # the same total by other values, in another order
+        values = {
+            name: {ERROR: dict(enumerate((generator.permutation(found) / 10_000).tolist()))}
+            for name, found in (("a", counts), ("b", other))
+        }
+        assert dominance(_long(values), [ERROR])["dominated_by"].tolist() == [[], []]
+
+
+def test_a_column_counts_its_own_seeds() -> None:
+    wide = by_configuration(
+        _long({"a": {ERROR: {0: 0.1, 1: 0.2, 2: 0.3}, AUROC: {0: 0.9}}, "b": {ERROR: {0: 0.1}}}), BOTH
+    )
+    assert wide["seeds"].tolist() == [3, 1]
+    assert wide[f"{ERROR}.seeds"].tolist() == [3, 1]
+    assert wide[f"{AUROC}.seeds"].tolist() == [1, 0]
+
+
+def test_two_are_compared_on_the_seeds_that_both_have() -> None:
+    # on seed 0, the one that both have, they are equal in error; by the means over what is there b would be better
+    a = {ERROR: {0: 0.2, 1: 0.3, 2: 0.4}, AUROC: {0: 0.9, 1: 0.9, 2: 0.9}}
+    b = {ERROR: {0: 0.2}, AUROC: {0: 0.9, 1: 0.9, 2: 0.9}}
+    assert dominance(_long({"a": a, "b": b}), BOTH)["dominated_by"].tolist() == [[], []]
+    worse = {ERROR: {0: 0.25}, AUROC: {0: 0.9, 1: 0.9, 2: 0.9}}
+    assert dominance(_long({"a": a, "b": worse}), BOTH)["dominated_by"].tolist() == [[], [0]]
+
+
+def test_without_a_common_seed_the_means_of_each_are_compared() -> None:
+    values = {"a": {ERROR: {0: 0.1}}, "b": {ERROR: {1: 0.2}}, "c": {ERROR: {0: 0.3, 1: 0.1}}}
+    judged = dominance(_long(values), [ERROR])
+    # a and c share seed 0, b and c seed 1, a and b none
+    assert judged["dominated_by"].tolist() == [[], [0, 2], [0]]
+
+
+@pytest.mark.parametrize("value", ["10%", "0.1", True, 1 + 0j], ids=repr)
+def test_objectives_that_are_no_numbers_are_refused_in_one_line(value: object) -> None:
+    wide = pd.DataFrame({"method": ["a", "b"], ERROR: [value, value]})
+    with pytest.raises(ResultsError, match=r"the column clean\.error holds .*: it must hold numbers"):
+        pareto_front(wide, [ERROR])
+
+
+def test_integers_and_nothing_are_numbers() -> None:
+    wide = pd.DataFrame({"method": ["a", "b", "c"], ERROR: pd.array([1, 2, None], dtype="Int64")})
+    assert pareto_front(wide, [ERROR])["method"].tolist() == ["a"]

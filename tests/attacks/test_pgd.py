@@ -8,7 +8,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pixmix_ray.attacks.pgd import Attack, Norm, as_at_224, evaluation_mode, pgd, random_noise
+from pixmix_ray.attacks.pgd import Attack, Norm, as_at_224, pgd, random_noise
+from pixmix_ray.errors import WorkError
+from pixmix_ray.models import evaluation_mode
 
 NORMS: tuple[Norm, ...] = ("linf", "l2")
 
@@ -176,3 +178,34 @@ def test_evaluation_mode_gives_every_module_its_own_mode_back() -> None:
 def test_a_radius_changes_with_the_root_of_the_number_of_values() -> None:
     assert as_at_224(135.0, torch.empty(2, 3, 224, 224)) == 135
     assert as_at_224(3.0, torch.empty(2, 3, 32, 32)) == pytest.approx(3 / 7)
+
+
+class _WithoutGradients(nn.Module):
+    def forward(self, images: Tensor) -> Tensor:
+        return images.detach().flatten(1)[:, :3]
+
+
+class _Tuple(nn.Module):
+    def forward(self, images: Tensor) -> tuple[Tensor, int]:
+        return images.flatten(1)[:, :3], 1
+
+
+class _NanGradients(nn.Module):
+    def forward(self, images: Tensor) -> Tensor:
+        return (images - images).flatten(1)[:, :3].sqrt()  # its derivative at 0 is infinite, times 0
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        (_WithoutGradients(), "no gradients with respect to its pictures.* leave adversaries out"),
+        (_Tuple(), r"returns a tuple: it must return logits alone, a tensor \(N, K\): wrap it"),
+        (_NanGradients(), "gradients are NaN under attack"),
+    ],
+    ids=["no gradients", "a tuple", "NaN"],
+)
+def test_networks_that_cannot_be_attacked_are_refused_in_one_line(network: nn.Module, message: str) -> None:
+    images, labels = torch.rand(2, 3, 4, 4), torch.tensor([0, 1])
+    attack = Attack(norm="linf", eps=0.1, step=0.05, steps=2)
+    with pytest.raises(WorkError, match=message):
+        pgd(network, images, labels, torch.zeros_like(images), attack)

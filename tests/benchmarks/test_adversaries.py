@@ -79,7 +79,7 @@ def test_the_default_attack_is_the_papers() -> None:
 ATTACKS = [
     Adversaries(),
     Adversaries(steps=1),
-    Adversaries(eps=8 / 255, step_size=20 / 255, steps=5),
+    Adversaries(eps=8 / 255, step_size=16 / 255, steps=5),
     Adversaries(eps=1.0, step_size=0.3, steps=4),
     Adversaries(eps=1e-4),
 ]
@@ -410,3 +410,26 @@ def test_autoattack_without_its_library_says_what_to_install_before_anything_run
             run()
         assert "\n" not in str(caught.value)
     assert Adversaries().version() == ""
+
+
+@pytest.mark.parametrize(
+    ("settings", "eps", "step_size"),
+    [
+        ({}, 2 / 255, 0.5 / 255),  # the paper's, to the last bit
+        ({"norm": "l2"}, 0.5, 0.125),
+        ({"eps": 8 / 255}, 8 / 255, 2 / 255),
+        ({"norm": "l2", "eps": 3.0}, 3.0, 0.75),
+        ({"norm": "l2", "eps": 3.0, "step_size": 0.1}, 3.0, 0.1),
+        ({"attack": "autoattack", "norm": "l2"}, 0.5, 0.125),
+    ],
+    ids=repr,
+)
+def test_norm_radius_and_step_are_one_choice(settings: dict[str, object], eps: float, step_size: float) -> None:
+    found = Adversaries.read(settings, "benchmark adversaries")
+    assert (found.eps, found.step_size) == (eps, step_size)
+    assert Adversaries.from_identity(found.identity()) == found
+
+
+def test_a_step_across_the_whole_ball_is_refused() -> None:
+    with pytest.raises(RequestError, match=r"step_size = 0\.5 leads across the whole ball of radius eps = 0\.00784"):
+        Adversaries.read({"step_size": 0.5}, "benchmark adversaries")

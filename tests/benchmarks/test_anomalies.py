@@ -336,6 +336,7 @@ def test_an_array_file_is_one_more_set(tmp_path: Path, suffix: str) -> None:
     torch.testing.assert_close(network.shown[-1], expected)
 
 
+@pytest.mark.filterwarnings("ignore::pixmix_ray.datasets.PassedOverWarning")
 def test_folders_are_read_as_published(tmp_path: Path) -> None:
     layouts = {
         "textures": [
@@ -358,6 +359,7 @@ def test_folders_are_read_as_published(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.filterwarnings("ignore::pixmix_ray.datasets.PassedOverWarning")
 @pytest.mark.parametrize(
     ("file", "said"),
     [
@@ -413,6 +415,7 @@ _BROKEN = {
 }
 
 
+@pytest.mark.filterwarnings("ignore::pixmix_ray.datasets.PassedOverWarning")
 @pytest.mark.parametrize("name", _BROKEN)
 def test_what_is_no_set_of_pictures_is_refused_in_one_line_before_the_network_runs(tmp_path: Path, name: str) -> None:
     settings = Anomalies(folders={"lsun": _broken_sets(tmp_path)[name]})

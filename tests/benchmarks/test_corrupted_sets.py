@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,13 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
+from torchvision.transforms import CenterCrop, Compose, Resize
 
 from pixmix_ray.benchmarks import Corruptions, TestPictures
 from pixmix_ray.benchmarks.corruptions_bar import CorruptionsBar
-from pixmix_ray.corruptions import BAR_NAMES, OFFICIAL, corrupt
+from pixmix_ray.corruptions import BAR_NAMES, OFFICIAL, corrupt, through_jpeg
 from pixmix_ray.datasets import Digits
+from pixmix_ray.datasets.official_folders import CorruptedFolders
 from pixmix_ray.errors import DataError, RequestError, UnknownNameError
 from pixmix_ray.metrics import ALEXNET_ERRORS, Measurement, Predictions
 
@@ -439,3 +442,70 @@ def test_no_more_than_a_batch_of_corrupted_pictures_is_made_at_a_time(monkeypatc
     monkeypatch.setattr(base, "BATCH", 25)
     Corruptions(names=("fog",), severities=(1,)).predict(_network(), _test_pictures(60), CPU)
     assert made == [25, 25, 10]
+
+
+@pytest.mark.parametrize(("kind", "name"), [(Corruptions, "contrast"), (CorruptionsBar, "lines")])
+def test_pictures_made_here_may_be_saved_as_the_published_ones_were(
+    kind: type[Corruptions | CorruptionsBar], name: str
+) -> None:
+    test = _test_pictures(3)
+    benchmark = kind.read({"names": [name], "severities": [2], "jpeg_quality": 85}, "benchmark")
+    recorder = _Recorder()
+    benchmark.predict(recorder, test, CPU)
+    shown = torch.cat(recorder.shown).mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+    assert np.array_equal(shown, through_jpeg(corrupt(test.images, name, 2), 85))
+    assert benchmark.identity()["jpeg_quality"] == 85
+    assert not {"jpeg_quality", "resize"} & set(kind().identity())
+
+
+def test_published_folders_may_be_resized_as_the_official_code_does(tmp_path: Path) -> None:
+    picture = np.random.Generator(np.random.Philox(key=4)).integers(0, 256, (224, 224, 3), np.uint8)
+    for severity in range(1, 6):
+        (tmp_path / "fog" / str(severity) / "n01").mkdir(parents=True)
+        Image.fromarray(picture).save(tmp_path / "fog" / str(severity) / "n01" / "0.png")
+    files = CorruptedFolders(folder=tmp_path, names=("fog",), severities=(1,), resize=256)
+    (found,) = files.images("fog", 1, np.array([0]), 224)
+    by_torchvision = Compose([Resize(256), CenterCrop(224)])(Image.fromarray(picture))
+    assert np.array_equal(found, np.asarray(by_torchvision))
+    benchmark = Corruptions.read({"names": ["fog"], "files": str(tmp_path), "resize": 256}, "benchmark corruptions")
+    assert benchmark.identity()["resize"] == 256
+
+
+def test_the_mean_over_every_corruption_and_severity_is_a_row_of_its_own(
+    made_up: Cells, measured: list[Measurement]
+) -> None:
+    values = [_rms(confidence, right) for right, confidence in made_up.values()]
+    assert _row(measured, "rms_calibration_error_by_severity").value == pytest.approx(sum(values) / 15, abs=1e-6)
+    assert _row(measured, "rms_calibration_error").value != pytest.approx(sum(values) / 15, abs=1e-3)
+
+
+def test_an_error_that_falls_with_severity_is_noted_in_the_row() -> None:
+    predictions = _predictions(
+        {("fog", s): ([i >= 60 - 12 * (6 - s) for i in range(60)], [0.5] * 60) for s in range(1, 6)}
+    )
+    notes = {row.condition: row.note for row in Corruptions(names=("fog",)).measure(predictions) if row.metric == "ce"}
+    assert notes == {"fog": ""}
+    falling = replace(predictions, severity=(6 - predictions.severity).astype(np.int8))
+    (note,) = (row.note for row in Corruptions(names=("fog",)).measure(falling) if row.metric == "ce")
+    assert note == "error falls from 80.0% at severity 1 to 0.0% at 5"
+
+
+def test_frost_is_left_out_where_there_are_no_photographs_and_the_row_says_so(
+    made_up: Cells, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pixmix_ray.benchmarks.corruptions.has_installed_photographs", lambda: False)
+    found = Corruptions()
+    assert found.exclude == ("frost",)
+    assert "without frost, which needs photographs of ice: pip install" in found.notes()[0]
+    assert _row(found.measure(_predictions(made_up)), "mce").note == "14 of the 15 corruptions: without frost"
+    assert Corruptions.from_identity(found.identity()).exclude == ("frost",)
+    several: list[dict[str, object]] = [
+        {"exclude": []},
+        {"names": ["frost"]},
+        {"frost": "somewhere"},
+        {"files": "somewhere"},
+    ]
+    for asked in several:
+        assert "frost" in Corruptions.read(asked, "benchmark corruptions").wanted
+    monkeypatch.setattr("pixmix_ray.benchmarks.corruptions.has_installed_photographs", lambda: True)
+    assert Corruptions().exclude == ()

@@ -2,13 +2,15 @@
 
 import re
 import tracemalloc
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
-from pixmix_ray.corruptions import EXTRA, NAMES, OFFICIAL, Variant, corrupt
+from pixmix_ray.corruptions import EXTRA, NAMES, OFFICIAL, Variant, corrupt, through_jpeg
 from pixmix_ray.corruptions.c.severities import SEVERITIES
 from pixmix_ray.corruptions.dispatch import CHUNK_VALUES, default_variant
 from pixmix_ray.errors import RequestError, UnknownNameError
@@ -104,7 +106,14 @@ def test_small_pictures_can_be_corrupted(name: str, height: int, width: int, var
 
 @pytest.mark.parametrize(
     ("height", "width", "variant"),
-    [(32, 32, "cifar"), (127, 300, "cifar"), (128, 128, "imagenet"), (224, 224, "imagenet")],
+    [
+        (32, 32, "cifar"),
+        (63, 300, "cifar"),
+        (64, 64, "tiny_imagenet"),
+        (127, 300, "tiny_imagenet"),
+        (128, 128, "imagenet"),
+        (224, 224, "imagenet"),
+    ],
 )
 def test_the_variant_follows_the_shorter_side(height: int, width: int, variant: Variant) -> None:
     images = pictures(1, height, width)
@@ -185,3 +194,23 @@ def test_real_pictures_get_worse_with_severity_and_stay_recognisable(name: str) 
     errors = [np.abs(corrupt(images, name, s).astype(float) - images).mean() for s in range(1, 6)]
     assert errors == sorted(errors)
     assert 0.5 < errors[0] < errors[-1] < 80
+
+
+def test_pictures_of_64_pixels_have_constants_of_their_own() -> None:
+    images = np.random.Generator(np.random.Philox(key=2)).integers(0, 256, (2, 64, 64, 3), np.uint8)
+    for name in ("gaussian_noise", "contrast", "glass_blur", "elastic_transform", "spatter", "snow", "fog"):
+        own = corrupt(images, name, 3)
+        assert np.array_equal(own, corrupt(images, name, 3, variant="tiny_imagenet"))
+        assert not np.array_equal(own, corrupt(images, name, 3, variant="cifar"))
+    assert SEVERITIES["tiny_imagenet"].keys() == SEVERITIES["cifar"].keys() == SEVERITIES["imagenet"].keys()
+    # C-bar has none for this size
+    assert np.array_equal(corrupt(images, "lines", 3), corrupt(images, "lines", 3, variant="cifar"))
+
+
+@pytest.mark.parametrize("side", [32, 224])
+def test_pictures_through_jpeg_are_those_that_pillow_reads_back(side: int) -> None:
+    images = np.random.Generator(np.random.Philox(key=3)).integers(0, 256, (2, side, side, 3), np.uint8)
+    for image, found in zip(images, through_jpeg(images, 85), strict=True):
+        file = BytesIO()
+        Image.fromarray(image).save(file, "JPEG", quality=85, optimize=True)
+        assert np.array_equal(found, np.asarray(Image.open(file)))

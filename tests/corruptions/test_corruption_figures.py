@@ -19,14 +19,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pixmix_ray.corruptions import NAMES, corrupt
-from pixmix_ray.corruptions.c.elastic import pulled
-from pixmix_ray.corruptions.c.fog import fogged, plasma
+from pixmix_ray.corruptions.c.elastic import deformed
+from pixmix_ray.corruptions.c.fog import plasma, with_fog
 from pixmix_ray.corruptions.c.glass import displaced
 from pixmix_ray.corruptions.c.motion import blurred_along
 from pixmix_ray.corruptions.c.severities import SEVERITIES
 from pixmix_ray.corruptions.c.smoothing import smoothed
-from pixmix_ray.corruptions.c.snow import flakes, snowed
-from pixmix_ray.corruptions.c.spatter import muddied, watered
+from pixmix_ray.corruptions.c.snow import flakes, with_snow
+from pixmix_ray.corruptions.c.spatter import with_mud, with_water
 from pixmix_ray.corruptions.corruption import Constants, Images, floor8
 
 Floats = NDArray[np.float64]
@@ -57,28 +57,28 @@ def _glass(images: Images, constants: Constants, drawn: Floats) -> Images:
 def _snow(images: Images, constants: Constants, drawn: Floats) -> Images:
     mean, std, *rest = constants
     layers = mean + std * (4 * drawn[:, :1024].reshape(3, 32, 32) - 2)
-    return snowed(images, flakes(layers, -135 + 90 * drawn[:, 1024], *rest[:4]), rest[4])
+    return with_snow(images, flakes(layers, -135 + 90 * drawn[:, 1024], *rest[:4]), rest[4])
 
 
 def _elastic(images: Images, constants: Constants, drawn: Floats) -> Images:
     alpha, sigma, jitter = constants
     corners = -jitter + 2 * jitter * drawn[:, :6].reshape(3, 3, 2)
-    return pulled(images, corners, 2 * drawn[:, 6:2054].reshape(3, 2, 32, 32) - 1, alpha, sigma)
+    return deformed(images, corners, 2 * drawn[:, 6:2054].reshape(3, 2, 32, 32) - 1, alpha, sigma)
 
 
 def _spatter(images: Images, constants: Constants, drawn: Floats) -> Images:
     mean, std, sigma, threshold, strength, is_mud = constants
     layers = smoothed(mean + std * (4 * drawn[:, :1024].reshape(3, 32, 32) - 2), sigma)
     if is_mud:
-        return muddied(images, layers > threshold, strength)
-    return watered(images, np.where(layers < threshold, 0.0, layers), strength)
+        return with_mud(images, layers > threshold, strength)
+    return with_water(images, np.where(layers < threshold, 0.0, layers), strength)
 
 
 GIVEN_DRAWS: dict[str, Callable[[Images, Constants, Floats], Images]] = {
     "glass_blur": _glass,
     "motion_blur": lambda images, c, drawn: blurred_along(images, c[0], c[1], -45 + 90 * drawn[:, 0]),
     "snow": _snow,
-    "fog": lambda images, c, drawn: fogged(images, plasma(drawn[:, :1023], c[1]), c[0]),
+    "fog": lambda images, c, drawn: with_fog(images, plasma(drawn[:, :1023], c[1]), c[0]),
     "elastic_transform": _elastic,
     "spatter": _spatter,
 }

@@ -14,6 +14,8 @@ from pixmix_ray.datasets import file_digests, folder_images, folder_version
 from pixmix_ray.datasets.picture_files import picture_files, resized_picture
 from pixmix_ray.errors import DataError
 
+pytestmark = pytest.mark.filterwarnings("ignore:passed over")  # the .md beside the pictures
+
 
 def random_picture(height: int, width: int, seed: int, channels: int = 3) -> Image.Image:
     pixels = np.random.default_rng(seed).integers(0, 256, (height, width, channels), dtype=np.uint8)
@@ -92,7 +94,7 @@ def test_missing_and_empty_folders_are_errors_that_say_what_is_allowed(tmp_path:
     with pytest.raises(DataError, match=r"there is no folder .*nowhere: give the path"):
         folder_images(tmp_path / "nowhere", 16)
     (tmp_path / "notes.txt").write_text("no picture")
-    with pytest.raises(DataError, match=r"no pictures in .*: files must end in one of bmp gif jpeg jpg png"):
+    with pytest.raises(DataError, match=r"no pictures in .*: files must end in png, jpg, webp, bmp, gif"):
         folder_version([tmp_path])
 
 

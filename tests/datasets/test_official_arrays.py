@@ -1,6 +1,7 @@
 """Published .npy files: rows where the layout says they lie, and one line for each way in which a file can be wrong."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,12 +22,12 @@ def _pictures(key: int = 0) -> NDArray[np.uint8]:
 
 @pytest.fixture
 def corrupted(tmp_path: Path) -> CorruptedArrays:
-    """Fog and snow in the layout of CIFAR-10-C: test picture i at severity s is row (s - 1) N + i, filled with that."""
+    """Fog and snow in the layout of CIFAR-10-C: test picture i at severity s is row (s - 1) N + i, plus 1."""
     for name in ("fog", "snow"):
-        rows = np.arange(5 * COUNT, dtype=np.uint8) + (100 if name == "snow" else 0)
+        rows = np.arange(1, 5 * COUNT + 1, dtype=np.uint8) + (100 if name == "snow" else 0)
         np.save(tmp_path / f"{name}.npy", np.broadcast_to(rows[:, None, None, None], (5 * COUNT, SIDE, SIDE, 3)))
     np.save(tmp_path / "labels.npy", np.tile(LABELS, 5))
-    return CorruptedArrays(folder=tmp_path, names=("fog", "snow"))
+    return CorruptedArrays(folder=tmp_path, names=("fog", "snow"), severities=(1, 2, 3, 4, 5))
 
 
 @pytest.fixture
@@ -44,7 +45,7 @@ def test_a_picture_lies_where_the_layout_says(corrupted: CorruptedArrays, name: 
     corrupted.check(_pictures(), LABELS, INDICES)
     found = corrupted.images(name, severity, np.array([place, 0]), SIDE)
     assert found.shape == (2, SIDE, SIDE, 3)
-    first = (severity - 1) * COUNT + (100 if name == "snow" else 0)
+    first = 1 + (severity - 1) * COUNT + (100 if name == "snow" else 0)
     assert set(found[0].ravel().tolist()) == {first + place}
     assert set(found[1].ravel().tolist()) == {first}
 
@@ -52,7 +53,7 @@ def test_a_picture_lies_where_the_layout_says(corrupted: CorruptedArrays, name: 
 def test_a_subset_of_the_test_set_is_checked_and_read_by_its_places(corrupted: CorruptedArrays) -> None:
     some = np.array([1, 5])
     corrupted.check(_pictures()[some], LABELS[some], some)
-    assert corrupted.images("fog", 2, some, SIDE)[:, 0, 0, 0].tolist() == [7, 11]
+    assert corrupted.images("fog", 2, some, SIDE)[:, 0, 0, 0].tolist() == [8, 12]
 
 
 def test_files_are_mapped_and_not_read(corrupted: CorruptedArrays) -> None:
@@ -64,13 +65,13 @@ def test_files_are_mapped_and_not_read(corrupted: CorruptedArrays) -> None:
 def test_the_version_is_the_content_of_the_wanted_files(corrupted: CorruptedArrays) -> None:
     version = corrupted.version()
     assert len(version) == 12
-    only_fog = CorruptedArrays(folder=corrupted.folder, names=("fog",))
+    only_fog = replace(corrupted, names=("fog",))
     assert only_fog.version() != version
     array = np.load(corrupted.folder / "snow.npy")
     array[3, 0, 0, 0] += 1
     np.save(corrupted.folder / "snow.npy", array)
     assert corrupted.version() != version
-    assert only_fog.version() == CorruptedArrays(folder=corrupted.folder, names=("fog",)).version()
+    assert only_fog.version() == replace(corrupted, names=("fog",)).version()
 
 
 def _save(file: Path, array: NDArray[np.generic] | list[object]) -> None:

@@ -33,7 +33,10 @@ def store(tmp_path: Path) -> Store:
 
 def key_of(row: dict[str, object]) -> Key:
     """A row as something that equals the same to the last bit, null and NaN alike."""
-    return tuple(value.hex() if isinstance(value, float) else value for value in (row[name] for name in COLUMNS))
+    return tuple(
+        value.hex() if isinstance(value, float) else value
+        for value in (row.get(name) or "" if name == "note" else row[name] for name in COLUMNS)
+    )
 
 
 def old_rows() -> list[Key]:

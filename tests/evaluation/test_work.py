@@ -16,7 +16,7 @@ from PIL import Image
 from safetensors.torch import load
 
 from pixmix_ray.datasets import Digits
-from pixmix_ray.errors import DamagedError, DataError, TrainingDivergedError, WorkError
+from pixmix_ray.errors import CheckpointError, DamagedError, DataError, TrainingDivergedError, WorkError
 from pixmix_ray.evaluation.cell import evaluate_cell, evaluate_here, open_trial
 from pixmix_ray.evaluation.checkpoints import trained
 from pixmix_ray.experiment.experiment import Experiment
@@ -309,7 +309,7 @@ def test_every_row_says_what_was_trained_what_was_measured_and_how(tiny: Open) -
         column = table[field.name]
         if not field.nullable:
             assert column.null_count == 0
-            assert field.name in ("condition", "unit") or "" not in column.to_pylist()
+            assert field.name in ("condition", "unit", "note") or "" not in column.to_pylist()
     for row in table.to_pylist():
         assert row["trial_id"] == of.trial.id
         assert row["checkpoint_id"] == of.done()["checkpoint_id"]
@@ -437,3 +437,57 @@ def test_evaluation_here_writes_the_rows_or_keeps_nothing(tiny: Open, tmp_path: 
 
 def test_the_version_of_the_code_starts_with_that_of_the_package() -> None:
     assert code_version().startswith(__version__)
+
+
+# inputs that changed
+
+
+def _corrupted_digits(folder: Path, *, is_shuffled: bool) -> Path:
+    """Contrast in the layout of CIFAR-10-C, made from the digits, or from those of another order."""
+    data = Digits().load()
+    order = np.arange(len(data.test_labels))
+    levels = [(data.test_images * (1 - severity / 10)).astype(np.uint8) for severity in range(1, 6)]
+    folder.mkdir()
+    np.save(
+        folder / "contrast.npy",
+        np.concatenate([level[np.roll(order, 9) if is_shuffled else order] for level in levels]),
+    )
+    np.save(folder / "labels.npy", np.tile(data.test_labels, 5))
+    return folder
+
+
+@pytest.mark.parametrize("is_shuffled", [False, True])
+def test_files_are_checked_whatever_way_a_cell_is_evaluated(tiny: Open, tmp_path: Path, is_shuffled: bool) -> None:
+    files = _corrupted_digits(tmp_path / "files", is_shuffled=is_shuffled)
+    of = finished(tiny(f"benchmarks=[{{name: corruptions, names: [contrast], files: {files}, limit: {LIMIT}}}]"))
+    if not is_shuffled:
+        evaluated(of)
+        return
+    with pytest.raises(DataError, match=r"contrast\.npy at severity 1 shows other pictures than the test set's"):
+        evaluated(of)
+    benchmark, data = of.run.benchmark.settings, Digits().load()
+    test = benchmark.pictures(data.test_images, data.test_labels)
+    with pytest.raises(DataError, match="shows other pictures"):  # from Python, too
+        benchmark.predict(torch.nn.Identity(), test, CPU)
+
+
+def test_files_that_are_others_than_where_the_work_was_planned_are_refused(tiny: Open, tmp_path: Path) -> None:
+    files = _corrupted_digits(tmp_path / "files", is_shuffled=False)
+    of = finished(tiny(f"benchmarks=[{{name: corruptions, names: [contrast], files: {files}, limit: {LIMIT}}}]"))
+    array = np.load(files / "contrast.npy")
+    np.save(files / "contrast.npy", array // 2 + 1)
+    with pytest.raises(DataError, match=r"the files of corruptions are official-\w+ here, and official-\w+ where"):
+        evaluated(of)
+
+
+def test_a_checkpoint_is_not_evaluated_on_other_classes_than_it_was_trained_on(tiny: Open) -> None:
+    of = finished(tiny())
+    assert of.done()["class_names"] == [str(digit) for digit in range(10)]
+    checkpoint = trained(of.trial, of.store)
+    checkpoint.check_classes(Digits().load().class_names)
+    renamed = replace(checkpoint, class_names=("ant", *(checkpoint.class_names or ())[1:]))
+    with pytest.raises(CheckpointError, match="number 0 is '0' there and 'ant' in the training; give the data set"):
+        evaluate_cell(renamed, of.run, of.store, CPU, "0.1.0+abc")
+    fewer = replace(checkpoint, class_names=("0", "1"))
+    with pytest.raises(CheckpointError, match="there are 10, and 2 in the training"):
+        evaluate_cell(fewer, of.run, of.store, CPU, "0.1.0+abc")

@@ -433,3 +433,13 @@ def test_an_experiment_is_read_as_it_is_and_takes_no_overrides(read: Read) -> No
 def test_the_path_of_a_file_may_be_text(read: Read, folder: Path) -> None:
     sweep = read()
     assert read_experiment(str(folder / "sweep.yaml")) == sweep
+
+
+def test_the_smallest_file_runs_without_photographs_of_frost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # results, data set and methods, as experiments/README.md says; every other key has a default
+    monkeypatch.setattr("pixmix_ray.benchmarks.corruptions.has_installed_photographs", lambda: False)
+    file = tmp_path / "experiment.yaml"
+    file.write_text("results: results\ndataset: digits\nmethods: [baseline, pixmix]\n")
+    runs = {run.name: run for run in read_experiment(file).benchmark_runs()}
+    assert len(runs) == 6
+    assert any("without frost" in note for note in runs["corruptions"].benchmark.settings.notes())

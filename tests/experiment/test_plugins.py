@@ -18,13 +18,12 @@ from pixmix_ray.experiment.plugins import (
     MIXING_SETS,
     MODELS,
     TABLES,
-    Join,
     Part,
     Table,
     user_modules,
 )
 from pixmix_ray.methods import Baseline, PixMix
-from pixmix_ray.mixing_sets import Fractals
+from pixmix_ray.mixing_sets import Fractals, Join
 from pixmix_ray.models import WideResNet
 from pixmix_ray.settings import Settings
 
@@ -33,7 +32,7 @@ from pydantic import Field
 
 from pixmix_ray.benchmarks import Clean
 from pixmix_ray.methods import Method
-from pixmix_ray.mixing_sets import Fractals
+from pixmix_ray.mixing_sets import Fractals, Join
 
 
 class Gentle(Method):
@@ -81,7 +80,7 @@ def announce(monkeypatch: pytest.MonkeyPatch) -> Callable[[EntryPoint], None]:
     def entry_points(*, group: str) -> Sequence[EntryPoint]:
         return [point for point in announced if point.group == group]
 
-    monkeypatch.setattr("pixmix_ray.experiment.plugins.entry_points", entry_points)
+    monkeypatch.setattr("pixmix_ray.plugins.entry_points", entry_points)
     return announced.append
 
 

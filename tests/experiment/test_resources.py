@@ -74,3 +74,20 @@ def test_a_share_that_cannot_be_is_refused_in_one_line(experiment: Path, share: 
     with pytest.raises(RequestError, match=message) as caught:
         read_experiment(experiment, [f"resources.trial={share}"])
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "gpus"),
+    [
+        ("{}", (0.75, 0.25)),
+        ("{trial: {cpus: 2}, evaluation: {cpus: 2}}", (0.75, 0.25)),
+        ("{trial: {gpus: 0}}", (0, 0)),
+        ("{trial: {gpus: 1}}", (1, 0)),
+        ("{evaluation: {gpus: 0.5}}", (0, 0.5)),
+    ],
+)
+def test_where_there_are_gpus_they_are_used_unless_it_is_said(
+    experiment: Path, text: str, gpus: tuple[float, float]
+) -> None:
+    found = read_experiment(experiment, [f"resources={text}"]).resources.with_gpus()
+    assert (found.trial.gpus, found.evaluation.gpus) == gpus

@@ -20,7 +20,7 @@ from pixmix_ray.experiment.plugins import BENCHMARKS, DATASETS
 from pixmix_ray.experiment.trial import BenchmarkRun, Trial, hash_of_test_set
 from pixmix_ray.methods import PixMix
 from pixmix_ray.models import WideResNet
-from pixmix_ray.settings import Revised
+from pixmix_ray.settings import Settings
 
 BASE: dict[str, Any] = {"results": "results", "dataset": "digits", "methods": "pixmix"}
 SPELLED_OUT: dict[str, Any] = {
@@ -155,7 +155,7 @@ def test_a_crop_of_the_pictures_own_height_is_the_crop_without_a_size(trials: Tr
 
 @pytest.mark.parametrize("kind", [Digits, PixMix, WideResNet])
 def test_a_raised_revision_of_one_of_our_classes_is_another_trial(
-    trials: Trials, monkeypatch: pytest.MonkeyPatch, kind: type[Revised]
+    trials: Trials, monkeypatch: pytest.MonkeyPatch, kind: type[Settings]
 ) -> None:
     before = the_id(trials())
     monkeypatch.setattr(kind, "revision", 2)

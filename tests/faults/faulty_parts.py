@@ -19,7 +19,7 @@ from pixmix_ray.benchmarks import Clean, TestPictures
 from pixmix_ray.methods import Method, MethodRun, Setup
 from pixmix_ray.metrics import Predictions
 from pixmix_ray.orchestration.session import place_here
-from pixmix_ray.transforms import to_unit
+from pixmix_ray.transforms import to_float
 
 
 def note(folder: str, place: str = os.uname().nodename) -> int:
@@ -175,4 +175,4 @@ class Diary(Method):
         return _Diary(self, setup.seed)
 
     def augment(self, images: Tensor, pictures: Tensor | None, generator: torch.Generator) -> Tensor:
-        return to_unit(images) if pictures is None else (to_unit(images) + to_unit(pictures)) / 2
+        return to_float(images) if pictures is None else (to_float(images) + to_float(pictures)) / 2

@@ -123,7 +123,7 @@ def _moved(run: AntRun, count: int, seed: int = 0) -> list[int]:
 def test_a_batch_is_divided_among_the_generators(
     settings: dict[str, float], epochs: int, count: int, expected: list[int]
 ) -> None:
-    run = _run(Ant(eps=2.0, **settings), epochs)
+    run = _run(Ant(eps=2.0, renew_every=None, history="present", **settings), epochs)
     run.opponent = Opponent(_colour(0), 1e-4)
     run.earlier = [_colour(1), _colour(2)][:epochs]
     moved = _moved(run, count)
@@ -143,7 +143,7 @@ def test_the_earlier_generators_are_drawn_anew_for_each_batch_and_never_twice() 
 def test_each_epoch_keeps_the_generator_it_starts_with() -> None:
     data = _digits(32)
     network, images = _trained(data), data.images.float() / 255
-    run = Ant(lr=1e-2).start(_setup(data.images))
+    run = Ant(lr=1e-2, history="present").start(_setup(data.images))
     untrained = {name: weight.detach().clone() for name, weight in run.opponent.weights.items()}
     run.begin_epoch(network, 1)
     run.loss(network, images, data.labels, np.random.default_rng(1))
@@ -157,7 +157,7 @@ def test_each_epoch_keeps_the_generator_it_starts_with() -> None:
 def test_a_new_generator_learns_beside_the_old_one_and_replaces_it() -> None:
     data = _digits(32)
     network, images = _trained(data), data.images.float() / 255
-    run = Ant(renew_every=2, renew_steps=3).start(_setup(data.images))
+    run = Ant(renew_every=2, renew_steps=3, history="present").start(_setup(data.images))
     rng = np.random.default_rng(1)
 
     def step() -> None:
@@ -183,6 +183,22 @@ def test_a_new_generator_learns_beside_the_old_one_and_replaces_it() -> None:
     assert [group["lr"] for group in run.opponent.optimizer.param_groups] == [1e-4]
 
 
+def test_by_default_what_was_retrained_is_replayed() -> None:
+    data = _digits(32)
+    network, images = _trained(data), data.images.float() / 255
+    run = Ant(renew_steps=2).start(_setup(data.images))
+    rng = np.random.default_rng(1)
+    for number in (1, 2, 3):
+        run.begin_epoch(network, number)
+        assert (run.successor is None) == (number == 1)  # a new one every epoch but the first
+        for _ in range(2):
+            run.loss(network, images, data.labels, rng)
+        assert len(run.earlier) == number - 1
+        if run.earlier:  # the one that was just retrained, as it was before it went on learning
+            assert all(torch.equal(run.earlier[-1][name], weight) for name, weight in run.opponent.weights.items())
+    assert not torch.equal(run.earlier[0]["1.weight"], run.earlier[1]["1.weight"])
+
+
 def test_the_loss_is_the_classifiers_on_the_mixed_batch_and_its_statistics_move_once() -> None:
     data = _digits(32)
     network, images = _trained(data), data.images.float() / 255
@@ -190,7 +206,7 @@ def test_the_loss_is_the_classifiers_on_the_mixed_batch_and_its_statistics_move_
     before, batches = images.clone(), int(network.get_buffer("1.num_batches_tracked"))
 
     def loss(seed: int) -> Tensor:
-        run, classifier = _run(Ant(), 2, data.images), copy.deepcopy(network)
+        run, classifier = _run(Ant(renew_every=None), 2, data.images), copy.deepcopy(network)
         found = run.loss(classifier, images, data.labels, np.random.default_rng(seed))
         assert int(classifier.get_buffer("1.num_batches_tracked")) == batches + 1
         gradients = torch.autograd.grad(found, list(classifier.parameters()))
@@ -201,7 +217,7 @@ def test_the_loss_is_the_classifiers_on_the_mixed_batch_and_its_statistics_move_
     assert not torch.equal(loss(5), loss(6))
     assert torch.equal(images, before)
     rng = np.random.default_rng(5)  # the loss by hand: one step of the generator, then the classifier on the rest
-    generator, run = _generator(int(rng.integers(2**63))), _run(Ant(), 2, data.images)
+    generator, run = _generator(int(rng.integers(2**63))), _run(Ant(renew_every=None), 2, data.images)
     run.opponent.learn(network, images, data.labels, Ant().radius(images), generator)
     torch.testing.assert_close(loss(5), F.cross_entropy(network(run.noisy(images, rng, generator)), data.labels))
 
@@ -308,9 +324,10 @@ def test_the_defaults_are_those_of_the_authors_code() -> None:
         "clean": 0.5,
         "current": 0.3,
         "replayed": 2,
-        "renew_every": 10,
+        "renew_every": 1,
         "renew_steps": 1000,
         "renew_lr": 5e-4,
+        "history": "retrained",
     }
 
 

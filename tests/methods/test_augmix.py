@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pixmix_ray.errors import RequestError
-from pixmix_ray.methods.augmix import AugMix, run_chains
-from pixmix_ray.methods.chains import blend, consistency_loss, draw_weights
+from pixmix_ray.methods.augmix import AugMix
+from pixmix_ray.methods.chains import at_level, blend, consistency_loss, draw_weights, run_chains
 from pixmix_ray.transforms import ALL, NINE
 
 Operate = Callable[[Image.Image, float, int], Image.Image]
@@ -69,15 +69,15 @@ def test_chains_equal_pillow_in_every_bit_and_are_mixed_by_their_weights(
     method: AugMix, operations: tuple[str, ...], size: tuple[int, int]
 ) -> None:
     images, draws = _smooth_pictures(60, *size), method.draw(60, _generator(2))
-    chains = run_chains(images, draws, operations)
+    chains = run_chains(images, draws, [at_level(name) for name in operations])
     mixed = blend(images, chains, draws.weights, draws.share).double().numpy()
     for row, image in enumerate(images.permute(0, 2, 3, 1).numpy()):
         share = float(draws.share[row])
         expected = (1 - share) * image / 255
         for number in range(method.width):
             chain = Image.fromarray(image)
-            for step in range(int(draws.depth[number, row])):
-                level = float(draws.level[number, row, step])
+            for step in range(int(draws.length[number, row])):
+                level = float(draws.parameter[number, row, step])
                 name = operations[int(draws.operation[number, row, step])]
                 chain = PILLOW[name](chain, abs(level), -1 if level < 0 else 1)
             np.testing.assert_array_equal(chains[number, row].permute(1, 2, 0).numpy(), np.asarray(chain))
@@ -87,13 +87,13 @@ def test_chains_equal_pillow_in_every_bit_and_are_mixed_by_their_weights(
 
 def test_the_choices_have_the_published_distributions() -> None:
     draws = AugMix().draw(20_000, _generator(3))
-    for numbers, count in ((draws.depth - 1, 3), (draws.operation, 9)):
+    for numbers, count in ((draws.length - 1, 3), (draws.operation, 9)):
         shares = torch.bincount(numbers.flatten(), minlength=count) / numbers.numel()
         assert len(shares) == count
         assert shares.numpy() == pytest.approx(1 / count, abs=4 * math.sqrt(1 / count / numbers.numel()))
-    assert kstest(draws.level.abs().flatten().numpy(), uniform(0.1, 2.9).cdf).pvalue > 0.001
-    assert float((draws.level < 0).double().mean()) == pytest.approx(0.5, abs=4 * 0.5 / math.sqrt(180_000))
-    for one, other in ((draws.depth[0], draws.depth[1]), (draws.operation[0, :, 0], draws.operation[0, :, 1])):
+    assert kstest(draws.parameter.abs().flatten().numpy(), uniform(0.1, 2.9).cdf).pvalue > 0.001
+    assert float((draws.parameter < 0).double().mean()) == pytest.approx(0.5, abs=4 * 0.5 / math.sqrt(180_000))
+    for one, other in ((draws.length[0], draws.length[1]), (draws.operation[0, :, 0], draws.operation[0, :, 1])):
         correlation = np.corrcoef(one.numpy(), other.numpy())[0, 1]
         assert abs(correlation) < 4 / math.sqrt(20_000)
 
@@ -119,7 +119,7 @@ def test_a_tiny_alpha_still_gives_weights() -> None:
 @pytest.mark.parametrize("depth", [1, 2, 7])
 def test_a_fixed_depth_is_kept(depth: int) -> None:
     draws = AugMix(depth=depth).draw(50, _generator(5))
-    assert bool((draws.depth == depth).all())
+    assert bool((draws.length == depth).all())
     assert draws.operation.shape == (3, 50, depth)
 
 

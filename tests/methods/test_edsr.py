@@ -168,7 +168,7 @@ def test_the_body_is_interrupted_after_five_blocks(blocks: int, after: int, tmp_
         (lambda weights: weights.update({"more": torch.zeros(1)}), "more should be None"),
         (lambda weights: weights.update({"body.6.weight": torch.zeros(8, 9, 3, 3)}), r"got \(8, 9, 3, 3\)"),
         (lambda weights: weights.update({"tail.0.0.weight": torch.zeros(40, 8, 3, 3)}), r"should be \(32, 8, 3, 3\)"),
-        (lambda weights: weights.clear(), "holds no EDSR weights"),
+        (lambda weights: weights.clear(), "holds no state_dict"),
     ],
 )
 def test_a_file_of_another_network_is_refused_with_the_first_difference(

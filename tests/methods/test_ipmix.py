@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from pixmix_ray.errors import RequestError
 from pixmix_ray.methods.chains import blend, consistency_loss
-from pixmix_ray.methods.ipmix import IMAGE_OPERATIONS, MIXINGS, Draws, IPMix, run_chains
+from pixmix_ray.methods.ipmix import IMAGE_OPERATIONS, MIXINGS, Choices, IPMix, patched_chains
 
 Picture = NDArray[np.uint8]
 Noise = NDArray[np.float32]
@@ -49,7 +49,7 @@ def _smooth_pictures(seed: int, count: int, height: int, width: int) -> Tensor:
     return F.interpolate(coarse, (height, width), mode="bicubic").clamp(0, 255).to(torch.uint8)
 
 
-def _patched(chain: Picture, partner: Picture, noise: Noise, draws: Draws, slot: tuple[int, int, int]) -> Picture:
+def _patched(chain: Picture, partner: Picture, noise: Noise, draws: Choices, slot: tuple[int, int, int]) -> Picture:
     """A step on the level of patches: crop both, mix in float64, truncate, paste."""
     top, left, height, width = (int(number) for number in draws.box[(slice(None), *slot)])
     window = slice(top, top + height), slice(left, left + width)
@@ -70,7 +70,7 @@ def _patched(chain: Picture, partner: Picture, noise: Noise, draws: Draws, slot:
     return result
 
 
-def _chain(image: Picture, partner: Picture, noise: Noise, draws: Draws, number: int, row: int) -> Picture:
+def _chain(image: Picture, partner: Picture, noise: Noise, draws: Choices, number: int, row: int) -> Picture:
     """One chain of one picture, given the choices of a batch."""
     chain = image
     for step in range(int(draws.length[number, row])):
@@ -83,12 +83,12 @@ def _chain(image: Picture, partner: Picture, noise: Noise, draws: Draws, number:
     return chain
 
 
-def _ours_and_reference(method: IPMix, size: tuple[int, int], count: int) -> tuple[Draws, Tensor, Tensor, Tensor]:
+def _ours_and_reference(method: IPMix, size: tuple[int, int], count: int) -> tuple[Choices, Tensor, Tensor, Tensor]:
     images, pictures = (_smooth_pictures(seed, count, *size) for seed in (1, 2))
     draws = method.draw(count, *size, _generator(3))
     noise = torch.rand(method.k, count, method.t, 3, *size, generator=_generator(4))
     flat = noise.flatten(0, 2)
-    chains = run_chains(images, pictures, draws, lambda slots, channels: flat[slots, :channels])
+    chains = patched_chains(images, pictures, draws, lambda slots, channels: flat[slots, :channels])
     pairs = [(i.permute(1, 2, 0).numpy(), p.permute(1, 2, 0).numpy()) for i, p in zip(images, pictures, strict=True)]
     expected = [
         np.stack([_chain(*pair, noise.numpy(), draws, number, row) for row, pair in enumerate(pairs)])
@@ -181,7 +181,9 @@ def test_each_picture_is_mixed_with_its_own_partner() -> None:
     pictures = images.clone()
     pictures[::2] = 255
     draws = IPMix(k=1).draw(200, 16, 16, _generator(8))
-    chains = run_chains(images, pictures, draws, lambda slots, channels: torch.full((len(slots), 1, 16, 16), 0.5))[0]
+    chains = patched_chains(images, pictures, draws, lambda slots, channels: torch.full((len(slots), 1, 16, 16), 0.5))[
+        0
+    ]
     is_mixed = draws.is_patched[0]
     assert int(chains[1::2][is_mixed[1::2] & (draws.mixing[0, 1::2] >= 2).all(1)].max()) == 0
     assert int(chains[::2][is_mixed[::2]].max()) == 255
@@ -217,3 +219,43 @@ def test_ipmix_says_which_pictures_it_needs(pictures: Tensor | None, message: st
 def test_a_setting_out_of_range_is_refused_by_name(settings: dict[str, object]) -> None:
     with pytest.raises(RequestError, match=next(iter(settings))):
         IPMix.read(settings, "method ipmix")
+
+
+@pytest.mark.parametrize("mixing", ["add", "multiply"])
+def test_sums_and_products_beyond_wrap_around_as_in_the_authors_code(mixing: str) -> None:
+    # by the code's own casts: PixMix's formulas in floating point, times 255, to uint8
+    generator = np.random.default_rng(3)
+    x, y = (generator.integers(0, 256, (6, 3, 4, 4), dtype=np.uint8) for _ in range(2))
+    a, b = 1 + generator.uniform(0, 0.5, 6), -generator.uniform(0, 0.5, 6)
+    fraction, other = (values.astype(np.float32) / 255 for values in (x, y))
+    by_row = [values.astype(np.float32).reshape(-1, 1, 1, 1) for values in (a, b)]
+    if mixing == "add":
+        mixed = (by_row[0] * (2 * fraction - 1) + by_row[1] * (2 * other - 1) + 1) / 2
+    else:
+        mixed = (2 * fraction) ** by_row[0] * np.maximum(2 * other, 1e-37) ** by_row[1] / 2
+    expected = (np.clip(mixed * 255, -(2.0**31), 2.0**31 - 129)).astype(np.int64) % 256
+    choices = Choices(
+        length=torch.ones(1, 6, dtype=torch.int64),
+        is_patched=torch.ones(1, 6, dtype=torch.bool),
+        operation=torch.zeros(1, 6, 1, dtype=torch.int64),
+        level=torch.zeros(1, 6, 1, dtype=torch.float64),
+        mixing=torch.full((1, 6, 1), MIXINGS.index(mixing)),
+        box=torch.tensor([0, 0, 4, 4]).view(4, 1, 1, 1).expand(4, 1, 6, 1),
+        a=torch.from_numpy(a).float().view(1, 6, 1),
+        b=torch.from_numpy(b).float().view(1, 6, 1),
+        kept=torch.zeros(1, 6, 1),
+        weights=torch.ones(1, 6),
+        share=torch.ones(6),
+    )
+    images, pictures = torch.from_numpy(x), torch.from_numpy(y)
+    found = patched_chains(images, pictures, choices, lambda slots, channels: torch.zeros(0), "wrap")[0].numpy()
+    assert (np.abs(found.astype(int) - expected) % 255 <= 1).mean() > 0.99  # but for the last bit of a product
+    clipped = patched_chains(images, pictures, choices, lambda slots, channels: torch.zeros(0))[0].numpy()
+    is_beyond = (mixed < 0) | (mixed >= 256 / 255)
+    assert is_beyond.any() and (found != clipped)[is_beyond].mean() > 0.9
+    assert np.array_equal(found[~is_beyond & (mixed < 1)], clipped[~is_beyond & (mixed < 1)])
+
+
+def test_how_beyond_is_handled_is_part_of_an_identity_only_where_it_is_wrap() -> None:
+    assert "overflow" not in IPMix().identity()
+    assert IPMix(overflow="wrap").identity()["overflow"] == "wrap"

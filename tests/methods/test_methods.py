@@ -20,7 +20,9 @@ from pixmix_ray.methods import (
     CutMix,
     Cutout,
     Edsr,
+    HybridAugment,
     IPMix,
+    LayerMix,
     Method,
     Mixup,
     Noise2Net,
@@ -29,8 +31,8 @@ from pixmix_ray.methods import (
     PixMixCutMix,
     Prime,
     RandAugment,
+    Sin,
     Speckle,
-    Stylized,
     TrivialAugment,
 )
 from pixmix_ray.methods.cutmix import Box, cut_box
@@ -61,6 +63,10 @@ METHODS: list[Method] = [
     IPMix(jsd=False),
     IPMix(jsd=False, t=0),
     Prime(jsd=False),
+    HybridAugment(),
+    HybridAugment(paired=False, recombine=False, overflow="clip"),
+    LayerMix(),
+    LayerMix(beta=1, magnitude=10),
     Speckle(),
     Speckle(sigma=0.4, share=1.0),
     Ant(),
@@ -131,12 +137,12 @@ def test_a_method_says_what_it_is_and_where_it_comes_from(kind: type[Method]) ->
 
 def test_every_method_of_the_table_is_tested_here_but_those_that_need_files() -> None:
     tested = {type(method) for method in METHODS}
-    assert set(plugins.METHODS.ours.values()) - tested == {OutlierExposure, Stylized, Edsr}
+    assert set(plugins.METHODS.ours.values()) - tested == {OutlierExposure, Sin, Edsr}
 
 
 @pytest.mark.parametrize("method", METHODS, ids=repr)
 def test_mixing_methods_need_pictures(method: Method) -> None:
-    assert method.needs_pictures == isinstance(method, PixMix | IPMix)
+    assert method.needs_pictures == isinstance(method, PixMix | IPMix | LayerMix)
 
 
 @pytest.mark.parametrize(
@@ -210,6 +216,23 @@ def test_cutout_paints_one_clipped_square_around_a_centre_anywhere(
         }
         assert set(zip(start.tolist(), extent.tolist(), strict=True)) == expected
     assert torch.equal(hole[:, 0].sum((1, 2)), hole[:, 0].any(2).sum(1) * hole[:, 0].any(1).sum(1))  # a full rectangle
+
+
+@pytest.mark.parametrize(
+    ("settings", "side", "colour"),
+    [
+        ({}, 32, (0.5, 0.5, 0.5)),  # the mean of CIFAR's normalisation
+        ({}, 128, (0.485, 0.456, 0.406)),  # ImageNet's
+        ({"colour": (0.1, 0.2, 0.3)}, 32, (0.1, 0.2, 0.3)),
+    ],
+)
+def test_cutout_paints_the_mean_colour(
+    settings: dict[str, object], side: int, colour: tuple[float, float, float]
+) -> None:
+    images = torch.zeros(2, 3, side, side, dtype=torch.uint8)
+    painted = Cutout.read(settings, "method cutout").augment(images, None, _generator(1))
+    for channel, level in enumerate(colour):
+        assert sorted(set(painted[:, channel].flatten().tolist())) == pytest.approx([0, level])
 
 
 def test_cutout_centres_are_uniform() -> None:

@@ -136,9 +136,8 @@ def test_a_batch_equals_the_reference_given_the_same_draws(
 def test_the_batch_may_be_worked_on_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(4)
     images, pictures = (_channels_first(_smooth_pictures(rng, 60)) for _ in range(2))
-    monkeypatch.setenv("PIXMIX_RAY_NATIVE", "0")  # compiled code goes picture by picture
     whole = PixMix().augment(images, pictures, torch.Generator().manual_seed(1))
-    monkeypatch.setattr("pixmix_ray.transforms.choice.PIECE", 3 * 32 * 32 * 3)  # three pictures
+    monkeypatch.setattr("pixmix_ray.transforms.choice.CHUNK_VALUES", 3 * 32 * 32 * 3)  # three pictures
     assert torch.equal(PixMix().augment(images, pictures, torch.Generator().manual_seed(1)), whole)
     monkeypatch.setattr("pixmix_ray.methods.pixmix._CHUNK", 7 * 32 * 32 * 3)
     assert torch.equal(PixMix().augment(images, pictures, torch.Generator().manual_seed(1)), whole)

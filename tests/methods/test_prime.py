@@ -14,8 +14,8 @@ from torch.nn import functional as F
 
 from pixmix_ray.errors import RequestError
 from pixmix_ray.methods import prime_primitives as primitives
-from pixmix_ray.methods.chains import blend, consistency_loss
-from pixmix_ray.methods.prime import Prime, run_chains
+from pixmix_ray.methods.chains import blend, consistency_loss, run_chains
+from pixmix_ray.methods.prime import Prime
 
 Float = NDArray[np.float64]
 
@@ -190,14 +190,14 @@ def test_chains_apply_their_primitives_in_order_and_are_mixed_by_their_weights(m
     draws = method.draw(80, _generator(11))
     # three functions that do not commute
     functions = (lambda x: x * 0.5, lambda x: 1 - x, lambda x: x.square())
-    chains = run_chains(images, draws, functions)
+    chains = run_chains(images, draws, [lambda x, parameter, f=function: f(x) for function in functions])  # type: ignore[misc]
     mixed = blend(images, chains, draws.weights, draws.share)
     for row, image in enumerate(images.double()):
         total = torch.zeros_like(image)
         for number in range(method.width):
             chain = image
-            for step in range(int(draws.depth[number, row])):
-                chain = functions[int(draws.primitive[number, row, step])](chain)
+            for step in range(int(draws.length[number, row])):
+                chain = functions[int(draws.operation[number, row, step])](chain)
             torch.testing.assert_close(chains[number, row].double(), chain, rtol=0, atol=1e-6)
             total += float(draws.weights[number, row]) * chain
         share = float(draws.share[row])
@@ -206,12 +206,12 @@ def test_chains_apply_their_primitives_in_order_and_are_mixed_by_their_weights(m
 
 def test_the_choices_have_the_published_distributions() -> None:
     draws = Prime().draw(20_000, _generator(12))
-    for numbers in (draws.depth - 1, draws.primitive):
+    for numbers in (draws.length - 1, draws.operation):
         shares = torch.bincount(numbers.flatten()) / numbers.numel()
         assert shares.numpy() == pytest.approx(np.full(3, 1 / 3), abs=4 * math.sqrt(1 / 3 / numbers.numel()))
     assert kstest(draws.share.numpy(), uniform().cdf).pvalue > 0.001
     torch.testing.assert_close(draws.weights.sum(0), torch.ones(20_000))
-    assert bool((Prime(depth=4).draw(10, _generator(12)).depth == 4).all())
+    assert bool((Prime(depth=4).draw(10, _generator(12)).length == 4).all())
 
 
 IMAGENET = {"spatial_cut": 500, "colour_cut": 500, "colour_variance": 0.05, "colour_band": 20, "jsd": False}

@@ -25,7 +25,8 @@ ALL = [
 def loop_over_bins(
     confidence: NDArray[np.float64], correct: NDArray[np.bool_], size: int, *, drop_last: bool, power: int = 2
 ) -> float:
-    """The definition, bin by bin, as in the official code but for the choice of dropping the last bin."""
+    """The definition, bin by bin, as in the official code but for dropping the last bin and for ties: their mean."""
+    share = {value: correct[confidence == value].mean() for value in set(confidence.tolist())}
     order = sorted(range(len(confidence)), key=lambda i: float(confidence[i]))
     bins = [order[i * size : (i + 1) * size] for i in range(len(order) // size)] or [order]
     if len(order) >= size:
@@ -33,7 +34,7 @@ def loop_over_bins(
     total = 0.0
     for members in bins[:-1] if drop_last else bins:
         mean_confidence = sum(float(confidence[i]) for i in members) / len(members)
-        gap = mean_confidence - sum(bool(correct[i]) for i in members) / len(members)
+        gap = mean_confidence - sum(share[float(confidence[i])] for i in members) / len(members)
         total += len(members) / len(order) * abs(gap) ** power
     return float(total ** (1 / power))
 
@@ -112,11 +113,13 @@ def test_the_official_variant_refuses_what_crashes_the_official_code() -> None:
         ([0.5, 42.0], [1, 0], 1, r"confidence must be in \[0, 1\], got 42 at index 1"),
         ([0.5, 0.5], [1, 2], 1, "correct must be 0 or 1, got 2 at index 1"),
         (["high"], [1], 1, "confidence must be numbers"),
-        ([0.5], [1], 0, "bin_size must be 1 or more, got 0"),
+        ([0.5], [1], 0, "bin_size must be an integer, 1 or more, got 0"),
+        ([0.5], [1], 2.5, "bin_size must be an integer, 1 or more, got 2.5"),
+        ([0.5], [1], float("nan"), "bin_size must be an integer, 1 or more, got nan"),
     ],
 )
 def test_wrong_inputs_are_named_in_one_line(
-    function: object, confidence: list[float], correct: list[int], bin_size: int, message: str
+    function: object, confidence: list[float], correct: list[int], bin_size: float, message: str
 ) -> None:
     assert callable(function)
     with pytest.raises(RequestError, match=message) as caught:
@@ -196,3 +199,20 @@ def test_soft_f1_and_aurra_name_wrong_inputs_in_one_line(
     with pytest.raises(RequestError, match=message) as caught:
         function(confidence, correct)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("function", ALL)
+def test_no_order_of_rows_changes_a_calibration_error(function: object) -> None:
+    # as on trained networks: a third of the confidences are exactly 1
+    generator = np.random.default_rng(4)
+    confidence = np.where(generator.uniform(size=1234) < 0.33, 1.0, generator.uniform(0.3, 1, 1234)).astype(np.float32)
+    correct = generator.uniform(size=1234) < confidence - 0.1
+    assert callable(function)
+    orders = [generator.permutation(1234) for _ in range(5)] + [np.lexsort((correct, confidence))]
+    assert len({function(confidence[order], correct[order]) for order in orders}) == 1
+
+
+def test_of_ties_each_counts_as_their_mean_by_hand() -> None:
+    # all alike and half right: every bin of two has gap 1 - 1/2, in whatever order the right ones come
+    for correct in ([True, True, False, False], [True, False, True, False], [False, False, True, True]):
+        assert rms_calibration_error([1.0] * 4, correct, bin_size=2) == 0.5

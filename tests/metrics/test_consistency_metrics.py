@@ -145,3 +145,10 @@ def test_inputs_are_left_alone() -> None:
     top5_distance(ranking[:, :, :5], against_first=True)
     zipf_distances(ranking[:, 0], ranking[:, 1])
     assert np.array_equal(ranking, before)
+
+
+@pytest.mark.parametrize("row", [[0, 1, 5], [0, 0, 1], [-1, 0, 1], [2, 2, 2]])
+def test_a_row_that_is_no_ranking_is_refused(row: list[int]) -> None:
+    for pair in (([row], [[0, 1, 2]]), ([[0, 1, 2]], [row])):
+        with pytest.raises(RequestError, match=r"must hold each class from 0 to 2 once a row, got \["):
+            zipf_distances(*pair)

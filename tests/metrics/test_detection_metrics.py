@@ -44,8 +44,7 @@ def lowest_threshold_closest_to_recall(scores: NDArray[np.float64], is_ood: NDAr
         curve.append((int(is_ood[flagged].sum()), float((flagged & ~is_ood).sum() / (~is_ood).sum())))
         if curve[-1][0] == is_ood.sum():
             break
-    hits_wanted = 95 * int(is_ood.sum())  # in hundredths, so exact
-    return min(reversed(curve), key=lambda point: abs(100 * point[0] - hits_wanted))[1]
+    return min(reversed(curve), key=lambda point: abs(point[0] / is_ood.sum() - 0.95))[1]
 
 
 @pytest.mark.parametrize(
@@ -91,10 +90,28 @@ def test_the_threshold_is_the_closest_one_not_the_first_above_by_hand() -> None:
     assert fpr_at_recall(np.where(is_ood, scores, 0.5), is_ood) == 0.0
 
 
-def test_of_two_equally_close_recalls_the_higher_counts_by_hand() -> None:
-    # 10 strange: 9 and 10 hits are both .05 from .95; the ordinary picture lies between the ninth and the tenth
-    scores = np.array([*range(20, 11, -1), 5.0, 7.0, 1.0])
-    assert fpr_at_recall(scores, np.arange(12) < 10) == 0.5
+def by_the_papers_code(scores: NDArray[np.float64], is_ood: NDArray[np.bool_], level: float = 0.95) -> float:
+    """`fpr_and_fdr_at_recall` of the Outlier Exposure code, in other words."""
+    order = np.argsort(scores, kind="mergesort")[::-1]
+    ends = np.r_[np.flatnonzero(np.diff(scores[order])), len(scores) - 1]
+    hits = np.cumsum(is_ood[order], dtype=np.float64)[ends]
+    alarms = 1 + ends - hits
+    backwards = slice(hits.searchsorted(hits[-1]), None, -1)
+    recall = np.r_[(hits / hits[-1])[backwards], 1]
+    return float(np.r_[alarms[backwards], 0][np.argmin(np.abs(recall - level))] / (~is_ood).sum())
+
+
+@pytest.mark.parametrize("num_ood", range(10, 2020, 40))
+def test_two_equally_close_recalls_are_told_apart_as_in_the_papers_code(num_ood: int) -> None:
+    # 10, 30, 50, ... strange pictures have two thresholds .95 lies between, and float64 decides
+    scores, is_ood = sample(60, num_ood, seed=num_ood)
+    assert fpr_at_recall(scores, is_ood) == by_the_papers_code(scores, is_ood)
+
+
+def test_of_two_equally_close_recalls_that_of_the_papers_code_counts_by_hand() -> None:
+    # 10 strange: 9 and 10 hits are both .05 from .95, but .95 - .9 is 7e-17 less than .05 in float64, 1 - .95 is more
+    scores = np.array([*range(20, 11, -1), 5.0, 5.0, 1.0])
+    assert fpr_at_recall(scores, np.arange(12) < 10) == 0.0
 
 
 def test_another_recall_moves_the_threshold_by_hand() -> None:
@@ -103,19 +120,31 @@ def test_another_recall_moves_the_threshold_by_hand() -> None:
     assert fpr_at_recall(scores, is_ood, recall=1) == 0.5
 
 
-def test_the_hanley_mcneil_error_is_that_of_exponential_scores() -> None:
-    # simulation: with exponential scores of rates 1 and r, A = 1 / (1 + r), and the formula is exact
+@pytest.mark.parametrize("decimals", [1, 8])
+def test_the_standard_error_is_that_of_every_pair_compared(decimals: int) -> None:
+    # DeLong's definition, pair by pair
+    scores, is_ood = sample(30, 20, seed=7, decimals=decimals)
+    strange, ordinary = scores[is_ood][:, None], scores[~is_ood][None]
+    wins = (strange > ordinary) + (strange == ordinary) / 2
+    variance = wins.mean(axis=1).var(ddof=1) / len(strange) + wins.mean(axis=0).var(ddof=1) / ordinary.size
+    assert auroc_standard_error(scores, is_ood) == pytest.approx(variance**0.5)
+
+
+@pytest.mark.parametrize("shift", [0.5, 2.0])
+def test_the_standard_error_is_the_spread_over_draws(shift: float) -> None:
+    # simulation with normal scores, for which Hanley and McNeil's formula of exponential ones is too large
     generator = np.random.default_rng(11)
-    ordinary = generator.exponential(1.0, (4000, 30))
-    strange = generator.exponential(4.0, (4000, 20))
-    areas = (strange[:, :, None] > ordinary[:, None, :]).mean(axis=(1, 2))
-    assert areas.mean() == pytest.approx(0.8, abs=0.005)
-    assert auroc_standard_error(0.8, num_ood=20, num_in=30) == pytest.approx(areas.std(), rel=0.05)
+    is_ood = np.arange(250) < 50
+    areas, errors = [], []
+    for _ in range(400):
+        scores = generator.normal(size=250) + shift * is_ood
+        areas.append(auroc(scores, is_ood))
+        errors.append(auroc_standard_error(scores, is_ood))
+    assert np.mean(errors) == pytest.approx(np.std(areas), rel=0.1)
 
 
-@pytest.mark.parametrize("area", [0.0, 1.0])
-def test_a_perfect_area_has_no_error(area: float) -> None:
-    assert auroc_standard_error(area, num_ood=7, num_in=13) == pytest.approx(0.0, abs=1e-8)
+def test_a_perfect_area_has_no_error() -> None:
+    assert auroc_standard_error([3.0, 4.0, 1.0, 2.0], [True, True, False, False]) == 0
 
 
 @pytest.mark.parametrize("metric", [auroc, aupr, fpr_at_recall])
@@ -137,10 +166,8 @@ def test_wrong_inputs_are_named(metric: Metric, scores: list[float], is_ood: lis
 def test_wrong_numbers_are_named() -> None:
     with pytest.raises(RequestError, match=r"recall must be in \(0, 1\], got 95"):
         fpr_at_recall([0.1, 0.2], [False, True], recall=95)
-    with pytest.raises(RequestError, match=r"auroc must be in \[0, 1\], got 97"):
-        auroc_standard_error(97, num_ood=1, num_in=1)
-    with pytest.raises(RequestError, match="must be 1 or more, got 0 and 5"):
-        auroc_standard_error(0.9, num_ood=0, num_in=5)
+    with pytest.raises(RequestError, match="at least 2 pictures of each kind, got 1"):
+        auroc_standard_error([0.1, 0.2, 0.3], [True, False, False])
 
 
 @pytest.mark.parametrize("metric", [auroc, aupr, fpr_at_recall])

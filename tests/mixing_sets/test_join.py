@@ -9,8 +9,9 @@ from PIL import Image
 from scipy import stats
 
 from pixmix_ray.errors import RequestError, UnknownNameError
-from pixmix_ray.experiment.plugins import MIXING_SETS, Join
-from pixmix_ray.mixing_sets import Fractals, Pictures, names_in
+from pixmix_ray.experiment.plugins import MIXING_SETS
+from pixmix_ray.mixing_sets import Fractals, Join, Pictures
+from pixmix_ray.plugins import names_in
 from pixmix_ray.seeding import torch_generator
 
 COLOURS = {"red": (200, 0, 0), "green": (0, 200, 0), "blue": (0, 0, 200)}

@@ -101,7 +101,7 @@ def test_a_run_asks_a_cluster_of_zero_nodes_for_some_waits_for_them_and_uses_the
         ended = program.run("run", experiment, "--address", address)
     assert ended.returncode == 0, ended.stderr
     assert "waiting up to 600 s for the cluster to grow: a trial asks for 0.75 CPUs" in ended.stderr
-    found = pixmix_ray.read(experiment.parent / "results")
+    found = pixmix_ray.read(experiment.parent / "results").measurements
     assert found["trial_id"].nunique() == 4
     nodes = {log.read_text() for log in experiment.parent.rglob("logs/*/*.log")}
     assert len(nodes) <= 4  # nothing was printed, or by the trials alone

@@ -127,7 +127,7 @@ def test_a_submitted_job_brings_its_folder_and_needs_the_token(grid: Grid, sweep
     assert refused.returncode != 0 and not results.exists()
     submitted = grid.on("head", *command)
     assert submitted.returncode == 0, submitted.stdout + submitted.stderr
-    assert set(read(results)["method"]) == {"mine:Mine"}
+    assert set(read(results)["method"]) == {"Mine"}
 
 
 def test_a_sweep_survives_a_cut_cable_and_the_death_of_a_host(grid: Grid, sweep: HeldSweep, tmp_path: Path) -> None:

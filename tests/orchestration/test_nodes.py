@@ -81,6 +81,18 @@ def test_one_evaluation_share_stays_free(nodes: list[Pair], trial: Pair, evaluat
             "lower resources.trial, such as --set resources.trial.gpus=0",
         ),
         (
+            [node(CPU=2)],
+            Resources(trial=Share(cpus=64, gpus=1)),
+            "a trial asks for 64 CPUs and 1 GPUs, and the largest node has 2 CPUs and 0 GPUs: "
+            "lower resources.trial, such as --set resources.trial.gpus=0 --set resources.trial.cpus=2",
+        ),
+        (
+            [node(CPU=2, GPU=1), node(CPU=8)],
+            Resources(trial=Share(cpus=64)),
+            "a trial asks for 64 CPUs, and the largest node has 8 CPUs and 0 GPUs: "
+            "lower resources.trial, such as --set resources.trial.cpus=8",
+        ),
+        (
             [node(CPU=0)],
             Resources(trial=Share(cpus=1)),
             "a trial asks for 1 CPUs, and the largest node has 0 CPUs and 0 GPUs",

@@ -97,3 +97,37 @@ def test_a_ray_that_does_not_come_up_is_one_line_with_the_way_out(
         pass
     assert ended == [True]  # what did start is ended
     assert str(caught.value).endswith("run the same command again")
+
+
+def test_a_temporary_folder_with_a_name_too_long_for_rays_sockets_is_told_with_the_way_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The fault: the error of Ray 2.60 where TMPDIR is a long path, which no second try mends."""
+
+    def too_long(**options: object) -> None:
+        raise OSError("validate_socket_filename failed: AF_UNIX path length cannot exceed 107 bytes: /very/long/path")
+
+    monkeypatch.setattr("ray.init", too_long)
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    monkeypatch.setattr("ray.shutdown", lambda: None)
+    monkeypatch.setattr(import_module("pixmix_ray.orchestration.session"), "prepare_token", lambda: None)
+    with (
+        pytest.raises(ClusterError, match="too long for its sockets: set RAY_TMPDIR to a short one") as caught,
+        session(),
+    ):
+        pass
+    assert "again" not in str(caught.value)
+
+
+def test_a_local_cluster_has_the_cores_that_this_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+    module = import_module("pixmix_ray.orchestration.session")
+    monkeypatch.setattr("ray.init", lambda **options: asked.append(options["num_cpus"]))
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    monkeypatch.setattr("ray.shutdown", lambda: None)
+    monkeypatch.setattr(module, "prepare_token", lambda: None)
+    monkeypatch.setattr(module, "usable_cores", lambda: 3)
+    for cpus in (None, 1):
+        with session(cpus=cpus):
+            pass
+    assert asked == [3, 1]

@@ -20,7 +20,7 @@ from pixmix_ray.experiment.trial import BenchmarkRun, Trial
 from pixmix_ray.orchestration import tune_training
 from pixmix_ray.orchestration.executor import Event, TrialEnded
 from pixmix_ray.orchestration.ray_executor import RayExecutor
-from pixmix_ray.orchestration.retries import POLICIES, Cause
+from pixmix_ray.orchestration.retries import POLICIES, Cause, Problem
 from pixmix_ray.orchestration.run import run_plan
 from pixmix_ray.orchestration.tune_training import Training
 from pixmix_ray.orchestration.work import Job, Work
@@ -115,6 +115,28 @@ def test_a_trial_that_is_done_is_told_once(experiment: Path) -> None:
     training.ended(5)
     training.ended(5)
     assert events.qsize() == 1
+
+
+def test_a_trial_that_was_interrupted_goes_on_before_another_begins(experiment: Path) -> None:
+    events: SimpleQueue[Event] = SimpleQueue()
+    training = Training(events, None)
+    training.limit, training.is_cancelled = 1, True  # no Tuner is started
+    trials = plan_of(experiment, "seeds=[0, 1]").trials
+    first, second = (Job(trial=trial, results="", work=BY_SEED, share=Share()) for trial in trials)
+    training.submit(1, first)
+    training.submit(2, second)
+    assert training.next_trial() is not None
+    training.ended(1, Problem.because(Cause.NODE_DIED, "a cut cable"))
+    training.keep_going()
+    assert training.next_trial() is None  # the loop has not heard of it
+    events.get_nowait()
+    training.submit(3, first)
+    training.keep_going()
+    order = []
+    while (taken := training.next_trial()) is not None:
+        order.append(taken.ticket)
+        training.ended(taken.ticket)
+    assert order == [3, 2]
 
 
 def train_until_another_is_measured(trial: Trial, store: Store, device: torch.device) -> Iterator[Progress]:

@@ -215,3 +215,14 @@ def test_a_record_of_failure_keeps_the_traceback_for_people(tmp_path: Path) -> N
     assert record["reason"].startswith("JSONDecodeError: ")
     assert "json.loads" in record["traceback"]
     assert record["failed_at"].startswith("20")
+
+
+def test_copies_that_other_programs_leave_are_no_trials(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for folder in ("trials/pixmix-1", "trials/pixmix-1 (copy)", "trials"):
+        store.write_json(f"{folder}/trial.json", {"training": {"epochs": 3}})
+    store.write("trials/.DS_Store", b"junk")
+    store.write_json("trials/pixmix-1 (copy)/failed.json", {"reason": "a copy"})
+    found = read_status(store.uri)
+    assert [trial.trial_id for trial in found.trials] == ["pixmix-1"]
+    assert found.failures == ()

@@ -113,7 +113,7 @@ def test_an_evaluation(evaluated: Path, monkeypatch: pytest.MonkeyPatch, capsys:
     assert code == 0
     assert_documented("evaluate", values)
     error = next(row for row in values["measurements"] if row["metric"] == "error")
-    assert (error["benchmark"], error["direction"], error["n"]) == ("clean", "lower", 360)
+    assert (error["benchmark"], error["direction"], error["n"]) == ("clean", "lower", 364)
     assert 0 <= error["value"] <= 1
 
 

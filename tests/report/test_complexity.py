@@ -16,7 +16,7 @@ from pixmix_ray.experiment.experiment import Experiment
 from pixmix_ray.experiment.file import read_experiment
 from pixmix_ray.mixing_sets.complexity import MEASURES, brightness_entropy
 from pixmix_ray.report.complexity import SetsBeside, rank_correlations, sets_beside_safety, write_sets
-from pixmix_ray.report.complexity_figure import write_figure
+from pixmix_ray.report.figures.complexity import write_figure
 from pixmix_ray.report.sheet import sampled
 
 ARRAYS = ("flat", "steps", "noise")
@@ -115,8 +115,8 @@ def test_a_figure_that_cannot_be_drawn_is_one_line(tmp_path: Path, monkeypatch: 
     nothing = SetsBeside(frame=beside.frame, objectives=())
     with pytest.raises(RequestError, match="run the experiment first"):
         write_figure(nothing, rank_correlations(nothing), tmp_path / "figure.png")
-    monkeypatch.setattr("pixmix_ray.report.complexity_figure.find_spec", lambda name: None)
-    with pytest.raises(RequestError, match=r"pip install 'pixmix_ray\[figures\]'"):
+    monkeypatch.setattr("pixmix_ray.report.figures.style.find_spec", lambda name: None)
+    with pytest.raises(RequestError, match=r"pip install 'pixmix_ray\[report\]'"):
         write_figure(beside, rank_correlations(beside), tmp_path / "figure.png")
 
 

@@ -12,8 +12,7 @@ from PIL import Image
 
 from pixmix_ray.cli import main
 from pixmix_ray.errors import RequestError, UnknownNameError
-from pixmix_ray.experiment.plugins import Join
-from pixmix_ray.mixing_sets import Fractals
+from pixmix_ray.mixing_sets import Fractals, Join
 from pixmix_ray.mixing_sets.complexity import MEASURES, brightness_entropy
 from pixmix_ray.report.sheet import GAP, contact_sheet, parse_mixing_set, sampled
 from pixmix_ray.seeding import torch_generator

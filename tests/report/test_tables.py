@@ -3,22 +3,30 @@
 import io
 import json
 import math
+import re
+from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 import pytest
 from rich.console import Console
 from rich.table import Table
 
+from pixmix_ray.analysis.certainty import Certainty, Spread, bootstrap
+from pixmix_ray.analysis.labels import configuration_labels
 from pixmix_ray.analysis.pareto import SAFETY_OBJECTIVES, dominance
 from pixmix_ray.errors import UnknownNameError
-from pixmix_ray.report import (
-    configuration_labels,
-    front_lines,
-    markdown_table,
-    measures_table,
-)
+from pixmix_ray.report import front_lines, measures_grid
 
 ERROR, AUROC, T5D = "clean.error", "anomalies.auroc", "consistency.mt5d"
+
+
+def markdown_table(wide: pd.DataFrame, objectives: list[str]) -> str:
+    return measures_grid(wide, objectives).text("markdown").partition("\n\n")[0]
+
+
+def measures_table(wide: pd.DataFrame, objectives: Sequence[str]) -> Table:
+    return measures_grid(wide, objectives).terminal()
 
 
 def rendered(table: Table, *, ansi: bool = False) -> list[str]:
@@ -67,7 +75,7 @@ def test_one_number_of_seeds_is_in_the_caption() -> None:
         "cutout  4.5 ± 0.1",
         "pixmix *4.2 ± 0.1",
     ]
-    assert caption(lines[4:]) == "percent; * best, underlined: second best; 3 seeds, ± standard error"
+    assert caption(lines[4:]) == "percent; 3 seeds, ± standard error; * best, underlined: second best"
 
 
 def test_the_six_safety_measures_with_errors_fit_80_columns() -> None:
@@ -121,12 +129,13 @@ def test_names_that_look_like_markup_are_shown_as_they_are() -> None:
 
 def test_the_markdown_table_is_a_github_table() -> None:
     assert markdown_table(frame(), [ERROR, AUROC]).splitlines() == [
-        "| method | clean error ↓ | anomalies auroc ↑ |",
-        "| :--- | ---: | ---: |",
-        "| baseline | 5.1 | *91.9* |",
-        "| cutout | *4.5 ± 0.1* | – |",
-        "| pixmix | **4.2 ± 0.1** | **97.0** |",
+        "| method | seeds | clean error ↓ | anomalies auroc ↑ |",
+        "| :--- | ---: | ---: | ---: |",
+        "| baseline | 1 | 5.1 | *91.9* |",
+        "| cutout | 3 | *4.5 ± 0.1* | – |",
+        "| pixmix | 3 | **4.2 ± 0.1** | **97.0** |",
     ]
+    assert measures_grid(frame(), [ERROR]).text("markdown").endswith("\n\npercent; bold: best, italic: second best")
 
 
 def settings(epochs: int, **more: object) -> str:
@@ -166,6 +175,7 @@ def settings(epochs: int, **more: object) -> str:
         ({"method": ["a", "a"], "settings": ["not JSON", None]}, ["a (settings=not JSON)", "a (settings=unset)"]),
         ({ERROR: [0.1, 0.2]}, ["configuration #1", "configuration #2"]),
         ({"method": ["a", "a"], "label": ["mine", "yours"]}, ["mine", "yours"]),
+        ({"method": ["a\x1b[2J\nb", "a [2J b"]}, ["a [2J b #1", "a [2J b #2"]),
     ],
 )
 def test_labels_say_what_tells_configurations_apart(columns: dict[str, list[object]], labels: list[str]) -> None:
@@ -196,6 +206,47 @@ def test_front_lines_give_a_distance_without_points() -> None:
     assert front_lines(dominance(wide, [T5D]), [T5D])[1] == (
         "b is dominated by a (which is better in consistency.mt5d by 0.75)"
     )
+
+
+def certain(values: list[list[float]], se: float = 0.002) -> Certainty:
+    """Of pictures that move each value by itself."""
+    array = np.array(values)
+    n, m = array.shape
+    effects = np.random.default_rng(0).choice([-1.0, 1.0], (400, n, m)) * se / 20
+    return bootstrap(
+        Spread(
+            values=array,
+            strata={"test": (effects - effects.mean(axis=0)).astype(np.float32)},
+            seeds=[array[row : row + 1] for row in range(n)],
+            others=np.full((n, m), math.nan),
+            groups=np.zeros(n, dtype=np.int64),
+        ),
+        [ERROR, AUROC],
+    )
+
+
+def test_with_certainty_only_real_differences_are_marked_and_the_caption_says_of_what() -> None:
+    wide = pd.DataFrame({"method": ["a", "b", "c"], ERROR: [0.1, 0.102, 0.2], AUROC: [0.9, 0.8, math.nan]})
+    grid = measures_grid(wide, [ERROR, AUROC], certain(wide[[ERROR, AUROC]].to_numpy().tolist()))
+    assert [[cell.mark for cell in row[1:3]] for row in grid.rows] == [["best", "best"], ["tied", ""], ["", ""]]
+    assert grid.rows[0][1].text == "10.0 ± 0.4" and grid.rows[2][2].text == "–"
+    # by hand: the second is better in error in a normal share of -0.002 / 0.0028; of the third nothing is known
+    assert (
+        grid.rows[0][3].value == 1 and 0.15 < float(str(grid.rows[1][3].value)) < 0.35 and grid.rows[2][3].text == "–"
+    )
+    shown = caption(rendered(grid.terminal()))
+    assert "± half of the 95 % interval over pictures alone" in shown
+    assert "= not told from it at 95 % for 4 differences together" in shown
+
+
+def test_front_lines_say_how_surely() -> None:
+    wide = pd.DataFrame({"method": ["a", "b", "c"], ERROR: [0.1, 0.1002, 0.2], AUROC: [0.9, 0.8, 0.7]})
+    lines = front_lines(
+        dominance(wide, [ERROR, AUROC]), [ERROR, AUROC], certain(wide[[ERROR, AUROC]].to_numpy().tolist())
+    )
+    assert lines[0] == "a is on the Pareto front, in 100 % of the draws"
+    assert re.search(r"dominates in [4-6]\d % of the draws, not told apart in clean.error\)$", lines[1])
+    assert lines[2].endswith("; dominates in 100 % of the draws)")
 
 
 @pytest.mark.parametrize("function", [measures_table, markdown_table])

@@ -36,6 +36,15 @@ def error(value: float) -> Measurement:
     return Measurement(metric="error", value=value, n=4)
 
 
+@pytest.mark.parametrize("name", ["note", "cell_size", "value"])
+def test_an_index_that_lacks_a_column_of_today_is_made_again(tmp_path: Path, name: str) -> None:
+    store = Store(tmp_path)
+    put(store, "pixmix-1/clean-1", ERROR)
+    whole = update(store)
+    store.write_table(FILE, whole.drop_columns([name]), {index.VERSION_KEY: index.VERSION})
+    assert update(store).equals(whole)
+
+
 def test_all_measurements_of_all_cells_come_back_sorted_by_cell(tmp_path: Path) -> None:
     store = Store(tmp_path)
     put(store, "pixmix-2/clean-1", error(0.5))
@@ -291,3 +300,17 @@ def test_a_cell_of_an_older_layout_is_not_taken_for_a_damaged_one(tmp_path: Path
     store.write_table(cell_file("a/clean-1"), pa.table({"trial_id": ["a"], "value": [0.5]}))
     with pytest.raises(ResultsError, match="older layout: run pixmix-ray migrate"):
         read(tmp_path)
+
+
+def test_copies_that_other_programs_leave_are_passed_over_and_said(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    put(store, "a/clean-1", ERROR)
+    content = store.read("cells/a/clean-1.parquet")
+    assert content is not None
+    copies = ("a/clean-1 (1)", "a/clean-1.sync-conflict-20260101", "a (copy)/clean-1", "clean-1", "a/b/clean-1")
+    for name in copies:
+        store.write(f"cells/{name}.parquet", content)
+    with pytest.warns(UserWarning, match="^passed over 5 Parquet files in .* that no run wrote under their names"):
+        assert list(list_cells(store)) == ["a/clean-1"]
+    with pytest.warns(UserWarning, match="passed over 5"):
+        assert len(update(store)) == 1

@@ -42,6 +42,7 @@ def one_row() -> dict[str, object]:
         "unit": "",
         "n": 750_000,
         "standard_error": None,
+        "note": "",
         "seconds": 12.5,
         "device": "cpu",
         "code_version": "0.1.0",

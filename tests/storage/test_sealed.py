@@ -34,6 +34,14 @@ def test_what_was_sealed_comes_back() -> None:
     assert found.metadata["note"] == "of two cells"
 
 
+def test_a_wanted_column_that_the_file_lacks_is_null_throughout() -> None:
+    text = pa.dictionary(pa.int32(), pa.string())
+    schema = pa.schema({"metric": text, "later": text, "number": pa.int8()})
+    found = unseal(CONTENT, schema).table
+    assert found.schema.equals(schema)
+    assert found.to_pydict() == {"metric": ["error", "mce"], "later": [None, None], "number": [None, None]}
+
+
 def test_any_reader_of_parquet_opens_it() -> None:
     assert pq.read_table(io.BytesIO(CONTENT)).equals(TABLE)
 

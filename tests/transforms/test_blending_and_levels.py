@@ -122,3 +122,13 @@ def test_four_bits_become_three_above_level_two_and_a_half() -> None:
 def test_every_operation_has_a_parameter() -> None:
     level = torch.tensor([1.0], dtype=torch.float64)
     assert all(operation_parameter(name, level, level < 0, 32).shape == (1,) for name in ALL)
+
+
+def test_a_power_is_the_same_wherever_it_stands() -> None:
+    values = torch.rand(10_007, generator=torch.Generator().manual_seed(1)) * 40 - 30
+    expected, parts = values.clone(), [part.clone() for part in torch.split(values, 37)]
+    blending._exp2_(expected)
+    for part in parts:
+        blending._exp2_(part)
+    assert torch.equal(torch.cat(parts), expected)
+    torch.testing.assert_close(expected, torch.from_numpy(np.exp2(values.numpy())), rtol=1e-6, atol=0)

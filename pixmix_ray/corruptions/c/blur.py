@@ -14,17 +14,17 @@ from numpy.typing import NDArray
 from scipy import fft
 
 from pixmix_ray.corruptions.c.smoothing import smoothed
-from pixmix_ray.corruptions.corruption import Constants, Draws, Images, floor8
+from pixmix_ray.corruptions.corruption import Constants, Images, Uniforms, floor8
 
 LARGEST = 7  # taps a side of a kernel that is summed up pixel by pixel; spectra are faster beyond
 
 
-def defocus_blur(images: Images, constants: Constants, draws: Draws) -> Images:
+def defocus_blur(images: Images, constants: Constants, draws: Uniforms) -> Images:
     """Pictures out of focus: `constants` are the radius of the disk and the sigma that softens its rim, in pixels."""
     return floor8(_correlate(images, disk(*constants)))
 
 
-def gaussian_blur(images: Images, constants: Constants, draws: Draws) -> Images:
+def gaussian_blur(images: Images, constants: Constants, draws: Uniforms) -> Images:
     """Pictures smoothed by a Gaussian of sigma `constants[0]`, in pixels."""
     return floor8(smoothed(images / 255.0, constants[0]))
 

@@ -7,18 +7,18 @@ All take their steps in the original's order, in float64, and give the same byte
 import numpy as np
 from numpy.typing import NDArray
 
-from pixmix_ray.corruptions.corruption import Constants, Draws, Images, floor8
+from pixmix_ray.corruptions.corruption import Constants, Images, Uniforms, floor8
 
 Floats = NDArray[np.float64]
 
 
-def brightness(images: Images, constants: Constants, draws: Draws) -> Images:
+def brightness(images: Images, constants: Constants, draws: Uniforms) -> Images:
     """Pictures with `constants[0]` added to the value V of HSV; hue and saturation stay."""
     hue, saturation, value = hsv(images / 255.0)
     return floor8(rgb(hue, saturation, np.clip(value + constants[0], 0, 1)))
 
 
-def contrast(images: Images, constants: Constants, draws: Draws) -> Images:
+def contrast(images: Images, constants: Constants, draws: Uniforms) -> Images:
     """Pictures drawn towards the mean of each channel: (x - mean) c + mean, with c = `constants[0]`."""
     pixels = images / 255.0
     means = pixels.mean(axis=(1, 2), keepdims=True)
@@ -28,7 +28,7 @@ def contrast(images: Images, constants: Constants, draws: Draws) -> Images:
     return floor8(pixels)
 
 
-def saturate(images: Images, constants: Constants, draws: Draws) -> Images:
+def saturate(images: Images, constants: Constants, draws: Uniforms) -> Images:
     """Pictures whose saturation S of HSV becomes f S + o, with `constants` f and o; hue and value stay."""
     factor, offset = constants
     hue, saturation, value = hsv(images / 255.0)

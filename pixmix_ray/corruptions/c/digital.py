@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pixmix_ray.corruptions.corruption import Constants, Draws, Images
+from pixmix_ray.corruptions.corruption import Constants, Images, Uniforms
 
 LARGE = 64 * 64  # pixels from which on Pillow is faster
 
 
-def pixelate(images: Images, constants: Constants, draws: Draws) -> Images:
+def pixelate(images: Images, constants: Constants, draws: Uniforms) -> Images:
     """Pictures shrunk to the share `constants[0]` of each side (BOX filter) and enlarged again.
 
     The width is shrunk first, then the height, whatever the shape. So does Pillow, but for recent versions on pictures

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixmix_ray.corruptions.c.smoothing import smoothed
-from pixmix_ray.corruptions.corruption import Constants, Draws, Images
+from pixmix_ray.corruptions.corruption import Constants, Images, Uniforms
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.intp]
@@ -27,16 +27,16 @@ FAR = 2**15  # pixels beyond which places are not followed, as in OpenCV: only a
 FRACTIONS = (np.arange(256, dtype=np.float32) / np.float32(255)).astype(np.float32)
 
 
-def elastic_transform(images: Images, constants: Constants, draws: Draws) -> Images:
+def elastic_transform(images: Images, constants: Constants, draws: Uniforms) -> Images:
     """Pictures pulled like rubber: `constants` are the displacement's strength and smoothness and the map's jitter."""
     alpha, sigma, jitter = constants
     count, height, width, _ = images.shape
     numbers = 2 * draws(6 + 2 * height * width) - 1
     corners = (jitter * numbers[:, :6]).reshape(count, 3, 2)
-    return pulled(images, corners, numbers[:, 6:].reshape(count, 2, height, width), alpha, sigma)
+    return deformed(images, corners, numbers[:, 6:].reshape(count, 2, height, width), alpha, sigma)
 
 
-def pulled(images: Images, jitter: Floats, fields: Floats, alpha: float, sigma: float) -> Images:
+def deformed(images: Images, jitter: Floats, fields: Floats, alpha: float, sigma: float) -> Images:
     """Pictures (N, H, W, 3) uint8, pulled by given draws.
 
     Args:

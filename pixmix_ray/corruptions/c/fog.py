@@ -7,22 +7,22 @@ the last bit. The cloud's side is the power of two that covers the picture: 32 f
 import numpy as np
 from numpy.typing import NDArray
 
-from pixmix_ray.corruptions.corruption import Constants, Draws, Images, floor8
+from pixmix_ray.corruptions.corruption import Constants, Images, Uniforms, floor8
 
 Floats = NDArray[np.float64]
 
 FIRST_AMPLITUDE = 100.0
 
 
-def fog(images: Images, constants: Constants, draws: Draws) -> Images:
+def fog(images: Images, constants: Constants, draws: Uniforms) -> Images:
     """Foggy pictures: `constants` are the strength, and the decay of the cloud's detail (lower is rougher)."""
     strength, decay = constants
     height, width = images.shape[1:3]
     side = 2 ** max(1, (max(height, width) - 1).bit_length())
-    return fogged(images, plasma(draws(side * side - 1), decay)[:, :height, :width], strength)
+    return with_fog(images, plasma(draws(side * side - 1), decay)[:, :height, :width], strength)
 
 
-def fogged(images: Images, clouds: Floats, strength: float) -> Images:
+def with_fog(images: Images, clouds: Floats, strength: float) -> Images:
     """Pictures (N, H, W, 3) uint8 under given clouds (N, H, W) in [0, 1]; none gets brighter than it was."""
     pixels = images / 255.0
     brightest = pixels.max(axis=(1, 2, 3), keepdims=True)

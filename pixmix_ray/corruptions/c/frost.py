@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pixmix_ray.corruptions.corruption import Constants, Draws, Images
+from pixmix_ray.corruptions.corruption import Constants, Images, Uniforms
 from pixmix_ray.errors import DataError
 
 FILES: Final = ("frost1.png", "frost2.png", "frost3.png", "frost4.jpg", "frost5.jpg")
@@ -32,7 +32,7 @@ Photographs = tuple[NDArray[np.uint8], ...]
 """Photographs of any size, each (H, W, 3) uint8."""
 
 
-def frost(images: Images, constants: Constants, draws: Draws, folder: Path | None = None) -> Images:
+def frost(images: Images, constants: Constants, draws: Uniforms, folder: Path | None = None) -> Images:
     """Pictures behind frost.
 
     Args:
@@ -51,13 +51,13 @@ def frost(images: Images, constants: Constants, draws: Draws, folder: Path | Non
     chosen = (numbers[:, 0] * len(photographs)).astype(np.intp)
     room = np.array([photograph.shape[:2] for photograph in photographs])[chosen] - (height, width)
     corners = (numbers[:, 1:] * room).astype(np.intp)
-    return frosted(images, crops(photographs, chosen, corners, (height, width)), own_weight, ice_weight)
+    return with_frost(images, crops(photographs, chosen, corners, (height, width)), own_weight, ice_weight)
 
 
-def frosted(images: Images, ice: Images, own_weight: float, ice_weight: float) -> Images:
+def with_frost(images: Images, frost: Images, own_weight: float, frost_weight: float) -> Images:
     """Pictures (N, H, W, 3) uint8 behind given pieces of ice of the same kind: the weighted sum, truncated."""
     mixed = images * float(own_weight)
-    mixed += ice * float(ice_weight)
+    mixed += frost * float(frost_weight)
     return np.clip(mixed, 0, 255, out=mixed).astype(np.uint8)
 
 
@@ -90,6 +90,11 @@ def frost_pictures(folder: Path | None = None) -> Photographs:
         DataError: there is no such folder or package, or a file is missing or no picture.
     """
     return _read(_source(folder))
+
+
+def has_installed_photographs() -> bool:
+    """Whether the package that brings photographs of ice is installed."""
+    return importlib.util.find_spec(PACKAGE) is not None
 
 
 def _resized(folder: Path | None, share: float, height: int, width: int) -> Photographs:

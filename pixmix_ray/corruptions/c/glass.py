@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixmix_ray.corruptions.c.smoothing import smoothed
-from pixmix_ray.corruptions.corruption import Constants, Draws, Images, floor8
+from pixmix_ray.corruptions.corruption import Constants, Images, Uniforms, floor8
 
 
-def glass_blur(images: Images, constants: Constants, draws: Draws) -> Images:
+def glass_blur(images: Images, constants: Constants, draws: Uniforms) -> Images:
     """Pictures seen through rough glass: `constants` are sigma, the largest offset (in pixels) and the repetitions."""
     sigma, (delta, times) = constants[0], (int(constant) for constant in constants[1:])
     height, width = (max(0, side - 2 * delta) for side in images.shape[1:3])
@@ -41,19 +41,20 @@ def displaced(images: Images, offsets: NDArray[np.intp]) -> Images:
     moving[inner] = True
     sources = pixels.ravel()
     for columns, rows in offsets.transpose(1, 4, 0, 2, 3):
-        shown = pixels.copy()
-        shown[inner] += rows * width + columns
-        sources = sources[_origins(shown.ravel(), moving.ravel())]
+        source = pixels.copy()
+        source[inner] += rows * width + columns
+        sources = sources[_origins(source.ravel(), moving.ravel())]
     return images.reshape(-1, 3).take(sources, axis=0).reshape(images.shape)
 
 
-def _origins(shown: NDArray[np.intp], moving: NDArray[np.bool_]) -> NDArray[np.intp]:
+def _origins(source: NDArray[np.intp], moving: NDArray[np.bool_]) -> NDArray[np.intp]:
     """Where the colour of each pixel lay before one repetition, (P,) int: chains of pixels visited before are followed.
 
     Each round doubles the length of the chains that are done, so a few rounds do for any picture.
     """
-    waiting = moving[shown] & (shown > np.arange(len(shown)))  # shows a pixel visited before: one to the right or below
+    # its source is a pixel visited before: one to the right or below
+    waiting = moving[source] & (source > np.arange(len(source)))
     while len(pixels := np.flatnonzero(waiting)):
-        via = shown[pixels]
-        shown[pixels], waiting[pixels] = shown[via], waiting[via]
-    return shown
+        via = source[pixels]
+        source[pixels], waiting[pixels] = source[via], waiting[via]
+    return source

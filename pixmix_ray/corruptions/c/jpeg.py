@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pixmix_ray.corruptions.corruption import Constants, Draws, Images
+from pixmix_ray.corruptions.corruption import Constants, Images, Uniforms
 
 Integers = NDArray[np.int32]
 
@@ -40,7 +40,7 @@ CHROMA[:4, :4] = [[17, 18, 24, 47], [18, 21, 26, 66], [24, 26, 56, 99], [47, 66,
 LARGE = 64 * 64  # pixels from which on a file is faster
 
 
-def jpeg_compression(images: Images, constants: Constants, draws: Draws) -> Images:
+def jpeg_compression(images: Images, constants: Constants, draws: Uniforms) -> Images:
     """Pictures as they come back from a JPEG file of quality `constants[0]`, 4:2:0 chroma."""
     quality = int(constants[0])
     return through_codec(images, quality) if images.shape[1] * images.shape[2] >= LARGE else compressed(images, quality)

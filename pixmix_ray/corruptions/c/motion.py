@@ -11,10 +11,10 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from pixmix_ray.corruptions.corruption import Constants, Draws, Images
+from pixmix_ray.corruptions.corruption import Constants, Images, Uniforms
 
 
-def motion_blur(images: Images, constants: Constants, draws: Draws) -> Images:
+def motion_blur(images: Images, constants: Constants, draws: Uniforms) -> Images:
     """Pictures shaken along a line: `constants` are radius and sigma in pixels; the angle is within 45 degrees of 0."""
     radius, sigma = constants
     return blurred_along(images, radius, sigma, -45 + 90 * draws(1)[:, 0])

@@ -17,24 +17,24 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, pdtr
 
-from pixmix_ray.corruptions.corruption import Constants, Draws, Images, floor8
+from pixmix_ray.corruptions.corruption import Constants, Images, Uniforms, floor8
 
 BINS = 2048  # divisions of [0, 1] in the guide; more of them cost memory and save little
 
 GREYS = np.arange(256)
 
 
-def gaussian_noise(images: Images, constants: Constants, draws: Draws) -> Images:
+def gaussian_noise(images: Images, constants: Constants, draws: Uniforms) -> Images:
     """Pictures with Gaussian noise of standard deviation `constants[0]` (white is 1)."""
     return _sample(_gaussian(*constants), images, draws)
 
 
-def shot_noise(images: Images, constants: Constants, draws: Draws) -> Images:
+def shot_noise(images: Images, constants: Constants, draws: Uniforms) -> Images:
     """Pictures as if counted from photons, `constants[0]` of them from a white pixel."""
     return _sample(_shot(*constants), images, draws)
 
 
-def impulse_noise(images: Images, constants: Constants, draws: Draws) -> Images:
+def impulse_noise(images: Images, constants: Constants, draws: Uniforms) -> Images:
     """Pictures with the share `constants[0]` of the values replaced by 0 or 255, evenly."""
     numbers, half = draws(images[0].size).reshape(images.shape), constants[0] / 2
     noisy = images.copy()
@@ -43,7 +43,7 @@ def impulse_noise(images: Images, constants: Constants, draws: Draws) -> Images:
     return noisy
 
 
-def speckle_noise(images: Images, constants: Constants, draws: Draws) -> Images:
+def speckle_noise(images: Images, constants: Constants, draws: Uniforms) -> Images:
     """Pictures with Gaussian noise of standard deviation `constants[0]` times the value itself; black stays black."""
     return _sample(_speckle(*constants), images, draws)
 
@@ -96,7 +96,7 @@ def _speckle(std: float) -> _Noise:
     return _noise(distribution)
 
 
-def _sample(noise: _Noise, images: Images, draws: Draws) -> Images:
+def _sample(noise: _Noise, images: Images, draws: Uniforms) -> Images:
     """Pictures whose every value is drawn from the row of `noise` that belongs to it."""
     values = images.reshape(-1).astype(np.intp)
     numbers = draws(images[0].size).reshape(-1)

@@ -1,7 +1,8 @@
 """The one table of severities: what each corruption takes, for each set and each severity from 1 to 5.
 
-Source: the constants of hendrycks/robustness@8190fe3, of Hendrycks and Dietterich, ICLR 2019. The two columns belong to
-two sizes of picture, 32x32 ("cifar") and 224x224 ("imagenet"), and are no rescaling of each other.
+Source: the constants of hendrycks/robustness@8190fe3, of Hendrycks and Dietterich, ICLR 2019. The three columns belong
+to three sizes of picture, 32x32 ("cifar"), 64x64 ("tiny_imagenet", of make_tinyimagenet_c.py) and 224x224 ("imagenet"),
+and are no rescaling of each other.
 """
 
 from collections.abc import Mapping
@@ -76,6 +77,45 @@ SEVERITIES: Final[Mapping[str, Mapping[str, tuple[Constants, ...]]]] = {
             (0.65, 0.1, 0.5, 0.68, 0.6, 1),
         ),
         "saturate": ((0.3, 0), (0.1, 0), (1.5, 0), (2, 0.1), (2.5, 0.2)),  # factor and offset of the saturation of HSV
+    },
+    "tiny_imagenet": {
+        "gaussian_noise": ((0.04,), (0.08,), (0.12,), (0.15,), (0.18,)),
+        "shot_noise": ((250,), (100,), (50,), (30,), (15,)),
+        "impulse_noise": ((0.01,), (0.02,), (0.05,), (0.08,), (0.14,)),
+        "defocus_blur": ((0.5, 0.6), (1, 0.1), (1.5, 0.1), (2.5, 0.01), (3, 0.1)),
+        "glass_blur": ((0.1, 1, 1), (0.5, 1, 1), (0.6, 1, 2), (0.7, 2, 1), (0.9, 2, 2)),
+        "motion_blur": ((10, 1), (10, 1.5), (10, 2), (10, 2.5), (12, 3)),
+        "zoom_blur": ((1.06, 0.01), (1.11, 0.01), (1.16, 0.01), (1.21, 0.01), (1.26, 0.01)),
+        "snow": (
+            (0.1, 0.2, 1, 0.6, 8, 3, 0.8),
+            (0.1, 0.2, 1, 0.5, 10, 4, 0.8),
+            (0.15, 0.3, 1.75, 0.55, 10, 4, 0.7),
+            (0.25, 0.3, 2.25, 0.6, 12, 6, 0.65),
+            (0.3, 0.3, 1.25, 0.65, 14, 12, 0.6),
+        ),
+        "frost": ((1, 0.3, 0.3), (0.9, 0.4, 0.3), (0.8, 0.45, 0.3), (0.75, 0.5, 0.3), (0.7, 0.55, 0.3)),
+        "fog": ((0.4, 3), (0.7, 3), (1, 2.5), (1.5, 2), (2, 1.75)),
+        "brightness": ((0.1,), (0.2,), (0.3,), (0.4,), (0.5,)),
+        "contrast": ((0.4,), (0.3,), (0.2,), (0.1,), (0.05,)),
+        "elastic_transform": (
+            (0, 0, 64 * 0.08),
+            (64 * 0.05, 64 * 0.3, 64 * 0.06),
+            (64 * 0.1, 64 * 0.08, 64 * 0.06),
+            (64 * 0.1, 64 * 0.03, 64 * 0.03),
+            (64 * 0.16, 64 * 0.03, 64 * 0.02),
+        ),
+        "pixelate": ((0.9,), (0.8,), (0.7,), (0.6,), (0.5,)),
+        "jpeg_compression": ((65,), (58,), (50,), (40,), (25,)),
+        "speckle_noise": ((0.15,), (0.2,), (0.25,), (0.3,), (0.35,)),
+        "gaussian_blur": ((0.5,), (0.75,), (1,), (1.25,), (1.5,)),
+        "spatter": (
+            (0.62, 0.1, 0.7, 0.7, 0.6, 0),
+            (0.65, 0.1, 0.8, 0.7, 0.6, 0),
+            (0.65, 0.3, 1, 0.69, 0.6, 0),
+            (0.65, 0.1, 0.7, 0.68, 0.6, 1),
+            (0.65, 0.1, 0.5, 0.67, 0.6, 1),
+        ),
+        "saturate": ((0.3, 0), (0.1, 0), (2, 0), (5, 0.1), (30, 0.2)),
     },
     "imagenet": {
         "gaussian_noise": ((0.08,), (0.12,), (0.18,), (0.26,), (0.38,)),

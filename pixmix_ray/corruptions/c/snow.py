@@ -11,12 +11,12 @@ from scipy.special import ndtri
 
 from pixmix_ray.corruptions.c.motion import blurred_along
 from pixmix_ray.corruptions.c.zoom import zoomed
-from pixmix_ray.corruptions.corruption import Constants, Draws, Images, floor8
+from pixmix_ray.corruptions.corruption import Constants, Images, Uniforms, floor8
 
 Floats = NDArray[np.float64]
 
 
-def snow(images: Images, constants: Constants, draws: Draws) -> Images:
+def snow(images: Images, constants: Constants, draws: Uniforms) -> Images:
     """Pictures in snow.
 
     `constants` are mean and standard deviation of the layer, its zoom, the threshold, radius and sigma of the motion
@@ -26,7 +26,7 @@ def snow(images: Images, constants: Constants, draws: Draws) -> Images:
     height, width = images.shape[1:3]
     numbers = draws(height * width + 1)
     layers = mean + std * ndtri(numbers[:, :-1]).reshape(-1, height, width)
-    return snowed(images, flakes(layers, -135 + 90 * numbers[:, -1], *rest[:4]), rest[4])
+    return with_snow(images, flakes(layers, -135 + 90 * numbers[:, -1], *rest[:4]), rest[4])
 
 
 def flakes(
@@ -38,7 +38,7 @@ def flakes(
     return blurred_along(floor8(enlarged)[..., None], radius, sigma, angles)
 
 
-def snowed(images: Images, layers: NDArray[np.uint8], keep: float) -> Images:
+def with_snow(images: Images, layers: NDArray[np.uint8], keep: float) -> Images:
     """Pictures (N, H, W, 3) uint8 with given flakes (N, H, W, 1) uint8, `keep` of each picture not whitened."""
     pixels = images.astype(np.float32) / np.float32(255)
     whitened = np.maximum(pixels, (grey_of(pixels) * np.float32(1.5) + np.float32(0.5))[..., None])

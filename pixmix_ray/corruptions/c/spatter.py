@@ -12,7 +12,7 @@ from scipy.special import ndtri
 
 from pixmix_ray.corruptions.c.smoothing import gaussian_taps, smoothed, smoothed_along
 from pixmix_ray.corruptions.c.water import depths
-from pixmix_ray.corruptions.corruption import Constants, Draws, Images
+from pixmix_ray.corruptions.corruption import Constants, Images, Uniforms
 
 Floats = NDArray[np.float64]
 Fractions = NDArray[np.float32]
@@ -22,7 +22,7 @@ MUD = (np.array([63, 42, 20]) / 255.0).astype(np.float32)
 THINNEST = 0.8  # mud that covers less is not there
 
 
-def spatter(images: Images, constants: Constants, draws: Draws) -> Images:
+def spatter(images: Images, constants: Constants, draws: Uniforms) -> Images:
     """Spattered pictures.
 
     `constants` are mean and standard deviation of the layer, the sigma that smooths it, its threshold, the strength of
@@ -33,12 +33,12 @@ def spatter(images: Images, constants: Constants, draws: Draws) -> Images:
     layers = mean + std * ndtri(draws(height * width)).reshape(-1, height, width)
     layers = smoothed(layers, sigma)
     if is_mud:
-        return muddied(images, layers > threshold, strength)
+        return with_mud(images, layers > threshold, strength)
     layers[layers < threshold] = 0
-    return watered(images, layers, strength)
+    return with_water(images, layers, strength)
 
 
-def watered(images: Images, layers: Floats, strength: float) -> Images:
+def with_water(images: Images, layers: Floats, strength: float) -> Images:
     """Pictures (N, H, W, 3) uint8 with water, given its layers (N, H, W) in [0, 1], 0 where there is none."""
     water = depths((layers * 255).astype(np.uint8))
     deepest = water.max(axis=(1, 2), keepdims=True)
@@ -50,7 +50,7 @@ def watered(images: Images, layers: Floats, strength: float) -> Images:
     return _truncated(pixels)
 
 
-def muddied(images: Images, splashes: NDArray[np.bool_], sigma: float) -> Images:
+def with_mud(images: Images, splashes: NDArray[np.bool_], sigma: float) -> Images:
     """Pictures (N, H, W, 3) uint8 with mud, given where it fell (N, H, W) and the sigma that softens its rims."""
     taps = gaussian_taps(sigma)
     covered = splashes.astype(np.float32)

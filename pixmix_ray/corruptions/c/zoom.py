@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from pixmix_ray.corruptions.corruption import Constants, Draws, Images
+from pixmix_ray.corruptions.corruption import Constants, Images, Uniforms
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.intp]
@@ -27,7 +27,7 @@ Indices = NDArray[np.intp]
 FRACTIONS = (np.arange(256) / 255.0).astype(np.float32)
 
 
-def zoom_blur(images: Images, constants: Constants, draws: Draws) -> Images:
+def zoom_blur(images: Images, constants: Constants, draws: Uniforms) -> Images:
     """Pictures zoomed while exposed: the factors are 1, 1 + step, ... and end before `constants` (stop, step)."""
     count, height, width, _ = images.shape
     factors = np.arange(1, *constants)

@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixmix_ray.corruptions.cbar.sampling import Floats
-from pixmix_ray.corruptions.corruption import Constants, Draws, Images
+from pixmix_ray.corruptions.corruption import Constants, Images, Uniforms
 
 GREY = 128
 
 _GRID = 32  # more than the squares that a square picture reaches at any angle, 14 on either side of the first
 
 
-def checkerboard_cutout(images: Images, constants: Constants, draws: Draws) -> Images:
+def checkerboard_cutout(images: Images, constants: Constants, draws: Uniforms) -> Images:
     """Pictures with the share s / 10 of a checkerboard's dark squares grey, s = `constants[0]`.
 
     The board lies at any angle; the side of its squares is 0.1 to 0.25 of the picture's.
@@ -25,10 +25,10 @@ def checkerboard_cutout(images: Images, constants: Constants, draws: Draws) -> I
     numbers = draws(2 + _GRID**2)
     cells = np.maximum((0.1 + 0.15 * numbers[:, 1]) * min(images.shape[1:3]), 1)
     is_cut = (numbers[:, 2:] < constants[0] / 10).reshape(-1, _GRID, _GRID)
-    return cut_out(images, math.tau * numbers[:, 0], cells, is_cut)
+    return with_checkerboard(images, math.tau * numbers[:, 0], cells, is_cut)
 
 
-def lines(images: Images, constants: Constants, draws: Draws) -> Images:
+def lines(images: Images, constants: Constants, draws: Uniforms) -> Images:
     """Pictures with int(0.1 s im) grey lines, s = `constants[0]`, each through a random point, 2 im long."""
     height, width = images.shape[1:3]
     count = int(constants[0] / 10 * min(height, width))
@@ -38,10 +38,10 @@ def lines(images: Images, constants: Constants, draws: Draws) -> Images:
     turned = base + math.tau * variation * (angles - 0.5)
     reach = min(height, width) * np.stack((np.cos(turned), np.sin(turned)), axis=-1)
     middle = np.stack((rows * height, columns * width), axis=-1)
-    return lined(images, (middle - reach).astype(np.int64), (middle + reach).astype(np.int64))
+    return with_lines(images, (middle - reach).astype(np.int64), (middle + reach).astype(np.int64))
 
 
-def cut_out(images: Images, angles: Floats, cells: Floats, is_cut: NDArray[np.bool_]) -> Images:
+def with_checkerboard(images: Images, angles: Floats, cells: Floats, is_cut: NDArray[np.bool_]) -> Images:
     """Pictures with some squares of a checkerboard grey.
 
     Args:
@@ -62,7 +62,7 @@ def cut_out(images: Images, angles: Floats, cells: Floats, is_cut: NDArray[np.bo
     return np.where(is_grey[..., None], np.uint8(GREY), images)
 
 
-def lined(images: Images, starts: NDArray[np.int64], ends: NDArray[np.int64]) -> Images:
+def with_lines(images: Images, starts: NDArray[np.int64], ends: NDArray[np.int64]) -> Images:
     """Pictures with K anti-aliased grey lines each, drawn in their order.
 
     A pixel within the rectangle of the two ends is covered by 1 minus its distance from the line in pixels. Each line

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy import ndimage, sparse
 
 from pixmix_ray.corruptions.cbar.sampling import Floats, truncated
-from pixmix_ray.corruptions.corruption import Constants, Draws, Images
+from pixmix_ray.corruptions.corruption import Constants, Images, Uniforms
 
 TURNS = 21
 
@@ -23,7 +23,7 @@ MOST_PIXELS = 2**12  # of a picture whose turning is kept as a sparse matrix, of
 _ORDERS = np.array(list(permutations(range(3))))
 
 
-def circular_motion_blur(images: Images, constants: Constants, draws: Draws) -> Images:
+def circular_motion_blur(images: Images, constants: Constants, draws: Uniforms) -> Images:
     """Pictures turned about their middle while they were taken, by up to 1.5 `constants[0]` degrees either way.
 
     They are black where what was outside came into view. Each of the 21 turned pictures is rounded to single precision,
@@ -42,7 +42,7 @@ def circular_motion_blur(images: Images, constants: Constants, draws: Draws) -> 
     return np.ascontiguousarray(truncated(total).transpose(2, 0, 1, 3))
 
 
-def transverse_chromatic_abberation(images: Images, constants: Constants, draws: Draws) -> Images:
+def transverse_chromatic_abberation(images: Images, constants: Constants, draws: Uniforms) -> Images:
     """Pictures whose colours are 1, 1 + s/40 and 1 + s/20 times as large, in any order, s = `constants[0]`."""
     scale = constants[0] * 0.5 / 10
     sizes = np.array((1.0, 1.0 + scale / 2, 1.0 + scale))

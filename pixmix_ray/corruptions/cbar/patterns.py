@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixmix_ray.corruptions.cbar.sampling import Floats, offsets, truncated
-from pixmix_ray.corruptions.corruption import Constants, Draws, Images
+from pixmix_ray.corruptions.corruption import Constants, Images, Uniforms
 
 LATTICE = 256  # after so many points the lattice of Perlin noise repeats
 
@@ -20,7 +20,7 @@ OCTAVES = 5
 MOST_WARPS = 6
 
 
-def single_frequency_greyscale(images: Images, constants: Constants, draws: Draws) -> Images:
+def single_frequency_greyscale(images: Images, constants: Constants, draws: Uniforms) -> Images:
     """Pictures plus a grey sine wave of 19.6 `constants[0]` grey levels, of any direction, up to the finest."""
     numbers = draws(4)
     fast = math.pi * (2 * numbers[:, 0] - 1)
@@ -30,7 +30,7 @@ def single_frequency_greyscale(images: Images, constants: Constants, draws: Draw
     return with_wave(images, frequencies, math.tau * numbers[:, 2], constants[0] * 196 / 10)
 
 
-def cocentric_sine_waves(images: Images, constants: Constants, draws: Draws) -> Images:
+def cocentric_sine_waves(images: Images, constants: Constants, draws: Uniforms) -> Images:
     """Pictures plus wavy rings around a point, of 12.8 `constants[0]` grey levels from one side to the other."""
     numbers = draws(5)
     height, width = images.shape[1:3]
@@ -39,7 +39,7 @@ def cocentric_sine_waves(images: Images, constants: Constants, draws: Draws) -> 
     return with_rings(images, origins[:, ::-1], 10 * numbers[:, 2], amplitudes, rings, constants[0] * 128 / 10)
 
 
-def plasma_noise(images: Images, constants: Constants, draws: Draws) -> Images:
+def plasma_noise(images: Images, constants: Constants, draws: Uniforms) -> Images:
     """Pictures blended with coloured plasma, of which they keep 1 - I/255 and add I, I = 6.4 `constants[0]`."""
     numbers = draws(4)
     size = min(images.shape[1:3])
@@ -52,7 +52,7 @@ def plasma_noise(images: Images, constants: Constants, draws: Draws) -> Images:
     return truncated(noise)
 
 
-def perlin_noise(images: Images, constants: Constants, draws: Draws) -> Images:
+def perlin_noise(images: Images, constants: Constants, draws: Uniforms) -> Images:
     """Pictures blended with turbulence, of which there is the share `constants[0]` / 20."""
     order, directions = np.split(draws(3 * LATTICE), (LATTICE,), axis=1)
     steps = np.floor(2 * LATTICE * directions).reshape(-1, LATTICE, 2) - LATTICE

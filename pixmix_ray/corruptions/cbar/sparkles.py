@@ -13,22 +13,22 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from pixmix_ray.corruptions.cbar.sampling import Floats, offsets, truncated
-from pixmix_ray.corruptions.corruption import Constants, Draws, Images
+from pixmix_ray.corruptions.corruption import Constants, Images, Uniforms
 
 NUM_STARS = 5
 MOST_RAYS = 199
 
 
-def sparkles(images: Images, constants: Constants, draws: Draws) -> Images:
+def sparkles(images: Images, constants: Constants, draws: Uniforms) -> Images:
     """Pictures with five white stars, one over the other; their radius is 0.01 s im, s = `constants[0]`."""
     size = images.shape[1:3]
     places, counts, rays = np.split(draws(NUM_STARS * (3 + MOST_RAYS)), (2 * NUM_STARS, 3 * NUM_STARS), axis=1)
     radius = constants[0] * 0.1 / 10 * min(size)
     lengths = np.maximum(1, _lengths(rays, radius)).reshape(-1, NUM_STARS, MOST_RAYS)
-    return starred(images, places.reshape(-1, NUM_STARS, 2) * size, lengths, _num_rays(counts))
+    return with_stars(images, places.reshape(-1, NUM_STARS, 2) * size, lengths, _num_rays(counts))
 
 
-def inverse_sparkles(images: Images, constants: Constants, draws: Draws) -> Images:
+def inverse_sparkles(images: Images, constants: Constants, draws: Uniforms) -> Images:
     """Pictures seen through one star of radius im / 4, fading to white around it, faster with s = `constants[0]`."""
     size = images.shape[1:3]
     places, counts, rays = np.split(draws(3 + MOST_RAYS), (2, 3), axis=1)
@@ -37,7 +37,7 @@ def inverse_sparkles(images: Images, constants: Constants, draws: Draws) -> Imag
     return through_star(images, (0.25 + places / 2) * size, lengths, _num_rays(counts)[:, 0], (100 - amount) / 50)
 
 
-def starred(images: Images, centres: Floats, lengths: Floats, num_rays: NDArray[np.intp]) -> Images:
+def with_stars(images: Images, centres: Floats, lengths: Floats, num_rays: NDArray[np.intp]) -> Images:
     """Pictures with K white stars each, drawn in their order, of sharpness 1.
 
     Args:

@@ -11,16 +11,16 @@ import numpy as np
 from scipy.fft import ifft2
 
 from pixmix_ray.corruptions.cbar.sampling import Floats, truncated
-from pixmix_ray.corruptions.corruption import Constants, Draws, Images
+from pixmix_ray.corruptions.corruption import Constants, Images, Uniforms
 
 
-def blue_noise_sample(images: Images, constants: Constants, draws: Draws) -> Images:
+def blue_noise_sample(images: Images, constants: Constants, draws: Uniforms) -> Images:
     """Pictures with single pixels black: those where blue noise is not above 0.3 s - 2.5, s = `constants[0]`."""
     phases = math.tau * draws(_num_phases(images))
     return blackened(images, phases, constants[0] * 3.0 / 10 - 2.5)
 
 
-def brownish_noise(images: Images, constants: Constants, draws: Draws) -> Images:
+def brownish_noise(images: Images, constants: Constants, draws: Uniforms) -> Images:
     """Pictures with brownish noise added, of standard deviation 6.4 `constants[0]` grey levels in each channel."""
     count = _num_phases(images)
     phases = math.tau * draws(3 * count).reshape(len(images), 3, count)

@@ -12,14 +12,14 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from pixmix_ray.corruptions.cbar.sampling import Floats, bilinear, truncated
-from pixmix_ray.corruptions.corruption import Constants, Draws, Images, floor8
+from pixmix_ray.corruptions.corruption import Constants, Images, Uniforms, floor8
 
 WHIRLS = 3  # on either axis
 
 REFRACTION = 4.0
 
 
-def pinch_and_twirl(images: Images, constants: Constants, draws: Draws) -> Images:
+def pinch_and_twirl(images: Images, constants: Constants, draws: Uniforms) -> Images:
     """Pictures with 3 x 3 whirls of side im // 3, each turning by s pi / 20 either way, s = `constants[0]`.
 
     What an integer division leaves of the picture at its right and lower edge stays as it is.
@@ -29,7 +29,7 @@ def pinch_and_twirl(images: Images, constants: Constants, draws: Draws) -> Image
     return twirled(images, angles, constants[0] * 0.4 / 10 + 0.1)
 
 
-def ripple(images: Images, constants: Constants, draws: Draws) -> Images:
+def ripple(images: Images, constants: Constants, draws: Uniforms) -> Images:
     """Pictures whose rows and whose columns are moved by a sine of amplitude 0.0025 s im, s = `constants[0]`."""
     size = min(images.shape[1:3])
     numbers = draws(4)
@@ -37,7 +37,7 @@ def ripple(images: Images, constants: Constants, draws: Draws) -> Images:
     return rippled(images, constants[0] * 0.025 / 10 * size, wavelengths, math.tau * numbers[:, 2:])
 
 
-def caustic_refraction(images: Images, constants: Constants, draws: Draws) -> Images:
+def caustic_refraction(images: Images, constants: Constants, draws: Uniforms) -> Images:
     """Pictures seen and lit through waves: the lens moves pixels by 0.05 s im at most, s = `constants[0]`."""
     size = min(images.shape[1:3])
     numbers = draws(2)

@@ -6,13 +6,13 @@ compared with the one before. The difficulty, 1 to 3, is how strong the noise is
 apart are compared: their frames and draws are the same at each. The authors say that most people use 1 only.
 
 We differ in the random numbers (a function of seed, perturbation, difficulty and picture index), and in that the frames
-of ImageNet-P are not sent through H.264 video, so that no artefacts of a codec are added. Noise aside, the frames of a
+of ImageNet-P are not sent through H.264 video here; `codec.through_h264` does that. Noise aside, the frames of a
 given layer are the bytes that the original's libraries give (224x224 spatter and Gaussian blur: but ten in a million).
 """
 
 import math
 from collections.abc import Mapping
-from typing import Final, get_args
+from typing import Final
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -70,7 +70,8 @@ def perturb(
         RequestError: the images, the difficulty, the indices or the crop are not of the kind above.
     """
     check_images(images)
-    chosen = default_variant(images) if variant is None else variant
+    fitting = default_variant(images) if variant is None else variant
+    chosen = "cifar" if fitting == "tiny_imagenet" else fitting  # there is no Tiny ImageNet-P of its own
     perturbation = _perturbation(name, chosen, difficulty)
     named = checked_indices(indices, len(images))
     size = _kept(images, crop)
@@ -105,7 +106,7 @@ def compares_with_first(name: str) -> bool:
 
 def _perturbation(name: str, variant: str, difficulty: int) -> Perturbation:
     if variant not in TABLE:
-        raise UnknownNameError("variant of the perturbations", variant, get_args(Variant))
+        raise UnknownNameError("variant of the perturbations", variant, TABLE)
     if name not in TABLE[variant]:
         raise UnknownNameError("perturbation", name, TABLE[variant])
     if difficulty not in DIFFICULTIES:

@@ -27,7 +27,7 @@ from pixmix_ray.corruptions.p.geometry import (
     tilted,
 )
 from pixmix_ray.corruptions.p.noise import NOISY_FRAMES, gaussian_noise, shot_noise, speckle_noise
-from pixmix_ray.corruptions.p.weather import brightened, driven, snowed_upon, watered_down
+from pixmix_ray.corruptions.p.weather import brightened, falling_snow, with_snow, with_water
 
 Sequence = Callable[[Images, Size, Stream], Frames]
 """Makes sequences: of pictures (N, H, W, 3), the size of the centre kept, and draws, frames (N, T, *size, 3) uint8."""
@@ -77,10 +77,10 @@ def _layered(
 
 
 def _snow(images: Images, layers: NDArray[np.float64], *, zoom: float, radius: float, sigma: float) -> Frames:
-    flakes = driven(
+    flakes = falling_snow(
         layers, zoom=zoom, threshold=0.5, radius=radius, sigma=sigma, degrees=[4 * i - 150 for i in _FORWARD]
     )
-    return snowed_upon(images, flakes, keep=0.85)
+    return with_snow(images, flakes, keep=0.85)
 
 
 def _moving(frames: int, kind: Callable[[Images, Size], Frames]) -> Perturbation:
@@ -121,7 +121,7 @@ TABLE: Final[Mapping[str, Mapping[str, Perturbation]]] = {
         ),
         "zoom_blur": _moving(31, partial(zoom_blurred, scales=_ZOOMED)),
         "spatter": _layered(
-            0.6, 0.265, 31, partial(watered_down, sigma=1.75, threshold=0.7, strength=0.6, flow=(0.2, 0.8), frames=31)
+            0.6, 0.265, 31, partial(with_water, sigma=1.75, threshold=0.7, strength=0.6, flow=(0.2, 0.8), frames=31)
         ),
         "brightness": _drawless(31, partial(brightened, added=[i * 1.5 / 100 for i in _FROM_LEFT])),
         "translate": _moving(16, partial(shifted, offsets=range(-7, 9))),
@@ -152,7 +152,7 @@ TABLE: Final[Mapping[str, Mapping[str, Perturbation]]] = {
             0.65,
             0.27,
             31,
-            partial(watered_down, sigma=3.7, threshold=0.69, strength=0.6, flow=(0.05, 0.1, 0.15, 0.7), frames=31),
+            partial(with_water, sigma=3.7, threshold=0.69, strength=0.6, flow=(0.05, 0.1, 0.15, 0.7), frames=31),
         ),
         "speckle_noise": _noise(speckle_noise, std=(0.05, 0.1, 0.15)),
         "gaussian_blur": _drawless(

@@ -37,7 +37,7 @@ def brightened(images: Images, *, added: Sequence[float]) -> Frames:
     return frames
 
 
-def driven(
+def falling_snow(
     layers: Floats, *, zoom: float, threshold: float, radius: float, sigma: float, degrees: Sequence[float]
 ) -> Images:
     """Flakes driven from each of T angles, (N, T, H, W) uint8.
@@ -57,7 +57,7 @@ def driven(
     return blurred.reshape(len(layers), len(degrees), *layers.shape[1:])
 
 
-def snowed_upon(images: Images, flakes: Images, *, keep: float) -> Frames:
+def with_snow(images: Images, flakes: Images, *, keep: float) -> Frames:
     """Frames in snow, (N, T, H, W, 3) uint8, of pictures (N, H, W, 3) and flakes (N, T, H, W), both uint8.
 
     As in the corruption, the flakes fall twice, the second time turned by 180 degrees, and the share `keep` of each
@@ -70,7 +70,7 @@ def snowed_upon(images: Images, flakes: Images, *, keep: float) -> Frames:
     return floor8(whitened[:, None] + snow + snow[:, :, ::-1, ::-1])
 
 
-def running(layers: Floats, num_frames: int, flow: Sequence[float]) -> Floats:
+def flowing(layers: Floats, num_frames: int, flow: Sequence[float]) -> Floats:
     """Layers (N, H, W) running down, (N, T, H, W): from frame to frame each column is convolved with `flow`.
 
     The convolution keeps its size as NumPy's "same" does: with K weights, weight k moves k - (K - 1) // 2 pixels down.
@@ -86,7 +86,7 @@ def running(layers: Floats, num_frames: int, flow: Sequence[float]) -> Floats:
     return frames
 
 
-def watered_down(
+def with_water(
     images: Images,
     layers: Floats,
     *,
@@ -110,7 +110,7 @@ def watered_down(
     drops = smoothed(layers, sigma)
     drops[drops < threshold] = 0
     height, width = layers.shape[1:]
-    levels = (running(drops, frames, flow) * 255).astype(np.uint8).reshape(-1, height, width)
+    levels = (flowing(drops, frames, flow) * 255).astype(np.uint8).reshape(-1, height, width)
     water = depths(levels)
     deepest = water.max(axis=(1, 2), keepdims=True)
     np.divide(water, deepest, out=water, where=deepest > 0)

@@ -15,6 +15,7 @@ from contextlib import suppress
 
 import torch
 
+from pixmix_ray.hardware import usable_cores
 from pixmix_ray.mixing_sets.drawing.shard_work import Progress, ShardedWork
 
 MOST_PROCESSES = 32
@@ -28,7 +29,7 @@ serve()
 
 def draw_in_processes(work: ShardedWork, numbers: Sequence[int], progress: Progress) -> None:
     """Have other processes draw shards, but where one GPU draws, or one core, or what draws them cannot be sent."""
-    processes = min(len(numbers), _num_cores(), MOST_PROCESSES)
+    processes = min(len(numbers), usable_cores(), MOST_PROCESSES)
     if processes < 2 or (work.uses_network and torch.cuda.is_available()):
         return
     try:
@@ -76,8 +77,3 @@ def serve() -> None:
         if os.getppid() != parent:  # it was killed
             return
         work.make(number)
-
-
-def _num_cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pixmix_ray.cache import Arrays, Streamed, cache_folder, reported_writing
+from pixmix_ray.cache import Arrays, Streamed, cache_folder, private_folder, reported_writing
 from pixmix_ray.mixing_sets.base import Pictures, cached_pictures, entry_name
 from pixmix_ray.mixing_sets.drawing.shard_processes import draw_in_processes
 from pixmix_ray.mixing_sets.drawing.shard_work import Draw, Executor, Progress, Report, ShardedWork
@@ -88,7 +88,7 @@ def sharded_pictures(
 
     def make() -> Arrays:
         with reported_writing(folder):
-            folder.mkdir(parents=True, exist_ok=True)
+            private_folder(folder)
         tell = report or _to_stderr
         if layout.note:
             tell(f"drawing {version}: {layout.note}")

@@ -19,7 +19,7 @@ training, or a set, can be repeated; a general resampling's are not. What lies b
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 
 import torch
@@ -27,6 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pixmix_ray.errors import RequestError
+from pixmix_ray.models import evaluation_mode
 
 LEARNING_RATE = 0.05  # Lucid's, with Adam
 _JITTER = 6 / 224  # Lucid moves by up to 8 / 2 and then 4 / 2 pixels of 224 either way
@@ -74,10 +75,12 @@ def visualize(network: nn.Module, *, count: int, size: int, steps: int, generato
     device = generator.device
     spectrum = torch.randn((count, *spectrum_shape(size)), generator=generator, device=device)
     draws = (torch.rand(count, 3, generator=generator, device=device) * 2 - 1 for _ in range(steps))
-    return ascended(network, targets, spectrum, draws)
+    return optimize_pictures(network, targets, spectrum, draws)
 
 
-def ascended(network: nn.Module, targets: Sequence[Target], spectrum: Tensor, moves: Iterator[Tensor]) -> Tensor:
+def optimize_pictures(
+    network: nn.Module, targets: Sequence[Target], spectrum: Tensor, moves: Iterator[Tensor]
+) -> Tensor:
     """Pictures that drive the targets: uint8 (N, 3, size, size), on the device of the network and all tensors.
 
     Parameters, running statistics, gradients and training mode of the network are left as they are, and no random
@@ -172,25 +175,13 @@ def activations(network: nn.Module, pictures: Tensor, targets: Sequence[Target])
         return take
 
     with ExitStack() as stack:
-        stack.enter_context(_evaluating(network))
+        stack.enter_context(evaluation_mode(network))
         stack.enter_context(suppress(_EnoughSeen))
         for layer, rows in rows_by_layer.items():
             stack.callback(network.get_submodule(layer).register_forward_hook(taker(layer, rows)).remove)
         network(pictures)
     order = torch.tensor([row for layer in found for row in rows_by_layer[layer]], device=pictures.device)
     return torch.cat(list(found.values())).index_select(0, order.argsort())
-
-
-@contextmanager
-def _evaluating(network: nn.Module) -> Iterator[None]:
-    """The network in evaluation mode; afterwards each module is in the mode that it was in."""
-    modes = [(module, module.training) for module in network.modules()]
-    network.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
 
 
 def spectrum_shape(size: int) -> tuple[int, int, int, int]:

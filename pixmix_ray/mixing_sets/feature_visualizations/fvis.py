@@ -18,7 +18,6 @@ Cost: a ResNet-20 took 18 ms a picture and step at 48 pixels on one core of a bu
 """
 
 import json
-from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -33,23 +32,22 @@ from scipy.special import ndtri
 from torch import Tensor, nn
 
 from pixmix_ray.datasets.file_digests import combined, file_md5s
-from pixmix_ray.errors import CheckpointError, RequestError, UnknownNameError
+from pixmix_ray.errors import CheckpointError, RequestError, UnknownNameError, one_line
 from pixmix_ray.identity import part_identity
-from pixmix_ray.mixing_sets.base import MixingSet, Pictures
-from pixmix_ray.mixing_sets.drawing.generated import Generator, Images, generated_pictures
+from pixmix_ray.mixing_sets.base import MIXING_SETS
+from pixmix_ray.mixing_sets.drawing.generated import GeneratedSet, Images
 from pixmix_ray.mixing_sets.drawing.shards import Layout
 from pixmix_ray.mixing_sets.feature_visualizations.feature_visualization import (
     Target,
-    ascended,
     layer_widths,
+    optimize_pictures,
     spectrum_shape,
 )
-from pixmix_ray.models import Model, Weights, fit_weights, read_weights
+from pixmix_ray.models import MODELS, Model, Weights, fit_weights, read_weights
 from pixmix_ray.seeding import rng, uniforms
 from pixmix_ray.settings import DataPath, Settings
 from pixmix_ray.trust import check_trusted
 
-VERSION = 1  # to be raised with any change of the pictures
 PIXELS_A_SHARD, MOST_A_SHARD = 2**19, 64  # of 36 pixels 64 pictures, of 224 ten: minutes on a core
 LONG = 2**24  # pixels times steps: half a minute on a core for a ResNet-20, and longer for others
 # The files of a trial that is done, as pixmix_ray.storage.store has them, which is above this room.
@@ -74,7 +72,8 @@ class NamedModel(Settings):
         return {"name": self.name, **self.settings.model_dump(mode="json")}
 
 
-class FeatureVisualizations(MixingSet, ABC):
+@MIXING_SETS.add("fvis")
+class FeatureVisualizations(GeneratedSet):
     """Feature visualizations of a trained network.
 
     Attributes:
@@ -89,11 +88,12 @@ class FeatureVisualizations(MixingSet, ABC):
         steps: of gradient ascent. Lucid takes 512.
         size: the side at which they are made, and at which the network sees them: 32 to 64 pixels suit the networks of
             CIFAR, 128 to 224 those of ImageNet.
-        seed: picks the channels, the noise to start from, and the moves.
     """
 
     summary: ClassVar[str] = "feature visualizations of a trained network of yours: trial, or model and weights"
     source: ClassVar[str] = "made here, after Olah et al., Distill 2017; PixMix (Hendrycks et al., 2022), section 2.1"
+    generator: ClassVar[str] = "fvis"
+    chunk: ClassVar[int] = MOST_A_SHARD
     # what they lead to is in the version
     location: ClassVar[frozenset[str]] = frozenset({"trial", "trust", "model", "weights"})
     trial: DataPath | None = None
@@ -105,24 +105,14 @@ class FeatureVisualizations(MixingSet, ABC):
     count: int = Field(default=1000, ge=1)
     steps: int = Field(default=128, ge=1)
     size: int = Field(default=48, ge=16)
-    seed: int = 0
-
-    @classmethod
-    @abstractmethod
-    def read_model(cls, spec: object, base: Path | None) -> tuple[str, Model]:
-        """Name and settings of the model that an experiment file describes; relative paths start at `base`.
-
-        Raises:
-            RequestError: it describes none.
-        """
 
     @field_validator("model", mode="before")
     @classmethod
     def _read_model(cls, value: Any, info: ValidationInfo) -> Any:
         if value is None or isinstance(value, NamedModel):
             return value
-        name, settings = cls.read_model(value, (info.context or {}).get("base"))
-        return NamedModel(name=name, settings=settings)
+        part = MODELS.read(value, (info.context or {}).get("base"))
+        return NamedModel(name=part.name, settings=part.settings)
 
     @field_validator("layers", mode="before")
     @classmethod
@@ -147,30 +137,24 @@ class FeatureVisualizations(MixingSet, ABC):
             UnknownNameError: the network has no such layer.
         """
         self._channels()
-        return self._generator().set_version()
+        return super().version()
 
-    def pictures(self, shorter_side: int) -> Pictures:
-        """Square pictures, made at `size` pixels once a machine; a stopped process goes on where it was.
+    def content(self) -> dict[str, Any]:
+        """The settings, and the model and the weights that they lead to."""
+        found = self._network()
+        return {**self.identity(), "model": found.identity, "weights": found.content}
 
-        Raises:
-            CheckpointError: there are no such weights, or they do not fit the model.
-            UnknownNameError: the network has no such layer.
-        """
+    def layout(self) -> Layout:
+        """Shards of one layer each, and whether a picture is made several times."""
         num_channels = len(self._channels())
         note = None
         if self.count > num_channels:
             times = f"{self.count / num_channels:.3g} times on average, each time from other noise"
             note = f"{self.count:,} pictures of {num_channels:,} channels, which are visualized {times}"
         is_long = self.count * self.steps * self.size**2 > LONG
-        layout = Layout(ends=self._ends(), uses_network=True, is_long=is_long, note=note)
-        return generated_pictures(self._generator(), self.count, shorter_side, layout)
+        return Layout(ends=self._ends(), uses_network=True, is_long=is_long, note=note)
 
-    def _generator(self) -> Generator:
-        found = self._network()
-        identity = {**self.identity(), "model": found.identity, "weights": found.content}
-        return Generator(name="fvis", version=VERSION, identity=identity, chunk=MOST_A_SHARD, draw=self.drawn)
-
-    def drawn(self, indices: Ints) -> Images:
+    def draw(self, indices: Ints, side: int) -> Images:
         """The pictures of these indices in their own size, (N, size, size, 3) uint8, on a GPU where there is one."""
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         everywhere = self.targets()
@@ -178,7 +162,7 @@ class FeatureVisualizations(MixingSet, ABC):
         u = uniforms(self.seed, "fvis", "noise", indices=indices, count=int(np.prod(shape)))
         noise = torch.from_numpy(ndtri(u).astype(np.float32)).view(-1, *shape).to(device)
         with _one_thread():  # however many cores, the same sums in the same order
-            made = ascended(
+            made = optimize_pictures(
                 self._network().network.to(device),
                 [everywhere[index] for index in indices],
                 noise,
@@ -254,11 +238,11 @@ class FeatureVisualizations(MixingSet, ABC):
         try:
             spec = json.loads((folder / TRIAL_FILE).read_text(encoding="utf-8"))["model"]
         except (ValueError, KeyError, TypeError) as error:
-            raise CheckpointError(f"{folder / TRIAL_FILE} is damaged: {' '.join(str(error).split())}") from None
+            raise CheckpointError(f"{folder / TRIAL_FILE} is damaged: {one_line(error)}") from None
         way_out = "add trust: true beside trial"
         check_trusted(spec, str(folder / TRIAL_FILE), is_trusted=self.trust, way_out=way_out)
-        name, settings = self.read_model(spec, None)
-        return NamedModel(name=name, settings=settings)
+        part = MODELS.read(spec)
+        return NamedModel(name=part.name, settings=part.settings)
 
 
 class _Opened:

@@ -17,15 +17,13 @@ from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 
 from pixmix_ray.cache import cached_arrays
-from pixmix_ray.mixing_sets.base import MixingSet, Pictures
-from pixmix_ray.mixing_sets.drawing.generated import Generator, Images, generated_pictures, generated_version
+from pixmix_ray.mixing_sets.base import MIXING_SETS
+from pixmix_ray.mixing_sets.drawing.generated import GeneratedSet, Images, generated_version
 from pixmix_ray.mixing_sets.fractals.chaos_game import MAX_MAPS, AffineSystems, Floats, Ints, paths
 from pixmix_ray.seeding import rng, uniforms
 
-VERSION = 1  # to be raised with any change of the pictures
 NUM_CATEGORIES = 1000
 SEARCH_SIDE, SEARCH_POINTS, FEWEST_LIT = 512, 100_000, 0.2
 SIDE, POINTS, PADDING = 362, 200_000, 6  # in pixels; the padding is the search's too
@@ -37,34 +35,18 @@ MAX_ATTEMPTS = 4000  # one candidate in 47 passes, so that a category is left af
 LARGEST = 1e100  # a path is cut where it goes beyond: differences of larger numbers may overflow
 GREY = 127
 FACTORS = (0.2, 0.6, 1.4, 1.8)  # the reference's weights_0.4.csv: each on each parameter, and one row of ones
-CHUNK = 4
 
 
-class FractalDb(MixingSet):
-    """FractalDB's fractals: black and grey.
-
-    Attributes:
-        count: how many; the first ones do not depend on it. The data set of 1,000 categories has 1,000,000.
-        seed: picks the fractals.
-    """
+@MIXING_SETS.add("fractaldb")
+class FractalDb(GeneratedSet):
+    """FractalDB's fractals: black and grey; on one core 10,000 take six minutes, two of them for the search."""
 
     summary: ClassVar[str] = "generated black-and-grey fractals of random affine maps"
     source: ClassVar[str] = "made here, after Kataoka et al., ACCV 2020; PixMix (Hendrycks et al., 2022), Table 4"
-    count: int = Field(default=10_000, ge=1)
-    seed: int = 0
+    generator: ClassVar[str] = "fractaldb"
+    chunk: ClassVar[int] = 4
 
-    def version(self) -> str:
-        """`fractaldb-`, the version of this generator, and a hash of the settings."""
-        return self._generator().set_version()
-
-    def pictures(self, shorter_side: int) -> Pictures:
-        """Square pictures; made once a machine (10,000 of them in six minutes on one core, two for the search)."""
-        return generated_pictures(self._generator(), self.count, shorter_side)
-
-    def _generator(self) -> Generator:
-        return Generator(name="fractaldb", version=VERSION, identity=self.identity(), chunk=CHUNK, draw=self.drawn)
-
-    def drawn(self, indices: Ints) -> Images:
+    def draw(self, indices: Ints, side: int) -> Images:
         """The pictures of these indices in their own size, (N, SIDE, SIDE, 3) uint8, 0 or GREY."""
         systems = self._categories()[indices % NUM_CATEGORIES]
         u = uniforms(self.seed, "fractaldb", "instance", indices=indices, count=3)
@@ -85,7 +67,7 @@ class FractalDb(MixingSet):
             found = find_categories(self.seed, count)
             return {"maps": found.maps, "thresholds": found.thresholds}
 
-        arrays = cached_arrays(generated_version("fractaldb_search", VERSION, {"seed": self.seed, "n": count}), search)
+        arrays = cached_arrays(generated_version("fractaldb_search", 1, {"seed": self.seed, "n": count}), search)
         return AffineSystems(maps=np.asarray(arrays["maps"]), thresholds=np.asarray(arrays["thresholds"]))
 
 

@@ -16,13 +16,11 @@ from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 
-from pixmix_ray.mixing_sets.base import MixingSet, Pictures
-from pixmix_ray.mixing_sets.drawing.generated import Generator, Images, generated_pictures
+from pixmix_ray.mixing_sets.base import MIXING_SETS
+from pixmix_ray.mixing_sets.drawing.generated import GeneratedSet, Images
 from pixmix_ray.seeding import uniforms
 
-VERSION = 1  # to be raised with any change of the pictures
 Shape = Literal["squares", "circles", "oriented", "mixed"]
 SQUARE, CIRCLE, ORIENTED, RECTANGLE, TRIANGLE, QUADRILATERAL = range(6)
 KINDS: dict[Shape, tuple[int, ...]] = {
@@ -33,7 +31,6 @@ KINDS: dict[Shape, tuple[int, ...]] = {
 }
 MAX_LEAVES = 5000
 BLOCK = 250  # leaves of a picture that are drawn at once
-CHUNK = 8  # pictures; more are slower, they leave the processor's cache
 RADII = np.linspace(0.03, 1, 200)  # in picture sides
 DRAWS = 11  # uniform numbers a leaf: kind, radius, centre, colour, four angles
 
@@ -41,12 +38,11 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 
-class DeadLeaves(MixingSet):
-    """Dead leaves of one shape or several.
+@MIXING_SETS.add("dead_leaves", short={f"dead_leaves_{shape}": {"shape": shape} for shape in KINDS})  # as in Table 4
+class DeadLeaves(GeneratedSet):
+    """Dead leaves of one shape or several; on one core 10,000 take three minutes, of 256 pixels six.
 
     Attributes:
-        count: how many; the first ones do not depend on it. The paper's source has 105,000 in its smaller version.
-        seed: picks the leaves.
         shape: "squares" are Table 4's; "oriented" are squares turned by random angles; "mixed" are circles, both kinds
             of squares, rectangles, triangles and quadrilaterals.
         resolution: the side at which they are drawn, in pixels: 128 in the paper's source for small pictures, 256 for
@@ -55,8 +51,8 @@ class DeadLeaves(MixingSet):
 
     summary: ClassVar[str] = "generated dead leaves: random squares, or other shapes, that cover each other"
     source: ClassVar[str] = "made here, after Baradad et al., NeurIPS 2021; PixMix (Hendrycks et al., 2022), Table 4"
-    count: int = Field(default=10_000, ge=1)
-    seed: int = 0
+    generator: ClassVar[str] = "dead_leaves"
+    chunk: ClassVar[int] = 8  # more are slower, they leave the processor's cache
     shape: Shape = "squares"
     resolution: Literal[128, 256] = 128
 
@@ -64,28 +60,17 @@ class DeadLeaves(MixingSet):
         """The name and the shape, such as dead_leaves_squares."""
         return f"{name}_{self.shape}"
 
-    def version(self) -> str:
-        """`dead_leaves-`, the version of this generator, and a hash of the settings."""
-        return self._generator().set_version()
-
-    def pictures(self, shorter_side: int) -> Pictures:
-        """Square pictures; made once a machine (10,000 of them in three minutes on one core, of 256 pixels in six)."""
-        return generated_pictures(self._generator(), self.count, shorter_side)
-
-    def _generator(self) -> Generator:
-        return Generator(name="dead_leaves", version=VERSION, identity=self.identity(), chunk=CHUNK, draw=self.drawn)
-
-    def drawn(self, indices: Ints) -> Images:
+    def draw(self, indices: Ints, side: int) -> Images:
         """The pictures of these indices in their own size, (N, resolution, resolution, 3) uint8."""
-        side = self.resolution
-        canvas = _Canvas(np.full((len(indices), side * side), -1, np.int32), side)
+        size = self.resolution
+        canvas = _Canvas(np.full((len(indices), size * size), -1, np.int32), size)
         missing = np.arange(len(indices))
         for block in range(MAX_LEAVES // BLOCK):
             if not len(missing):
                 break
             draws = uniforms(self.seed, "dead_leaves", block, indices=indices[missing], count=BLOCK * DRAWS)
-            leaves = _leaves(draws.reshape(-1, DRAWS).T, KINDS[self.shape], side)
-            missing = canvas.paint(missing, _runs(leaves, side), leaves.colour)
+            leaves = _leaves(draws.reshape(-1, DRAWS).T, KINDS[self.shape], size)
+            missing = canvas.paint(missing, _runs(leaves, size), leaves.colour)
         return canvas.images()
 
 

@@ -21,18 +21,15 @@ from typing import ClassVar, Literal
 import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
-from pydantic import Field
 from scipy.ndimage import uniform_filter
 from scipy.special import ndtri
 
-from pixmix_ray.mixing_sets.base import MixingSet, Pictures
-from pixmix_ray.mixing_sets.drawing.generated import Generator, Images, generated_pictures
+from pixmix_ray.mixing_sets.base import MIXING_SETS
+from pixmix_ray.mixing_sets.drawing.generated import GeneratedSet, Images
 from pixmix_ray.mixing_sets.synthetic.rank_matching import quantiles, with_values
 from pixmix_ray.mixing_sets.synthetic.steerable_pyramid import Spectra, SteerablePyramid, steerable_pyramid
 from pixmix_ray.seeding import uniforms
 
-VERSION = 1  # to be raised with any change of the pictures
-CHUNK = 4
 ROUNDS = 10
 NUM_SCALES = {128: 3, 256: 4}
 SLOPES = (0.5, 3.5)
@@ -47,48 +44,36 @@ Floats32 = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
 
-class SpectrumColorWmm(MixingSet):
+@MIXING_SETS.add("spectrum_color_wmm")
+class SpectrumColorWmm(GeneratedSet):
     """Pictures of a statistical model: power-law spectrum, a few colours, heavy-tailed wavelet coefficients.
 
+    On one core 10,000 take about half an hour (6.5 a second), of 256 pixels some hours.
+
     Attributes:
-        count: how many; the first ones do not depend on it. The paper's source has 105,000 in its smaller version.
-        seed: picks the models and the noise.
         resolution: the side at which they are made, in pixels: 128 in the paper's source for small pictures, with 3
             scales of wavelets, 256 for ImageNet's size, with 4.
     """
 
     summary: ClassVar[str] = "noise with the spectrum, colours and wavelet statistics of natural pictures"
     source: ClassVar[str] = "made here, after Baradad et al., NeurIPS 2021; PixMix (Hendrycks et al., 2022), Table 4"
-    count: int = Field(default=10_000, ge=1)
-    seed: int = 0
+    generator: ClassVar[str] = "spectrum_color_wmm"
+    chunk: ClassVar[int] = 4
     resolution: Literal[128, 256] = 128
 
-    def version(self) -> str:
-        """`spectrum_color_wmm-`, the version of this generator, and a hash of the settings."""
-        return self._generator().set_version()
-
-    def pictures(self, shorter_side: int) -> Pictures:
-        """Square pictures; made once a machine (10,000 of them in 13 minutes on one core, of 256 pixels in an hour)."""
-        return generated_pictures(self._generator(), self.count, shorter_side)
-
-    def _generator(self) -> Generator:
-        return Generator(
-            name="spectrum_color_wmm", version=VERSION, identity=self.identity(), chunk=CHUNK, draw=self.drawn
-        )
-
-    def drawn(self, indices: Ints) -> Images:
+    def draw(self, indices: Ints, side: int) -> Images:
         """The pictures of these indices in their own size, (N, resolution, resolution, 3) uint8."""
-        side = self.resolution
-        pyramid = steerable_pyramid(side, NUM_SCALES[side])
-        colours = colour_model(self.seed, indices, side)
-        magnitude = spectrum_model(self.seed, indices, side)
+        size = self.resolution
+        pyramid = steerable_pyramid(size, NUM_SCALES[size])
+        colours = colour_model(self.seed, indices, size)
+        magnitude = spectrum_model(self.seed, indices, size)
         bands = wavelet_model(self.seed, indices, pyramid)
-        noise = uniforms(self.seed, "spectrum_color_wmm", "noise", indices=indices, count=3 * side**2)
-        pictures = (256 * noise).astype(np.float32).reshape(-1, 3, side, side)
+        noise = uniforms(self.seed, "spectrum_color_wmm", "noise", indices=indices, count=3 * size**2)
+        pictures = (256 * noise).astype(np.float32).reshape(-1, 3, size, size)
         for _ in range(ROUNDS):
             spectra = with_spectrum(pictures, magnitude)
             pictures = with_wavelets(spectra, bands, pyramid)
-            pictures = with_values(pictures.reshape(-1, 3, side**2), colours.values).reshape(pictures.shape)
+            pictures = with_values(pictures.reshape(-1, 3, size**2), colours.values).reshape(pictures.shape)
         return _stretched(colours.turned_back(pictures))
 
 

@@ -10,8 +10,8 @@ needs of them are nine sums over the channels, one for each pixel of its wavelet
 network is a small perceptron at every pixel between such steps: less than a hundredth of the multiplications, and the
 same result.
 
-Where we differ: every picture has its own wavelets, biases, noise and colour weights (in the source the two pictures
-of a batch share them); the noise is periodic; the 1e-8 of demodulation is left out.
+Where we differ: every picture has its own wavelets, biases, noise and colour weights (in the source the pictures of a
+batch share them, but its batches are of one); the noise is periodic; the 1e-8 of demodulation is left out.
 """
 
 import io
@@ -24,18 +24,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import Field
 from scipy.special import ndtri
 from torch import Tensor
 from torch.nn import functional as F
 
-from pixmix_ray.mixing_sets.base import MixingSet, Pictures
-from pixmix_ray.mixing_sets.drawing.generated import Generator, Images, generated_pictures
+from pixmix_ray.mixing_sets.base import MIXING_SETS
+from pixmix_ray.mixing_sets.drawing.generated import GeneratedSet, Images
 from pixmix_ray.mixing_sets.synthetic.pink_noise import pink_noise
 from pixmix_ray.mixing_sets.synthetic.wavelet_bank import wavelet_bank
 from pixmix_ray.seeding import rng, uniforms
 
-VERSION = 1  # to be raised with any change of the pictures
 PICTURES_A_NETWORK = 400
 CHUNK = 4  # pictures that are drawn together, always whole: the last bits of products depend on how many there are
 STYLE_SIZE = 512
@@ -53,33 +51,16 @@ WORKING_SET = 2**17  # features at once, in numbers: what a core's cache holds
 Ints = NDArray[np.int64]
 
 
-class StyleGanOriented(MixingSet):
-    """Pictures of untrained StyleGAN2 generators with oriented wavelets.
-
-    Attributes:
-        count: how many; the first ones do not depend on it. The paper's source has 105,000 in its smaller version.
-        seed: picks the networks and pictures.
-    """
+@MIXING_SETS.add("stylegan_oriented")
+class StyleGanOriented(GeneratedSet):
+    """Pictures of untrained StyleGAN2 generators with oriented wavelets; on one core 10,000 take seven minutes."""
 
     summary: ClassVar[str] = "pictures of untrained StyleGAN2 generators with oriented wavelets"
     source: ClassVar[str] = "made here, after Baradad et al., NeurIPS 2021; PixMix (Hendrycks et al., 2022), Table 4"
-    count: int = Field(default=10_000, ge=1)
-    seed: int = 0
+    generator: ClassVar[str] = "stylegan_oriented"
+    chunk: ClassVar[int] = CHUNK
 
-    def version(self) -> str:
-        """`stylegan_oriented-`, the version of this generator, and a hash of the settings."""
-        return self._generator().set_version()
-
-    def pictures(self, shorter_side: int) -> Pictures:
-        """Square pictures; made once a machine (10,000 of them in seven minutes on one core)."""
-        return generated_pictures(self._generator(), self.count, shorter_side)
-
-    def _generator(self) -> Generator:
-        return Generator(
-            name="stylegan_oriented", version=VERSION, identity=self.identity(), chunk=CHUNK, draw=self.drawn
-        )
-
-    def drawn(self, indices: Ints) -> Images:
+    def draw(self, indices: Ints, side: int) -> Images:
         """The pictures of these indices in their own size, (N, 256, 256, 3) uint8."""
         numbers, member_of = np.unique(indices // CHUNK, return_inverse=True)
         groups = np.stack([_as_jpeg(_group(self.seed, int(number))) for number in numbers])

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from pixmix_ray.corruptions import Variant, corrupt
-from pixmix_ray.corruptions.c.elastic import mirrored, pulled, reflected
+from pixmix_ray.corruptions.c.elastic import deformed, mirrored, reflected
 from pixmix_ray.corruptions.c.severities import SEVERITIES
-from pixmix_ray.corruptions.c.spatter import muddied, watered
+from pixmix_ray.corruptions.c.spatter import with_mud, with_water
 from pixmix_ray.corruptions.c.water import boxed, depths, distances, edges, equalised
 from pixmix_ray.seeding import rng
 
@@ -74,7 +74,7 @@ def test_elastic_transform_is_the_warp_and_the_displacement_of_one_picture(
     before = images.copy()
     jitter = generator.uniform(-strength, strength, (2, 3, 2))
     fields = generator.uniform(-1, 1, (2, 2, height, width))
-    found = pulled(images, jitter, fields, alpha, sigma)
+    found = deformed(images, jitter, fields, alpha, sigma)
     for row in range(2):
         expected = one_pull(images[row], jitter[row], fields[row], alpha, sigma)
         assert (found[row] != expected).mean() < 0.001  # where a coordinate lies on the border of two steps
@@ -85,17 +85,17 @@ def test_an_unmoved_picture_stays_as_it_is() -> None:
     images = rng(0, "still").integers(0, 256, (2, 12, 12, 3), dtype=np.uint8)
     expected = (images.astype(np.float32) / np.float32(255) * np.float32(255)).astype(np.uint8)
     for alpha in (0.0, 5.0):
-        found = pulled(images, np.zeros((2, 3, 2)), np.zeros((2, 2, 12, 12)), alpha, 1.0)
+        found = deformed(images, np.zeros((2, 3, 2)), np.zeros((2, 2, 12, 12)), alpha, 1.0)
         np.testing.assert_array_equal(found, expected)
 
 
 def test_a_picture_moved_by_whole_pixels_by_hand() -> None:
     images = np.arange(48, dtype=np.uint8).repeat(3).reshape(1, 6, 8, 3) * 5
     right_by_two = np.tile([2.0, 0.0], (1, 3, 1))
-    found = pulled(images, right_by_two, np.zeros((1, 2, 6, 8)), 0, 0)
+    found = deformed(images, right_by_two, np.zeros((1, 2, 6, 8)), 0, 0)
     columns = [2, 1, 0, 1, 2, 3, 4, 5]  # mirrored about the first column
     assert np.abs(found.astype(int) - images[:, :, columns]).max() <= 1
-    up = pulled(images, np.zeros((1, 3, 2)), np.stack([np.zeros((1, 6, 8)), np.ones((1, 6, 8))], 1), 2.0, 0.5)
+    up = deformed(images, np.zeros((1, 3, 2)), np.stack([np.zeros((1, 6, 8)), np.ones((1, 6, 8))], 1), 2.0, 0.5)
     rows = [2, 3, 4, 5, 5, 4]  # repeated, then mirrored, below the last row
     assert np.abs(up.astype(int) - images[:, rows]).max() <= 1
 
@@ -105,7 +105,7 @@ def test_a_flattened_picture_is_still_a_picture() -> None:
     jitter = np.zeros((2, 3, 2))
     jitter[0, 0] = [0, -6]  # the lower right corner falls onto the upper right one
     jitter[1, 0] = [0, -5.9999]
-    assert pulled(images, jitter, np.zeros((2, 2, 9, 9)), 0, 0).shape == images.shape
+    assert deformed(images, jitter, np.zeros((2, 2, 9, 9)), 0, 0).shape == images.shape
 
 
 @pytest.mark.parametrize("side", [1, 2, 3, 7])
@@ -190,7 +190,7 @@ def test_boxes_mirror_the_second_line() -> None:
 
 def test_water_shines_between_nothing_and_its_strength() -> None:
     images = np.zeros((4, 32, 32, 3), np.uint8)
-    found = watered(images, layers(4), 0.5)
+    found = with_water(images, layers(4), 0.5)
     # the deepest pixel of each: .5 * (175, 238, 238)
     np.testing.assert_array_equal(found.max(axis=(1, 2)), np.tile([87, 119, 119], (4, 1)))
     dry = (layers(4) * 255).astype(np.uint8) == 0
@@ -201,7 +201,7 @@ def test_water_shines_between_nothing_and_its_strength() -> None:
 def test_a_layer_without_water_leaves_the_picture() -> None:
     images = rng(0, "dry").integers(0, 256, (1, 32, 32, 3), dtype=np.uint8)
     truncated = (images.astype(np.float32) / np.float32(255) * np.float32(255)).astype(np.uint8)
-    np.testing.assert_array_equal(watered(images, np.zeros((1, 32, 32)), 0.5), truncated)
+    np.testing.assert_array_equal(with_water(images, np.zeros((1, 32, 32)), 0.5), truncated)
 
 
 def _mud() -> Iterator[tuple[float, Bytes]]:
@@ -221,7 +221,7 @@ def test_mud_covers_and_its_rims_are_soft(sigma: float, expected: Bytes) -> None
     images = np.full((1, 8, 16, 3), 255, np.uint8)
     splashes = np.zeros((1, 8, 16), np.bool_)
     splashes[:, :, 8:] = True
-    found = muddied(images, splashes, sigma)[0]
+    found = with_mud(images, splashes, sigma)[0]
     assert np.abs(found.astype(int) - expected).max() <= 1
     np.testing.assert_array_equal(found[0, 15], [63, 42, 20])
     assert (found[:, 0] == 255).all()

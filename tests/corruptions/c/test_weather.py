@@ -13,10 +13,10 @@ from PIL import Image
 from scipy import ndimage
 
 from pixmix_ray.corruptions import Variant, corrupt, frost_pictures
-from pixmix_ray.corruptions.c.fog import fogged, plasma
-from pixmix_ray.corruptions.c.frost import crops, frosted
+from pixmix_ray.corruptions.c.fog import plasma, with_fog
+from pixmix_ray.corruptions.c.frost import crops, with_frost
 from pixmix_ray.corruptions.c.severities import SEVERITIES
-from pixmix_ray.corruptions.c.snow import flakes, snowed
+from pixmix_ray.corruptions.c.snow import flakes, with_snow
 from pixmix_ray.errors import DataError
 from pixmix_ray.seeding import rng, uniforms
 
@@ -93,10 +93,10 @@ def test_fog_is_the_formula_with_the_cloud_of_each_picture(variant: Variant, sev
 def test_fog_leaves_black_black_and_the_picture_unchanged() -> None:
     images = np.zeros((1, 4, 4, 3), np.uint8)
     clouds = np.ones((1, 4, 4))
-    assert not fogged(images, clouds, 1.5).any()
+    assert not with_fog(images, clouds, 1.5).any()
     white = np.full((1, 4, 4, 3), 255, np.uint8)
     before = white.copy()
-    np.testing.assert_array_equal(fogged(white, 0 * clouds, 1.0), np.full_like(white, 127))  # (1 + 0) * 1 / (1 + 1)
+    np.testing.assert_array_equal(with_fog(white, 0 * clouds, 1.0), np.full_like(white, 127))  # (1 + 0) * 1 / (1 + 1)
     np.testing.assert_array_equal(white, before)
 
 
@@ -127,7 +127,7 @@ def test_snow_is_a_zoomed_cut_and_shaken_layer_laid_on_twice(variant: Variant, s
     layers = rng(0, "layer").normal(mean, std, (2, 32, 32))
     angles = np.array([-130.0, -71.5])
     drawn = flakes(layers, angles, zoom, threshold, radius, sigma)
-    snowy = snowed(images, drawn, keep)
+    snowy = with_snow(images, drawn, keep)
     for picture, (image, layer, angle) in enumerate(zip(images, layers, angles, strict=True)):
         kept = math.ceil(32 / zoom)
         top = (32 - kept) // 2
@@ -147,7 +147,7 @@ def test_snow_is_a_zoomed_cut_and_shaken_layer_laid_on_twice(variant: Variant, s
 def test_snow_without_flakes_by_hand() -> None:
     # grey 102: .4 * .8 + .2 * (1.5 * .4 + .5) = .54 -> 137.7; white stays white
     images = np.array([[[[102, 102, 102], [255, 255, 255]]]], np.uint8)
-    found = snowed(images, np.zeros((1, 1, 2, 1), np.uint8), 0.8)
+    found = with_snow(images, np.zeros((1, 1, 2, 1), np.uint8), 0.8)
     np.testing.assert_array_equal(found, [[[[137, 137, 137], [255, 255, 255]]]])
 
 
@@ -184,7 +184,9 @@ def test_crops_start_where_they_are_told() -> None:
     pieces = crops(photographs, np.array([0, 1]), np.array([[1, 2], [0, 0]]), (2, 3))
     np.testing.assert_array_equal(pieces[0], photographs[0][1:3, 2:5])
     assert (pieces[1] == 7).all()
-    np.testing.assert_array_equal(frosted(pieces[1:], pieces[1:], 0.5, 20.0), np.full((1, 2, 3, 3), 143))  # 3.5 + 140
+    np.testing.assert_array_equal(
+        with_frost(pieces[1:], pieces[1:], 0.5, 20.0), np.full((1, 2, 3, 3), 143)
+    )  # 3.5 + 140
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,9 @@ import pytest
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from pixmix_ray.corruptions.cbar.cutout import cut_out, lined
+from pixmix_ray.corruptions.cbar.cutout import with_checkerboard, with_lines
 from pixmix_ray.corruptions.cbar.lens import circular_motion_blur, enlarged
-from pixmix_ray.corruptions.cbar.sparkles import starred, through_star
+from pixmix_ray.corruptions.cbar.sparkles import through_star, with_stars
 from pixmix_ray.corruptions.cbar.spectral import blackened, spectral_noise, with_brownish_noise
 from pixmix_ray.corruptions.cbar.warps import caustics, refracted, rippled, twirled
 from pixmix_ray.seeding import rng
@@ -145,7 +145,7 @@ def test_sparkles_light_each_pixel_by_its_distance_from_the_stars(height: int, w
             light = by_pixel(height, width, star.light, 1)
             values = values + light[..., None] * (255 - values)
         expected.append(as_bytes(values))
-    assert_equal_but_for(0.002, starred(images, centres, lengths, num_rays), expected)
+    assert_equal_but_for(0.002, with_stars(images, centres, lengths, num_rays), expected)
 
 
 @pytest.mark.parametrize(("height", "width"), SIZES)
@@ -178,7 +178,7 @@ def test_a_checkerboard_square_is_grey_when_it_is_dark_and_drawn(height: int, wi
         )
         for k in range(2)
     ]
-    np.testing.assert_array_equal(cut_out(images, angles, cells, is_cut), expected)
+    np.testing.assert_array_equal(with_checkerboard(images, angles, cells, is_cut), expected)
 
 
 def line_by_stepping(start: tuple[int, int], end: tuple[int, int]) -> dict[tuple[int, int], float]:
@@ -224,7 +224,7 @@ def test_lines_are_those_that_step_from_pixel_to_pixel(height: int, width: int) 
                 for (row, column), share in line_by_stepping(tuple(start), tuple(end)).items():
                     if 0 <= row < height and 0 <= column < width:
                         image[row, column] = ((1 - share) * image[row, column] + share * 128).astype(np.uint8)
-        np.testing.assert_array_equal(lined(images, group[:, :, 0], group[:, :, 1]), expected)
+        np.testing.assert_array_equal(with_lines(images, group[:, :, 0], group[:, :, 1]), expected)
 
 
 @pytest.mark.parametrize(("height", "width"), [*SIZES, (32, 32)])

@@ -29,7 +29,7 @@ from pixmix_ray.corruptions.p.geometry import (
 )
 from pixmix_ray.corruptions.p.noise import Quantiles
 from pixmix_ray.corruptions.p.sequences import perturb
-from pixmix_ray.corruptions.p.weather import brightened, driven, running, snowed_upon, watered_down
+from pixmix_ray.corruptions.p.weather import brightened, falling_snow, flowing, with_snow, with_water
 from pixmix_ray.seeding import rng
 
 FORWARD = range(31)
@@ -212,7 +212,7 @@ def test_brightened_frames_add_to_v_as_colorsys_does(added: float) -> None:
 def test_running_water_is_numpy_s_convolution_of_each_column() -> None:
     drops = rng(0, "drops").random((2, 12, 5))
     for flow in ((0.2, 0.8), (0.05, 0.1, 0.15, 0.7)):
-        frames = running(drops, 6, flow)
+        frames = flowing(drops, 6, flow)
         np.testing.assert_array_equal(frames[:, 0], drops)
         for before, after in zip(frames[:, :-1].reshape(-1, 12, 5), frames[:, 1:].reshape(-1, 12, 5), strict=True):
             expected = np.apply_along_axis(np.convolve, 0, before, flow, mode="same")
@@ -223,14 +223,14 @@ def test_a_drop_runs_down_by_hand() -> None:
     drop = np.zeros((1, 4, 1))
     drop[0, 0] = 1
     expected = np.array([[1, 0, 0, 0], [0.2, 0.8, 0, 0], [0.04, 0.32, 0.64, 0]])
-    np.testing.assert_allclose(running(drop, 3, (0.2, 0.8))[0, :, :, 0], expected)
+    np.testing.assert_allclose(flowing(drop, 3, (0.2, 0.8))[0, :, :, 0], expected)
 
 
 def test_without_any_water_the_frame_is_black_as_in_the_published_files() -> None:
     images = np.full((2, 32, 32, 3), 200, np.uint8)
     layer = np.full((2, 32, 32), 0.6)
     layer[1, 26:31, 10:18] = 1.5  # a drop near the bottom that runs off
-    frames = watered_down(images, layer, sigma=1.75, threshold=0.7, strength=0.6, flow=(0.2, 0.8), frames=31)
+    frames = with_water(images, layer, sigma=1.75, threshold=0.7, strength=0.6, flow=(0.2, 0.8), frames=31)
     assert not frames[0].any()
     is_black = ~frames[1].any(axis=(1, 2, 3))
     assert not is_black[0]
@@ -241,7 +241,7 @@ def test_without_any_water_the_frame_is_black_as_in_the_published_files() -> Non
 def test_snow_brightens_and_falls_twice() -> None:
     flakes = np.zeros((1, 2, 32, 32), np.uint8)
     flakes[0, 1, 3, 5] = 51
-    frames = snowed_upon(np.zeros((1, 32, 32, 3), np.uint8), flakes, keep=0.85).astype(int)
+    frames = with_snow(np.zeros((1, 32, 32, 3), np.uint8), flakes, keep=0.85).astype(int)
     np.testing.assert_array_equal(frames[0, 0], 19)  # .15 (1.5 * 0 + .5) = .075, times 255 = 19.1
     changed = frames[0, 1] - frames[0, 0]
     assert {tuple(place) for place in np.argwhere(changed[..., 0])} == {(3, 5), (28, 26)}
@@ -252,13 +252,13 @@ def snow(variant: str, images: Images) -> Images:
     zoom, radius, sigma, side = (2, 10, 2, 32) if variant == "cifar" else (3, 14, 4, 224)
     degrees = [4 * i - 150 for i in FORWARD]
     drawn = layers("snow", side, 0.05, 0.3)[: len(images)]
-    flakes = driven(drawn, zoom=zoom, threshold=0.5, radius=radius, sigma=sigma, degrees=degrees)
-    return snowed_upon(perturb(images, "translate", variant="cifar", crop=side)[:, 7], flakes, keep=0.85)
+    flakes = falling_snow(drawn, zoom=zoom, threshold=0.5, radius=radius, sigma=sigma, degrees=degrees)
+    return with_snow(perturb(images, "translate", variant="cifar", crop=side)[:, 7], flakes, keep=0.85)
 
 
 def spatter(images: Images) -> Images:
     drawn = layers("spatter", 32, 0.6, 0.265)
-    return watered_down(images, drawn, sigma=1.75, threshold=0.7, strength=0.6, flow=(0.2, 0.8), frames=31)
+    return with_water(images, drawn, sigma=1.75, threshold=0.7, strength=0.6, flow=(0.2, 0.8), frames=31)
 
 
 CHECKSUMS = {

@@ -1,8 +1,6 @@
 """What all generators of Table 4 promise: sizes, repeatability, pictures that depend on their index alone."""
 
-from collections.abc import Callable
 from importlib import import_module
-from typing import cast
 
 import numpy as np
 import pytest
@@ -12,7 +10,7 @@ from torchvision.transforms import Resize
 
 from pixmix_ray.cache import read_manifest
 from pixmix_ray.errors import DataError, RequestError
-from pixmix_ray.mixing_sets import MixingSet, Pictures
+from pixmix_ray.mixing_sets import GeneratedSet, Pictures
 from pixmix_ray.mixing_sets.base import entry_name
 from pixmix_ray.mixing_sets.fractals.fractaldb import FractalDb
 from pixmix_ray.mixing_sets.synthetic.dead_leaves import DeadLeaves
@@ -20,7 +18,7 @@ from pixmix_ray.mixing_sets.synthetic.spectrum_color_wmm import SpectrumColorWmm
 from pixmix_ray.mixing_sets.synthetic.stylegan_oriented import StyleGanOriented
 
 Images = NDArray[np.uint8]
-NATIVE_SIDES: dict[type[MixingSet], int] = {
+NATIVE_SIDES: dict[type[GeneratedSet], int] = {
     DeadLeaves: 128,
     FractalDb: 362,
     SpectrumColorWmm: 128,
@@ -29,48 +27,47 @@ NATIVE_SIDES: dict[type[MixingSet], int] = {
 every_set = pytest.mark.parametrize("kind", NATIVE_SIDES)
 
 
-def native(mixing_set: MixingSet, indices: list[int]) -> Images:
+def native(mixing_set: GeneratedSet, indices: list[int]) -> Images:
     """Pictures in the size in which they are drawn."""
-    drawn = cast(Callable[[NDArray[np.int64]], Images], mixing_set.drawn)  # type: ignore[attr-defined]  # all four have
-    return drawn(np.array(indices))
+    return mixing_set.draw(np.array(indices), 36)
 
 
 def stacked(pictures: Pictures) -> Images:
     return np.stack([pictures[index] for index in range(len(pictures))])
 
 
-def made(kind: type[MixingSet], **settings: object) -> MixingSet:
+def made(kind: type[GeneratedSet], **settings: object) -> GeneratedSet:
     return kind.read(settings, "mixing set")
 
 
 @every_set
 def test_pictures_have_the_size_that_was_asked_for_and_are_made_once(
-    kind: type[MixingSet], monkeypatch: pytest.MonkeyPatch
+    kind: type[GeneratedSet], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mixing_set = made(kind, count=3, seed=5)
     first = mixing_set.pictures(36)
     assert stacked(first).shape == (3, 36, 36, 3) and first.pixels.dtype == np.uint8
     assert first.version == mixing_set.version()
-    monkeypatch.setattr(kind, "drawn", None)  # the second call opens what the first one made
+    monkeypatch.setattr(kind, "draw", None)  # the second call opens what the first one made
     assert np.array_equal(mixing_set.pictures(36).pixels, first.pixels)
 
 
 @every_set
 def test_a_manifest_says_what_made_them_and_a_stop_loses_no_shard(
-    kind: type[MixingSet], monkeypatch: pytest.MonkeyPatch
+    kind: type[GeneratedSet], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The fault: an interrupt while the second shard is drawn."""
     monkeypatch.setattr("pixmix_ray.mixing_sets.drawing.shards.SHARD", 4)
-    mixing_set, whole, asked = made(kind, count=6, seed=9), kind.drawn, list[list[int]]()  # type: ignore[attr-defined]
+    mixing_set, whole, asked = made(kind, count=6, seed=9), kind.draw, list[list[int]]()
 
-    def drawn(self: MixingSet, indices: NDArray[np.int64]) -> Images:
+    def drawn(self: GeneratedSet, indices: NDArray[np.int64], side: int) -> Images:
         asked.append(indices.tolist())
         if asked == [[0, 1, 2, 3], [4, 5]]:
             raise KeyboardInterrupt
-        return cast(Images, whole(self, indices))
+        return whole(self, indices, side)
 
-    monkeypatch.setattr(kind, "drawn", drawn)
-    monkeypatch.setattr(import_module(kind.__module__), "CHUNK", 4)
+    monkeypatch.setattr(kind, "draw", drawn)
+    monkeypatch.setattr(kind, "chunk", 4)
     with pytest.raises(KeyboardInterrupt):
         mixing_set.pictures(20)
     pictures = mixing_set.pictures(20)
@@ -81,7 +78,7 @@ def test_a_manifest_says_what_made_them_and_a_stop_loses_no_shard(
 
 
 @every_set
-def test_they_are_reduced_as_picture_files_are(kind: type[MixingSet]) -> None:
+def test_they_are_reduced_as_picture_files_are(kind: type[GeneratedSet]) -> None:
     mixing_set = made(kind, count=2, seed=5)
     for side in (36, 256):
         pictures = stacked(mixing_set.pictures(side))
@@ -92,7 +89,7 @@ def test_they_are_reduced_as_picture_files_are(kind: type[MixingSet]) -> None:
 
 
 @every_set
-def test_a_picture_depends_on_seed_and_index_alone(kind: type[MixingSet]) -> None:
+def test_a_picture_depends_on_seed_and_index_alone(kind: type[GeneratedSet]) -> None:
     few, more = (stacked(made(kind, count=count, seed=2).pictures(24)) for count in (3, 7))
     assert np.array_equal(few, more[:3])
     mixing_set = made(kind, count=7, seed=2)
@@ -101,13 +98,15 @@ def test_a_picture_depends_on_seed_and_index_alone(kind: type[MixingSet]) -> Non
 
 
 @every_set
-def test_other_seeds_and_other_indices_are_other_pictures(kind: type[MixingSet]) -> None:
+def test_other_seeds_and_other_indices_are_other_pictures(kind: type[GeneratedSet]) -> None:
     images = np.concatenate([stacked(made(kind, count=3, seed=seed).pictures(24)) for seed in (2, 5, -1)])
     assert len({image.tobytes() for image in images}) == 9
 
 
 @every_set
-def test_versions_tell_settings_apart_and_draw_nothing(kind: type[MixingSet], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_versions_tell_settings_apart_and_draw_nothing(
+    kind: type[GeneratedSet], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(import_module(kind.__module__), "uniforms", None)
     versions = {made(kind, count=count, seed=seed).version() for count in (1, 2) for seed in (0, 1, -1)}
     name = kind.__module__.rsplit(".", 1)[1]
@@ -115,7 +114,7 @@ def test_versions_tell_settings_apart_and_draw_nothing(kind: type[MixingSet], mo
 
 
 @every_set
-def test_every_class_says_what_it_is(kind: type[MixingSet]) -> None:
+def test_every_class_says_what_it_is(kind: type[GeneratedSet]) -> None:
     assert kind.summary and "Table 4" in kind.source
     assert made(kind).identity()["count"] == 10_000
 
@@ -130,12 +129,12 @@ def test_every_class_says_what_it_is(kind: type[MixingSet]) -> None:
         (FractalDb, {"categories": 3}, "unknown key in mixing set: 'categories'"),
     ],
 )
-def test_settings_out_of_range_are_errors(kind: type[MixingSet], settings: dict[str, object], message: str) -> None:
+def test_settings_out_of_range_are_errors(kind: type[GeneratedSet], settings: dict[str, object], message: str) -> None:
     with pytest.raises(RequestError, match=message):
         made(kind, **settings)
 
 
 @every_set
-def test_a_side_below_one_is_an_error(kind: type[MixingSet]) -> None:
+def test_a_side_below_one_is_an_error(kind: type[GeneratedSet]) -> None:
     with pytest.raises(DataError, match="shorter_side must be at least 1 pixel, got 0"):
         made(kind, count=1).pictures(0)

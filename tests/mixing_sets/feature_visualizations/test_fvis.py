@@ -62,8 +62,10 @@ def test_pictures_are_repeatable_and_have_a_manifest(weights: Path, monkeypatch:
 def test_each_picture_drives_its_own_target(weights: Path, objective: str) -> None:
     made = fvis(weights, steps=24, count=4, objective=objective)
     targets = made.targets()
-    images = torch.from_numpy(made.drawn(np.arange(4))).permute(0, 3, 1, 2).float() / 255
-    noise = torch.from_numpy(made.model_copy(update={"steps": 0}).drawn(np.arange(4))).permute(0, 3, 1, 2).float() / 255
+    images = torch.from_numpy(made.draw(np.arange(4), 36)).permute(0, 3, 1, 2).float() / 255
+    noise = (
+        torch.from_numpy(made.model_copy(update={"steps": 0}).draw(np.arange(4), 36)).permute(0, 3, 1, 2).float() / 255
+    )
     network = made._network().network
     assert {target.is_neuron for target in targets} == {objective == "neuron"}
     assert bool((activations(network, images, targets) > activations(network, noise, targets)).all())
@@ -164,4 +166,4 @@ def test_mistakes_are_one_line(weights: Path, tmp_path: Path) -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_gpu_draws_the_same_pictures_every_time(weights: Path) -> None:
     made = fvis(weights, steps=8, count=4)
-    assert np.array_equal(made.drawn(np.arange(4)), made.drawn(np.arange(4)))
+    assert np.array_equal(made.draw(np.arange(4), 36), made.draw(np.arange(4), 36))

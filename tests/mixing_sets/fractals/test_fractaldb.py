@@ -125,7 +125,7 @@ def test_weight_rows_are_those_of_the_reference_by_number() -> None:
 
 
 def test_pictures_are_black_and_one_grey_within_the_padding() -> None:
-    images = FractalDb(count=6, seed=1).drawn(np.arange(6))
+    images = FractalDb(count=6, seed=1).draw(np.arange(6), 36)
     assert images.shape == (6, SIDE, SIDE, 3) and set(np.unique(images)) == {0, GREY}
     assert (images == images[..., :1]).all()
     lit = images[..., 0] > 0
@@ -139,9 +139,9 @@ def test_pictures_are_black_and_one_grey_within_the_padding() -> None:
 def test_a_category_comes_again_after_a_thousand_pictures_as_another_instance(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fractaldb, "NUM_CATEGORIES", 2)
     mixing_set = FractalDb(count=6, seed=1)
-    images = mixing_set.drawn(np.array([0, 2, 4]))
+    images = mixing_set.draw(np.array([0, 2, 4]), 36)
     monkeypatch.setattr(fractaldb, "weight_rows", lambda: np.ones((1, 6)))
-    plain = mixing_set.drawn(np.array([0, 2, 4]))[..., 0] > 0
+    plain = mixing_set.draw(np.array([0, 2, 4]), 36)[..., 0] > 0
     assert len({image.tobytes() for image in images}) == 3 and len({image.tobytes() for image in plain}) == 3
     # Without factors instances differ by flips and stamps alone: each fills about the same share.
     shares = plain.mean(axis=(1, 2))

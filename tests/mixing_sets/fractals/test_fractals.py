@@ -10,7 +10,7 @@ from pixmix_ray.mixing_sets import Fractals, Pictures
 from pixmix_ray.mixing_sets.base import entry_name
 from pixmix_ray.mixing_sets.fractals.escape_time import render_escapes
 from pixmix_ray.mixing_sets.fractals.flame import render
-from pixmix_ray.mixing_sets.fractals.fractals import VERSION, choose_escapes, choose_systems, complexity
+from pixmix_ray.mixing_sets.fractals.fractals import choose_escapes, choose_systems, complexity
 from pixmix_ray.mixing_sets.fractals.iterated_systems import CLASSICS, MAX_MAPS, VARIATIONS, Systems, draw_systems
 
 
@@ -28,9 +28,9 @@ def test_pictures_have_the_size_that_was_asked_for_and_repeat_themselves(monkeyp
     first = mixing_set.pictures(36)
     assert images_of(first).shape == (5, 36, 36, 3) and first.pixels.dtype == np.uint8
     assert first.version == mixing_set.version()
-    again = mixing_set.drawn(np.arange(5), 36)
+    again = mixing_set.draw(np.arange(5), 36)
     assert np.array_equal(again, images_of(first))
-    monkeypatch.setattr(Fractals, "drawn", None)  # the second call opens what the first one made
+    monkeypatch.setattr(Fractals, "draw", None)  # the second call opens what the first one made
     assert np.array_equal(mixing_set.pictures(36).pixels, first.pixels)
 
 
@@ -41,7 +41,7 @@ def test_the_first_pictures_do_not_depend_on_the_count() -> None:
 
 def test_a_picture_does_not_depend_on_the_order_and_on_what_else_is_drawn() -> None:
     mixing_set = Fractals(seed=5)
-    some, reordered = mixing_set.drawn(np.arange(12), 32), mixing_set.drawn(np.array([7, 3, 11]), 32)
+    some, reordered = mixing_set.draw(np.arange(12), 32), mixing_set.draw(np.array([7, 3, 11]), 32)
     # sums of floats may differ by the shape of the arrays that they are in
     assert np.abs(some[[7, 3, 11]].astype(int) - reordered).max() <= 1
 
@@ -59,7 +59,7 @@ def test_the_share_of_escape_time_fractals_is_the_setting(
     monkeypatch.setattr("pixmix_ray.mixing_sets.fractals.fractals.choose_systems", choose)
     monkeypatch.setattr("pixmix_ray.mixing_sets.fractals.fractals.choose_escapes", choose)
     monkeypatch.setattr("pixmix_ray.mixing_sets.fractals.fractals.render_escapes", render)
-    Fractals(escape_time=share).drawn(np.arange(64), 8)
+    Fractals(escape_time=share).draw(np.arange(64), 8)
     assert asked[0] + asked[1] == 64 and abs(asked[1] - expected) <= (8 if expected == 32 else 0)
 
 
@@ -67,7 +67,7 @@ def test_the_manifest_holds_generator_seed_and_count() -> None:
     mixing_set = Fractals(count=2, seed=77)
     mixing_set.pictures(16)
     manifest = read_manifest(entry_name(mixing_set.version(), 16))
-    assert manifest is not None and manifest["generator_version"] == VERSION
+    assert manifest is not None and manifest["generator_version"] == Fractals.generator_version
     assert manifest["settings"] == {"count": 2, "seed": 77, "escape_time": 0.5}
     assert manifest["files"]["heights.npy"]["shape"] == [2]
 
@@ -90,7 +90,9 @@ def test_versions_tell_settings_apart_and_draw_nothing(monkeypatch: pytest.Monke
     monkeypatch.setattr("pixmix_ray.mixing_sets.fractals.fractals.draw_systems", None)
     versions = {Fractals(count=count, seed=seed).version() for count in (1, 2) for seed in (0, 1, -1)}
     versions.add(Fractals(count=1, escape_time=0).version())
-    assert len(versions) == 7 and all(version.startswith(f"fractals-{VERSION}-") for version in versions)
+    assert len(versions) == 7 and all(
+        version.startswith(f"fractals-{Fractals.generator_version}-") for version in versions
+    )
 
 
 @pytest.mark.parametrize("count", [0, -5])

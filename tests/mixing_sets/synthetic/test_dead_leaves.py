@@ -75,7 +75,7 @@ def painted(seed: int, index: int, shape: Shape, side: int) -> tuple[Images, int
 @pytest.mark.parametrize("shape", KINDS)
 def test_pictures_are_those_of_painting_leaf_by_leaf(shape: Shape) -> None:
     expected, num_leaves = painted(3, 4, shape, 128)
-    assert np.array_equal(DeadLeaves(shape=shape, seed=3).drawn(np.array([2, 4]))[1], expected)
+    assert np.array_equal(DeadLeaves(shape=shape, seed=3).draw(np.array([2, 4]), 36)[1], expected)
     assert 300 < num_leaves < 5000  # it stopped because all was covered
 
 
@@ -114,7 +114,7 @@ def test_radii_have_the_density_of_the_facts() -> None:
 
 
 def test_no_pixel_is_left_and_colours_are_uniform() -> None:
-    images = DeadLeaves().drawn(np.arange(24))
+    images = DeadLeaves().draw(np.arange(24), 36)
     assert (images.max(axis=-1) == 0).mean() < 1e-3
     # Leaves of one colour are many pixels, so that only different colours are independent.
     colours = np.unique(images.reshape(-1, 3), axis=0)
@@ -129,7 +129,7 @@ def test_the_label_names_the_shape() -> None:
 
 
 def test_the_larger_resolution_is_drawn_in_its_own_size() -> None:
-    images = DeadLeaves(resolution=256).drawn(np.arange(1))
+    images = DeadLeaves(resolution=256).draw(np.arange(1), 36)
     assert images.shape == (1, 256, 256, 3) and (images.max(axis=-1) > 0).mean() > 0.999
 
 

@@ -107,7 +107,7 @@ def test_colours_are_3_to_22_in_stripes(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_pictures_use_the_whole_range_and_have_the_colours() -> None:
-    images = SpectrumColorWmm(count=8).drawn(np.arange(8))
+    images = SpectrumColorWmm(count=8).draw(np.arange(8), 36)
     assert images.shape == (8, 128, 128, 3)
     assert (images.min(axis=(1, 2, 3)) == 0).all() and (images.max(axis=(1, 2, 3)) == 255).all()
     # The last step gives exactly the colour model's histograms along its axes; in bytes, nearly.
@@ -145,7 +145,7 @@ def plain_picture(seed: int, index: int) -> NDArray[np.float64]:
 
 
 def test_pictures_are_those_of_the_steps_one_by_one() -> None:
-    picture = SpectrumColorWmm(seed=4).drawn(np.array([3]))[0]
+    picture = SpectrumColorWmm(seed=4).draw(np.array([3]), 36)[0]
     expected = plain_picture(4, 3)
     # Ranks of nearly equal numbers depend on rounding, and ten rounds spread that.
     assert np.median(np.abs(picture - expected)) < 1
@@ -153,5 +153,5 @@ def test_pictures_are_those_of_the_steps_one_by_one() -> None:
 
 
 def test_the_larger_resolution_has_another_scale() -> None:
-    assert SpectrumColorWmm(resolution=256).drawn(np.arange(1)).shape == (1, 256, 256, 3)
+    assert SpectrumColorWmm(resolution=256).draw(np.arange(1), 36).shape == (1, 256, 256, 3)
     assert len(steerable_pyramid(256, model.NUM_SCALES[256]).sizes) == 17

@@ -133,7 +133,7 @@ def test_pictures_are_those_of_the_full_network() -> None:
     fast = stylegan._synthesis(stylegan._network(7, 1), draws)[3]
     full = full_network(7, index)
     assert float((fast - full).abs().max()) < 1e-3 * float(full.std())
-    image = StyleGanOriented(seed=7).drawn(np.array([index]))[0]
+    image = StyleGanOriented(seed=7).draw(np.array([index]), 36)[0]
     buffer = io.BytesIO()
     levelled = stylegan._normalised(torch.stack([full] * CHUNK), draws)[3]
     Image.fromarray(np.ascontiguousarray(levelled)).save(buffer, "JPEG", quality=95)

@@ -1,0 +1,345 @@
+"""How sure a comparison is: a paired bootstrap over pictures, and over seeds where there are several.
+
+All configurations see the same pictures, so pictures are drawn once for all of them (Efron and Tibshirani, "An
+Introduction to the Bootstrap", 1993): what a draw does to one network it does to all, and differences between networks
+are surer than either figure. `pixmix_ray.analysis.influence` says how far each picture moves each measurement.
+
+Seeds are trainings of their own, and too few to draw among: two or three drawn with replacement show too little. What
+they add is normal, with the covariance of the seeds' objectives over the number of seeds, and widened so that its 95 %
+interval is that of Student's t. Of one seed nothing is known about others: the interval is then one of pictures alone.
+
+A difference is real at 95 % where it is larger, in standard errors of its own, than the largest among ALL differences
+of the table is in 95 % of the draws (single-step maxT of Westfall and Young, "Resampling-Based Multiple Testing", 1993,
+section 2.6): of all marks of a table together one is wrong in at most one table of twenty.
+"""
+
+import math
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.special import ndtri, stdtrit
+
+from pixmix_ray.metrics import UNITS, direction
+
+DRAWS, LEVEL = 1000, 0.95
+PAIRS = 10**8  # compared pairs of configurations at most, over all draws
+CHUNK = 2**20  # pairs at a time, so that they stay in the processor's cache
+UNBOUNDED = ("ce", "mce", "flip_rate", "mfr", "brier_score")  # fractions that may exceed 1
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spread:
+    """What n configurations' values in m objectives vary with.
+
+    Attributes:
+        values: (n, m), NaN where it was not measured.
+        strata: for each set of pictures (U, n, m) float32, how far each picture moves each value.
+        seeds: for each configuration (S, m), the values of its seeds, NaN where a seed lacks one.
+        others: (n, m) standard errors of the values that no picture's effect is known of; NaN where there is none.
+        groups: (n,) numbers; only configurations of one group may be compared.
+    """
+
+    values: Floats
+    strata: Mapping[str, NDArray[np.float32]]
+    seeds: Sequence[Floats]
+    others: Floats
+    groups: NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Certainty:
+    """What is known of n configurations and m objectives.
+
+    Attributes:
+        objectives: m names "benchmark.metric".
+        values: (n, m), NaN where it was not measured.
+        costs: (m, n, B) draws, lower is better.
+        by_pictures: (n, m) standard errors over pictures; NaN where not known.
+        by_seeds: (n, m) standard errors over seeds; NaN for one seed.
+        seeds: (n, m) how many seeds are behind each value.
+        groups: (n,) as in `Spread`.
+    """
+
+    objectives: tuple[str, ...]
+    values: Floats
+    costs: NDArray[np.float32]
+    by_pictures: Floats
+    by_seeds: Floats
+    seeds: NDArray[np.int64]
+    groups: NDArray[np.int64]
+
+    @property
+    def signs(self) -> Floats:
+        """(m,) 1 where lower is better, else -1."""
+        return signs_of(self.objectives)
+
+    @cached_property
+    def intervals(self) -> Floats:
+        """(n, m, 2) the 95 % intervals, within the range of the metric; NaN where nothing is known of the spread."""
+        tail = 50 * (1 - LEVEL)
+        ends = np.percentile(self.costs, [tail, 100 - tail], axis=2).transpose(2, 1, 0).astype(np.float64)
+        found = np.sort(ends * self.signs[None, :, None], axis=2)
+        found[~self.is_known] = math.nan
+        tops = [math.inf if name in UNITS or name in UNBOUNDED else 1.0 for name in map(_metric, self.objectives)]
+        return np.clip(found, 0.0, np.array(tops)[None, :, None])
+
+    @property
+    def is_known(self) -> NDArray[np.bool_]:
+        """(n, m) whether anything is known of the spread of a value."""
+        return np.asarray(~np.isnan(self.by_pictures) | ~np.isnan(self.by_seeds))
+
+    @property
+    def is_complete(self) -> NDArray[np.bool_]:
+        """(n,) whether a configuration has every objective."""
+        return np.asarray(~np.isnan(self.values).any(axis=1))
+
+    @cached_property
+    def _pairs(self) -> tuple[Floats, Floats]:
+        """(n, n) how often i dominates j, and (n,) how often nothing dominates i."""
+        _, n, draws = self.costs.shape
+        may = (self.groups[:, None] == self.groups) & self.is_complete & self.is_complete[:, None]
+        dominates, front = np.zeros((n, n)), np.zeros(n)
+        size = max(1, CHUNK // max(n * n, 1))
+        for start in range(0, draws, size):
+            part = self.costs[:, :, start : start + size]
+            no_worse = np.broadcast_to(may[:, :, None], (n, n, part.shape[2])).copy()
+            for cost in part:
+                no_worse &= cost[:, None] <= cost[None, :]
+            better = no_worse & ~no_worse.transpose(1, 0, 2)
+            dominates += better.sum(axis=2)
+            front += (~better.any(axis=0)).sum(axis=1)
+        front = np.where(self.is_complete, front / draws, math.nan)
+        return np.where(may, dominates / draws, math.nan), front
+
+    @property
+    def dominates(self) -> Floats:
+        """(n, n) the probability that configuration i dominates j; NaN where they cannot be compared."""
+        return self._pairs[0]
+
+    @property
+    def on_front(self) -> Floats:
+        """(n,) the probability that nothing dominates a configuration; NaN for one that lacks an objective."""
+        return self._pairs[1]
+
+    def better(self, objective: int) -> Floats:
+        """(n, n) the probability that i is better than j in an objective, ties counting half; NaN if not comparable."""
+        cost = self.costs[objective]
+        found = np.empty((len(cost), len(cost)))
+        for row, mine in enumerate(cost):
+            found[row] = ((mine < cost).mean(axis=1) + (mine <= cost).mean(axis=1)) / 2
+        return np.where(self._comparable(objective), found, math.nan)
+
+    def better_everywhere(self, row: int) -> Floats:
+        """(n,) the probability that a configuration is better than that of `row` in every objective."""
+        is_better = (self.costs < self.costs[:, row, None]).all(axis=0).mean(axis=1)
+        may = (self.groups == self.groups[row]) & self.is_complete & self.is_complete[row]
+        return np.where(may, is_better, math.nan)
+
+    @property
+    def all_draws(self) -> Floats:
+        """(B, n, m) the drawn values themselves."""
+        return self.costs.transpose(2, 1, 0) * self.signs
+
+    @cached_property
+    def real(self) -> NDArray[np.bool_]:
+        """(m, n, n) whether i is better than j, and that at 95 % for all comparisons of the table together."""
+        ratios = [self._ratios(objective) for objective in range(len(self.objectives))]
+        limit = self._critical(ratios)
+        return np.stack([ratio > limit for ratio in ratios])
+
+    @cached_property
+    def comparisons(self) -> int:
+        """How many differences `real` judges together."""
+        return sum(int(np.triu(self._judged(objective), 1).sum()) for objective in range(len(self.objectives)))
+
+    def _comparable(self, objective: int) -> NDArray[np.bool_]:
+        is_there = ~np.isnan(self.values[:, objective])
+        return np.asarray((self.groups[:, None] == self.groups) & is_there & is_there[:, None])
+
+    def _judged(self, objective: int) -> NDArray[np.bool_]:
+        known = self.is_known[:, objective]
+        return np.asarray(self._comparable(objective) & known & known[:, None])
+
+    def _errors(self, objective: int) -> Floats:
+        """(n, n) standard errors of the differences; infinite where they are not judged."""
+        centred = self.costs[objective] - self.costs[objective].mean(axis=1, keepdims=True)
+        products = (centred @ centred.T).astype(np.float64) / centred.shape[1]
+        variances = np.diag(products)
+        squares = np.maximum(variances[:, None] + variances - 2 * products, 0.0)
+        # float32 leaves dust where two rows move as one
+        squares[squares < 1e-9 * (variances[:, None] + variances)] = 0.0
+        return np.where(self._judged(objective), np.sqrt(squares), math.inf)
+
+    def _ratios(self, objective: int) -> Floats:
+        """(n, n) by how many standard errors i is better than j; 0 where that is not judged."""
+        cost, errors = self.values[:, objective] * self.signs[objective], self._errors(objective)
+        gain = np.nan_to_num(cost[None, :] - cost[:, None])
+        with np.errstate(divide="ignore", invalid="ignore"):
+            # no picture moves it: such as two networks that are right on all
+            return np.where(errors > 0, gain / errors, np.where(gain > 0, math.inf, 0.0))
+
+    def _critical(self, ratios: Sequence[Floats]) -> float:
+        """How many standard errors the largest of all differences exceeds in one draw of twenty."""
+        largest = np.zeros(self.costs.shape[2], dtype=np.float32)
+        for objective, cost in enumerate(self.costs):
+            errors = self._errors(objective).astype(np.float32)
+            centre = (self.values[:, objective] * self.signs[objective]).astype(np.float32)
+            moved = cost - centre[:, None]
+            for row in range(len(moved) - 1):
+                rest = np.flatnonzero(np.isfinite(errors[row, row + 1 :]) & (errors[row, row + 1 :] > 0)) + row + 1
+                if len(rest):
+                    far = np.abs(moved[rest] - moved[row]) / errors[row, rest, None]
+                    np.maximum(largest, far.max(axis=0), out=largest)
+        return float(np.quantile(largest, LEVEL)) if ratios else math.inf
+
+
+def bootstrap(spread: Spread, objectives: Sequence[str], *, draws: int = DRAWS, seed: int = 0) -> Certainty:
+    """Draw pictures and seeds, and see how the values move.
+
+    The same spread, draws and seed give the same numbers. Of many configurations fewer draws are made: pairs of them
+    are compared in every draw.
+
+    Args:
+        spread: what the values vary with; unchanged.
+        objectives: their m names "benchmark.metric".
+        draws: how many.
+        seed: of the draws.
+    """
+    n, m = spread.values.shape
+    count = max(100, min(draws, PAIRS // max(n * n, 1)))
+    generator = np.random.default_rng([seed, n, m])
+    moved = np.zeros((count, n * m), dtype=np.float32)
+    squares = np.zeros(n * m)
+    for name in sorted(spread.strata):
+        effects = spread.strata[name].reshape(-1, n * m)
+        # of their name and number, so that two results of the same pictures see the same ones drawn
+        own = np.random.default_rng([seed, zlib.crc32(name.encode()), len(effects)])
+        moved += _weights(own, count, len(effects)) @ effects
+        squares += np.einsum("ij,ij->j", effects, effects, dtype=np.float64)
+    others = np.nan_to_num(spread.others)
+    moved += generator.standard_normal((count, n * m), dtype=np.float32) * others.ravel().astype(np.float32)
+    drawn = moved.reshape(count, n, m)
+    counts, by_seeds = np.zeros((n, m), dtype=np.int64), np.full((n, m), math.nan)
+    for row, values in enumerate(spread.seeds):
+        counts[row], by_seeds[row], part = _of_seeds(generator, count, values)
+        drawn[:, row] += part
+    by_pictures = np.sqrt(squares.reshape(n, m) + others**2)
+    by_pictures[(squares.reshape(n, m) == 0) & np.isnan(spread.others)] = math.nan
+    signs = signs_of(objectives)
+    costs = ((spread.values + drawn) * signs).astype(np.float32)
+    return Certainty(
+        objectives=tuple(objectives),
+        values=spread.values,
+        costs=np.ascontiguousarray(costs.transpose(2, 1, 0)),
+        by_pictures=by_pictures,
+        by_seeds=by_seeds,
+        seeds=counts,
+        groups=spread.groups,
+    )
+
+
+def signs_of(objectives: Sequence[str]) -> Floats:
+    """(m,) 1 where lower is better, else -1."""
+    return np.array([1.0 if direction(_metric(name)) == "lower" else -1.0 for name in objectives])
+
+
+def _metric(objective: str) -> str:
+    return objective.rpartition(".")[2]
+
+
+def _weights(generator: np.random.Generator, draws: int, pictures: int) -> NDArray[np.float32]:
+    """(draws, pictures) how many times more than once each picture is drawn.
+
+    Each picture by itself, a Poisson number of mean 1, which is what drawing as many as there are comes to for many
+    pictures (Hanley and MacGibbon, "Creating non-parametric bootstrap samples using Poisson frequencies", Computer
+    Methods and Programs in Biomedicine 83, 2006), in a fifth of the time.
+    """
+    return _TIMES[generator.integers(0, len(_TIMES), (draws, pictures), dtype=np.uint16)]
+
+
+def _times() -> NDArray[np.float32]:
+    """(65536,) a Poisson number of mean 1, less 1, for each value of 16 bits, in its share of them."""
+    shares = np.exp(-1.0) / np.cumprod(np.maximum(np.arange(16), 1))
+    ends = np.round(np.cumsum(shares) * 2**16).astype(np.int64)
+    return np.searchsorted(ends, np.arange(2**16), side="right").astype(np.float32) - 1
+
+
+_TIMES = _times()
+
+
+def _of_seeds(
+    generator: np.random.Generator, draws: int, values: Floats
+) -> tuple[NDArray[np.int64], Floats, NDArray[np.float32]]:
+    """(m,) how many seeds, (m,) their standard error, and (draws, m) what they add to each draw."""
+    is_there = ~np.isnan(values)
+    counts = is_there.sum(axis=0)
+    several = counts > 1
+    if not several.any():
+        return counts, np.full(len(counts), math.nan), np.zeros((draws, len(counts)), dtype=np.float32)
+    deviations = np.where(is_there, values - np.nansum(values, axis=0) / np.maximum(counts, 1), 0.0)
+    deviations[:, ~several] = 0.0
+    freedom = np.maximum(counts - 1, 1)
+    scaled = deviations / np.sqrt(freedom * np.maximum(counts, 1))
+    errors = np.where(several, np.sqrt((scaled**2).sum(axis=0)), math.nan)
+    tail = (1 + LEVEL) / 2
+    widened = scaled * stdtrit(freedom, tail) / ndtri(tail)
+    added = generator.standard_normal((draws, len(values)), dtype=np.float32) @ widened.astype(np.float32)
+    return counts, errors, added
+
+
+def summary(certainty: Certainty, labels: Sequence[str]) -> pd.DataFrame:
+    """A row for each configuration and objective: value, its 95 % interval, and what of the spread is due to what.
+
+    Columns: label, objective, value, low, high, standard_error_pictures, standard_error_seeds (NaN for one seed),
+    seeds, seeds_share (of the variance), on_front (of the configuration).
+    """
+    n, m = certainty.values.shape
+    pictures, seeds = np.nan_to_num(certainty.by_pictures) ** 2, np.nan_to_num(certainty.by_seeds) ** 2
+    with np.errstate(invalid="ignore", divide="ignore"):
+        share = np.where(certainty.seeds > 1, seeds / (pictures + seeds), math.nan)
+    columns = {
+        "label": np.repeat(np.array(labels, dtype=object), m),
+        "objective": np.tile(np.array(certainty.objectives, dtype=object), n),
+        "value": certainty.values.ravel(),
+        "low": certainty.intervals[..., 0].ravel(),
+        "high": certainty.intervals[..., 1].ravel(),
+        "standard_error_pictures": certainty.by_pictures.ravel(),
+        "standard_error_seeds": certainty.by_seeds.ravel(),
+        "seeds": certainty.seeds.ravel(),
+        "seeds_share": share.ravel(),
+        "on_front": np.repeat(certainty.on_front, m),
+    }
+    return pd.DataFrame(columns)
+
+
+def improvers(certainty: Certainty, baseline: int) -> pd.DataFrame:
+    """Which configurations improve on the one of row `baseline` in EVERY objective, and how surely.
+
+    The claim that the paper makes of PixMix (section 4). Columns, a row each in order: better and worse, in how many
+    objectives; really_better and really_worse, likewise at 95 % (`Certainty.real`); in_every (bool);
+    really_in_every (bool); probability that it is better in every one. A configuration that lacks an objective, or is
+    of another data set, has in_every False and probability NaN.
+    """
+    gain = certainty.signs * (certainty.values[baseline] - certainty.values)
+    m = len(certainty.objectives)
+    real = certainty.real
+    probability = certainty.better_everywhere(baseline)
+    may = ~np.isnan(probability)
+    better, really = (gain > 0).sum(axis=1), real[:, :, baseline].sum(axis=0)
+    return pd.DataFrame(
+        {
+            "better": np.where(may, better, 0),
+            "worse": np.where(may, (gain < 0).sum(axis=1), 0),
+            "really_better": np.where(may, really, 0),
+            "really_worse": np.where(may, real[:, baseline, :].sum(axis=0), 0),
+            "in_every": may & (better == m),
+            "really_in_every": may & (really == m),
+            "probability": np.where(np.arange(len(may)) == baseline, math.nan, probability),
+        }
+    )

@@ -1,0 +1,135 @@
+"""Short names of configurations: the method, and what tells it from the method's other configurations."""
+
+import json
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from pixmix_ray.errors import one_line
+from pixmix_ray.storage.schema import CONFIGURATION
+
+_DISTINGUISHING = ("mixing_set", "k", "beta")  # columns that tell two configurations of one method apart
+LONGEST = 500  # letters of a label
+_LABEL_COLUMNS = ("method", "dataset", "model", *_DISTINGUISHING)
+
+
+def configuration_labels(wide: pd.DataFrame) -> list[str]:
+    """A short name for each row, no two the same: the method and what tells it from the method's other rows.
+
+    That is first mixing set, k and beta; where these do not tell two rows apart, the settings that differ, by their
+    path in the trial's settings; at last a number. Data set and model are named if the frame has several. A column
+    `label` is taken as it is: made of the whole frame, it keeps the names when only some rows are shown.
+
+    >>> configuration_labels(pd.DataFrame({"method": ["pixmix", "pixmix", "baseline"], "k": [3, 4, None]}))
+    ['pixmix (k=3)', 'pixmix (k=4)', 'baseline']
+    """
+    if "label" in wide.columns:
+        return [one_line(label, LONGEST) for label in wide["label"]]
+    texts = {name: [_plain(value) for value in wide[name]] for name in _LABEL_COLUMNS if name in wide.columns}
+    methods = texts.pop("method", ["configuration"] * len(wide))
+    parts = _column_parts(methods, texts)
+    if "settings" in wide.columns:
+        settings = [_settings(text) for text in wide["settings"]]
+        for group in _groups(_joined(methods, parts)):
+            for i, differences in zip(group, _differences([settings[i] for i in group]), strict=True):
+                parts[i] += differences
+    # names may be somebody else's, and these go to terminals
+    return _numbered([one_line(label, LONGEST) for label in _joined(methods, parts)])
+
+
+def with_labels(rows: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame:
+    """Some rows with a column `label`, of what tells their configurations apart among all those of `frame`.
+
+    So that a configuration has one name, whatever part of the measurements is looked at.
+
+    Args:
+        rows: with the columns of `schema.CONFIGURATION`; unchanged.
+        frame: measurements, the configurations of `rows` among them.
+    """
+    identity = [name for name in CONFIGURATION if name in frame.columns]
+    wide = frame[identity].drop_duplicates(ignore_index=True)
+    found: pd.DataFrame = rows.merge(wide.assign(label=configuration_labels(wide)), on=identity, how="left")
+    return found
+
+
+def _column_parts(methods: Sequence[str], texts: dict[str, list[str]]) -> list[list[str]]:
+    """What the columns that tell rows apart add to each label."""
+    parts: list[list[str]] = [[] for _ in methods]
+    for group in _groups(methods):
+        for column, values in texts.items():
+            scope = group if column in _DISTINGUISHING else range(len(methods))
+            if len({values[i] for i in scope}) > 1:
+                for i in group:
+                    parts[i] += _part(column, values[i])
+    return parts
+
+
+def _plain(value: object) -> str:
+    """A cell of a configuration column as text; null is empty, 4.0 is 4."""
+    if isinstance(value, str):
+        return value
+    if value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    return f"{value:g}" if isinstance(value, int | float | np.number) else str(value)
+
+
+def _part(column: str, text: str) -> list[str]:
+    """What one configuration column adds to a label."""
+    if column == "mixing_set":
+        return [text or "no mixing set"]
+    if not text:
+        return []
+    return [f"{column}={text}" if column in _DISTINGUISHING else text]
+
+
+def _joined(methods: Sequence[str], parts: Sequence[Sequence[str]]) -> list[str]:
+    return [f"{method} ({', '.join(part)})" if part else method for method, part in zip(methods, parts, strict=True)]
+
+
+def _groups(labels: Sequence[str]) -> list[list[int]]:
+    """The positions of each distinct label, in order of first appearance."""
+    groups: dict[str, list[int]] = {}
+    for i, label in enumerate(labels):
+        groups.setdefault(label, []).append(i)
+    return list(groups.values())
+
+
+def _settings(text: object) -> dict[str, str]:
+    """The JSON of a settings cell by dotted path; what is no JSON is taken as one value."""
+    if not isinstance(text, str):
+        return {}
+    try:
+        return flat_settings(json.loads(text))
+    except ValueError:
+        return {"settings": text}
+
+
+def flat_settings(settings: object, path: str = "") -> dict[str, str]:
+    """Nested settings by their dotted path, values as JSON.
+
+    >>> flat_settings({"training": {"epochs": 3}})
+    {'training.epochs': '3'}
+    """
+    if not isinstance(settings, dict):
+        return {path: json.dumps(settings)}
+    parts = [flat_settings(value, f"{path}.{key}" if path else str(key)) for key, value in settings.items()]
+    return {key: value for part in parts for key, value in part.items()}
+
+
+def _differences(settings: Sequence[dict[str, str]]) -> list[list[str]]:
+    """For each of some settings, path=value for every path whose value is not the same in all of them."""
+    keys = dict.fromkeys(key for one in settings for key in one)
+    differing = [key for key in keys if len({one.get(key) for one in settings}) > 1]
+    return [[f"{key}={one.get(key, 'unset')}" for key in differing] for one in settings]
+
+
+def _numbered(labels: Sequence[str]) -> list[str]:
+    """The labels, those that repeat with a number."""
+    numbered = list(labels)
+    for group in _groups(labels):
+        if len(group) > 1:
+            for number, i in enumerate(group, start=1):
+                numbered[i] += f" #{number}"
+    return numbered

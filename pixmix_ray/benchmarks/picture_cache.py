@@ -1,0 +1,142 @@
+"""Arrays that are kept in the cache while there is room: a folder of .npy files of a bounded size.
+
+For what can be made again, such as corrupted test pictures, so nothing is lost with an entry. An entry is written
+beside its place and renamed, so a half-made one is never taken for whole; processes that want the same one at once make
+it once. Where a new entry does not fit, those used longest ago are removed. One that a process still has open stays
+readable there until it lets go, as files do. A disk that is full or cannot be written is said once, and what is made is
+then handed on without being kept.
+"""
+
+import hashlib
+import os
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock
+from numpy.typing import NDArray
+
+from pixmix_ray.cache import cache_folder, private_folder, written_whole
+from pixmix_ray.hashing import short_hash
+
+Bytes = NDArray[np.uint8]
+
+FOLDER = "kept"  # within the cache
+VERSION = 2  # raised when the same corruption comes to mean other bytes
+HEAD = 128  # bytes of a .npy file beside the array
+MAKERS = 64  # locks for making: entries of one lock wait for each other, others do not
+ROOM = 0.9  # of the bound, what is left full where something has to go: so that it is not at every entry
+
+_warned: set[Path] = set()  # folders that could not be written: said once a process
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureCache:
+    """The arrays that are kept on this machine.
+
+    Attributes:
+        max_bytes: that they may take together; 0 keeps nothing.
+    """
+
+    max_bytes: int
+
+    def get(self, key: Callable[[], str], make: Callable[[], Bytes]) -> Bytes:
+        """What `make` returns, uint8 of any shape: the kept one as a read-only memory map, or a new one.
+
+        Args:
+            key: names all that the array depends on; called only where something is kept.
+            make: makes it; called only where it is not kept.
+        """
+        folder = cache_folder() / FOLDER
+        if not self.max_bytes or folder in _warned:
+            return make()
+        name = short_hash(key(), 32)
+        file = folder / f"{name}.npy"
+        if (found := _opened(file)) is not None:
+            return found
+        try:
+            private_folder(folder)
+            lock = FileLock(folder / f"making-{int(name, 16) % MAKERS}.lock")
+            lock.acquire()
+        except OSError as error:
+            _warn(folder, error)
+            return make()
+        try:
+            if (found := _opened(file)) is not None:  # another process has made it while we waited
+                return found
+            made = make()
+            try:
+                self._keep(file, made)
+            except OSError as error:
+                _warn(folder, error)
+            return made
+        finally:
+            lock.release()
+
+    def _keep(self, file: Path, made: Bytes) -> None:
+        """Write an entry, after removing others if it would not fit; nothing if it never will."""
+        needed = made.nbytes + HEAD
+        if needed > self.max_bytes:
+            return
+        with FileLock(file.with_name("all.lock")):
+            for leftover in file.parent.glob(f"{file.name}.*.part"):  # of a process that was killed: we hold the lock
+                leftover.unlink(missing_ok=True)
+            total_file = file.with_name("total")
+            total = _read_total(total_file)
+            if total is None or total + needed > self.max_bytes:
+                total_file.unlink(missing_ok=True)  # wrong until it is written again
+                total = self._make_room(file.parent, needed)
+            beside = file.with_name("total.part")  # an empty one, as after a power failure, is counted again
+            beside.write_text(str(total + needed), encoding="utf-8")
+            beside.replace(total_file)
+            with written_whole(file) as stream:
+                np.save(stream, made, allow_pickle=False)
+
+    def _make_room(self, folder: Path, needed: int) -> int:
+        """Remove what was used longest ago until so many bytes fit, if they do not; returns how many bytes are left."""
+        entries = [(entry.stat(), entry.path) for entry in os.scandir(folder) if entry.name.endswith(".npy")]
+        total = sum(stat.st_size for stat, _ in entries)
+        if total + needed <= self.max_bytes:
+            return total
+        wanted = max(0, int(ROOM * self.max_bytes) - needed)
+        for stat, path in sorted(entries, key=lambda entry: entry[0].st_mtime_ns):
+            if total <= wanted:
+                break
+            Path(path).unlink(missing_ok=True)
+            total -= stat.st_size
+        return total
+
+
+def key_of(images: Bytes, indices: NDArray[np.int64], *about: object) -> str:
+    """A key for what is made of these pictures (N, H, W, 3), their places in the set (N,), and what `about` says."""
+    digest = hashlib.blake2b(np.ascontiguousarray(images).data, digest_size=16)
+    digest.update(np.ascontiguousarray(indices).data)
+    return repr((VERSION, images.shape, digest.hexdigest(), *about))
+
+
+def _read_total(file: Path) -> int | None:
+    """What all entries take together, as the process that wrote the last one said; none if that is not known."""
+    try:
+        return int(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def _opened(file: Path) -> Bytes | None:
+    """The kept array, marked as used now; none where there is none, or what is there is broken."""
+    try:
+        array: Bytes = np.load(file, mmap_mode="r", allow_pickle=False)
+        os.utime(file, ns=(now := time.time_ns(), now))
+    except (OSError, ValueError, EOFError):
+        return None
+    return array
+
+
+def _warn(folder: Path, error: OSError) -> None:
+    if folder not in _warned:
+        _warned.add(folder)
+        reason = error.strerror or error
+        warnings.warn(f"{folder} cannot be written ({reason}): pictures are made anew each time", stacklevel=4)

@@ -1,0 +1,64 @@
+"""export and import: results for other programs, and for other machines."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pixmix_ray.cli.console import Results, Variant, say
+from pixmix_ray.errors import UnknownNameError
+
+commands = typer.Typer()
+
+
+@commands.command("export", epilog="Example: pixmix-ray export results/quickstart --to archive -o quickstart.zip")
+def export_results(
+    results: Results,
+    to: Annotated[
+        str, typer.Option("--to", help="csv, parquet, robustbench, openood, timm, hf or archive.", show_default=False)
+    ],
+    place: Annotated[
+        Path, typer.Option("--output", "-o", help="The file, or for forms the folder.", show_default=False)
+    ],
+    weights: Annotated[bool, typer.Option("--weights", help="With archive: the trained weights too.")] = False,
+    variant: Variant = None,
+) -> None:
+    """Write results in the form of another project, or as an archive with hashes that import takes."""
+    from pixmix_ray.analysis.archive import write_archive
+    from pixmix_ray.analysis.leaderboards import FORMS
+    from pixmix_ray.report.exports import TABLES, write_forms, write_table
+    from pixmix_ray.results import read
+    from pixmix_ray.storage.store import Store
+
+    if to == "archive":
+        say(f"archive: {place}, {write_archive(Store(results), place, has_weights=weights)} files")
+    elif to in TABLES:
+        write_table(read(results).measurements, place, to)
+        say(f"measurements: {place}")
+    elif to in FORMS:
+        opened = read(results)
+        found = FORMS[to](opened.store, opened.part(variant).frame)
+        write_forms(found, place)
+        for path in found.files:
+            say(str(place / path))
+        for note in found.notes:
+            say(f"note: {note}")
+    else:
+        raise UnknownNameError("form to export to", to, [*TABLES, *FORMS, "archive"])
+
+
+@commands.command("import", epilog="Example: pixmix-ray import quickstart.zip results/quickstart")
+def import_results(
+    archive: Annotated[Path, typer.Argument(metavar="ARCHIVE", help="What export wrote.", show_default=False)],
+    results: Results,
+) -> None:
+    """Take an archive into a results folder: verified first, nothing overwritten, conflicts reported."""
+    from pixmix_ray.analysis.archive import read_archive
+    from pixmix_ray.storage.store import Store
+
+    found = read_archive(Store(results), archive)
+    say(f"files: {len(found.added)} added, {len(found.same)} there already, {len(found.conflicts)} in conflict")
+    for path in found.conflicts:
+        say(f"kept as it is here, another in the archive: {path}")
+    if found.conflicts:
+        raise typer.Exit(1)

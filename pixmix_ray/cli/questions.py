@@ -1,0 +1,77 @@
+"""query, compare, explain: questions to results."""
+
+from typing import Annotated
+
+import typer
+
+from pixmix_ray.cli.console import Form, Objectives, Results, Variant, say, show
+from pixmix_ray.cli.tables import split_names
+
+commands = typer.Typer()
+
+
+@commands.command(
+    epilog="Example: pixmix-ray query results/quickstart "
+    "\"select method, value from measurements where metric = 'mce' and condition = ''\""
+)
+def query(
+    results: Results,
+    sql: Annotated[str, typer.Argument(metavar="SQL", help="One statement.", show_default=False)],
+    form: Form = "terminal",
+) -> None:
+    """Ask in SQL; tables: measurements, predictions, trials, failures, published."""
+    from pixmix_ray.analysis.sql import query as asked
+    from pixmix_ray.report.grid import grid_of
+    from pixmix_ray.storage.store import Store
+
+    show(grid_of(asked(Store(results), sql)), form)
+
+
+@commands.command(epilog="Example: pixmix-ray compare results/before results/after")
+def compare(
+    first: Annotated[str, typer.Argument(metavar="A", help="A results folder or URI.", show_default=False)],
+    second: Annotated[str, typer.Argument(metavar="B", help="Another.", show_default=False)],
+    objectives: Objectives = None,
+    form: Form = "terminal",
+    variant: Variant = None,
+) -> None:
+    """Show what changed from one results folder to another, and what of it is real."""
+    from pixmix_ray.analysis.comparison import Side
+    from pixmix_ray.analysis.comparison import compare as compared
+    from pixmix_ray.report.changes import changes_grid, changes_notes
+    from pixmix_ray.results import read
+
+    opened = [read(uri) for uri in (first, second)]
+    before, after = (Side(store=one.store, frame=one.part(variant).frame) for one in opened)
+    names = split_names(objectives)
+    asked = [one.objectives(one.part(variant), names) for one in opened]
+    found = compared(before, after, [name for name in asked[0] if name in asked[1]])
+    show(changes_grid(found), form)
+    if form == "terminal":
+        for line in changes_notes(found):
+            say(line)
+
+
+@commands.command(epilog="Example: pixmix-ray explain corruptions.mce")
+def explain(
+    metric: Annotated[str, typer.Argument(help="A metric, or benchmark.metric.", show_default=False)],
+    results: Annotated[str | None, typer.Argument(metavar="RESULTS", help="Say what it is in these results.")] = None,
+    form: Form = "terminal",
+) -> None:
+    """Say what a metric is: definition, formula, normaliser, averages, what published code does otherwise."""
+    import pandas as pd
+
+    from pixmix_ray.analysis.explanations import explain as explained
+    from pixmix_ray.report.grid import grid_of
+
+    measurements = None
+    if results is not None:
+        from pixmix_ray.storage.index import read
+
+        measurements = read(results)
+    lines = explained(metric, measurements)
+    if form == "terminal":
+        for heading, text in lines:
+            say(f"{heading + ':':<16}{text}")
+    else:
+        show(grid_of(pd.DataFrame(lines, columns=["about", "text"])), form)

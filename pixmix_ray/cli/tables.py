@@ -1,0 +1,113 @@
+"""table and pareto: what was measured, how surely, and which methods nothing dominates."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pixmix_ray.cli.console import Form, Objectives, Results, Variant, say, show, tell
+from pixmix_ray.errors import RequestError
+
+if TYPE_CHECKING:
+    from pixmix_ray.results import Results as Opened
+
+commands = typer.Typer()
+
+
+@commands.command("table", epilog="Example: pixmix-ray table results/quickstart --format latex")
+def show_table(
+    results: Annotated[str | None, typer.Argument(metavar="RESULTS", help="A results folder or URI.")] = None,
+    objectives: Objectives = None,
+    paper: Annotated[
+        str | None, typer.Option(metavar="N", help="The paper's table 1 to 15 or figure4, ours beside theirs.")
+    ] = None,
+    across: Annotated[
+        str | None, typer.Option(help="With --paper: which of dataset,model,mixing_set need not be the paper's.")
+    ] = None,
+    form: Form = "terminal",
+    variant: Variant = None,
+) -> None:
+    """Show method by safety measure with 95 % intervals; or a table of the paper, with results beside it."""
+    if paper is not None:
+        _show_paper(results, paper, across, form, variant)
+        return
+    if results is None:
+        raise RequestError("table needs a results folder, or --paper N for a table of the paper")
+    from pixmix_ray.results import read
+
+    opened = read(results)
+    names = split_names(objectives)
+    for label in _labels(opened, variant):
+        if label and form == "terminal":
+            say(f"\n{label}")
+        show(opened.table(names, variant=label), form)
+    tell_versions(opened)
+
+
+@commands.command(epilog="Example: pixmix-ray pareto results/quickstart --objectives clean.error,corruptions.mce")
+def pareto(
+    results: Results,
+    objectives: Objectives = None,
+    epsilon: Annotated[float, typer.Option(min=0, help="Keep what lies behind by less, in percent points.")] = 0.0,
+    form: Form = "terminal",
+    variant: Variant = None,
+) -> None:
+    """Show which methods are on the Pareto front, how surely, and what dominates the others."""
+    from pixmix_ray.report.fronts import front_grid, front_notes
+    from pixmix_ray.results import read
+
+    opened = read(results)
+    for label in _labels(opened, variant):
+        judged = opened.judged(split_names(objectives), variant=label)
+        if label and form == "terminal":
+            say(f"\n{label}")
+        show(front_grid(judged, epsilon / 100), form)
+        if form == "terminal":
+            for line in front_notes(judged):
+                say(line)
+    tell_versions(opened)
+
+
+def split_names(text: str | None) -> list[str] | None:
+    """The names in a comma-separated list."""
+    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _labels(opened: "Opened", variant: str | None) -> list[str | None]:
+    """The parts to show, each for itself: all, or the one that was asked for."""
+    if variant is not None:
+        return [opened.part(variant).label]
+    labels = [part.label or None for part in opened.parts]
+    if len(labels) > 1:
+        tell(f"measured in {len(labels)} ways, which are never compared: --variant TEXT shows one")
+    return labels
+
+
+def tell_versions(opened: "Opened") -> None:
+    """Warn of measurements by several versions of the code."""
+    from pixmix_ray.analysis.pareto import code_versions
+
+    for line in code_versions(opened.measurements):
+        tell(line)
+
+
+def _show_paper(results: str | None, paper: str, across: str | None, form: str, variant: str | None) -> None:
+    """A table of the paper, and how ours were made otherwise."""
+    from pixmix_ray.analysis.published import departures, parse_across
+    from pixmix_ray.report.paper import paper_grid
+
+    settings = parse_across(across)
+    if results is None:
+        show(paper_grid(paper), form)
+        return
+    from pixmix_ray.experiment.plugins import BENCHMARKS
+    from pixmix_ray.experiment.recipe import Recipe
+    from pixmix_ray.results import read
+
+    opened = read(results)
+    frame = opened.part(variant).frame
+    show(paper_grid(paper, opened.store, frame, settings), form)
+    if form == "terminal":
+        benchmarks = set(frame["benchmark"]) & set(BENCHMARKS.ours)
+        defaults = {name: BENCHMARKS.read(name).settings.identity() for name in benchmarks}
+        for line in departures(frame, Recipe().identity(), defaults):
+            say(f"ours: {line}")

@@ -1,0 +1,218 @@
+"""SIN: half of the training pictures are replaced by copies in the style of paintings (Sin-ImageNet).
+
+Reference: Geirhos et al., "ImageNet-trained CNNs are biased towards texture; increasing shape bias improves accuracy
+and robustness", ICLR 2019, sections 2 and 3, trained on both sets (SIN+IN). PixMix (Hendrycks et al., CVPR 2022,
+section 3 and table 3) names it SIN: "a mixture of clean images and images rendered using neural style transfer".
+Geirhos et al. join the two sets and so show every picture twice an epoch; here an epoch is one pass, and each time a
+picture comes it is its stylised copy with probability `share`.
+
+The copies are the user's, or are made here: each picture in the style of one random picture by adaptive instance
+normalisation (`pixmix_ray.models.adain`) with α = 1, as in the authors' preprocessing. That makes one copy of each
+picture, once; so does this. They stylise at 224 pixels and resize their paintings to 512; here the style pictures are
+squares of the size at which is stylised (`stylize_size`), so that both are seen at one scale.
+
+Copies are rounded to whole grey levels, and sums run in another order on another kind of device: copies made on a GPU
+and on a CPU are not the same in every bit, and so neither are the trainings that use them.
+"""
+
+from pathlib import Path
+from typing import Annotated, ClassVar, Self, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+from torch import Tensor
+from torch.nn import functional as F
+
+from pixmix_ray.cache import cached_arrays
+from pixmix_ray.datasets import ImageData
+from pixmix_ray.datasets.file_digests import combined, file_md5s
+from pixmix_ray.datasets.picture_source import WANTED, source_images, source_reader, source_version, to_device
+from pixmix_ray.errors import DataError
+from pixmix_ray.hashing import short_hash
+from pixmix_ray.methods.base import METHODS, Method, MethodRun, Setup
+from pixmix_ray.models.adain import SMALLEST, read_style_transfer
+from pixmix_ray.seeding import uniforms
+from pixmix_ray.settings import DataPath
+
+Images = NDArray[np.uint8]
+
+_PIXELS_AT_ONCE = {"cpu": 2**17, "cuda": 2**19}  # the widest layer of VGG takes 256 bytes a pixel, a few times over
+
+
+@METHODS.add("sin")
+class Sin(Method):
+    """Training on pictures and their stylised copies.
+
+    Source: Geirhos et al., ICLR 2019. Give either `stylized`, or `styles`, `encoder` and `decoder`.
+
+    Attributes:
+        share: the probability that a picture is replaced by its stylised copy.
+        stylized: a folder or array file with the copies, as many as training pictures and in their order: a folder's
+            files are sorted by relative path as text, so write numbers with leading zeros.
+        styles: a folder or array file of pictures whose styles are taken.
+        encoder: weights of the VGG encoder, vgg_normalised.pth of the PyTorch port of AdaIN.
+        decoder: weights of the decoder, decoder.pth of the same.
+        alpha: α, from the decoder's rendering of the picture alone (0) to full style (1).
+        stylize_size: pixels a side at which is stylised; pictures are enlarged to it and the copies reduced again.
+            None is the size of the training pictures, at which little of a style is seen if that is 32.
+        style_seed: of the choice of a style for each picture; the same for all seeds of a sweep.
+    """
+
+    summary: ClassVar[str] = "half of the pictures as copies in the style of paintings"
+    source: ClassVar[str] = "Geirhos et al., ICLR 2019; Huang and Belongie, ICCV 2017"
+    location: ClassVar[frozenset[str]] = frozenset({"stylized", "styles", "encoder", "decoder"})
+
+    share: Annotated[float, Field(ge=0, le=1)] = 0.5
+    stylized: DataPath | None = None
+    styles: DataPath | None = None
+    encoder: DataPath | None = None
+    decoder: DataPath | None = None
+    alpha: Annotated[float, Field(ge=0, le=1)] = 1.0
+    stylize_size: Annotated[int, Field(ge=SMALLEST)] | None = None
+    style_seed: Annotated[int, Field(ge=0)] = 0
+
+    @model_validator(mode="after")
+    def _has_one_source(self) -> Self:
+        making = {"styles": self.styles, "encoder": self.encoder, "decoder": self.decoder}
+        missing = [name for name, path in making.items() if path is None]
+        is_made = len(missing) < len(making)
+        if self.stylized is not None and is_made:
+            given = next(name for name, path in making.items() if path is not None)
+            raise ValueError(f"'stylized' and {given!r} are both set: leave out one of the two ways")
+        if self.stylized is None and missing:
+            ways = (
+                f"set 'stylized' to {WANTED} with the stylised training pictures in order; or, to have them made, "
+                f"'styles' to {WANTED}, and 'encoder' and 'decoder' to the files vgg_normalised.pth and decoder.pth "
+                "of the PyTorch port of AdaIN"
+            )
+            found = f"{_quoted(missing)} missing beside {_quoted([n for n in making if n not in missing])}"
+            raise ValueError(f"{found if is_made else 'no stylised pictures'}: {ways}")
+        return self
+
+    def version(self) -> str:
+        """The content of the files that are given.
+
+        Raises:
+            DataError: one is missing, or a folder holds no pictures.
+        """
+        if self.stylized is not None:
+            return f"stylized-{source_version(self.stylized)}"
+        styles, weights = self._making()
+        for path in weights:
+            if not path.is_file():
+                raise DataError(
+                    f"there is no file {path}: give the weights of AdaIN, vgg_normalised.pth and decoder.pth"
+                )
+        return f"adain-{source_version(styles)}-{combined(file_md5s(weights))}"
+
+    def prepare(self, data: ImageData) -> None:
+        """Read or make the copies of all training pictures; making them takes a GPU, if there is one, for a while.
+
+        Raises:
+            DataError: a file is broken, or there is not one copy for each training picture.
+            CheckpointError: the weights are broken or of another network.
+        """
+        images = to_device(data.train_images, "cpu").permute(0, 3, 1, 2)
+        self.copies(images, data.version, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+
+    def start(self, setup: Setup) -> MethodRun:
+        """The method with the stylised copies on the device of the training."""
+        return SinRun(self, setup)
+
+    def copies(self, images: Tensor, data_version: str, device: torch.device) -> Images:
+        """The stylised copies of all training pictures, uint8 (N, H, W, 3), read-only; made once a machine.
+
+        Args:
+            images: uint8 (N, 3, H, W), the training pictures, anywhere.
+            data_version: their content, before a limit is applied.
+            device: where copies are made, if they have to be.
+
+        Raises:
+            DataError: as `prepare`.
+            CheckpointError: likewise.
+        """
+        count, size = len(images), images.shape[2]
+        if self.stylized is not None:
+            if (num_copies := source_reader(self.stylized)[0]) != count:  # known before anything is decoded
+                counts = f"{num_copies} stylised pictures, the training set {count}"
+                raise DataError(f"{self.stylized} holds {counts}: give one for each training picture, in order")
+            return source_images(self.stylized, size)
+        at = self.stylize_size or size
+        if at < SMALLEST:
+            raise DataError(
+                f"pictures of {size} pixels are too small to be stylised: set stylize_size to {SMALLEST} or more"
+            )
+        settings = [self.version(), data_version, count, size, at, self.alpha, self.style_seed]
+        entry = f"stylized-{short_hash(repr(settings), 24)}"
+        return cast(Images, cached_arrays(entry, lambda: {"images": self._made(images, at, device)})["images"])
+
+    def _made(self, images: Tensor, at: int, device: torch.device) -> Images:
+        """The copies of `images`, uint8 (N, H, W, 3), stylised at `at` pixels a side."""
+        styles, weights = self._making()
+        network = read_style_transfer(*weights).to(device)
+        num_styles, read = source_reader(styles)
+        draws = uniforms(self.style_seed, "style", indices=np.arange(len(images)), count=1)[:, 0]
+        used, position = np.unique((draws * num_styles).astype(np.int64), return_inverse=True)
+        batch = max(1, _PIXELS_AT_ONCE[device.type] // at**2)
+        made = np.empty((len(images), *images.shape[2:], 3), dtype=np.uint8)
+        with torch.inference_mode():
+            parts = [network.style(_floats(read(rows, at), device)) for rows in _batches(used, batch)]
+            mean, std = (torch.cat(values) for values in zip(*parts, strict=True))
+            style = torch.from_numpy(position).to(device)
+            for start in range(0, len(images), batch):
+                rows = slice(start, start + batch)
+                originals = images[rows].to(device).float().div_(255)
+                stylised = network(_resized(originals, at), mean[style[rows]], std[style[rows]], self.alpha)
+                made[rows] = _pixels(_resized(stylised, images.shape[2]))
+        if device.type == "cuda":
+            torch.cuda.empty_cache()  # whoever prepares goes on to other things
+        return made
+
+    def _making(self) -> tuple[Path, tuple[Path, Path]]:
+        """The paths to make copies from: of the styles, and of the weights of encoder and decoder."""
+        assert self.styles is not None and self.encoder is not None and self.decoder is not None  # checked when read
+        return self.styles, (self.encoder, self.decoder)
+
+
+class SinRun(MethodRun):
+    """SIN in one training; it learns nothing, so there is nothing to save."""
+
+    method: Sin
+
+    def __init__(self, method: Sin, setup: Setup) -> None:
+        super().__init__(method)
+        device = setup.images.device
+        self._copies = to_device(method.copies(setup.images, setup.data_version, device), device)
+
+    def choose(self, images: Tensor, rows: Tensor, generator: torch.Generator) -> Tensor:
+        """The pictures of `rows`, each replaced by its copy with probability `share`; see `MethodRun.choose`."""
+        is_replaced = torch.rand(len(rows), generator=generator, device=images.device) < self.method.share
+        copies = self._copies.index_select(0, rows).permute(0, 3, 1, 2).contiguous()
+        return torch.where(is_replaced.view(-1, 1, 1, 1), copies, super().choose(images, rows, generator))
+
+
+def _batches(rows: NDArray[np.int64], size: int) -> list[list[int]]:
+    return [rows[start : start + size].tolist() for start in range(0, len(rows), size)]
+
+
+def _floats(images: Images, device: torch.device) -> Tensor:
+    """float32 (N, 3, H, W) in [0, 1] of uint8 (N, H, W, 3)."""
+    return torch.from_numpy(images).to(device).permute(0, 3, 1, 2).float().div_(255)
+
+
+def _pixels(images: Tensor) -> Images:
+    """uint8 (N, H, W, 3) of float32 (N, 3, H, W) in [0, 1], rounded."""
+    return cast(Images, images.mul(255).round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy())
+
+
+def _resized(images: Tensor, size: int) -> Tensor:
+    """The pictures, float32 (N, 3, H, W), with sides of `size` pixels: bilinear, with antialiasing when reduced."""
+    if images.shape[2:] == (size, size):
+        return images
+    return F.interpolate(images, size=(size, size), mode="bilinear", align_corners=False, antialias=True)
+
+
+def _quoted(names: list[str]) -> str:
+    return ", ".join(repr(name) for name in names)

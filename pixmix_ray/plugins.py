@@ -1,0 +1,245 @@
+"""The tables of parts: name -> data set, mixing set, model, method, benchmark; and a part, a name with its settings.
+
+One of ours is a file in its room, whose class is put into the room's table by `@METHODS.add("name")`, and one line in
+the room's `__init__.py`, which imports it. Other people's classes need no line: a package of theirs announces them as
+entry points (group `pixmix_ray.methods` and so on), an experiment file names them as `module:Class`, and in Python the
+class or an object of it stands in place of a name.
+"""
+
+import importlib
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib.metadata import EntryPoint, entry_points
+from inspect import isabstract
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Generic, TypeVar, cast
+
+from pixmix_ray.errors import RequestError, UnknownNameError, one_line
+from pixmix_ray.identity import is_ours, own_name, part_identity, source_hash, user_module_names
+from pixmix_ray.settings import Settings
+
+T = TypeVar("T", bound=Settings)
+Added = TypeVar("Added", bound=Settings)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part(Generic[T]):
+    """A part of an experiment. Pickled, it is the same part where the class's source is not at hand.
+
+    Attributes:
+        name: how a file names the class: in its table, by an entry point, or as module:Class.
+        settings: the object that holds its settings.
+    """
+
+    name: str
+    settings: T
+
+    @property
+    def own_name(self) -> str:
+        """What it is called in ids and results, however it was named: for one not of ours the class's own name."""
+        return own_name(self.name, self.settings)
+
+    def identity(self) -> dict[str, Any]:
+        """All that changes an outcome, as JSON values: own name, settings, and for one not of ours its source."""
+        return dict(self._identity)
+
+    def described(self) -> dict[str, Any]:
+        """Its identity, but under the name by which it is found again."""
+        return {**self._identity, "name": self.name}
+
+    @cached_property
+    def _identity(self) -> dict[str, Any]:
+        return part_identity(self.name, self.settings)  # once, for all the trials that have this part
+
+    def __getstate__(self) -> dict[str, Any]:
+        self.identity()
+        return self.__dict__
+
+    def dump(self) -> dict[str, Any]:
+        """Name and all settings, as JSON values that `Table.read` takes back."""
+        return {"name": self.name, **self.settings.model_dump(mode="json")}
+
+
+@dataclass(frozen=True)
+class Table(Generic[T]):
+    """The classes of one kind by name.
+
+    Attributes:
+        kind: what they are, for messages, such as "method".
+        base: the class that all are derived from.
+        ours: those of this package, put there by `add`.
+        join: the name of the class that joins several of them; with one, a+b is short for {name: join, sets: [a, b]}.
+        short: names that stand for another name and some of its settings.
+    """
+
+    kind: str
+    base: type[Settings]
+    ours: dict[str, type[T]] = field(default_factory=dict)
+    join: str | None = None
+    short: dict[str, Mapping[str, object]] = field(default_factory=dict)
+
+    def add(
+        self, name: str, *, short: Mapping[str, Mapping[str, object]] | None = None
+    ) -> Callable[[type[Added]], type[Added]]:
+        """Put a class of this package into the table: a decorator.
+
+        Args:
+            name: how experiment files call it.
+            short: names that stand for it and some of its settings.
+        """
+        self.short.update({other: {"name": name, **settings} for other, settings in (short or {}).items()})
+
+        def added(kind: type[Added]) -> type[Added]:
+            self.ours[name] = cast(type[T], kind)
+            return kind
+
+        return added
+
+    @property
+    def group(self) -> str:
+        """The group of entry points in which other packages announce theirs."""
+        return f"pixmix_ray.{self.kind.replace(' ', '_')}s"
+
+    def known(self) -> dict[str, type[T]]:
+        """Ours and those of installed packages."""
+        return {**{point.name: self._announced(point) for point in entry_points(group=self.group)}, **self.ours}
+
+    def _announced(self, point: EntryPoint) -> type[T]:
+        try:
+            return self._checked(point.load(), point.value)
+        except Exception as error:  # as in `_imported`
+            raise RequestError(
+                f"the entry point {point.name} = {point.value} of {self.group} cannot be imported: {error}. "
+                "Mend or uninstall the package that announces it"
+            ) from error
+
+    def find(self, name: str, base: Path | None = None) -> type[T]:
+        """The class called `name`, or named as `module:Class`; a module may lie in the current folder or in `base`.
+
+        Raises:
+            UnknownNameError: no such name.
+            RequestError: `module:Class` cannot be imported or is of another kind.
+        """
+        if name in self.ours:
+            return self.ours[name]
+        if ":" in name:
+            return self._checked(_imported(name, base), name)
+        if name in (known := self.known()):
+            return known[name]
+        raise UnknownNameError(self.kind, name, [*known, *self.short])
+
+    def read(self, spec: object, base: Path | None = None) -> Part[T]:
+        """The part that `spec` describes.
+
+        Args:
+            spec: a name or a class alone, a mapping of `name` (again either) and settings, or an object of a class.
+            base: the folder at which relative paths start; default: the current one.
+
+        Raises:
+            RequestError: it describes none.
+        """
+        if isinstance(spec, Part):
+            self._checked(type(spec.settings), repr(spec.settings))
+            return cast(Part[T], spec)
+        if isinstance(spec, Settings):
+            found = self._checked(type(spec), repr(spec))
+            return self._part(self._name(found), cast(T, spec))
+        if isinstance(spec, str | type):
+            spec = {"name": spec}
+        if not isinstance(spec, Mapping) or not isinstance(spec.get("name"), str | type):
+            raise RequestError(f"{self.kind} must be a name, or a mapping with the key 'name', got {spec!r}")
+        if isinstance(spec["name"], str):
+            spec = self._long_form(spec)
+            found = self.find(spec["name"], base)
+            name = self._name(found, spec["name"])
+        else:
+            found = self._checked(spec["name"], repr(spec["name"]))
+            name = self._name(found)
+        settings = {str(key): value for key, value in spec.items() if key != "name"}
+        return self._part(name, found.read(settings, f"{self.kind} {name}", base))
+
+    def _part(self, name: str, settings: T) -> Part[T]:
+        """The part of these settings; of a join of one set, that set."""
+        if name == self.join and len(members := cast(Any, settings).sets) == 1:
+            return self._part(members[0].name, members[0].settings)
+        if not is_ours(type(settings)):
+            source_hash(type(settings))  # if it cannot be had, that is to be said where the class is named
+        return Part(name=name, settings=settings)
+
+    def _long_form(self, spec: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What a name that stands for others, or for some settings too, is short for."""
+        if self.join is not None and "+" in spec["name"]:
+            spec = {**spec, "name": self.join, "sets": names_in(spec["name"])}
+        if (short := self.short.get(spec["name"])) is not None:
+            if twice := sorted((set(short) & set(spec)) - {"name"}):
+                raise RequestError(f"{spec['name']} sets {twice[0]} itself: leave it out, or name {short['name']}")
+            spec = {**spec, **short}
+        return spec
+
+    def _name(self, found: type[T], given: str | None = None) -> str:
+        """How a file names a class: one of ours by its name in the table, whatever it was called."""
+        for name, part in self.ours.items():
+            if part is found:
+                return name
+        return given or f"{found.__module__}:{found.__qualname__}"
+
+    def _checked(self, found: object, name: str) -> type[T]:
+        is_one = isinstance(found, type) and issubclass(found, self.base) and found is not self.base
+        if not is_one or isabstract(found):
+            raise RequestError(f"{name} is no {self.kind}: it must be a whole class derived from {self.base.__name__}")
+        kind = cast(type[T], found)
+        if reserved := {"name", "source"} & set(kind.model_fields):
+            raise RequestError(f"{name} has a setting {reserved.pop()!r}, which has another meaning here: rename it")
+        return kind
+
+
+def user_modules(parts: Iterable[Part[Any]]) -> list[ModuleType]:
+    """The modules of the user that other processes need for these parts: those of their classes, and what they import.
+
+    Modules and packages by name, without ours, installed ones, and `__main__`, whose classes travel by value.
+    """
+    classes = {kind for part in parts for kind in _classes(part.settings) if not is_ours(kind)}
+    names = {name for kind in classes for name in user_module_names(kind)}
+    return [importlib.import_module(name) for name in sorted(names)]
+
+
+def _classes(settings: Settings) -> Iterator[type[Settings]]:
+    """The class of settings, and those of the parts within."""
+    yield type(settings)
+    for value in vars(settings).values():
+        for inner in value if isinstance(value, tuple) else (value,):
+            if isinstance(inner, Settings):
+                yield from _classes(inner)
+
+
+def names_in(text: str) -> list[str]:
+    """The names of the parts that `text` joins by plus signs.
+
+    >>> names_in("fractals + fractaldb")
+    ['fractals', 'fractaldb']
+
+    Raises:
+        RequestError: a name is empty.
+    """
+    names = [name.strip() for name in text.split("+")]
+    if not all(names):
+        raise RequestError(f"mixing set {text!r} joins a set without a name: write it as fractals+fractaldb")
+    return names
+
+
+def _imported(name: str, base: Path | None) -> object:
+    module, _, attribute = name.partition(":")
+    for folder in filter(None, (Path.cwd(), base)):
+        if str(folder) not in sys.path:
+            sys.path.append(str(folder))  # last: a file called statistics.py must not hide the standard library's
+    importlib.invalidate_caches()  # the file may be a moment old
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except Exception as error:  # importing runs other people's code, which may raise anything
+        raise RequestError(
+            f"cannot import {name!r}: {type(error).__name__}: {one_line(error)}. "
+            "Write it as module:Class, importable from here"
+        ) from error

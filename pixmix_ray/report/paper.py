@@ -1,0 +1,234 @@
+"""The paper's tables in the paper's own layout: its figures alone, or ours below them.
+
+A figure of ours that differs from the paper's is marked where it lies outside our 95 % interval over pictures and
+seeds, corrected for the number of figures compared (Bonferroni). How far the paper's own figures spread is published
+nowhere, so they are taken as they are printed.
+"""
+
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.special import ndtri, stdtrit
+
+from pixmix_ray.analysis.certainty import LEVEL
+from pixmix_ray.analysis.paper_layout import LAYOUTS, Layout
+from pixmix_ray.analysis.published import SCALES, WHAT, WHO, Setting, as_published, published_figures
+from pixmix_ray.analysis.spread import standard_errors
+from pixmix_ray.errors import UnknownNameError
+from pixmix_ray.metrics import direction
+from pixmix_ray.report.grid import Cell, Column, Grid, Mark
+from pixmix_ray.storage.schema import CONFIGURATION
+from pixmix_ray.storage.store import Store
+
+FIGURE = "figure4"
+NAMES = (*map(str, LAYOUTS), FIGURE)
+SEVERITIES = (1, 2, 3, 4, 5)
+Key = tuple[Hashable, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Ours:
+    """A figure of ours in the paper's unit: value, half of its 95 % interval (NaN: not known), seeds."""
+
+    value: float
+    half: float
+    seeds: int
+
+
+def paper_grid(
+    name: int | str, store: Store | None = None, frame: pd.DataFrame | None = None, across: Sequence[Setting] = ()
+) -> Grid:
+    """A table of the paper, with a row of ours below each of its own where there are results.
+
+    Args:
+        name: 1 to 15, or "figure4": calibration by severity, of which the paper prints no figures.
+        store: the results folder; none for the paper's table alone.
+        frame: its measurements, one variant of each benchmark; unchanged.
+        across: of dataset and model, those that need not be the paper's.
+
+    Raises:
+        UnknownNameError: there is no such table.
+        RequestError: Figure 4 without results.
+    """
+    if str(name) == FIGURE:
+        return _calibration_by_severity(frame)
+    if str(name) not in NAMES:
+        raise UnknownNameError("table of the paper", str(name), NAMES)
+    number = int(name)
+    layout, figures = LAYOUTS[number], published_figures([number])
+    records = [{str(key): value for key, value in record.items()} for record in figures.to_dict("records")]
+    ours: dict[Key, _Ours] = {}
+    notes: list[str] = []
+    if store is not None and frame is not None:
+        ours, notes = _matched(store, frame, figures, across)
+    grid = _pivot(layout, records, [ours.get(_key(record, across)) for record in records], has_ours=frame is not None)
+    counted = f"{len(ours)} of {len(records)} figures measured" if frame is not None else ""
+    caption = "; ".join(filter(None, (grid.caption, counted, *notes)))
+    return replace(grid, title=f"Table {number}: {layout.title}", caption=caption)
+
+
+def _key(record: Mapping[Any, Any], across: Sequence[Setting]) -> Key:
+    names = [name for name in (*WHO, *WHAT) if name not in across]
+    return tuple(None if pd.isna(record[name]) else record[name] for name in names)
+
+
+def _matched(
+    store: Store, frame: pd.DataFrame, figures: pd.DataFrame, across: Sequence[Setting]
+) -> tuple[dict[Key, _Ours], list[str]]:
+    """Our figures by the paper's keys, and what must be said of them."""
+    asked = frame["severity"].isna()
+    for name in WHAT:
+        asked &= frame[name].isin(set(figures[name]))
+    rows = as_published(frame[asked]).astype({"k": "float64", "beta": "float64"})
+    scales = {_key(record, across): SCALES[str(record["unit"])] for record in figures.to_dict("records")}
+    keys = [_key(record, across) for record in rows[[*WHO, *WHAT]].to_dict("records")]
+    rows = rows.assign(_key=pd.Series(keys, index=rows.index, dtype=object))
+    rows = rows[rows["_key"].isin(set(scales))]
+    whole = frame[frame["cell"].isin(set(rows["cell"]))]
+    found: dict[Key, _Ours] = {}
+    several: set[str] = set()
+    identity = [name for name in CONFIGURATION if name in rows.columns]
+    for key, part in rows.groupby("_key", sort=False):
+        configurations = [group for _, group in part.groupby(identity, dropna=False, sort=False, observed=True)]
+        if len(configurations) > 1:
+            several.add(str(part["method"].iloc[0]))
+        # the one with the most seeds, of equals the latest
+        chosen = max(configurations, key=lambda group: (group["seed"].nunique(), group["finished_at"].max()))
+        found[key] = _figure(store, whole, chosen, scales[key])  # type: ignore[index]  # a group's name is its key
+    notes = (
+        [f"of several configurations of {', '.join(sorted(several))} the one with the most seeds"] if several else []
+    )
+    return found, notes
+
+
+def _figure(store: Store, frame: pd.DataFrame, rows: pd.DataFrame, scale: float) -> _Ours:
+    by_pictures, by_seeds = standard_errors(store, frame, rows)
+    seeds = rows["seed"].nunique()
+    reach = ndtri((1 + LEVEL) / 2) * np.nan_to_num(by_pictures)
+    wide = stdtrit(seeds - 1, (1 + LEVEL) / 2) * by_seeds if seeds > 1 else 0.0
+    is_known = not (math.isnan(by_pictures) and math.isnan(by_seeds))
+    half = float(np.hypot(reach, wide)) if is_known else math.nan
+    return _Ours(value=float(rows["value"].mean()) * scale, half=half * scale, seeds=seeds)
+
+
+def _pivot(
+    layout: Layout, records: Sequence[Mapping[str, object]], ours: Sequence[_Ours | None], *, has_ours: bool
+) -> Grid:
+    """The figures in rows and columns, ours below the paper's."""
+    row_names, column_names = (list(dict.fromkeys(map(axis, records))) for axis in (layout.row, layout.column))
+    places = {(layout.row(record), layout.column(record)): number for number, record in enumerate(records)}
+    compared = sum(one is not None and not math.isnan(one.half) for one in ours)
+    factor = float(ndtri(1 - (1 - LEVEL) / 2 / max(compared, 1)) / ndtri((1 + LEVEL) / 2))
+    columns = [
+        Column(key=f"row{place or ''}", header=(text,), is_number=False) for place, text in enumerate(layout.stub)
+    ]
+    columns += [Column(key="of", header=("",), is_number=False)] if has_ours else []
+    columns += [Column(key=" ".join(filter(None, names)), header=names) for names in column_names]
+    marks = {} if has_ours else _marks(layout, records)
+    rows: list[tuple[Cell, ...]] = []
+    breaks: set[int] = set()
+    for names in row_names:
+        numbers = [places.get((names, column)) for column in column_names]
+        if rows and len(layout.stub) > 1 and names[0] != rows[-1][0].value:
+            breaks.add(len(rows) - 1)
+        stub = [Cell(text=text, value=text) for text in names]
+        of = [[Cell(text=text, value=text)] if has_ours else [] for text in ("paper", "ours")]
+        first = numbers[0] if layout.shows_change else None
+        rows.append((*stub, *of[0], *(_published(records, number, marks, first) for number in numbers)))
+        if has_ours:
+            cells = [_own(records, ours, number, factor) for number in numbers]
+            blank = [Cell(text="", value=text) for text in names]
+            rows.append((*blank, *of[1], *cells))
+    caption = _caption(records, ours, compared) if has_ours else _units(records)
+    legend: tuple[tuple[Mark, str], ...] = (("best", "best"), ("second", "second best"))
+    if has_ours:
+        legend = (("differs", f"outside our interval, for {compared} figures together"),) if compared else ()
+    return Grid(columns=tuple(columns), rows=tuple(rows), caption=caption, legend=legend, breaks=frozenset(breaks))
+
+
+def _published(
+    records: Sequence[Mapping[str, object]], number: int | None, marks: Mapping[int, Mark], first: int | None
+) -> Cell:
+    if number is None:
+        return Cell(text="")
+    value = float(str(records[number]["value"]))
+    is_whole = bool(records[number]["condition"]) and records[number]["metric"] in ("ce", "flip_rate", "error")
+    change = "" if first is None else f" {value - float(str(records[first]['value'])):+.1f}"
+    text = f"{value:.0f}" if is_whole else f"{value:.1f}"
+    return Cell(text=text + change, value=value, mark=marks.get(number, ""))
+
+
+def _own(
+    records: Sequence[Mapping[str, object]], ours: Sequence[_Ours | None], number: int | None, factor: float
+) -> Cell:
+    one = None if number is None else ours[number]
+    if number is None or one is None:
+        return Cell(text="")
+    half = "" if math.isnan(one.half) else f" ± {one.half:.1f}"
+    differs = one.half * factor < abs(one.value - float(str(records[number]["value"])))  # False for NaN
+    interval = None if math.isnan(one.half) else (one.value - one.half, one.value + one.half)
+    return Cell(text=f"{one.value:.1f}{half}", value=one.value, mark="differs" if differs else "", interval=interval)
+
+
+def _marks(layout: Layout, records: Sequence[Mapping[str, object]]) -> dict[int, Mark]:
+    """Best and second best of each measure, as the paper marks them."""
+    groups: dict[Key, list[int]] = {}
+    for number, record in enumerate(records):
+        groups.setdefault((record["dataset"], *(record[name] for name in WHAT)), []).append(number)
+    marks: dict[int, Mark] = {}
+    for numbers in groups.values():
+        sign = 1 if direction(str(records[numbers[0]]["metric"])) == "lower" else -1
+        costs = {number: sign * float(str(records[number]["value"])) for number in numbers}
+        best_first: list[tuple[Mark, float]] = list(zip(("best", "second"), sorted(set(costs.values())), strict=False))
+        marks.update({number: mark for mark, cost in best_first for number in numbers if costs[number] == cost})
+    return marks
+
+
+def _units(records: Sequence[Mapping[str, object]]) -> str:
+    words = {
+        "percent": "percent",
+        "percent_of_alexnet": "mCE, mFR and mT5D in percent of AlexNet's",
+        "distance": "mT5D in ranks",
+    }
+    return ", ".join(words[unit] for unit in dict.fromkeys(str(record["unit"]) for record in records))
+
+
+def _caption(records: Sequence[Mapping[str, object]], ours: Sequence[_Ours | None], compared: int) -> str:
+    seeds = sorted({one.seeds for one in ours if one is not None})
+    counted = f", {seeds[0]} seed{'s' if seeds[0] > 1 else ''}" if len(seeds) == 1 else ""
+    counted = f", {seeds[0]} to {seeds[-1]} seeds" if len(seeds) > 1 else counted
+    spread = f"; ± half of our 95 % interval{counted}" if compared else ""
+    has_bins = any("calibration" in str(record["metric"]) for record in records)
+    last_bin = "; the paper's RMS leaves out the most confident bin" if has_bins else ""
+    return f"{_units(records)}{spread}{last_bin}"
+
+
+def _calibration_by_severity(frame: pd.DataFrame | None) -> Grid:
+    """RMS calibration error by severity, what Figure 4 draws: a row a configuration."""
+    from pixmix_ray.analysis.severities import by_severity
+    from pixmix_ray.errors import RequestError
+
+    if frame is None:
+        raise RequestError("figure4 has no published figures: give a results folder too")
+    found = by_severity(frame, "rms_calibration_error")
+    benchmarks = list(dict.fromkeys(found["benchmark"]))
+    columns = [Column(key="method", header=("method",), is_number=False)]
+    columns += [
+        Column(key=f"{name} {severity}", header=(name, str(severity))) for name in benchmarks for severity in SEVERITIES
+    ]
+    rows = []
+    for label, part in found.groupby("label", sort=False):
+        values = {(row.benchmark, row.severity): float(str(row.value)) for row in part.itertuples()}
+        cells = [values.get((name, severity), math.nan) for name in benchmarks for severity in SEVERITIES]
+        shown = [Cell(text="" if math.isnan(value) else f"{100 * value:.1f}", value=value) for value in cells]
+        rows.append((Cell(text=str(label), value=str(label)), *shown))
+    return Grid(
+        columns=tuple(columns),
+        rows=tuple(rows),
+        title="Figure 4: RMS calibration error by severity",
+        caption="percent; means over seeds; the paper draws it for ImageNet and prints no figures",
+    )

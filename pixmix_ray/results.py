@@ -1,0 +1,206 @@
+"""A results folder, and what can be asked of it: `pixmix_ray.read(uri)`.
+
+import pixmix_ray
+
+results = pixmix_ray.read("results/quickstart")
+results.measurements  # a DataFrame, a row a measurement
+results.table()  # method by safety measure, with intervals; shows itself in notebooks
+results.front(["clean.error", "corruptions.mce"])
+results.sql("select method, value from measurements where metric = 'mce' and condition = ''")
+results.report("report.html")
+
+Nothing of it imports torch or Ray.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pixmix_ray.analysis.labels import configuration_labels
+from pixmix_ray.analysis.pareto import default_objectives
+from pixmix_ray.analysis.spread import Judged, judge
+from pixmix_ray.analysis.sql import OF_CELL, prediction_rows, query
+from pixmix_ray.analysis.variants import Part, apart
+from pixmix_ray.errors import RequestError, ResultsError, UnknownNameError
+from pixmix_ray.report.grid import Grid
+from pixmix_ray.report.tables import measures_grid
+from pixmix_ray.storage.index import read as read_measurements
+from pixmix_ray.storage.index import update
+from pixmix_ray.storage.store import Store
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Results:
+    """A results folder; it is only read.
+
+    Attributes:
+        uri: where it lies.
+        store: its files.
+    """
+
+    def __init__(self, uri: str | Path) -> None:
+        """Open the folder or URI.
+
+        Raises:
+            ResultsError: there are no results there, or they cannot be read.
+        """
+        self.store = Store(uri)
+        self.uri = self.store.uri
+        self._judged: dict[tuple[str, tuple[str, ...]], Judged] = {}
+        self.measurements  # noqa: B018  # an error is told here, not where it is first needed
+
+    @cached_property
+    def measurements(self) -> "pd.DataFrame":
+        """All measurements, a row each: the columns of `pixmix_ray.storage.schema.MEASUREMENTS`, and `cell`."""
+        return read_measurements(self.store.uri)
+
+    @cached_property
+    def parts(self) -> list[Part]:
+        """The measurements in parts within which everything may be compared; one part is the rule."""
+        return apart(self.measurements)
+
+    def part(self, variant: str | None = None) -> Part:
+        """One of `parts`: the only one, or that whose label holds the text `variant`.
+
+        Raises:
+            RequestError: there are several and none is asked for, or several or none hold the text.
+        """
+        found = [part for part in self.parts if variant is None or variant in part.label]
+        if len(found) == 1:
+            return found[0]
+        labels = "; ".join(repr(part.label) for part in self.parts)
+        if variant is None:
+            count = len(self.parts)
+            raise RequestError(f"measured in {count} ways, which are never compared: choose a variant: {labels}")
+        how_many = "several" if found else "none"
+        raise RequestError(f"variant {variant!r} is in the name of {how_many} of: {labels}")
+
+    def objectives(self, part: Part, names: Sequence[str] | None = None) -> list[str]:
+        """The names, checked; clean error and the paper's safety measures for none.
+
+        Raises:
+            UnknownNameError: one was not measured: the nearest that was is named.
+            ResultsError: there is none.
+        """
+        frame = part.frame
+        is_whole = frame["severity"].isna() & (frame["condition"] == "")
+        rows = frame[is_whole][["benchmark", "metric"]].drop_duplicates()
+        known = [f"{benchmark}.{metric}" for benchmark, metric in rows.itertuples(index=False)]
+        wanted = list(names) if names else default_objectives(frame)
+        for name in wanted:
+            if name not in known:
+                raise UnknownNameError("objective", name, known)
+        if not wanted:
+            raise ResultsError(f"no objective in {self.uri}: it holds no measurement over all conditions")
+        return wanted
+
+    def judged(self, objectives: Sequence[str] | None = None, *, variant: str | None = None) -> Judged:
+        """The configurations and how sure their objectives are (`pixmix_ray.analysis.certainty`); computed once."""
+        part = self.part(variant)
+        names = tuple(self.objectives(part, objectives))
+        if (part.label, names) not in self._judged:
+            self._judged[part.label, names] = judge(self.store, part.frame, names)
+        return self._judged[part.label, names]
+
+    def table(
+        self, objectives: Sequence[str] | None = None, *, paper: int | str | None = None, variant: str | None = None
+    ) -> Grid:
+        """Method by safety measure with 95 % intervals; or the paper's table of that number, ours beside theirs.
+
+        Args:
+            objectives: names "benchmark.metric"; none: clean error and the paper's safety measures.
+            paper: 1 to 15, or "figure4".
+            variant: text in the name of one of `parts`, where there are several.
+
+        Raises:
+            RequestError: something is unknown, or there are several parts.
+        """
+        if paper is not None:
+            from pixmix_ray.report.paper import paper_grid
+
+            return paper_grid(paper, self.store, self.part(variant).frame)
+        found = self.judged(objectives, variant=variant)
+        grid = measures_grid(found.wide, found.certainty.objectives, found.certainty)
+        return with_notes(grid, found.notes)
+
+    def front(self, objectives: Sequence[str] | None = None, *, variant: str | None = None) -> "pd.DataFrame":
+        """The configurations, a row each: objectives, `on_front`, `dominated_by`, `missing`, `front_probability`.
+
+        Raises:
+            RequestError: as `table`.
+        """
+        found = self.judged(objectives, variant=variant)
+        labels = configuration_labels(found.wide)
+        return found.wide.assign(label=labels, front_probability=found.certainty.on_front)
+
+    def predictions(self, **where: object) -> "pd.DataFrame":
+        """What the networks said of each picture, a row each, of the cells that the arguments select.
+
+        Args:
+            **where: values of cell, trial_id, benchmark, method or seed.
+
+        Raises:
+            UnknownNameError: another argument.
+        """
+        import pyarrow.dataset as ds
+
+        chosen = None
+        for name, value in where.items():
+            if name not in OF_CELL:
+                raise UnknownNameError("column of predictions to select by", name, OF_CELL)
+            one = ds.field(name) == value
+            chosen = one if chosen is None else chosen & one
+        found: pd.DataFrame = prediction_rows(self.store, update(self.store)).to_table(filter=chosen).to_pandas()
+        return found
+
+    def sql(self, text: str) -> "pd.DataFrame":
+        """What an SQL statement returns; tables: measurements, predictions, trials, failures, published.
+
+        Raises:
+            RequestError: DuckDB does not accept it.
+        """
+        return query(self.store, text)
+
+    def report(self, file: str | Path) -> Path:
+        """Write the page of these results, one file that needs no network, and return where it is.
+
+        Raises:
+            ResultsError: it cannot be written.
+        """
+        from pixmix_ray.report.page import write_page
+
+        return write_page(self.store, self.measurements, Path(file))
+
+    def __repr__(self) -> str:
+        frame = self.measurements
+        return (
+            f"<results {self.uri}: {frame['trial_id'].nunique()} trials, {frame['cell'].nunique()} cells, "
+            f"{len(frame)} measurements of {', '.join(sorted(set(frame['benchmark'])))}>"
+        )
+
+    def _repr_html_(self) -> str:
+        """The tables of all parts, as notebooks show them."""
+        grids = [self.table(variant=part.label or None) for part in self.parts]
+        titles = [f"<p>{escape(part.label)}</p>" if part.label else "" for part in self.parts]
+        return "".join(title + grid._repr_html_() for title, grid in zip(titles, grids, strict=True))
+
+
+def read(uri: str | Path) -> Results:
+    """The results at a local path or a URI such as s3://bucket/folder.
+
+    Cells that are damaged are set aside and left out, with a warning.
+
+    Raises:
+        ResultsError: there are no results there, or they cannot be read.
+    """
+    return Results(uri)
+
+
+def with_notes(grid: Grid, notes: Sequence[str]) -> Grid:
+    """The table with more said in its caption."""
+    return replace(grid, caption="; ".join([grid.caption, *notes]))

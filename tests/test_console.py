@@ -1,0 +1,26 @@
+"""What the commands print, on terminals of every kind."""
+
+import io
+import sys
+
+import pytest
+import typer
+
+from pixmix_ray.cli.console import call
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "utf-8"])
+def test_a_terminal_that_is_not_utf_8_loses_signs_and_no_run(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding=encoding, write_through=True))
+    monkeypatch.setattr(sys, "argv", ["pixmix-ray"])
+    app = typer.Typer()
+
+    @app.command()
+    def table() -> None:
+        sys.stdout.write("5.0 ± 0.1 ↓ β")
+
+    with pytest.raises(SystemExit) as ended:
+        call(app)
+    assert ended.value.code == 0
+    assert written.getvalue().decode(encoding).startswith("5.0 ")
