@@ -7,6 +7,7 @@ class or an object of it stands in place of a name.
 """
 
 import importlib
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from pixmix_ray.errors import RequestError, UnknownNameError, one_line
 from pixmix_ray.identity import is_ours, own_name, part_identity, source_hash, user_module_names
 from pixmix_ray.settings import Settings
 
+FOLDER = "folder"  # the mixing set that a path alone stands for
 T = TypeVar("T", bound=Settings)
 Added = TypeVar("Added", bound=Settings)
 
@@ -152,7 +154,7 @@ class Table(Generic[T]):
         if not isinstance(spec, Mapping) or not isinstance(spec.get("name"), str | type):
             raise RequestError(f"{self.kind} must be a name, or a mapping with the key 'name', got {spec!r}")
         if isinstance(spec["name"], str):
-            spec = self._long_form(spec)
+            spec = self._long_form(spec, base)
             found = self.find(spec["name"], base)
             name = self._name(found, spec["name"])
         else:
@@ -169,10 +171,15 @@ class Table(Generic[T]):
             source_hash(type(settings))  # if it cannot be had, that is to be said where the class is named
         return Part(name=name, settings=settings)
 
-    def _long_form(self, spec: Mapping[str, Any]) -> Mapping[str, Any]:
+    def _long_form(self, spec: Mapping[str, Any], base: Path | None) -> Mapping[str, Any]:
         """What a name that stands for others, or for some settings too, is short for."""
-        if self.join is not None and "+" in spec["name"]:
-            spec = {**spec, "name": self.join, "sets": names_in(spec["name"])}
+        name = spec["name"]
+        if self.join is None or name in self.ours or name in self.short:
+            pass
+        elif ":" not in name and (path := _path_of(name, base)) is not None and (path.exists() or "+" not in name):
+            spec = {**spec, "name": FOLDER, "folders": str(path)}
+        elif "+" in name or "*" in name:
+            spec = {**spec, "name": self.join, "sets": terms_in(name)}
         if (short := self.short.get(spec["name"])) is not None:
             if twice := sorted((set(short) & set(spec)) - {"name"}):
                 raise RequestError(f"{spec['name']} sets {twice[0]} itself: leave it out, or name {short['name']}")
@@ -215,19 +222,54 @@ def _classes(settings: Settings) -> Iterator[type[Settings]]:
                 yield from _classes(inner)
 
 
-def names_in(text: str) -> list[str]:
-    """The names of the parts that `text` joins by plus signs.
+def terms_in(text: str) -> list[object]:
+    """The sets that `text` joins by plus signs: names, or mappings with a weight; the labels of joins are such texts.
 
-    >>> names_in("fractals + fractaldb")
+    >>> terms_in("fractals + fractaldb")
     ['fractals', 'fractaldb']
+    >>> terms_in("0.3*fractals + (mine+yours)*0.7")
+    [{'name': 'fractals', 'weight': 0.3}, {'name': 'mine+yours', 'weight': 0.7}]
 
     Raises:
-        RequestError: a name is empty.
+        RequestError: a name is empty, or a parenthesis is not closed.
     """
-    names = [name.strip() for name in text.split("+")]
-    if not all(names):
-        raise RequestError(f"mixing set {text!r} joins a set without a name: write it as fractals+fractaldb")
-    return names
+    found: list[object] = []
+    for term in _split(text):
+        factors = _WEIGHTED.fullmatch(term)
+        name = (factors["after"] or factors["before"] if factors else term).strip()
+        if name.startswith("(") and name.endswith(")"):
+            name = name[1:-1].strip()
+        if not name:
+            raise RequestError(f"mixing set {text!r} joins a set without a name: write it as fractals+fractaldb")
+        weight = float(factors["first"] or factors["second"]) if factors else None
+        found.append(name if weight is None else {"name": name, "weight": weight})
+    return found
+
+
+_NUMBER = r"\d+(?:\.\d+)?(?:e[-+]?\d+)?"
+_WEIGHTED = re.compile(rf"(?P<first>{_NUMBER})\s*\*(?P<after>.*)|(?P<before>.*)\*\s*(?P<second>{_NUMBER})")
+
+
+def _split(text: str) -> list[str]:
+    """The terms of a sum; a plus sign in parentheses, or in the exponent of a number, divides none."""
+    terms, depth = [""], 0
+    for letter in text:
+        depth += {"(": 1, ")": -1}.get(letter, 0)
+        if letter == "+" and not depth:
+            terms.append("")
+        else:
+            terms[-1] += letter
+    if depth:
+        raise RequestError(f"mixing set {text!r}: a parenthesis is not closed: write it as (a+b)*0.3+c*0.7")
+    return [term.strip() for term in terms]
+
+
+def _path_of(name: str, base: Path | None) -> Path | None:
+    """The folder or file that a text names in place of a part; none where it looks like a name."""
+    start = Path.cwd() if base is None else base
+    path = start / Path(name).expanduser()
+    looks_like = name.startswith((".", "~", "/")) or "/" in name or name.lower().endswith((".zip", ".npy", ".npz"))
+    return path if looks_like or path.is_dir() else None
 
 
 def _imported(name: str, base: Path | None) -> object:

@@ -92,6 +92,9 @@ def pictures(
 
     sample = report.sampled(report.parse_mixing_set(mixing_set, is_trusted=trust), count, side, seed)
     say(f"{sample.label}: {sample.total} pictures, version {sample.version}")
+    if sample.flat:
+        named = ", ".join(map(str, sample.flat[:10])) + (", ..." if len(sample.flat) > 10 else "")
+        say(f"{len(sample.flat)} pictures are of one colour alone: number {named} (counted from 0)")
     if sheet is not None:
         report.write_sheet(sample.crops, sheet)
         say(f"{count} crops of {side} pixels: {sheet}")

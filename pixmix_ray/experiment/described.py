@@ -51,7 +51,7 @@ def settings_of(kind: type[Settings]) -> list[Setting]:
     return [
         Setting(
             name=name,
-            default="" if of.is_required() else text_of(of.get_default(call_default_factory=True)),
+            default="" if of.is_required() else text_of(of.get_default(call_default_factory=True, validated_data={})),
             range=_range(schema.get("properties", {}).get(name, {}), schema.get("$defs", {})),
             meaning=of.description or meanings.get(name, ""),
         )

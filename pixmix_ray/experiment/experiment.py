@@ -63,8 +63,8 @@ def _spread(table: Table[T], spec: object, base: Path | None) -> list[Any]:
     name = spec["name"]
     if isinstance(name, str):
         name = str(table.short.get(name, {}).get("name", name))
-        if "+" in name and table.join is not None:
-            return [spec]
+        if table.join is not None and name not in table.known():
+            return [spec]  # a join or a path
     kind = name if isinstance(name, type) else table.find(str(name), base)
     return variants(spec, kind)
 

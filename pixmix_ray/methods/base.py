@@ -41,6 +41,11 @@ class Method(Settings):
         """Whether `augment` wants pictures of a mixing set."""
         return False
 
+    @property
+    def has_memory(self) -> bool:
+        """Whether it carries something through a training, so that `augment` and `loss` alone are not the method."""
+        return type(self).start is not Method.start
+
     def version(self) -> str:
         """A fingerprint of the files that the method reads, part of a trial's identity; "" if it reads none.
 

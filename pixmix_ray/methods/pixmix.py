@@ -112,6 +112,11 @@ class PixMix(Method):
         """Whether pictures of a mixing set are mixed in."""
         return self.partner in ("both", "pictures")
 
+    @property
+    def has_memory(self) -> bool:
+        """Whether it makes its own pictures, of the network in training."""
+        return self.partner == "iterative"
+
     def start(self, setup: Setup) -> MethodRun:
         """The method at work, which for "iterative" makes its own pictures; see `Method.start`."""
         if self.partner != "iterative":

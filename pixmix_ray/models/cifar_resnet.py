@@ -18,7 +18,7 @@ class CifarResNet(Model):
     """ResNet-depth for 32x32 pictures with parameter-free shortcuts.
 
     Attributes:
-        depth: layers, 6n + 2.
+        depth: 6n + 2 layers.
         mean: of the three channels in [0, 1], taken off; for somebody else's weights, that of their training.
         std: what they are then divided by, likewise.
     """

@@ -24,7 +24,7 @@ class WideResNet(Model):
     """WRN-depth-width; the defaults are the paper's WRN-40-4 with a drop rate of 0.3.
 
     Attributes:
-        depth: layers, 6n + 4.
+        depth: 6n + 4 layers.
         width: the factor on the 16, 32 and 64 channels of the three stages.
         dropout: drop rate between the two convolutions of a block.
         mean: of the three channels in [0, 1], taken off; for somebody else's weights, that of their training.

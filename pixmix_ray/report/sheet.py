@@ -40,6 +40,7 @@ class Sample:
         version: the fingerprint of its content.
         total: how many pictures it has.
         seed: of the draw.
+        flat: numbers of the pictures that are of one colour alone, such as black ones.
     """
 
     crops: NDArray[np.uint8]
@@ -47,6 +48,7 @@ class Sample:
     version: str
     total: int
     seed: int
+    flat: tuple[int, ...] = ()
 
 
 def parse_mixing_set(text: str, *, is_trusted: bool = False) -> Part[MixingSet]:
@@ -94,7 +96,14 @@ def sampled(mixing_set: Part[MixingSet], count: int, side: int, seed: int) -> Sa
         version=pictures.version,
         total=len(pictures),
         seed=seed,
+        flat=tuple(number for number in range(len(pictures)) if _is_flat(pictures[number])),
     )
+
+
+def _is_flat(image: NDArray[np.uint8]) -> bool:
+    """Whether a picture (H, W, 3) is of one colour; looked at in full only where its corners do not tell."""
+    first = image[0, 0]
+    return bool((image[-1, -1] == first).all()) and bool((image == first).all())
 
 
 def contact_sheet(images: NDArray[np.uint8]) -> NDArray[np.uint8]:

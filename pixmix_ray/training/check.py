@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pixmix_ray.benchmarks import Benchmark
 from pixmix_ray.datasets import ImageData
 from pixmix_ray.errors import PixmixRayError, ProblemsError, RequestError, WorkError
 from pixmix_ray.experiment.trial import BenchmarkRun, Trial
@@ -76,7 +77,7 @@ def check_training(trial: Trial) -> None:
     method: Method = trial.method.settings
     cropped = trial.training.cropped(images, generator)
     setup = Setup(images=images, data_version=data.version, seed=0, size=cropped.shape[2], crop=trial.training.cropped)
-    if is_ours(type(method)) and type(method).start is not Method.start:
+    if is_ours(type(method)) and method.has_memory:
         return  # it learns, or draws pictures, before its first batch: minutes, and its tests do the same
     run = method.start(setup)
     run.begin_epoch(network, 1)
@@ -127,7 +128,7 @@ def _check_logits(network: nn.Module, images: Tensor, classes: int) -> None:
 
 def _check_benchmark(trial: Trial, run: BenchmarkRun) -> None:
     """A benchmark over a few test pictures, with an untrained network."""
-    part = run.benchmark
+    part: Part[Benchmark] = run.benchmark
     data = trial.dataset.settings.load()
     benchmark = part.settings.model_copy(update={"limit": BATCH})
     network = fresh_network(trial, data.num_classes).eval().requires_grad_(requires_grad=False)

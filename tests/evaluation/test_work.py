@@ -309,7 +309,7 @@ def test_every_row_says_what_was_trained_what_was_measured_and_how(tiny: Open) -
         column = table[field.name]
         if not field.nullable:
             assert column.null_count == 0
-            assert field.name in ("condition", "note", "unit") or "" not in column.to_pylist()
+            assert field.name in ("condition", "unit", "note") or "" not in column.to_pylist()
     for row in table.to_pylist():
         assert row["trial_id"] == of.trial.id
         assert row["checkpoint_id"] == of.done()["checkpoint_id"]

@@ -11,7 +11,7 @@ from scipy import stats
 from pixmix_ray.errors import RequestError, UnknownNameError
 from pixmix_ray.experiment.plugins import MIXING_SETS
 from pixmix_ray.mixing_sets import Fractals, Join, Pictures
-from pixmix_ray.plugins import names_in
+from pixmix_ray.plugins import terms_in
 from pixmix_ray.seeding import torch_generator
 
 COLOURS = {"red": (200, 0, 0), "green": (0, 200, 0), "blue": (0, 0, 200)}
@@ -139,7 +139,7 @@ def test_plus_signs_are_short_for_a_join() -> None:
     short = MIXING_SETS.read("fractals + fractals")
     assert isinstance(short.settings, Join) and short.name == "join"
     assert short == MIXING_SETS.read({"name": "join", "sets": ["fractals", "fractals"]})
-    assert names_in("a+b") == ["a", "b"]
+    assert terms_in("a+b") == ["a", "b"]
 
 
 @pytest.mark.parametrize(

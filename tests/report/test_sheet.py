@@ -120,3 +120,10 @@ def test_mistakes_are_one_line_and_exit_code_2(
     assert call(monkeypatch, *arguments) == 2
     shown = capsys.readouterr().err
     assert expected in shown and shown.startswith("pixmix-ray: ") and shown.count("\n") == 1
+
+
+def test_pictures_of_one_colour_are_named(tmp_path: Path, pictures: NDArray[np.uint8]) -> None:
+    pictures[1], pictures[3] = 0, 200
+    pictures[3, 5, 5] = 201
+    np.save(tmp_path / "five.npy", pictures)
+    assert sampled(parse_mixing_set(str(tmp_path / "five.npy")), 3, 32, seed=0).flat == (1,)
