@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pixmix_ray.benchmarks import Benchmark
 from pixmix_ray.datasets import ImageData
 from pixmix_ray.errors import PixmixRayError, ProblemsError, RequestError, WorkError
 from pixmix_ray.experiment.trial import BenchmarkRun, Trial
@@ -128,7 +127,7 @@ def _check_logits(network: nn.Module, images: Tensor, classes: int) -> None:
 
 def _check_benchmark(trial: Trial, run: BenchmarkRun) -> None:
     """A benchmark over a few test pictures, with an untrained network."""
-    part: Part[Benchmark] = run.benchmark
+    part = run.benchmark
     data = trial.dataset.settings.load()
     benchmark = part.settings.model_copy(update={"limit": BATCH})
     network = fresh_network(trial, data.num_classes).eval().requires_grad_(requires_grad=False)
