@@ -276,7 +276,7 @@ def _check_numbers(name: str, values: pd.Series) -> None:
     """Raise ResultsError if a column of an objective holds something else than real numbers, and nothing."""
     if values.dtype.kind in "iuf":
         return
-    strange = [value for value in values.dropna() if not isinstance(value, Real) or isinstance(value, bool | np.bool_)]
+    strange = [value for value in values.dropna() if isinstance(value, bool | np.bool_) or not isinstance(value, Real)]
     if strange:
         raise ResultsError(
             f"the column {name} holds {strange[0]!r}: it must hold numbers, fractions such as 0.1 and not percent"

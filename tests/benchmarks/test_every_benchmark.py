@@ -360,7 +360,7 @@ class _Broken(nn.Module):
 def test_logits_that_are_not_finite_are_an_error_and_no_prediction(
     benchmark_: Benchmark, value: float, sixty: TestPictures
 ) -> None:
-    with pytest.raises(WorkError, match="are NaN|NaN or infinite"):
+    with pytest.raises(WorkError, match=r"are NaN|NaN or infinite"):
         benchmark_.predict(_Broken(value), sixty, CPU)
 
 
