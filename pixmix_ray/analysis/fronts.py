@@ -179,6 +179,8 @@ def _volume(points: Floats, corner: Floats, is_exact: bool) -> float:
     inside = points[(points < corner).all(axis=1)]
     if not len(inside):
         return 0.0
+    if len(corner) == 1:  # moocore takes two objectives or more
+        return float(corner[0] - inside.min())
     if is_exact:
         return float(moocore.hypervolume(inside, ref=corner))
     return float(moocore.hv_approx(inside, ref=corner, seed=0))
@@ -188,6 +190,8 @@ def _contributions(front: Floats, corner: Floats, is_exact: bool) -> Floats:
     """(f,) what only the row itself dominates; nothing where another is equal to it."""
     import moocore
 
+    if len(corner) == 1:  # likewise; all on the front are equal
+        return np.maximum(corner - front[:, 0], 0.0) * (len(front) == 1)
     if is_exact:
         return np.asarray(moocore.hv_contributions(front, ref=corner), dtype=np.float64)
     low = front.min(axis=0)

@@ -49,6 +49,13 @@ def test_hypervolume_with_equal_and_missing_rows_and_one_beyond_the_reference() 
     assert np.isnan(found.contributions[3])
 
 
+@pytest.mark.parametrize(("best", "contributions"), [(0.5, [2.5, 0, 0]), (1.0, [0, 0, 0])])
+def test_the_hypervolume_of_one_objective_is_a_length(best: float, contributions: list[float]) -> None:
+    found = hypervolume(np.array([[best], [1.0], [2.0]]), np.array([3.0]))
+    assert found.value == 3 - best
+    assert found.contributions.tolist() == contributions  # of two equal rows neither adds anything
+
+
 def test_beyond_six_objectives_the_hypervolume_is_called_approximate_and_near() -> None:
     costs = 1 - np.eye(7)  # each row is 0 in one objective: with reference 2 its own box is 2^1 * 1^6
     found = hypervolume(costs, np.full(7, 2.0))
