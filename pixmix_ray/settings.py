@@ -151,6 +151,8 @@ def explain(error: ValidationError, where: str, model: type[BaseModel]) -> Reque
     for mistake in mistakes:
         if mistake["type"] == "missing" and mistakes[0]["type"] == "extra_forbidden":
             continue  # a misspelt key is also a missing one: the spelling is the mistake to name
+        if mistake["type"] == "default_factory_not_called":
+            continue  # it follows from a setting that is wrong itself
         if mistake["loc"] and any(_is_within(other["loc"], mistake["loc"]) for other in mistakes):
             continue  # a list without its wrong items is also too short
         problem = _explained(mistake, where, model)

@@ -84,9 +84,9 @@ def run_plan(
         opened = _opened(executor, stack)
         if plan.experiment.search is not None:
             plan = make_plan(plan.experiment, keep_points=True)
-        keep_plan(plan)
         _prepare(plan.experiment, opened)
         plan = on_gpus(plan, opened)
+        keep_plan(plan)
         stack.enter_context(_storage_goes_away())
         _remove_leftovers(plan.store)
         failures = _run_once(plan, opened, watch, work or Work(), lock.check)

@@ -155,6 +155,7 @@ def test_the_same_weights_on_several_test_sets_have_a_cell_each_and_a_number_eac
     assert read(folders / "rows")["cell"].nunique() == 3
 
 
+@pytest.mark.filterwarnings("ignore::pixmix_ray.datasets.DataVersionWarning")  # which says so
 def test_a_trial_evaluated_on_other_data_keeps_its_own_number(folders: Path) -> None:
     content = {
         "results": "results",

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import sys
@@ -44,12 +45,12 @@ def run(experiment: Path, *overrides: str, executor: str = "local") -> tuple[tup
 
 
 def modified(folder: Path) -> dict[str, int]:
-    """When each file was written, but for the index, which follows from the cells, and the accounts of runs."""
+    """When each file was written, but for the index, which follows from the cells, and what tells of the last run."""
     files = [path for path in folder.rglob("*") if path.is_file()]
     return {
         name: path.stat().st_mtime_ns
         for path in files
-        if not (name := str(path.relative_to(folder))).startswith(("measurements", "runs/"))
+        if not (name := str(path.relative_to(folder))).startswith(("measurements", "runs/", "plan.json"))
     }
 
 
@@ -122,7 +123,8 @@ def test_a_cell_that_fails_is_recorded_and_the_others_are_measured(experiment: P
     raises = f"{{name: 'faulty_parts:Raises', limit: 50, diary: {tmp_path / 'diary'}}}"
     failures, notes = run(experiment, f"benchmarks=[{raises}, {{name: clean, limit: 50}}]")
     assert [failure.label.partition(" (")[0] for failure in failures] == ["baseline seed 0 × Raises"]
-    assert failures[0].reason == "KeyError: 'a slip in my benchmark'"
+    assert failures[0].reason.startswith("KeyError: 'a slip in my benchmark' at ")
+    assert re.search(r"faulty_parts\.py:\d+ in predict \(pixmix-ray logs ", failures[0].reason)
     assert sorted(notes.ended) == [
         "failed baseline seed 0 × Raises",
         "measured baseline seed 0 × clean",

@@ -12,6 +12,7 @@ from pixmix_ray.cli import main
 from pixmix_ray.report.as_json import as_json
 from pixmix_ray.storage.store import Store, cell_failure_file, trial_file
 
+DOCUMENTED = {"plan": "plan FILE", "status": "status RESULTS", "list": "list KIND"}  # with its arguments
 DOCS = Path(__file__).parents[2] / "docs" / "json.md"
 
 
@@ -32,7 +33,7 @@ def documented(command: str) -> dict[str, set[str]]:
     for line in DOCS.read_text().splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         if line.startswith("| ") and len(cells) == 3:
-            current = cells[0].strip("`").split(" ")[0] or current
+            current = cells[0].strip("`") or current
             if current == command:
                 found[cells[1].strip("`")] = set(re.findall(r"`(\w+)`", cells[2]))
     return found
@@ -56,7 +57,7 @@ def evaluated(experiment: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.
 
 
 def assert_documented(command: str, values: dict[str, Any]) -> None:
-    keys = documented(command)
+    keys = documented(DOCUMENTED.get(command, command))
     assert set(values) == set(keys)
     for key, value in values.items():
         assert names_in(value) <= keys[key], key

@@ -251,7 +251,11 @@ def test_what_a_cell_says_of_its_place_is_not_believed(tmp_path: Path, outside: 
 @pytest.mark.parametrize("trial", ["../../outside", "..", "/outside", "a/../../../outside"])
 def test_an_old_folder_cannot_name_a_cell_outside_of_itself(tmp_path: Path, trial: str) -> None:
     store = Store(tmp_path / "results")
-    row = {**common(trial_id=trial, benchmark_settings=json.dumps(CLEAN.benchmark.identity())), **columns_of_error()}
+    row = {
+        **common(trial_id=trial, benchmark_settings=json.dumps(CLEAN.benchmark.identity())),
+        **columns_of_error(),
+        "unit": "",
+    }
     rows = pa.Table.from_pylist([row], schema=MEASUREMENTS)
     manifest = {"benchmarks": [CLEAN.key], "trials": {trial: [[0, 0, 1]]}}
     store.write_table("compacted/1.parquet", rows, {"pixmix_ray.cells": json.dumps(manifest)})
@@ -262,7 +266,7 @@ def test_an_old_folder_cannot_name_a_cell_outside_of_itself(tmp_path: Path, tria
 
 
 def columns_of_error() -> dict[str, object]:
-    return {**asdict(ERROR), "direction": "lower"}
+    return {**asdict(ERROR), "direction": "lower", "unit": ""}
 
 
 def _everything(folder: Path) -> dict[Path, bytes]:
