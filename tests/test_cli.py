@@ -238,7 +238,7 @@ def test_the_whole_line_from_file_to_front(
     assert "cells: 4 (4 done, 0 missing, 0 failed)\nnothing left to do" in shown("plan", experiment, *sets)[0]
     priced, _ = shown("plan", experiment, *sets, "--set", "seeds=[0, 1]")
     assert re.search(r"work left: training \d+ s, evaluation \d+ s", priced)
-    assert len(re.findall(r"done +│ +2 │ +0 │", shown("status", results)[0])) == 2
+    assert len(re.findall(r"done +│ +2 of 2 │ +0 │", shown("status", results)[0])) == 2
     assert "| baseline |" in shown("table", results, "--format", "markdown")[0]
     assert "Pareto front" in shown("pareto", results, "--objectives", "clean.error,adversaries.error")[0]
     _, unknown = shown("pareto", results, "--objectives", "clean.eror", code=2)

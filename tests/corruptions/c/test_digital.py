@@ -93,4 +93,4 @@ def test_steps_are_scaled_by_the_quality_and_at_least_one() -> None:
 
 def test_large_pictures_are_compressed_by_the_codec() -> None:
     images = rng(0, "large").integers(0, 256, (1, 70, 64, 3), dtype=np.uint8)
-    np.testing.assert_array_equal(corrupt(images, "jpeg_compression", 3, variant="imagenet"), compressed(images, 58))
+    np.testing.assert_array_equal(corrupt(images, "jpeg_compression", 3, variant="cifar"), compressed(images, 58))
