@@ -35,8 +35,13 @@ def keep_plan(plan: Plan) -> None:
         StorageError: it cannot be written.
     """
     cells = Counter(cell.trial.id for cell, state in plan.cells.items() if state != "stopped")
-    labels = {**read_kept_plan(plan.store).labels, **{trial.id: trial.label for trial in plan.trials}}
-    plan.store.write_json(FILE, {"labels": labels, "cells": {trial.id: cells[trial.id] for trial in plan.trials}})
+    before = read_kept_plan(plan.store)
+    kept = KeptPlan(
+        labels={**before.labels, **{trial.id: trial.label for trial in plan.trials}},
+        cells={trial.id: cells[trial.id] for trial in plan.trials},
+    )
+    if kept != before:
+        plan.store.write_json(FILE, {"labels": kept.labels, "cells": kept.cells})
 
 
 def read_kept_plan(store: Store) -> KeptPlan:

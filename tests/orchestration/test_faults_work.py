@@ -41,7 +41,9 @@ class Outcome:
 
 
 def modified(folder: Path) -> dict[str, int]:
-    return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+    """When each file was written, but for what tells of the last run."""
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name != "plan.json"]
+    return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in files}
 
 
 def run(folder: Path, *overrides: str) -> Outcome:
