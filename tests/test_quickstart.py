@@ -12,7 +12,7 @@ from tests.program import PROGRAM
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-ELSEWHERE = ("--address", "--watch", "seeds=", "serve", "import", "logs")  # a cluster, no end, hours, nothing to show
+ELSEWHERE = ("--address", "--watch", "seeds=", "serve", "import")  # a cluster, no end, hours, or another's archive
 
 
 def commands() -> list[list[str]]:

@@ -153,7 +153,7 @@ def logs(
 
     store = Store(results)
     if name is None:
-        for one in log_names(store):
+        for one in log_names(store) or ["no logs: nothing was printed, and nothing failed"]:
             say(one)
         return
     if follow:

@@ -14,12 +14,12 @@ def log_names(store: Store) -> list[str]:
     """What can be shown: TRIAL/training and TRIAL/BENCHMARK-KEY, of all that printed something or failed.
 
     Raises:
-        ResultsError: there is nothing.
+        ResultsError: there are no results.
     """
     files = store.files("logs") | store.files("trials") | store.files("cells")
+    if not files:
+        raise ResultsError(f"no results in {store.uri}: give the folder that the experiment file calls 'results'")
     found = {_name(path) for path in files if path.startswith("logs/") or path.endswith(FAILED)}
-    if not found:
-        raise ResultsError(f"no logs in {store.uri}: nothing was printed, and nothing failed")
     return sorted(found)
 
 

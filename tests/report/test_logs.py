@@ -54,6 +54,9 @@ def test_a_log_is_followed_as_it_grows(store: Store) -> None:
     assert list(followed(store, "pixmix-1/training", sleep)) == ["epoch 1\n", "epoch 2\n", "anew\n"]
 
 
-def test_a_folder_without_logs_is_told(tmp_path: Path) -> None:
-    with pytest.raises(ResultsError, match="no logs in"):
-        log_names(Store(tmp_path))
+def test_results_of_which_nothing_was_printed_are_no_mistake_and_a_folder_without_results_is(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with pytest.raises(ResultsError, match="no results in"):
+        log_names(store)
+    store.write(trial_file("pixmix-1", "done.json"), b"{}")
+    assert log_names(store) == []
