@@ -123,11 +123,6 @@ def _pivot(
     places = {(layout.row(record), layout.column(record)): number for number, record in enumerate(records)}
     compared = sum(one is not None and not math.isnan(one.half) for one in ours)
     factor = float(ndtri(1 - (1 - LEVEL) / 2 / max(compared, 1)) / ndtri((1 + LEVEL) / 2))
-    columns = [
-        Column(key=f"row{place or ''}", header=(text,), is_number=False) for place, text in enumerate(layout.stub)
-    ]
-    columns += [Column(key="of", header=("",), is_number=False)] if has_ours else []
-    columns += [Column(key=" ".join(filter(None, names)), header=names) for names in column_names]
     marks = {} if has_ours else _marks(layout, records)
     rows: list[tuple[Cell, ...]] = []
     breaks: set[int] = set()
@@ -144,10 +139,23 @@ def _pivot(
             blank = [Cell(text="", value=text) for text in names]
             rows.append((*blank, *of[1], *cells))
     caption = _caption(records, ours, compared) if has_ours else _units(records)
-    legend: tuple[tuple[Mark, str], ...] = (("best", "best"), ("second", "second best"))
-    if has_ours:
-        legend = (("differs", f"outside our interval, for {compared} figures together"),) if compared else ()
-    return Grid(columns=tuple(columns), rows=tuple(rows), caption=caption, legend=legend, breaks=frozenset(breaks))
+    columns = _columns(layout, column_names, has_ours=has_ours)
+    legend = _legend(compared, has_ours=has_ours)
+    return Grid(columns=columns, rows=tuple(rows), caption=caption, legend=legend, breaks=frozenset(breaks))
+
+
+def _columns(layout: Layout, names: Sequence[tuple[str, ...]], *, has_ours: bool) -> tuple[Column, ...]:
+    """Of the rows' names, of whose figures they are, and of the figures."""
+    stub = [Column(key=f"row{place or ''}", header=(text,), is_number=False) for place, text in enumerate(layout.stub)]
+    of = [Column(key="of", header=("",), is_number=False)] if has_ours else []
+    return (*stub, *of, *(Column(key=" ".join(filter(None, name)), header=name) for name in names))
+
+
+def _legend(compared: int, *, has_ours: bool) -> tuple[tuple[Mark, str], ...]:
+    """What the marks mean: of the paper's figures alone the best, beside ours what differs."""
+    if not has_ours:
+        return (("best", "best"), ("second", "second best"))
+    return (("differs", f"outside our interval, for {compared} figures together"),) if compared else ()
 
 
 def _published(
