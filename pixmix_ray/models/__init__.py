@@ -9,6 +9,7 @@ from pixmix_ray.models.cifar_resnet import CifarResNet as CifarResNet
 from pixmix_ray.models.torchvision_models import TorchvisionModel as TorchvisionModel
 from pixmix_ray.models.weights import SEAL as SEAL
 from pixmix_ray.models.weights import Weights as Weights
+from pixmix_ray.models.weights import content_of as content_of
 from pixmix_ray.models.weights import fit_weights as fit_weights
 from pixmix_ray.models.weights import open_tensors as open_tensors
 from pixmix_ray.models.weights import parse_weights as parse_weights
