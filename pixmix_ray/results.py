@@ -28,7 +28,7 @@ from pixmix_ray.errors import RequestError, ResultsError, UnknownNameError
 from pixmix_ray.report.grid import Grid
 from pixmix_ray.report.tables import measures_grid
 from pixmix_ray.storage.index import read as read_measurements
-from pixmix_ray.storage.index import update
+from pixmix_ray.storage.index import read_rows
 from pixmix_ray.storage.store import Store
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ class Results:
                 raise UnknownNameError("column of predictions to select by", name, OF_CELL)
             one = ds.field(name) == value
             chosen = one if chosen is None else chosen & one
-        found: pd.DataFrame = prediction_rows(self.store, update(self.store)).to_table(filter=chosen).to_pandas()
+        found: pd.DataFrame = prediction_rows(self.store, read_rows(self.store)).to_table(filter=chosen).to_pandas()
         return found
 
     def sql(self, text: str) -> "pd.DataFrame":
