@@ -3,9 +3,12 @@
 from collections.abc import Iterable
 from dataclasses import replace
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from pixmix_ray.experiment.external import External
 from pixmix_ray.storage.cell import read_cell, write_cell
-from pixmix_ray.storage.index import update
+from pixmix_ray.storage.index import read_rows
 from pixmix_ray.storage.store import Store
 
 
@@ -19,9 +22,10 @@ def relabel(store: Store, sources: Iterable[External]) -> None:
     labels = {source.id: source.label for source in sources if source.trial is None}
     if not labels:
         return
-    stored = update(store).select(["trial_id", "cell", "method"]).to_pylist()
-    named = {row["cell"]: (row["trial_id"], row["method"]) for row in stored}
-    for name, (source_id, label) in named.items():
-        if labels.get(source_id, label) != label and (cell := read_cell(store, name)) is not None:
-            common = {**cell.footer.common, "method": labels[source_id]}
-            write_cell(store, name, replace(cell, footer=replace(cell.footer, common=common)))
+    rows = read_rows(store, ["trial_id", "cell", "method"])
+    stored = rows.filter(pc.is_in(rows["trial_id"].cast(pa.string()), pa.array(list(labels)))).to_pylist()
+    for name, label in {row["cell"]: row["method"] for row in stored}.items():
+        new = labels[name.partition("/")[0]]
+        if label != new and (cell := read_cell(store, name)) is not None:
+            footer = replace(cell.footer, common={**cell.footer.common, "method": new})
+            write_cell(store, name, replace(cell, footer=footer))

@@ -103,10 +103,10 @@ def experiment_schema() -> dict[str, Any]:
         properties[key].pop("type", None)
     entry = _loosened(defined["CheckpointEntry"], CheckpointEntry)
     defined["CheckpointEntry"] = {**entry, "additionalProperties": True}  # the settings of its model
-    either = {"$ref": "#/$defs/CheckpointEntry"}
+    of_model: dict[str, Any] = {"$ref": "#/$defs/CheckpointEntry"}
     properties["checkpoints"] = {
         "description": properties["checkpoints"].get("description", ""),
-        "anyOf": [either, {"type": "array", "items": either}],
+        "anyOf": [of_model, {"type": "array", "items": of_model}],
     }
     defined["Recipe"] = _with_axes(defined["Recipe"], Recipe)
     defined["Share"] = _loosened(defined["Share"], Share)
@@ -120,7 +120,8 @@ def experiment_schema() -> dict[str, Any]:
         properties[key] = {"description": properties[key].get("description", ""), "anyOf": either}
     properties["zip"].pop("items", None)
     properties["exclude"].pop("type", None)
-    listed = [key for key in ("methods", "checkpoints", "benchmarks", "mixing_set", "seeds", "k", "beta") if key in properties]
+    keys = ("methods", "checkpoints", "benchmarks", "mixing_set", "seeds", "k", "beta")
+    listed = [key for key in keys if key in properties]
     properties |= {f"{key}+": {**properties[key], "description": f"added to {key} of the base"} for key in listed}
     properties["extends"] = {
         "description": "a file, or several, on top of which this one comes",

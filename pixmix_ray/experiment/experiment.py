@@ -146,13 +146,13 @@ class Experiment(Settings):
         for part in self.model if self.methods else ():
             if not part.settings.is_trained:
                 raise ValueError(f"model {part.name} cannot be trained: it stands under checkpoints, with weights")
+        asking = next((part.name for part in self.benchmarks if part.settings.needs_gradients), None)
         for entry in self.checkpoints:
-            for run in self.benchmarks if entry.model is not None and not entry.model.settings.has_gradients else ():
-                if run.settings.needs_gradients:
-                    raise ValueError(
-                        f"{run.name} needs gradients, and a network of {entry.model.name} gives none: leave "
-                        f"{run.name} out of benchmarks, or give {entry.label or entry.weights} in another form"
-                    )
+            if asking is not None and entry.model is not None and not entry.model.settings.has_gradients:
+                raise ValueError(
+                    f"{asking} needs gradients, and a network of {entry.model.name} gives none: leave {asking} out of "
+                    f"benchmarks, or give {entry.label or entry.weights} in another form"
+                )
         return self
 
     @model_validator(mode="after")

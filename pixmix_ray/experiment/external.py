@@ -26,6 +26,7 @@ from pydantic import Field, PlainValidator, ValidationInfo, model_validator
 from pixmix_ray.datasets import Dataset, DataVersionWarning
 from pixmix_ray.errors import CheckpointError, DamagedError, RequestError, one_line
 from pixmix_ray.experiment.class_map import ClassMap
+from pixmix_ray.experiment.labels import distinct
 from pixmix_ray.experiment.plugins import DATASETS, MODELS, Part
 from pixmix_ray.experiment.trial import Trial
 from pixmix_ray.hashing import hash_of_values
@@ -55,7 +56,7 @@ class CheckpointEntry(Settings):
         label: its name in tables.
         dataset: what it is evaluated on; by default the experiment's.
         trial: a trial of ours, RESULTS/trials/TRIAL, in place of a model and weights.
-        trust: whether the classes that the file of such a trial names may be imported.
+        trust: whether classes that the file of such a trial names may be imported, and weights that are programs run.
     """
 
     model: Annotated[
@@ -101,6 +102,10 @@ class CheckpointEntry(Settings):
                 "a trial of ours has its own model: leave model out"
                 if self.trial
                 else f"say with model what {self.weights or 'it'} is: {', '.join(MODELS.known())}, or module:function"
+            )
+        if self.model is not None and self.model.settings.is_program and not self.trust:
+            raise ValueError(
+                f"{self.weights} is a program, and to read it is to run it: if you trust it, add trust: true (--trust)"
             )
         if self.trial and self.classes:
             raise ValueError("classes is for weights of somebody else's: a trial of ours has those of its data set")
@@ -265,13 +270,9 @@ def _matching(weights: Path) -> list[Path]:
 
 def _with_labels(found: Sequence[External]) -> list[External]:
     """The same with labels that differ: by their model where they are the same, at last by a number."""
-    for name in (lambda one, _: f"{one.label} {one.model.settings.label()}", lambda one, n: f"{one.label} #{n}"):
-        counts, seen, made = Counter(one.label for one in found), Counter[str](), []
-        for one in found:
-            seen[one.label] += 1
-            made.append(one if counts[one.label] == 1 else replace(one, label=name(one, seen[one.label])))
-        found = made
-    return list(found)
+    counts = Counter(one.label for one in found)
+    by_model = [one.label if counts[one.label] == 1 else f"{one.label} {one.model.settings.label()}" for one in found]
+    return [replace(one, label=label) for one, label in zip(found, distinct(by_model), strict=True)]
 
 
 def stored_trial(where: str, *, is_trusted: bool) -> tuple[Trial, Store]:

@@ -32,12 +32,14 @@ class Model(Settings, ABC):
         revision: raised when the same settings come to mean another network, so that trials are trained anew.
         has_gradients: whether gradients of the logits reach the pictures, as adversaries need them.
         is_trained: whether it can be trained from fresh weights; else it stands under `checkpoints` alone.
+        is_program: whether to read its files is to run what somebody else wrote, so that it must be trusted.
     """
 
     summary: ClassVar[str]
     source: ClassVar[str]
     has_gradients: ClassVar[bool] = True
     is_trained: ClassVar[bool] = True
+    is_program: ClassVar[bool] = False
 
     @abstractmethod
     def label(self) -> str:
@@ -90,7 +92,7 @@ class Model(Settings, ABC):
         return network
 
 
-MODELS: Table[Model] = Table("model", Model)
+MODELS: Table[Model] = Table("model", Model, function="function")
 
 
 class Normalise(nn.Module):

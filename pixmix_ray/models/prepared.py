@@ -1,14 +1,20 @@
 """A network of other code behind what it expects of its input: its size, and its normalisation."""
 
 import importlib
+from abc import abstractmethod
 from collections.abc import Sequence
-from types import ModuleType
+from pathlib import Path
+from typing import Any
 
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
 from pixmix_ray.errors import RequestError, WorkError
-from pixmix_ray.models.base import Normalise
+from pixmix_ray.models.base import Channels, Model, Normalise, PositiveChannels
+from pixmix_ray.models.weights import Weights, fit_weights, head_size, read_weights
+
+INSIDE = "network."  # before the names of the other code's tensors
 
 
 class Prepared(nn.Module):
@@ -33,6 +39,47 @@ class Prepared(nn.Module):
         return logits_in(self.network(self.normalise(images)))
 
 
+class PreparedModel(Model):
+    """A model whose network other code makes.
+
+    Attributes:
+        mean: of the three channels in [0, 1], taken off before the network.
+        std: what they are then divided by.
+        input_size: pixels that pictures are resized to, bilinearly; none takes them as they come.
+    """
+
+    mean: Channels = (0.0, 0.0, 0.0)
+    std: PositiveChannels = (1.0, 1.0, 1.0)
+    input_size: int | None = Field(None, ge=1)
+
+    @abstractmethod
+    def network(self, num_classes: int) -> nn.Module:
+        """The other code's network with fresh weights, from normalised pictures to logits."""
+
+    def build(self, num_classes: int) -> nn.Module:
+        """The network, from pictures (N, 3, H, W) in [0, 1] to logits (N, num_classes)."""
+        return self.prepared(self.network(num_classes))
+
+    def opened(self, weights: Path, num_outputs: int | None) -> nn.Module:
+        """As `Model.opened`, by the other code's names of tensors."""
+        found = _without_ours(read_weights(weights))
+        if num_outputs is None:
+            num_outputs = head_size(self.network(2), found, str(weights))
+        network = self.network(num_outputs)
+        fit_weights(network, found, str(weights))
+        return self.prepared(network)
+
+    def prepared(self, network: nn.Module) -> nn.Module:
+        """The network behind what it expects of its input."""
+        return Prepared(network, self.mean, self.std, self.input_size)
+
+
+def _without_ours(weights: Weights) -> Weights:
+    """Weights of a trial of ours under the other code's names; other weights as they are."""
+    is_ours = bool(weights) and all(name.startswith(INSIDE) for name in weights)
+    return {name.removeprefix(INSIDE): tensor for name, tensor in weights.items()} if is_ours else weights
+
+
 def logits_in(returned: object) -> Tensor:
     """The logits in what a network of other code returns: a tensor, or an object or mapping that holds one as logits.
 
@@ -40,8 +87,6 @@ def logits_in(returned: object) -> Tensor:
         WorkError: there are none.
     """
     found = returned if isinstance(returned, Tensor) else getattr(returned, "logits", None)
-    if found is None and isinstance(returned, dict):
-        found = returned.get("logits")
     if not isinstance(found, Tensor):
         raise WorkError(
             f"the network returns a {type(returned).__name__}: it must return logits, a tensor (N, K), or what has "
@@ -50,16 +95,18 @@ def logits_in(returned: object) -> Tensor:
     return found
 
 
-def needed(package: str, what: str) -> ModuleType:
-    """A package that one kind of models needs and nothing else, imported when it is first asked for.
+def needed(module: str, what: str) -> Any:
+    """A module of a package that one kind of models needs and nothing else, imported when it is first asked for.
 
     Raises:
-        RequestError: it is not installed.
+        RequestError: it is not installed, or cannot be imported.
     """
+    package = module.partition(".")[0]
     try:
-        return importlib.import_module(package)
+        return importlib.import_module(module)
     except ImportError as error:
-        top = package.partition(".")[0]
-        if error.name is not None and error.name.partition(".")[0] != top:
-            raise RequestError(f"{what} needs {top}, which cannot be imported: {error}") from None
-        raise RequestError(f"{what} needs the package {top}, which is not installed: pip install {top}") from None
+        if error.name is not None and error.name.partition(".")[0] == package:
+            raise RequestError(
+                f"{what} needs the package {package}, which is not installed: pip install {package}"
+            ) from None
+        raise RequestError(f"{what} needs the package {package}, which cannot be imported: {error}") from None

@@ -104,7 +104,7 @@ class MlflowTracker:
         for name, value in values.items():
             self._client.log_metric(run, name, value, step=step)
 
-    def _run(self, trial: Trial) -> str:
+    def _run(self, trial: Source) -> str:
         found = self._client.search_runs([self._experiment], f"tags.trial_id = '{trial.id}'", max_results=1)
         if found:
             return str(found[0].info.run_id)
@@ -131,7 +131,7 @@ class WandbTracker:
         run = self._runs.get(trial.id) or self._runs.setdefault(trial.id, self._run(trial))
         run.log({**values, "epoch": step})
 
-    def _run(self, trial: Trial) -> Any:
+    def _run(self, trial: Source) -> Any:
         import wandb
 
         return wandb.init(

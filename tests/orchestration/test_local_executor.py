@@ -59,7 +59,7 @@ def measure_nothing(trial: Source, store: Store, device: torch.device) -> Measur
 def started(
     tmp_path: Path,
     train: Callable[[Trial, Store, torch.device], Iterator[Progress]] = train_two_epochs,
-    evaluate: Callable[[Trial, Store, torch.device], Measure] = measure_nothing,
+    evaluate: Callable[[Source, Store, torch.device], Measure] = measure_nothing,
     resources: Resources | None = None,
     should_stop: Callable[[str, Progress], bool] | None = None,
 ) -> LocalExecutor:
