@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from pydantic import field_validator, model_validator
+from pydantic import model_validator
 from torch import nn
 
 from pixmix_ray.errors import RequestError, UnknownNameError, one_line
@@ -43,22 +43,14 @@ class TimmModel(PreparedModel):
     @classmethod
     def _takes_timms_input(cls, values: Any) -> Any:
         arch = values.get("arch") if isinstance(values, Mapping) else None
-        config = _timm().get_pretrained_cfg(arch) if isinstance(arch, str) else None
+        if not isinstance(arch, str):
+            return values
+        _check_known(arch)
+        config = _timm().get_pretrained_cfg(arch)
         if config is None:
             return values
         size = {"input_size": config.input_size[1]} if config.fixed_input_size else {}
         return {"mean": config.mean, "std": config.std, **size, **values}
-
-    @field_validator("arch")
-    @classmethod
-    def _is_known(cls, arch: str) -> str:
-        timm = _timm()
-        name, _, tag = arch.partition(".")
-        if not timm.is_model(name):
-            raise UnknownNameError("arch", arch, timm.list_models())
-        if tag and not timm.is_model_pretrained(arch):
-            raise UnknownNameError("arch", arch, timm.list_pretrained(f"{name}.*") or [name])
-        return arch
 
     def label(self) -> str:
         """The name in results, timm's."""
@@ -77,6 +69,15 @@ class TimmModel(PreparedModel):
         """Timm's network with fresh weights."""
         made: nn.Module = _timm().create_model(self.arch, pretrained=False, num_classes=num_classes)
         return made
+
+
+def _check_known(arch: str) -> None:
+    """Raise UnknownNameError if timm has no such network, or no such weights of it."""
+    timm, (name, _, tag) = _timm(), arch.partition(".")
+    if not timm.is_model(name):
+        raise UnknownNameError("arch", arch, timm.list_models())
+    if tag and not timm.is_model_pretrained(arch):
+        raise UnknownNameError("arch", arch, timm.list_pretrained(f"{name}.*") or [name])
 
 
 def _published(arch: str, config: Any) -> Path:
