@@ -226,7 +226,7 @@ def _show_experiment(plan: "Plan", *, is_changed: bool) -> None:
         return
     for line in code_versions(frame):
         tell(line)
-    count = len(frame[frame.columns.intersection(CONFIGURATION)].drop_duplicates())
+    count = len(frame[frame.columns.intersection(list(CONFIGURATION))].drop_duplicates())
     if count > MOST_IN_TABLE:
         say(f"{count} configurations are no table: choose some with pixmix-ray table {plan.store.uri} --where ...")
     for part in apart(frame) if count <= MOST_IN_TABLE else ():
