@@ -27,7 +27,7 @@ from pixmix_ray.methods.pixmix_cutmix import PixMixCutMix
 from pixmix_ray.models import Normalise
 from pixmix_ray.seeding import rng, torch_generator
 from pixmix_ray.settings import Settings
-from pixmix_ray.training.loop import VALUES_AT_ONCE
+from pixmix_ray.training.batches import VALUES_AT_ONCE
 from pixmix_ray.transforms import flip_and_crop
 
 SECONDS = 0.3  # the least that one measurement takes

@@ -116,15 +116,18 @@ class Setup:
 class MethodRun:
     """A method at work in one training; as it is, for a method without memory.
 
-    A run is made anew when a training goes on from a checkpoint: what it learned must be in `tensors`, all else must be
-    a function of the setup, of the network at the start of the epoch and of the epoch's number.
+    A run is made anew when a training goes on from a checkpoint, after an epoch or in the middle of one: what it
+    learned, and what `begin_epoch` made, must be in `tensors`; all else must be a function of the setup.
     """
 
     def __init__(self, method: Method) -> None:
         self.method = method
 
     def begin_epoch(self, network: nn.Module, number: int) -> None:
-        """Called before each epoch, counted from 1; `network` is in training mode and must be left as it is."""
+        """Called before each epoch, counted from 1; `network` is in training mode and must be left as it is.
+
+        An epoch that goes on in its middle does not begin again: `restore` is called alone.
+        """
 
     def choose(self, images: Tensor, rows: Tensor, generator: torch.Generator) -> Tensor:
         """The pictures of `rows`, int64 (N,), before crop and flip: uint8 (N, 3, H, W).
@@ -145,7 +148,7 @@ class MethodRun:
         return self.method.loss(network, images, labels, rng)
 
     def tensors(self) -> dict[str, Tensor]:
-        """All that the run has learned, by name; saved with each epoch."""
+        """All that the run has learned and that this epoch began with, by name; saved with each state."""
         return {}
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
