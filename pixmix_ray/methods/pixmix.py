@@ -166,7 +166,7 @@ class IterativeRun(MethodRun):
 
     def __init__(self, method: Method, setup: Setup, *, count: int, steps: int) -> None:
         super().__init__(method)
-        self._seed, self._device, self._size = setup.seed, setup.images.device, setup.size
+        self._seed, self._device, self._size = setup.seed, setup.device, setup.size
         self._count, self._steps = count, steps
         self._bank: PictureBank | None = None
         self._made: Tensor | None = None

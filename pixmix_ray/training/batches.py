@@ -8,6 +8,7 @@ if it had never been interrupted; and several workers, each with its share of ev
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -63,6 +64,29 @@ class Batches(ABC):
     @abstractmethod
     def held_out(self) -> Iterator[tuple[Tensor, Tensor]]:
         """This worker's share of the pictures held out, as they are, float32 (B, 3, H, W), and their labels (B,)."""
+
+
+class TrainingSource(Protocol):
+    """The pictures of a training, wherever they are."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network learns."""
+
+    @property
+    def height(self) -> int:
+        """Of the pictures before flip and crop, in pixels; where they are streamed, of the result."""
+
+    @property
+    def images(self) -> Tensor | None:
+        """All of them, uint8 (N, 3, H, W), on the device; none where they are streamed."""
+
+    @property
+    def version(self) -> str:
+        """Their content."""
+
+    def batches(self, run: MethodRun, recipe: Recipe, *, seed: int, share: Share | None = None) -> Batches:
+        """The batches that `run` makes of them; of a training by several workers, the share of one."""
 
 
 class Augmenter:
@@ -123,7 +147,9 @@ class ResidentBatches(Batches):
         at_once = max(1, pictures_at_once // size) * size
         augment, number = Augmenter(self._run, data.pictures, self._recipe), 0
         for rows in torch.split(self._rows[order], at_once):
-            images = self._recipe.cropped(self._run.choose(data.images, rows, generator), generator)
+            images = self._recipe.cropped(
+                self._run.shown(data.images.index_select(0, rows), rows, generator), generator
+            )
             augmented = augment(images, generator, is_checked=number == 0)
             labels = data.labels[rows]
             for batch in zip(torch.split(augmented, size), torch.split(labels, size), strict=True):
@@ -159,6 +185,16 @@ class TrainingData:
     pictures: PictureBank | None = None
     version: str = ""
     held_out: Tensor | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the pictures are."""
+        return self.images.device
+
+    @property
+    def height(self) -> int:
+        """Of the pictures, in pixels."""
+        return self.images.shape[2]
 
     def batches(self, run: MethodRun, recipe: Recipe, *, seed: int, share: Share | None = None) -> Batches:
         """The batches that `run` makes of the pictures; of a training by several workers, the share of one."""

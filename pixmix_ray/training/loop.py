@@ -19,7 +19,7 @@ from pixmix_ray.memory import keep_freed_memory
 from pixmix_ray.methods import Method, MethodRun, Setup
 from pixmix_ray.models import evaluation_mode
 from pixmix_ray.seeding import seed_globally
-from pixmix_ray.training.batches import Batches, TrainingData
+from pixmix_ray.training.batches import Batches, TrainingSource
 from pixmix_ray.training.place import Place
 
 
@@ -47,7 +47,7 @@ class Epoch:
 def train(
     network: nn.Module,
     method: Method,
-    data: TrainingData,
+    data: TrainingSource,
     recipe: Recipe,
     *,
     seed: int,
@@ -76,8 +76,16 @@ def train(
     optimizer = torch.optim.SGD(
         network.parameters(), recipe.lr, recipe.momentum, weight_decay=decay, nesterov=True, fused=True
     )
-    side = recipe.side(data.images.shape[2])
-    run = method.start(Setup(images=data.images, data_version=data.version, seed=seed, size=side, crop=recipe.cropped))
+    setup = Setup(
+        device=data.device,
+        height=data.height,
+        data_version=data.version,
+        seed=seed,
+        size=recipe.side(data.height),
+        crop=recipe.cropped,
+        images=data.images,
+    )
+    run = method.start(setup)
     batches = data.batches(run, recipe, seed=seed)
     is_due = is_due or recipe.checkpoint_due()
     training = _Training(

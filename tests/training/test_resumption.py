@@ -202,7 +202,15 @@ def test_another_span_is_refused_with_what_is_allowed(every: str) -> None:
 @pytest.mark.parametrize("of", [1, 2, 3])
 def test_shares_of_the_batches_make_the_whole_ones(of: int, data: TrainingData) -> None:
     method, recipe = PixMix(), _recipe()
-    setup = Setup(images=data.images, data_version="", seed=4, size=32, crop=recipe.cropped)
+    setup = Setup(
+        images=data.images,
+        device=data.images.device,
+        height=data.images.shape[2],
+        data_version="",
+        seed=4,
+        size=32,
+        crop=recipe.cropped,
+    )
     held = replace(data, held_out=torch.tensor([3, 5, 8]))
 
     def batches(share: Share | None = None) -> list[tuple[Tensor, Tensor]]:
