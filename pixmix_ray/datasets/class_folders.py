@@ -46,19 +46,26 @@ FilesOf = Callable[[Path, PassedOver], list[Path]]
 """Lists the files of one class, and counts what it passes over; raises DataError where there are none."""
 
 
-def class_folders(folder: Path, files_of: FilesOf = picture_files, *, is_text_order: bool = True) -> ClassFolders:
+def class_folders(
+    folder: Path, files_of: FilesOf = picture_files, *, is_text_order: bool = True, only: frozenset[str] | None = None
+) -> ClassFolders:
     """The files below `folder`, each with the number of its class; what is passed over is said in one line.
 
     Args:
         folder: holds one folder a class.
         files_of: lists the files of one class.
         is_text_order: as for `class_names`.
+        only: the classes that are wanted; none: all.
 
     Raises:
-        DataError: there is no such folder, it holds no folder, or a class has no files.
+        DataError: there is no such folder, it holds no folder, lacks a class that is wanted, or one has no files.
     """
     passed_over = PassedOver()
     names = class_names(folder, passed_over, is_text_order=is_text_order)
+    if only is not None:
+        if missing := sorted(only - set(names)):
+            raise DataError(f"{folder} has no folder {missing[0]!r}, which is among the classes that are wanted")
+        names = tuple(name for name in names if name in only)
     entry, is_settled = _listing_entry(folder, names, files_of)
     if (cache_folder() / entry).is_dir():
         arrays = dict(cached_arrays(entry, lambda: _listing(folder, names, files_of)))

@@ -8,7 +8,7 @@ import os
 from abc import ABC, abstractmethod
 from array import array
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import overload
 
@@ -16,8 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixmix_ray.errors import DataError
-
-MOST_OPEN = 64  # archives that one process keeps open
 
 
 class PathList(Sequence[Path]):
@@ -111,13 +109,9 @@ class EncodedRanges(Encoded):
     file: NDArray[np.integer]
     start: NDArray[np.int64]
     size: NDArray[np.int64]
-    _open: dict[int, int] = field(default_factory=dict, compare=False)
 
     def __len__(self) -> int:
         return len(self.start)
-
-    def __getstate__(self) -> dict[str, object]:
-        return {**vars(self), "_open": {}}
 
     def name(self, place: int) -> str:
         """The large file, and where in it the picture begins."""
@@ -126,18 +120,14 @@ class EncodedRanges(Encoded):
     def read(self, place: int) -> bytes:
         """See `Encoded.read`."""
         size = int(self.size[place])
-        content = _reading(self.name(place), lambda: os.pread(self._handle(place), size, int(self.start[place])))
+        content = _reading(self.name(place), lambda: self._bytes(place, size))
         if len(content) < size:
             raise DataError(f"{self.name(place)} ends too early: fetch it again")
         return content
 
-    def _handle(self, place: int) -> int:
-        number = int(self.file[place])
-        if number not in self._open:
-            if len(self._open) >= MOST_OPEN:
-                os.close(self._open.pop(next(iter(self._open))))
-            self._open[number] = os.open(self.files[number], os.O_RDONLY)
-        return self._open[number]
+    def _bytes(self, place: int, size: int) -> bytes:
+        with self.files[int(self.file[place])].open("rb", buffering=0) as stream:
+            return os.pread(stream.fileno(), size, int(self.start[place]))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

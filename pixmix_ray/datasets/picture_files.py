@@ -142,6 +142,11 @@ def resized(rgb: Image.Image, shorter_side: int) -> Image.Image:
     return rgb if rgb.size == wanted else rgb.resize(wanted, Image.Resampling.BILINEAR)
 
 
+def resized_box(image: Image.Image, box: tuple[int, int, int, int], size: int) -> Image.Image:
+    """The part (left, top, right, bottom) as a square of `size` pixels, as by torchvision's resized_crop."""
+    return image.crop(box).resize((size, size), Image.Resampling.BILINEAR)
+
+
 def centre_cut(image: Image.Image, size: int) -> Image.Image:
     """The square of `size` pixels in the middle, as by torchvision's CenterCrop (halves rounded to even)."""
     left, top = round((image.width - size) / 2), round((image.height - size) / 2)
