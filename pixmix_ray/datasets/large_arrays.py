@@ -38,7 +38,7 @@ def cached_squares(entry: str, pictures: Encoded, rows: NDArray[np.int64], resiz
     shape = (len(rows), size, size, 3)
 
     def make() -> dict[str, Streamed]:
-        _check_space(cache_folder(), math.prod(shape))
+        check_space(cache_folder(), math.prod(shape))
         runs = (rows[start : start + AT_ONCE] for start in range(0, len(rows), AT_ONCE))
         pieces = (squares(pictures, run, resize, size) for run in runs)
         return {"images": Streamed(shape=shape, dtype=np.uint8, pieces=pieces)}
@@ -77,7 +77,7 @@ def squares(pictures: Encoded, rows: NDArray[np.int64], resize: int | None, size
     return found
 
 
-def _check_space(folder: Path, needed: int) -> None:
+def check_space(folder: Path, needed: int) -> None:
     """Raise DataError if so many bytes do not fit: better now than after an hour."""
     free = shutil.disk_usage(folder).free
     if free < needed:

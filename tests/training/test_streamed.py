@@ -97,7 +97,7 @@ def test_pictures_are_those_of_the_official_pipeline_cut_from_the_file_by_boxes_
     assert isinstance(found, np.ndarray)
     draws = uniforms(7, "crop", 5, indices=rows, count=DRAWS)
     for place, row in enumerate(rows):
-        with Image.open(files.pictures.name(row)) as image:  # type: ignore[arg-type]  # a numpy integer
+        with Image.open(files.pictures.name(row)) as image:
             if image.mode.startswith("I"):
                 continue  # torchvision turns 16 bits white
             rgb = image.convert("RGB")
