@@ -84,6 +84,10 @@ class Dataset(Settings, ABC):
         """Whether the training pictures are read from disk in the course of a training; cheap."""
         return False
 
+    def bytes_to_cache(self) -> int:
+        """How many bytes of decoded pictures `load` would write into the cache, as far as is known; cheap."""
+        return 0
+
     def num_train_images(self) -> int | None:
         """How many training pictures there are, whatever `train_limit`; None where only decoding would tell."""
         return None

@@ -46,6 +46,11 @@ def cached_squares(entry: str, pictures: Encoded, rows: NDArray[np.int64], resiz
     return cast(Images, cached_arrays(f"{entry}-{DECODING}", make)["images"])
 
 
+def has_squares(entry: str) -> bool:
+    """Whether `cached_squares` would find this entry."""
+    return (cache_folder() / f"{entry}-{DECODING}").is_dir()
+
+
 def square(pictures: Encoded, row: int, resize: int | None, size: int) -> Images:
     """One picture as (size, size, 3) uint8.
 

@@ -19,7 +19,7 @@ from pydantic import Field, model_validator
 from pixmix_ray.datasets.base import Dataset, ImageData, evenly_spaced
 from pixmix_ray.datasets.encoded import Encoded, EncodedFiles, EncodedRanges, EncodedSet
 from pixmix_ray.datasets.file_digests import combined, file_md5s
-from pixmix_ray.datasets.large_arrays import cached_squares
+from pixmix_ray.datasets.large_arrays import cached_squares, has_squares
 from pixmix_ray.errors import DataError
 from pixmix_ray.hashing import short_hash
 
@@ -138,6 +138,18 @@ class OnDiskDataset(Dataset, ABC):
         content = _content([], [self.test_part()])
         return {"size": self.size, "resize": self.resize, "version": f"{self.kind}-{content}"}
 
+    def bytes_to_cache(self) -> int:
+        """See `Dataset.bytes_to_cache`."""
+        train, test = self.train_part(), self.test_part()
+        version = self._version(train, test)
+        parts = [(test, np.arange(len(test.labels)), self.size, f"dataset-{version}-test")]
+        if not self.is_streamed():
+            rows = evenly_spaced(len(train.labels), self.train_limit)
+            parts.append((train, rows, self.height(), f"dataset-{version}-train"))
+        return sum(
+            len(rows) * side**2 * 3 for part, rows, side, entry in parts if not has_squares(_entry(entry, part, rows))
+        )
+
     def load(self) -> ImageData:
         """The pictures; only those within `train_limit` are decoded, and none of them where they are streamed.
 
@@ -188,5 +200,8 @@ def _content(sizes: list[int], parts: Sequence[Part]) -> str:
 
 def _squares(part: Part, rows: NDArray[np.int64], resize: int, size: int, entry: str) -> NDArray[np.uint8]:
     """The pictures `rows` of a part, (N, size, size, 3) uint8, by the name of their cache entry."""
-    name = entry if len(rows) == len(part.labels) else f"{entry}-{len(rows)}"
-    return cached_squares(name, part.pictures, rows, resize, size)
+    return cached_squares(_entry(entry, part, rows), part.pictures, rows, resize, size)
+
+
+def _entry(entry: str, part: Part, rows: NDArray[np.int64]) -> str:
+    return entry if len(rows) == len(part.labels) else f"{entry}-{len(rows)}"
