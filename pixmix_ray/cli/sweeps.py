@@ -201,9 +201,12 @@ def _plan(file: Path, overrides: list[str] | None, presets: list[str] | None, li
     from pixmix_ray.experiment.file import read_experiment
 
     sweep = read_experiment(file, overrides or (), presets=presets or (), limit=limit)
-    from pixmix_ray.planning.plan import make_plan  # after the file was read: its imports take a second
+    from pixmix_ray.planning.fits import check_fits  # after the file was read: its imports take a second
+    from pixmix_ray.planning.plan import make_plan
 
-    return make_plan(sweep)
+    plan = make_plan(sweep)
+    check_fits(plan)
+    return plan
 
 
 def _counts(plan: "Plan") -> str:
