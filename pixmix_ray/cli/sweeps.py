@@ -49,24 +49,30 @@ def run(
     if local and address is not None:
         raise RequestError(f"--local runs in this process, and --address {address} on a cluster: give one of them")
     todo = _plan(file, overrides, presets, limit)
+    done, has_failed = run_and_tell(todo, "local" if local else address or "ray")
+    if count := show_measures(done):
+        _show_files(done, count, is_changed=bool(todo.cells_to_run()))
+    if has_failed:
+        raise typer.Exit(1)
+
+
+def run_and_tell(todo: "Plan", executor: str) -> tuple["Plan", bool]:
+    """Do what a plan lacks and tell of it on stderr; the plan afterwards, and whether something failed."""
     if not todo.cells_to_run():
         from pixmix_ray.planning.plan import updated
 
         todo = updated(todo)
     if not todo.cells_to_run():
-        _show_experiment(todo, is_changed=False)
-        return
+        return todo, False
     from pixmix_ray.report.overview import axes_lines
 
     for line in [*axes_lines(todo), _counts(todo)]:
         tell(line)
-    done = _run(todo, "local" if local else address or "ray")
+    done = _run(todo, executor)
     for failure in done.failures:
         tell(f"FAILED {failure.label}: {failure.reason}", "red")
     _tell_usage(done.plan)
-    _show_experiment(done.plan, is_changed=True)
-    if done.failures:
-        raise typer.Exit(1)
+    return done.plan, bool(done.failures)
 
 
 @commands.command("plan", epilog="Example: pixmix-ray plan experiments/quickstart.yaml --set 'seeds=[0, 1, 2]'")
@@ -215,8 +221,8 @@ def _counts(plan: "Plan") -> str:
     return counts_line(plan)
 
 
-def _show_experiment(plan: "Plan", *, is_changed: bool) -> None:
-    """The table and front of the experiment's own cells, if a screen holds them, and where the files lie."""
+def show_measures(plan: "Plan") -> int:
+    """Show the table and front of the experiment's own cells, if a screen holds them; how many configurations it has."""
     frame = plan.own_rows()
     from pixmix_ray.analysis.pareto import code_versions, default_objectives
     from pixmix_ray.analysis.spread import judge
@@ -226,7 +232,7 @@ def _show_experiment(plan: "Plan", *, is_changed: bool) -> None:
     from pixmix_ray.storage.schema import CONFIGURATION
 
     if frame.empty:
-        return
+        return 0
     for line in code_versions(frame):
         tell(line)
     count = len(frame[frame.columns.intersection(list(CONFIGURATION))].drop_duplicates())
@@ -239,6 +245,11 @@ def _show_experiment(plan: "Plan", *, is_changed: bool) -> None:
         out.print(measures_grid(judged.wide, judged.certainty.objectives, judged.certainty).terminal())
         for line in [*judged.notes, *front_notes(judged)]:
             say(line)
+    return count
+
+
+def _show_files(plan: "Plan", count: int, *, is_changed: bool) -> None:
+    """Where the files lie; the page is made anew where something was done."""
     say(f"\nResults: {plan.store.uri}")
     say("  measurements.parquet  all measurements, a row each (pandas, polars, DuckDB)")
     say("  cells/                what each network said of each picture, and what follows from it (Parquet)")

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 
 from pixmix_ray.errors import ClusterError
+from pixmix_ray.experiment.external import Source
 from pixmix_ray.experiment.resources import Share
 from pixmix_ray.experiment.trial import Trial
 from pixmix_ray.orchestration.executor import (
@@ -98,7 +99,7 @@ class LocalExecutor:
         """Nothing of a cluster."""
         return {}
 
-    def _job(self, trial: Trial, cells: Sequence[Cell], share: Share) -> Job:
+    def _job(self, trial: Source, cells: Sequence[Cell], share: Share) -> Job:
         assert self._setup is not None
         return Job(
             trial=trial,

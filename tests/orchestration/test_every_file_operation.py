@@ -24,6 +24,7 @@ import torch
 from pixmix_ray import paths
 from pixmix_ray.errors import DamagedError, PixmixRayError
 from pixmix_ray.evaluation.cell import Measure
+from pixmix_ray.experiment.external import Source
 from pixmix_ray.experiment.file import read_experiment
 from pixmix_ray.experiment.trial import BenchmarkRun, Trial, hash_of_test_set
 from pixmix_ray.metrics import Measurement
@@ -159,7 +160,7 @@ def train(trial: Trial, store: Store, device: torch.device) -> Iterator[Progress
     store.delete(trial_file(trial.id, "failed.json"))
 
 
-def evaluate(trial: Trial, store: Store, device: torch.device) -> Measure:
+def evaluate(trial: Source, store: Store, device: torch.device) -> Measure:
     """Cells as `open_trial` writes them; the predictions are a hash of the weights."""
     content = store.read(trial_file(trial.id, "done.json"))
     weights = store.read(trial_file(trial.id, "model.safetensors"))
