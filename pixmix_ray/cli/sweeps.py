@@ -80,7 +80,7 @@ def show_plan(
 ) -> None:
     """Show what would run and what it would cost; spends nothing."""
     from pixmix_ray.report.as_json import plan_values
-    from pixmix_ray.report.overview import axes_lines, plan_table
+    from pixmix_ray.report.overview import axes_lines, pictures_notes, plan_table
 
     made = _plan(file, overrides, presets, limit)
     if check:
@@ -99,7 +99,7 @@ def show_plan(
     for note in dict.fromkeys(note for recipe in made.experiment.training for note in recipe.notes(gpus)):
         say(f"training: {note}")
     for part in made.experiment.benchmarks:
-        for note in part.settings.notes():
+        for note in [*part.settings.notes(), *pictures_notes(made.experiment, part)]:
             say(f"{part.name}: {note}")
 
 

@@ -15,6 +15,7 @@ from pixmix_ray.datasets import ImageData, evenly_spaced
 from pixmix_ray.errors import DataError
 from pixmix_ray.evaluation.checkpoints import EXTERNAL, Checkpoint, trained
 from pixmix_ray.evaluation.normalisation import SAMPLE, better_normalisation
+from pixmix_ray.evaluation.pictures_ahead import made_ahead, missing, works_of
 from pixmix_ray.experiment.trial import BenchmarkRun, Trial
 from pixmix_ray.hardware import hardware
 from pixmix_ray.memory import free_memory, is_out_of_memory
@@ -129,8 +130,10 @@ def evaluate_here(
         store.check_writable()
         if checkpoint.described["method"] == EXTERNAL:
             _notice_normalisation(checkpoint, device)
-        for run in runs:
-            yield run, evaluate_cell(checkpoint, run, store, device, code_version())
+        runs = list(runs)
+        with made_ahead(missing(works_of((checkpoint.dataset, run) for run in runs))):
+            for run in runs:
+                yield run, evaluate_cell(checkpoint, run, store, device, code_version())
         index.update(store)
 
 
