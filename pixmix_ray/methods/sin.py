@@ -183,14 +183,17 @@ class SinRun(MethodRun):
 
     def __init__(self, method: Sin, setup: Setup) -> None:
         super().__init__(method)
-        device = setup.images.device
-        self._copies = to_device(method.copies(setup.images, setup.data_version, device), device)
+        self._copies: Tensor | None = None
+        if setup.images is not None:
+            copies = method.copies(setup.images, setup.data_version, setup.device)
+            self._copies = to_device(copies, setup.device)
 
-    def choose(self, images: Tensor, rows: Tensor, generator: torch.Generator) -> Tensor:
-        """The pictures of `rows`, each replaced by its copy with probability `share`; see `MethodRun.choose`."""
+    def shown(self, images: Tensor, rows: Tensor, generator: torch.Generator) -> Tensor:
+        """The pictures, each replaced by its copy with probability `share`; see `MethodRun.shown`."""
+        assert self._copies is not None  # the pictures are resident
         is_replaced = torch.rand(len(rows), generator=generator, device=images.device) < self.method.share
         copies = self._copies.index_select(0, rows).permute(0, 3, 1, 2).contiguous()
-        return torch.where(is_replaced.view(-1, 1, 1, 1), copies, super().choose(images, rows, generator))
+        return torch.where(is_replaced.view(-1, 1, 1, 1), copies, images)
 
 
 def _batches(rows: NDArray[np.int64], size: int) -> list[list[int]]:

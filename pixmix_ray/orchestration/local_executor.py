@@ -129,7 +129,7 @@ class LocalExecutor:
         if progress is not None:
             events.append(EpochDone(ticket=ticket, progress=progress))
             stop = self._setup.should_stop
-            is_stopped = stop is not None and stop(job.trial.id, progress)
+            is_stopped = progress.is_whole and stop is not None and stop(job.trial.id, progress)
         if progress is None or is_stopped:
             self._trials.popleft()
             self._epochs = None

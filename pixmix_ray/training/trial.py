@@ -23,12 +23,12 @@ from pixmix_ray.storage.failures import forget_failure
 from pixmix_ray.storage.provenance import code_version, library_versions
 from pixmix_ray.storage.sealed import content_id, seal_json
 from pixmix_ray.storage.store import Store, trial_file
-from pixmix_ray.training.loop import TrainingData, train
+from pixmix_ray.training import TrainingData, train
 
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """One more epoch of a trial is safe in the store.
+    """One more epoch of a trial, or a part of one, is safe in the store.
 
     Attributes:
         epoch: counted from 1.
@@ -37,6 +37,7 @@ class Progress:
         validation_error: on the pictures held out after the epoch, a fraction in [0, 1]; none without any.
         seconds: wall time of the epoch.
         notice: something that its owner should know, such as a damaged file that was set aside.
+        is_whole: whether the epoch has ended.
     """
 
     epoch: int
@@ -45,12 +46,13 @@ class Progress:
     seconds: float
     validation_error: float | None = None
     notice: str = ""
+    is_whole: bool = True
 
 
 def train_trial(trial: Trial, store: Store, device: torch.device) -> Iterator[Progress]:
-    """Train a trial to its end, yielding each epoch once it is safe in the store.
+    """Train a trial to its end, yielding each epoch, and what is saved in between, once it is safe in the store.
 
-    A trial that is done yields nothing. A half-trained one goes on after its last whole epoch.
+    A trial that is done yields nothing. A half-trained one goes on where it was last saved.
 
     Raises:
         TrainingDivergedError: the loss became NaN or infinite.
@@ -68,15 +70,16 @@ def train_trial(trial: Trial, store: Store, device: torch.device) -> Iterator[Pr
     begun = _read_progress(trial, store)
     history, notice = begun.history, begun.notice
     for epoch in train(network, trial.method.settings, data, trial.training, seed=trial.seed, after=begun.after):
-        history.append(
-            {
-                "epoch": epoch.number,
-                "loss": epoch.loss,
-                "validation_error": epoch.validation_error,
-                "seconds": epoch.seconds,
-            }
-        )
-        header = {"epoch": str(epoch.number), "history": json.dumps(history)}
+        if epoch.is_whole:
+            history.append(
+                {
+                    "epoch": epoch.number,
+                    "loss": epoch.loss,
+                    "validation_error": epoch.validation_error,
+                    "seconds": epoch.seconds,
+                }
+            )
+        header = {"epoch": str(len(history)), "history": json.dumps(history)}
         content = seal_tensors(_on_cpu(epoch.tensors), header)
         store.write(trial_file(trial.id, "progress.safetensors"), content)
         yield Progress(
@@ -86,6 +89,7 @@ def train_trial(trial: Trial, store: Store, device: torch.device) -> Iterator[Pr
             seconds=epoch.seconds,
             validation_error=epoch.validation_error,
             notice=notice,
+            is_whole=epoch.is_whole,
         )
         notice = ""
     _finish(trial, store, network, history, device, dataset.class_names)
@@ -152,7 +156,7 @@ class _Begun:
     """How far a trial has come.
 
     Attributes:
-        after: number and tensors of the last whole epoch, if there is one.
+        after: number of the last whole epoch, and tensors to go on from, if there are any.
         history: of the epochs up to it.
         notice: what happened to the file that should say so.
     """
