@@ -88,7 +88,7 @@ def show_plan(
 ) -> None:
     """Show what would run and what it would cost; spends nothing."""
     from pixmix_ray.report.as_json import plan_values
-    from pixmix_ray.report.overview import axes_lines, plan_table
+    from pixmix_ray.report.overview import axes_lines, pictures_notes, plan_table
 
     made = _plan(file, overrides, presets, limit)
     if check:
@@ -107,7 +107,7 @@ def show_plan(
     for note in dict.fromkeys(note for recipe in made.experiment.training for note in recipe.notes(gpus)):
         say(f"training: {note}")
     for part in made.experiment.benchmarks:
-        for note in part.settings.notes():
+        for note in [*part.settings.notes(), *pictures_notes(made.experiment, part)]:
             say(f"{part.name}: {note}")
 
 
@@ -222,7 +222,7 @@ def _counts(plan: "Plan") -> str:
 
 
 def show_measures(plan: "Plan") -> int:
-    """Show the table and front of the experiment's own cells, if a screen holds them; how many configurations it has."""
+    """Show the table and front of the experiment's own cells, if a screen holds them; how many configurations."""
     frame = plan.own_rows()
     from pixmix_ray.analysis.pareto import code_versions, default_objectives
     from pixmix_ray.analysis.spread import judge

@@ -9,6 +9,7 @@ import pandas as pd
 
 from pixmix_ray.errors import DamagedError, RequestError, ResultsError, StorageError
 from pixmix_ray.evaluation.checkpoints import check_externals
+from pixmix_ray.evaluation.pictures_ahead import works_of
 from pixmix_ray.evaluation.relabel import relabel
 from pixmix_ray.experiment.experiment import Experiment
 from pixmix_ray.experiment.external import External
@@ -177,6 +178,7 @@ def _run_once(
             resources=resources,
             work=work,
             should_stop=None if halving is None else should_stop,
+            pictures=tuple(works_of((cell.trial.dataset, cell.run) for cell in plan.cells_to_run())),
         )
     )
     durations = Durations.of(plan.store, resources)
