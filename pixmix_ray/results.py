@@ -125,8 +125,7 @@ class Results:
 
             return paper_grid(paper, self.store, self.part(variant).frame)
         found = self.judged(objectives, variant=variant)
-        grid = measures_grid(found.wide, found.certainty.objectives, found.certainty)
-        return with_notes(grid, found.notes)
+        return replace(measures_grid(found.wide, found.certainty.objectives, found.certainty), notes=found.notes)
 
     def front(self, objectives: Sequence[str] | None = None, *, variant: str | None = None) -> "pd.DataFrame":
         """The configurations, a row each: objectives, `on_front`, `dominated_by`, `missing`, `front_probability`.
@@ -199,8 +198,3 @@ def read(uri: str | Path) -> Results:
         ResultsError: there are no results there, or they cannot be read.
     """
     return Results(uri)
-
-
-def with_notes(grid: Grid, notes: Sequence[str]) -> Grid:
-    """The table with more said in its caption."""
-    return replace(grid, caption="; ".join([grid.caption, *notes]))

@@ -66,6 +66,8 @@ def show(grid: "Grid", form: str) -> None:
         raise UnknownNameError("format", form, FORMATS)
     if form == "terminal":
         out.print(grid.terminal())
+        for note in grid.notes:
+            say(note)
     else:
         print(grid.text(form))  # noqa: T201  # not wrapped to the width of the terminal
 

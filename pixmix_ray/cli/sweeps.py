@@ -1,6 +1,7 @@
 """An experiment file and its results folder: run, plan, status."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,6 +18,7 @@ from pixmix_ray.cli.console import (
     out,
     print_json,
     say,
+    show,
     tell,
 )
 from pixmix_ray.cli.interrupts import ending_cleanly, last_words
@@ -227,8 +229,9 @@ def _show_experiment(plan: "Plan") -> None:
         judged = judge(plan.store, part.frame, default_objectives(part.frame))
         if part.label:
             say(part.label)
-        out.print(measures_grid(judged.wide, judged.certainty.objectives, judged.certainty).terminal())
-        for line in [*judged.notes, *front_notes(judged)]:
+        grid = measures_grid(judged.wide, judged.certainty.objectives, judged.certainty)
+        show(replace(grid, notes=judged.notes), "terminal")
+        for line in front_notes(judged):
             say(line)
     say(f"\nResults: {plan.store.uri}")
     say("  measurements.parquet  all measurements, a row each (pandas, polars, DuckDB)")

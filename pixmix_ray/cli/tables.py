@@ -91,23 +91,15 @@ def tell_versions(opened: "Opened") -> None:
 
 
 def _show_paper(results: str | None, paper: str, across: str | None, form: str, variant: str | None) -> None:
-    """A table of the paper, and how ours were made otherwise."""
-    from pixmix_ray.analysis.published import departures, parse_across
+    """A table of the paper, and below it how ours were made otherwise."""
+    from pixmix_ray.analysis.published import parse_across
     from pixmix_ray.report.paper import paper_grid
 
     settings = parse_across(across)
     if results is None:
         show(paper_grid(paper), form)
         return
-    from pixmix_ray.experiment.plugins import BENCHMARKS
-    from pixmix_ray.experiment.recipe import Recipe
     from pixmix_ray.results import read
 
     opened = read(results)
-    frame = opened.part(variant).frame
-    show(paper_grid(paper, opened.store, frame, settings), form)
-    if form == "terminal":
-        benchmarks = set(frame["benchmark"]) & set(BENCHMARKS.ours)
-        defaults = {name: BENCHMARKS.read(name).settings.identity() for name in benchmarks}
-        for line in departures(frame, Recipe().identity(), defaults):
-            say(f"ours: {line}")
+    show(paper_grid(paper, opened.store, opened.part(variant).frame, settings), form)

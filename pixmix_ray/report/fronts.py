@@ -44,8 +44,9 @@ def front_grid(judged: Judged, epsilon: float = 0.0) -> Grid:
     return Grid(
         columns=(*grid.columns, column),
         rows=tuple((*grid.rows[row], cell) for row, cell in zip(rows, cells, strict=True)),
-        caption="; ".join([caption, *judged.notes]),
+        caption=caption,
         legend=grid.legend,
+        notes=judged.notes,
     )
 
 

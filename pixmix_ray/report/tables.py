@@ -146,7 +146,7 @@ def _cells(wide: pd.DataFrame, objective: str, certainty: Certainty | None, colu
     values = _numbers(wide, objective)
     if certainty is not None:
         low, high = certainty.intervals[:, column].T
-        halves, marks = (high - low) / 2, certain_marks(certainty, column)
+        halves, marks = (high - low) / 2, certain_marks(certainty, column, lacks_seeds(wide, certainty)[:, column])
         ends = [
             None if math.isnan(one) else (one, other) for one, other in zip(low.tolist(), high.tolist(), strict=True)
         ]
@@ -156,18 +156,44 @@ def _cells(wide: pd.DataFrame, objective: str, certainty: Certainty | None, colu
         errors = _numbers(wide, spread) if spread in wide.columns else np.full(len(wide), math.nan)
         halves = np.where(_seeds(wide) > 1, errors, math.nan)
         marks = _marks(values if direction(_metric(objective)) == "lower" else -values, peers(wide))
+    counts = _fewer_seeds(wide, objective)
     return [
-        Cell(text=_shown(_metric(objective), value, half), value=float(value), mark=mark, interval=interval)
-        for value, half, mark, interval in zip(values, halves, marks, ends, strict=True)
+        Cell(text=_shown(_metric(objective), value, half) + count, value=float(value), mark=mark, interval=interval)
+        for value, half, mark, interval, count in zip(values, halves, marks, ends, counts, strict=True)
     ]
 
 
-def certain_marks(certainty: Certainty, column: int) -> list[Mark]:
-    """Best, and tied where the best is not really better."""
+def _fewer_seeds(wide: pd.DataFrame, objective: str) -> list[str]:
+    """What a value is followed by where it is a mean over fewer seeds than its row has: " (1 of 3 seeds)"."""
+    name, all_seeds = f"{objective}.seeds", _seeds(wide).tolist()
+    if name not in wide.columns:
+        return [""] * len(wide)
+    return [
+        f" ({count} of {whole} seeds)" if 0 < count < whole else ""
+        for count, whole in zip(wide[name].tolist(), all_seeds, strict=True)
+    ]
+
+
+def lacks_seeds(wide: pd.DataFrame, certainty: Certainty) -> NDArray[np.bool_]:
+    """(n, m) whether a value is a mean over fewer seeds than its configuration has."""
+    return np.asarray((certainty.seeds > 0) & (certainty.seeds < _seeds(wide)[:, None]))
+
+
+def certain_marks(certainty: Certainty, column: int, is_partial: NDArray[np.bool_] | None = None) -> list[Mark]:
+    """Best, and tied where the best is not really better.
+
+    Args:
+        certainty: of the rows.
+        column: which objective.
+        is_partial: (n,) the rows whose value lacks seeds; they are not marked while others lack none.
+    """
+    partial = np.zeros(len(certainty.values), dtype=np.bool_) if is_partial is None else is_partial
     costs = certainty.values[:, column] * certainty.signs[column]
     marks: list[Mark] = [""] * len(costs)
     for group in np.unique(certainty.groups):
         rows = np.flatnonzero((certainty.groups == group) & ~np.isnan(costs))
+        if not partial[rows].all():
+            rows = rows[~partial[rows]]
         if not len(rows):
             continue
         best = rows[np.argmin(costs[rows])]
@@ -229,6 +255,9 @@ def _margins(better: "pd.Series[float]", worse: "pd.Series[float]", objectives: 
     gains, equal = [], []
     for name in objectives:
         difference = abs(float(better[name]) - float(worse[name]))
+        if better.get(f"{name}.seeds") != worse.get(f"{name}.seeds"):  # the means are of other seeds
+            gains.append(f"in {name} on the seeds that both have")
+            continue
         if difference == 0:
             equal.append(f"equal in {name}")
             continue
