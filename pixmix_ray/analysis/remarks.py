@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 
 from pixmix_ray.analysis.labels import with_labels
@@ -26,11 +27,12 @@ def remarks(frame: pd.DataFrame, objectives: Sequence[str]) -> tuple[str, ...]:
         return ()
     shown = list(dict.fromkeys(name.partition(".")[0] for name in objectives))
     rows = frame[frame["note"].fillna("").ne("") & frame["benchmark"].isin(shown)]
+    rows = rows.iloc[np.argsort(rows["condition"].ne(""), kind="stable")]  # those of all conditions first
     if rows.empty:
         return ()
     named = with_labels(rows.astype({"note": str, "benchmark": str, "condition": str}), frame)
     everyone = with_labels(frame[frame["benchmark"].isin(shown)].astype({"benchmark": str}), frame)
-    entries = everyone.groupby("benchmark")["label"].nunique()
+    entries = everyone.groupby("benchmark")["label"].nunique().to_dict()
     lines: dict[str, list[str]] = {}
     for (benchmark, condition, note), part in named.groupby(["benchmark", "condition", "note"], sort=False):
         labels = list(dict.fromkeys(part["label"]))

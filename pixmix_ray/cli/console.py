@@ -38,10 +38,6 @@ Objectives = Annotated[
     typer.Option(help="Comma-separated benchmark.metric; default: clean error and the paper's safety measures."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="As one JSON object, for other programs: see docs/json.md.")]
-Variant = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option(help="Of results measured in several ways, the one whose name holds this text."),
-]
 Form = Annotated[str, typer.Option("--format", help="terminal, markdown, latex, csv or json.")]
 
 

@@ -118,7 +118,8 @@ def complexity(
     overrides: Overrides = None,
 ) -> None:
     """Measure how complex an experiment's mixing sets are, beside the safety of what was trained with them."""
-    from pixmix_ray.analysis.pareto import code_versions, one_variant
+    from pixmix_ray.analysis.pareto import code_versions
+    from pixmix_ray.analysis.variants import one_variant
     from pixmix_ray.experiment.file import read_experiment
     from pixmix_ray.report import complexity as report
     from pixmix_ray.report.figures import complexity as complexity_figure

@@ -9,6 +9,7 @@ trained on different data sets are marked apart.
 import math
 import textwrap
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -46,21 +47,57 @@ def measures_grid(wide: pd.DataFrame, objectives: Sequence[str], certainty: Cert
     seeds = _seeds(wide)
     differ = len(set(seeds.tolist())) > 1
     caption = _caption(objectives, None if differ else seeds, certainty)
-    columns = [Column(key="method", header=("method",), is_number=False)]
+    sections = _sections(wide)
+    columns = [Column(key="dataset", header=("data set",), is_number=False)] if sections else []
+    columns += [Column(key="method", header=("method",), is_number=False)]
     columns += [Column(key="seeds", header=("seeds",))] if differ else []
     columns += [Column(key=name, header=_header(name)) for name in objectives]
     cells = [_cells(wide, name, certainty, column) for column, name in enumerate(objectives)]
     shows_front = certainty is not None and len(objectives) > 1 and len(wide) > 1
     columns += [Column(key="on_front", header=("on the", "front"))] if shows_front else []
     rows = []
-    for i, label in enumerate(configuration_labels(wide)):
-        row = [Cell(text=label, value=label)]
+    for i, label in enumerate(_labels_in_sections(wide)):
+        row = [Cell(text=sections[i], value=sections[i])] if sections else []
+        row += [Cell(text=label, value=label)]
         row += [Cell(text=str(seeds[i]), value=int(seeds[i]))] if differ else []
         row += [column[i] for column in cells]
         if shows_front and certainty is not None:
             row.append(_share(float(certainty.on_front[i])))
         rows.append(tuple(row))
-    return Grid(columns=tuple(columns), rows=tuple(rows), caption=caption, legend=_legend(certainty))
+    grid = Grid(columns=tuple(columns), rows=tuple(rows), caption=caption, legend=_legend(certainty))
+    return in_sections(grid) if sections else grid
+
+
+def in_sections(grid: Grid) -> Grid:
+    """A table whose first column names sections: the name stands at the first row of each, a line below its last."""
+    names = [row[0].value for row in grid.rows]
+    is_first = [number == 0 or names[number - 1] != name for number, name in enumerate(names)]
+    rows = tuple(
+        (replace(row[0], text=str(name) if first else ""), *row[1:])
+        for row, name, first in zip(grid.rows, names, is_first, strict=True)
+    )
+    return replace(
+        grid, rows=rows, breaks=frozenset(number - 1 for number, first in enumerate(is_first) if first) - {-1}
+    )
+
+
+def _sections(wide: pd.DataFrame) -> list[str]:
+    """The data set of each row; none where there is one alone."""
+    if "dataset" not in wide.columns or wide["dataset"].nunique() < 2:
+        return []
+    return [str(name) for name in wide["dataset"]]
+
+
+def _labels_in_sections(wide: pd.DataFrame) -> list[str]:
+    """The name of each row within its section."""
+    if not _sections(wide):
+        return configuration_labels(wide)
+    labels = [""] * len(wide)
+    for group in np.unique(peers(wide)):
+        rows = np.flatnonzero(peers(wide) == group)
+        for row, label in zip(rows.tolist(), configuration_labels(wide.iloc[rows]), strict=True):
+            labels[row] = label
+    return labels
 
 
 def measures_frame(wide: pd.DataFrame, objectives: Sequence[str], certainty: Certainty) -> pd.DataFrame:

@@ -10,7 +10,9 @@ from pixmix_ray.analysis.departures import BENCHMARKS, RECIPE, departures
 from pixmix_ray.experiment import plugins
 from pixmix_ray.experiment.recipe import Recipe
 
-OTHERWISE = {  # where our default is not the official code's, and why it is not: see the benchmark
+OTHERWISE: dict[
+    str, dict[str, Any]
+] = {  # where our default is not the official code's, and why it is not: see the benchmark
     "adversaries": {"centre": "clean"},
     "anomalies": {"missing": ["textures", "svhn", "lsun", "places69"], "repeats": 1},
 }
@@ -26,10 +28,12 @@ def test_our_recipe_is_the_paper_s() -> None:
 @pytest.mark.parametrize("name", sorted(BENCHMARKS))
 def test_our_defaults_are_the_paper_s_but_for_what_is_known(name: str) -> None:
     kind = plugins.BENCHMARKS.known()[name]
-    required = {field: "imagenet-r" for field, of in kind.model_fields.items() if of.is_required()}
-    exclude = {"exclude": []} if "exclude" in kind.model_fields else {}  # frost, on a machine without photographs
-    own = json.loads(json.dumps(kind.read({**required, **exclude}, name).identity()))
-    given = {**BENCHMARKS[name], **OTHERWISE.get(name, {})}
+    required: dict[str, Any] = {field: "imagenet-r" for field, of in kind.model_fields.items() if of.is_required()}
+    if "exclude" in kind.model_fields:
+        required["exclude"] = []  # or frost, on a machine without photographs
+    own = json.loads(json.dumps(kind.read(required, name).identity()))
+    given: dict[str, Any] = {**BENCHMARKS[name]}
+    given.update(OTHERWISE.get(name, {}))
     assert {key: own[key] for key in given} == given
 
 

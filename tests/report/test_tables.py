@@ -105,12 +105,13 @@ def test_equal_values_share_a_mark() -> None:
 
 
 def test_data_sets_are_marked_apart_and_named() -> None:
-    wide = pd.DataFrame({"method": ["a", "a", "b", "b"], "dataset": ["c10", "c100"] * 2, ERROR: [0.1, 0.3, 0.2, 0.2]})
+    datasets = ["c10", "c10", "c100", "c100"]
+    wide = pd.DataFrame({"method": ["a", "b", "a", "b"], "dataset": datasets, ERROR: [0.1, 0.2, 0.3, 0.2]})
     assert markdown_table(wide, [ERROR]).splitlines()[2:] == [
-        "| a (c10) | **10.0** |",
-        "| a (c100) | *30.0* |",
-        "| b (c10) | *20.0* |",
-        "| b (c100) | **20.0** |",
+        "| c10 | a | **10.0** |",
+        "|  | b | *20.0* |",
+        "| c100 | a | *30.0* |",
+        "|  | b | **20.0** |",
     ]
 
 
@@ -280,6 +281,6 @@ def test_a_mean_over_fewer_seeds_says_so_and_is_not_marked_best() -> None:
     cells = [row[2] for row in grid.rows]
     assert cells[0].text.endswith(" (1 of 3 seeds)") and cells[0].mark == ""
     assert "seeds" not in cells[1].text and cells[1].mark == "best"
-    judged = wide.assign(on_front=[False, True], dominated_by=[[1], []], missing=[[], []])
-    (line, _) = front_lines(judged, [ERROR, AUROC])
+    lists = {"dominated_by": pd.Series([[1], []], dtype=object), "missing": pd.Series([[], []], dtype=object)}
+    (line, _) = front_lines(wide.assign(on_front=[False, True], **lists), [ERROR, AUROC])
     assert f"in {ERROR} by 1.0 points, in {AUROC} on the seeds that both have" in line
