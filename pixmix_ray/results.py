@@ -31,7 +31,7 @@ from pixmix_ray.errors import RequestError, ResultsError, UnknownNameError
 from pixmix_ray.report.grid import Grid
 from pixmix_ray.report.tables import measures_grid
 from pixmix_ray.storage.index import read as read_measurements
-from pixmix_ray.storage.index import update
+from pixmix_ray.storage.index import read_rows
 from pixmix_ray.storage.kept_plan import read_kept_plan
 from pixmix_ray.storage.store import Store
 
@@ -190,7 +190,7 @@ class Results:
         if self.left_out:
             own = ds.field("cell").isin(self.measurements["cell"].astype(str).unique().tolist())
             chosen = own if chosen is None else chosen & own
-        found: pd.DataFrame = prediction_rows(self.store, update(self.store)).to_table(filter=chosen).to_pandas()
+        found: pd.DataFrame = prediction_rows(self.store, read_rows(self.store)).to_table(filter=chosen).to_pandas()
         return found
 
     def sql(self, text: str) -> "pd.DataFrame":

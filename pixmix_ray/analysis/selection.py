@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from pixmix_ray.analysis.labels import flat_settings, with_labels
 from pixmix_ray.analysis.variants import ways
@@ -113,7 +114,7 @@ def sorted_by(frame: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
         UnknownNameError: it is none of them.
     """
     identity = [name for name in CONFIGURATION if name in frame.columns]
-    numbers = frame.groupby(identity, dropna=False, sort=False, observed=True).ngroup().to_numpy(dtype=np.int64)
+    numbers = frame.groupby(identity, dropna=False, sort=False, observed=True).ngroup().to_numpy()
     records = list(_records(frame[~pd.Series(numbers, index=frame.index).duplicated()], frame))
     objectives = _objectives(frame, numbers)
     known = list(dict.fromkeys([*(name for record in records for name in record), *objectives]))
@@ -180,7 +181,7 @@ def _settings(text: object) -> dict[str, Any]:
     return {path: json.loads(value) for path, value in settings.items() if path}
 
 
-def _objectives(frame: pd.DataFrame, numbers: "np.ndarray[Any, np.dtype[np.int64]]") -> dict[str, dict[int, float]]:
+def _objectives(frame: pd.DataFrame, numbers: NDArray[np.integer[Any]]) -> dict[str, dict[int, float]]:
     """For each objective the mean of each configuration that has it, by the configurations' numbers."""
     if not {"benchmark", "metric", "condition", "severity", "value"} <= set(frame.columns):
         return {}

@@ -15,7 +15,7 @@ import pyarrow.dataset as ds
 from pixmix_ray.analysis.published import published_figures
 from pixmix_ray.errors import RequestError, ResultsError, one_line
 from pixmix_ray.storage.failures import described
-from pixmix_ray.storage.index import update
+from pixmix_ray.storage.index import read_rows
 from pixmix_ray.storage.schema import PREDICTIONS
 from pixmix_ray.storage.store import Store, cell_file, trial_file
 
@@ -55,7 +55,7 @@ def query(store: Store, text: str) -> pd.DataFrame:
 
 def _register(connection: "duckdb.DuckDBPyConnection", store: Store, text: str) -> None:
     """Make the tables that the text names; those that it does not name cost nothing."""
-    measurements = update(store)
+    measurements = read_rows(store)
     named = {name for name in TABLES if name in text.lower()}
     connection.register("measurements", measurements.drop_columns(["cell_modified", "cell_size"]))
     if "predictions" in named:
@@ -113,7 +113,7 @@ def trial_rows(store: Store, measurements: pa.Table | None = None) -> pd.DataFra
         store: the results folder.
         measurements: its index; none reads it.
     """
-    measurements = update(store) if measurements is None else measurements
+    measurements = read_rows(store) if measurements is None else measurements
     names = ("trial_id", "dataset", "model", "method", "mixing_set", "k", "beta", "seed", "settings")
     cells = _first_of(measurements, "cell", ("cell", "trial_id"))["trial_id"].value_counts()
     frame = _first_of(measurements, "trial_id", names)

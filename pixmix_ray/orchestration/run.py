@@ -1,6 +1,5 @@
 """A run: all that a plan lacks, trained and evaluated on an executor."""
 
-import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
@@ -28,9 +27,6 @@ from pixmix_ray.storage.run_lock import RunLock
 from pixmix_ray.storage.store import Store
 from pixmix_ray.training.trial import Progress
 
-FIRST_INDEX_SECONDS = 300.0  # until the index is brought up to date while a run goes on; readers do so by themselves
-INDEX_SECONDS = 60.0  # between two updates
-INDEX_SHARE = 20  # the pause is that much longer than what an update takes
 OpenWatcher = Callable[[Plan, Executor], AbstractContextManager[Watcher]]
 """Opens what is told of a run, such as a live view, for as long as the run takes."""
 
@@ -180,11 +176,6 @@ def _run_once(
     durations = Durations.of(plan.store, resources)
     expected = _forecast(plan, executor, durations)
     account = Account(plan.store, resources, executor.now(), durations=durations, expected=expected)
-    update = _index_updates(plan)
-
-    def housekeeping() -> None:
-        check()
-        update()
 
     def more() -> Plan:
         suggested = make_plan(plan.experiment, keep_points=True)
@@ -202,7 +193,7 @@ def _run_once(
                 account,
                 keeps_share=expected.keeps_evaluation_share,
                 more=None if plan.experiment.search is None else more,
-                housekeeping=housekeeping,
+                housekeeping=check,
             ).run()
         finally:
             account.close(executor.now())
@@ -215,18 +206,3 @@ def _forecast(plan: Plan, executor: Executor, durations: Durations) -> Forecast:
     capacity = executor.capacity(len(plan.trials_to_run()), len(cells))
     slots = Slots(trials=capacity.trials, trials_alone=capacity.trials_alone, tasks=capacity.tasks)
     return forecast(plan, durations, slots)
-
-
-def _index_updates(plan: Plan) -> Callable[[], None]:
-    """Brings the index up to date now and then; at most a twentieth of the time goes into it."""
-    due = time.monotonic() + FIRST_INDEX_SECONDS
-
-    def update() -> None:
-        nonlocal due
-        started = time.monotonic()
-        if started >= due:
-            index.update(plan.store)
-            ended = time.monotonic()
-            due = ended + max(INDEX_SECONDS, INDEX_SHARE * (ended - started))
-
-    return update

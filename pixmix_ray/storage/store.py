@@ -295,7 +295,7 @@ class Store:
 
     def write_table(self, path: str, table: pa.Table, metadata: Mapping[str, str] | None = None) -> None:
         """Write a Parquet file whole, with a digest of its bytes, and `metadata` in its footer."""
-        self.write(path, seal(table, metadata))
+        self.write(path, seal([table], metadata))
 
     def check_writable(self) -> None:
         """Try to write a small file.

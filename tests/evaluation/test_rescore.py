@@ -373,7 +373,8 @@ def test_every_further_column_documents_itself() -> None:
 
 def _size(predictions: Predictions, benchmark: type[Benchmark], rows: int) -> float:
     """The bytes of `rows` predictions of a benchmark in its file, from those of fewer."""
-    return len(seal(predictions_table(predictions, benchmark.extras))) * rows / len(predictions)
+    table = predictions_table(predictions, benchmark.extras)
+    return len(seal([table])) * rows / len(predictions)
 
 
 def test_the_suite_of_a_cifar_checkpoint_takes_at_most_40_megabytes() -> None:

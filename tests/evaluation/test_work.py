@@ -27,7 +27,7 @@ from pixmix_ray.models import WideResNet
 from pixmix_ray.planning.plan import make_plan
 from pixmix_ray.storage.cell import read_cell
 from pixmix_ray.storage.failures import record_failure
-from pixmix_ray.storage.index import read, update
+from pixmix_ray.storage.index import read, read_rows
 from pixmix_ray.storage.provenance import code_version
 from pixmix_ray.storage.schema import INDEX, MEASUREMENTS, predictions_schema
 from pixmix_ray.storage.store import Store, cell_failure_file, cell_file, trial_file
@@ -303,7 +303,7 @@ def test_the_predictions_behind_a_cell_are_stored_and_agree_with_it(tiny: Open) 
 def test_every_row_says_what_was_trained_what_was_measured_and_how(tiny: Open) -> None:
     started = datetime.now(UTC)
     of = evaluated(finished(tiny("methods=[pixmix]", "k=[2]", "seeds=[3]")), code="0.1.0+abc")
-    table = update(of.store)
+    table = read_rows(of.store)
     assert table.schema.equals(INDEX)
     for field in MEASUREMENTS:
         column = table[field.name]

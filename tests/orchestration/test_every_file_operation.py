@@ -220,7 +220,7 @@ def kept(results: Path) -> dict[str, object]:
         for name, path in files.items()
         if name.startswith(("cells/", "trials/")) and not name.endswith(of_no_account)
     }
-    return {**whole, "index": index.update(Store(results)).drop_columns(["cell_modified"]).to_pylist()}
+    return {**whole, "index": index.read_rows(Store(results)).drop_columns(["cell_modified"]).to_pylist()}
 
 
 def failing_run(results: Path) -> None:
