@@ -194,7 +194,8 @@ def _fitting(name: str, width: int, font: Font) -> str:
     kept = len(text)
     while kept > 2 and font.getlength(text) > width:
         kept -= 1
-        text = f"{name[: math.ceil(kept / 2)]}…{name[-(kept // 2) :]}"
+        start = math.ceil(kept / 4)  # the end tells more files apart
+        text = f"{name[:start]}…{name[start - kept :]}"
     return text
 
 
