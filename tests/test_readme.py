@@ -58,9 +58,9 @@ def install_example(module: str, folder: Path, monkeypatch: pytest.MonkeyPatch) 
     announcement = re.search(rf'```toml\n\[project.entry-points."([^"]*)"\]\n([^`]*"{module}:[^`]*)```', document)
     assert code and announcement
     (folder / f"{module}.py").write_text(code.group(1))
-    installed = folder / "mine-1.0.dist-info"
+    installed = folder / f"{module}-1.0.dist-info"
     installed.mkdir()
-    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1.0\n")
+    (installed / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module}\nVersion: 1.0\n")
     group, line = announcement.groups()
     (installed / "entry_points.txt").write_text(f"[{group}]\n" + line.replace('"', ""))
     monkeypatch.syspath_prepend(folder)
