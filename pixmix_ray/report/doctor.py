@@ -109,8 +109,7 @@ def _data(experiment: Experiment | None) -> Iterator[Finding]:
     if experiment is None:
         downloads = cache_folder() / "downloads"
         for name in DOWNLOADED:
-            part = DATASETS.read({"name": name, "root": str(downloads)})
-            yield _part(part)
+            yield _part(DATASETS.read({"name": name, "root": str(downloads)}))
         yield Finding(
             what="photographs of frost",
             found="there" if has_installed_photographs() else "not there",
@@ -119,7 +118,8 @@ def _data(experiment: Experiment | None) -> Iterator[Finding]:
             else "for corruptions.frost: a folder of yours as frost, or the extra",
         )
         return
-    for part in (*experiment.dataset, *experiment.mixing_set, *experiment.methods, *experiment.benchmarks):
+    parts: list[Part[Any]] = [*experiment.dataset, *experiment.mixing_set, *experiment.methods, *experiment.benchmarks]
+    for part in parts:
         yield _part(part)
     yield (
         _free("results", Path(experiment.results), "")

@@ -97,7 +97,7 @@ def test_the_command_writes_a_sheet_and_a_table(
     shown = capsys.readouterr().out
     assert "five: 5 pictures, version folder-" in shown and all(name in shown for name in MEASURES)
     sample = sampled(parse_mixing_set("{name: folder, folders: five.npy}"), 6, 32, seed=1)
-    assert np.array_equal(np.asarray(Image.open("s.png")), contact_sheet(sample.crops, sample.names))
+    assert np.array_equal(np.asarray(Image.open("s.png")), np.asarray(contact_sheet(sample.crops, sample.names)))
     frame = pd.read_parquet("c.parquet")
     assert list(frame.columns) == ["mixing_set", "version", "side", "seed", "crop", *MEASURES]
     assert frame["crop"].tolist() == list(range(6)) and set(frame["version"]) == {sample.version}
