@@ -27,6 +27,8 @@ from pixmix_ray.cli.selection import Selection, Sort, Where
 from pixmix_ray.errors import RequestError, ResultsError, StorageError
 from pixmix_ray.storage.store import PAGE
 
+MOST_IN_TABLE, MOST_ON_PAGE = 200, 2000  # configurations
+
 if TYPE_CHECKING:
     from pixmix_ray.orchestration.run import Run
     from pixmix_ray.planning.plan import Plan
@@ -56,7 +58,7 @@ def run(
 
         todo = updated(todo)
     if not todo.cells_to_run():
-        _show_experiment(todo)
+        _show_experiment(todo, is_changed=False)
         return
     from pixmix_ray.report.overview import axes_lines
 
@@ -66,7 +68,7 @@ def run(
     for failure in done.failures:
         tell(f"FAILED {failure.label}: {failure.reason}", "red")
     _tell_usage(done.plan)
-    _show_experiment(done.plan)
+    _show_experiment(done.plan, is_changed=True)
     if done.failures:
         raise typer.Exit(1)
 
@@ -218,20 +220,24 @@ def _counts(plan: "Plan") -> str:
     return counts_line(plan)
 
 
-def _show_experiment(plan: "Plan") -> None:
-    """The table and front of the experiment's own cells, and where the files lie."""
+def _show_experiment(plan: "Plan", *, is_changed: bool) -> None:
+    """The table and front of the experiment's own cells, if a screen holds them, and where the files lie."""
     frame = plan.own_rows()
     from pixmix_ray.analysis.pareto import code_versions, default_objectives
     from pixmix_ray.analysis.spread import judge
     from pixmix_ray.analysis.variants import apart
     from pixmix_ray.report.fronts import front_notes
     from pixmix_ray.report.tables import measures_grid
+    from pixmix_ray.storage.schema import CONFIGURATION
 
     if frame.empty:
         return
     for line in code_versions(frame):
         tell(line)
-    for part in apart(frame):
+    count = len(frame[frame.columns.intersection(CONFIGURATION)].drop_duplicates())
+    if count > MOST_IN_TABLE:
+        say(f"{count} configurations are no table: choose some with pixmix-ray table {plan.store.uri} --where ...")
+    for part in apart(frame) if count <= MOST_IN_TABLE else ():
         judged = judge(plan.store, part.frame, default_objectives(part.frame))
         if part.label:
             say(part.label)
@@ -243,10 +249,13 @@ def _show_experiment(plan: "Plan") -> None:
     say("  measurements.parquet  all measurements, a row each (pandas, polars, DuckDB)")
     say("  cells/                what each network said of each picture, and what follows from it (Parquet)")
     say("  trials/               checkpoints")
-    _write_report(plan)
+    if count > MOST_ON_PAGE:
+        say(f"no {PAGE}: {count} configurations are more than a page holds: {MOST_ON_PAGE}")
+    elif (not is_changed and plan.store.files(PAGE)) or _write_report(plan):
+        say(f"  {PAGE}           all of it as a page: open it in a browser")
 
 
-def _write_report(plan: "Plan") -> None:
+def _write_report(plan: "Plan") -> bool:
     """The page of the whole results folder, in it; a folder that cannot be written has none."""
     from pixmix_ray.report.page import page
     from pixmix_ray.storage.index import read
@@ -255,5 +264,5 @@ def _write_report(plan: "Plan") -> None:
         plan.store.write(PAGE, page(plan.store, read(plan.store.uri)).encode())
     except (StorageError, ResultsError) as error:
         tell(f"no {PAGE}: {error}", "yellow")
-    else:
-        say(f"  {PAGE}           all of it as a page: open it in a browser")
+        return False
+    return True

@@ -10,13 +10,15 @@ import io
 import json
 import math
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import pandas as pd
-from rich.table import Table
-from rich.text import Text
 
 from pixmix_ray.errors import UnknownNameError, one_line
+
+if TYPE_CHECKING:
+    from rich.table import Table
+    from rich.text import Text
 
 Mark = Literal["best", "tied", "second", "differs", ""]
 Format = Literal["terminal", "markdown", "latex", "csv", "json"]
@@ -133,8 +135,11 @@ class Grid:
             raise UnknownNameError("format", form, FORMATS)
         return makers[form]()
 
-    def terminal(self) -> Table:
+    def terminal(self) -> "Table":
         """The table for a terminal; names in it are no markup."""
+        from rich.table import Table  # slow to import: results are read without it
+        from rich.text import Text
+
         title = Text(_printable(self.title)) if self.title else None
         caption = Text(_printable(self._caption("terminal"))) if self.caption else None
         table = Table(title=title, caption=caption, box=None, padding=(0, 1, 0, 0))
@@ -286,7 +291,9 @@ def plain_cell(value: object) -> Cell:
     return Cell(text=f"{value:.6g}" if isinstance(value, float) else str(value), value=value)
 
 
-def _styled(cell: Cell) -> Text:
+def _styled(cell: Cell) -> "Text":
+    from rich.text import Text
+
     template, style = _TERMINAL[cell.mark]
     # assembled, so that the style is on the figures alone and not on the padding before them
     return Text.assemble((template.format(_printable(cell.text)), style))
