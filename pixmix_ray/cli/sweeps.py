@@ -1,6 +1,7 @@
 """An experiment file and its results folder: run, plan, status."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,9 +18,12 @@ from pixmix_ray.cli.console import (
     out,
     print_json,
     say,
+    show,
     tell,
 )
 from pixmix_ray.cli.interrupts import ending_cleanly, last_words
+from pixmix_ray.cli.selection import Experiment as ExperimentOption
+from pixmix_ray.cli.selection import Selection, Sort, Where
 from pixmix_ray.errors import RequestError, ResultsError, StorageError
 from pixmix_ray.storage.store import PAGE
 
@@ -116,14 +120,18 @@ def status(
     results: Results,
     watch: Annotated[bool, typer.Option("--watch", help="Go on showing it until interrupted.")] = False,
     json: Json = False,
+    where: Where = None,
+    experiment: ExperimentOption = None,
+    sort: Sort = None,
 ) -> None:
     """Show the trials and cells of a results folder: done, in progress, failed and why; exit code 1 if some failed."""
     if watch and json:
         raise RequestError("--watch shows a table again and again, and --json one object: give one of them")
+    selection = Selection(where=where, experiment=experiment, sort=sort)
     if watch:
         from pixmix_ray.report.watch import watch as watch_results
 
-        watch_results(results, out)
+        watch_results(results, out, selection.of_status)
         return
     from pixmix_ray.planning.status import read_status
     from pixmix_ray.planning.usage import total_usage
@@ -132,7 +140,7 @@ def status(
     from pixmix_ray.report.usage import idle_line, usage_table
     from pixmix_ray.storage.store import Store
 
-    found, usage = read_status(results), total_usage(Store(results))
+    found, usage = selection.of_status(read_status(results)), total_usage(Store(results))
     if json:
         print_json(status_values(found, usage))
     else:
@@ -242,8 +250,9 @@ def show_measures(plan: "Plan") -> int:
         judged = judge(plan.store, part.frame, default_objectives(part.frame))
         if part.label:
             say(part.label)
-        out.print(measures_grid(judged.wide, judged.certainty.objectives, judged.certainty).terminal())
-        for line in [*judged.notes, *front_notes(judged)]:
+        grid = measures_grid(judged.wide, judged.certainty.objectives, judged.certainty)
+        show(replace(grid, notes=judged.notes), "terminal")
+        for line in front_notes(judged):
             say(line)
     return count
 

@@ -18,7 +18,7 @@ from pixmix_ray.orchestration.accounting import Account
 from pixmix_ray.orchestration.executor import Executor, Setup
 from pixmix_ray.orchestration.local_executor import LocalExecutor
 from pixmix_ray.orchestration.loop import Failure, Loop
-from pixmix_ray.orchestration.trackers import Tracked, trackers
+from pixmix_ray.orchestration.trackers import Tracked, keep_tables, trackers
 from pixmix_ray.orchestration.watcher import Silent, Watcher
 from pixmix_ray.orchestration.work import Work
 from pixmix_ray.planning.durations import Durations
@@ -194,7 +194,7 @@ def _run_once(
         followers = trackers(plan.experiment.tracking, store.uri)
         told = Tracked(watcher, store, followers) if followers else watcher
         try:
-            return Loop(
+            failures = Loop(
                 plan,
                 executor,
                 told,
@@ -203,6 +203,8 @@ def _run_once(
                 more=None if plan.experiment.search is None else more,
                 housekeeping=check,
             ).run()
+            keep_tables(followers, plan)
+            return failures
         finally:
             account.close(executor.now())
             for follower in followers:
