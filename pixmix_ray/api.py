@@ -24,6 +24,7 @@ from pixmix_ray.experiment.file import read_experiment
 from pixmix_ray.orchestration.executor import Executor
 from pixmix_ray.orchestration.run import Run, run_plan
 from pixmix_ray.orchestration.watcher import Silent, Watcher
+from pixmix_ray.planning.fits import check_fits
 from pixmix_ray.planning.plan import Plan, make_plan
 from pixmix_ray.report.progress import ProgressView
 
@@ -47,9 +48,11 @@ def plan(
         limit: no benchmark takes more test pictures than so many.
 
     Raises:
-        RequestError: the experiment is wrong, or its data are missing or broken.
+        RequestError: the experiment is wrong, its data are missing or broken, or it cannot fit this machine.
     """
-    return make_plan(read_experiment(experiment, overrides, presets=presets, limit=limit))
+    made = make_plan(read_experiment(experiment, overrides, presets=presets, limit=limit))
+    check_fits(made)
+    return made
 
 
 def run(

@@ -328,7 +328,7 @@ def test_a_folder_of_an_earlier_version_is_refused_with_the_command_that_rewrite
     experiment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shown = partial(shown_by, monkeypatch, capsys)
-    shutil.copytree(Path(__file__).parent / "storage" / "old_results", tmp_path / "results")
+    shutil.copytree(Path(__file__).parent / "storage" / "layouts" / "compacted", tmp_path / "results")
     for command in (["run", experiment, "--local"], ["table", tmp_path / "results"]):
         _, told = shown(*command, code=2)
         assert told.endswith(f"run pixmix-ray migrate {tmp_path / 'results'} once\n") and told.count("\n") == 1

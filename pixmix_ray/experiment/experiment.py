@@ -342,9 +342,12 @@ def _filled_in(recipe: Recipe, method: Method, height: int | None) -> Recipe:
 
 
 def _simplest(dataset: Part[Dataset]) -> Part[Dataset]:
-    """The data set without a `train_limit` that leaves no picture out."""
+    """The data set without a `train_limit` that leaves no picture out, and with what its files decide filled in."""
+    changes: dict[str, Any] = {}
     limit = dataset.settings.train_limit
     total = None if limit is None else dataset.settings.num_train_images()
-    if limit is None or total is None or limit < total:
-        return dataset
-    return replace(dataset, settings=dataset.settings.model_copy(update={"train_limit": None}))
+    if limit is not None and total is not None and limit >= total:
+        changes["train_limit"] = None
+    if "streamed" in type(dataset.settings).model_fields:
+        changes["streamed"] = dataset.settings.is_streamed()
+    return replace(dataset, settings=dataset.settings.model_copy(update=changes)) if changes else dataset

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from pixmix_ray.errors import RequestError, UnknownNameError, one_line
 from pixmix_ray.models.base import IMAGENET_MEAN, IMAGENET_STD, MODELS, Channels, Model, Normalise, PositiveChannels
 from pixmix_ray.models.prepared import resized
-from pixmix_ray.models.weights import content_of, fit_weights, read_weights
+from pixmix_ray.models.weights import content_of, read_weights, start_from
 from pixmix_ray.settings import DataPath
 
 OTHER_OUTPUTS = frozenset({"googlenet", "inception_v3"})  # several outputs while they train
@@ -27,7 +27,7 @@ class TorchvisionModel(Model):
     Attributes:
         arch: its name in torchvision, such as resnet50, resnet18 or alexnet.
         weights: file of weights to start from; none draws fresh ones. The paper's ImageNet networks start from trained
-            ones.
+            ones. A head for another number of classes is made anew.
         mean: of the three channels in [0, 1], taken off; for somebody else's weights, that of their training.
         std: what they are then divided by, likewise.
         input_size: pixels that pictures are resized to, bilinearly; none takes them as they come. By default none, and
@@ -84,13 +84,13 @@ class TorchvisionModel(Model):
         """The network, from pictures (N, 3, H, W) in [0, 1] to logits (N, num_classes).
 
         Raises:
-            CheckpointError: the weights are missing or broken, or of another architecture or number of classes.
+            CheckpointError: the weights are missing or broken, or of another architecture.
         """
         import torchvision.models
 
         network: nn.Module = torchvision.models.get_model(self.arch, weights=None, num_classes=num_classes)
         if self.weights is not None:
-            fit_weights(network, read_weights(self.weights), str(self.weights))
+            start_from(network, read_weights(self.weights), str(self.weights))
         network.add_module(
             "normalise", Normalise(self.mean, self.std)
         )  # a module, so that it moves to the device with the rest

@@ -244,6 +244,30 @@ def fit_weights(network: nn.Module, weights: Weights, where: str) -> None:
     network.load_state_dict(weights, strict=False)  # the names were compared above
 
 
+def start_from(network: nn.Module, weights: Weights, where: str) -> None:
+    """Copy `weights` into a network that is to be trained on; a head for another number of classes is left as it is.
+
+    The head is the one layer whose weight and bias differ in their outputs alone; a warning says that it is fresh.
+
+    Raises:
+        CheckpointError: as `fit_weights`.
+    """
+    own = network.state_dict()
+    bare = without_prefixes(weights, (*WRAPPERS, *ATTRIBUTES))[0]
+    other = {name for name, tensor in bare.items() if name in own and tensor.shape != own[name].shape}
+    layers = {name.rpartition(".")[0] for name in other}
+    if len(layers) == 1 and all(bare[name].shape[1:] == own[name].shape[1:] for name in other):
+        (layer,) = layers
+        counts = len(bare[min(other)]), len(own[min(other)])
+        warnings.warn(
+            f"{where} was trained on {counts[0]} classes: its head, {layer}, is made anew for {counts[1]}",
+            WeightsWarning,
+            stacklevel=3,
+        )
+        weights = {name: own[name] if name in other else tensor for name, tensor in bare.items()}
+    fit_weights(network, weights, where)
+
+
 def _fitting_names(network: nn.Module, weights: Weights, needed: set[str], known: set[str], where: str) -> Weights:
     """The weights under the network's own names, if a change of names makes all of them fit; else as they are."""
     bare, prefix = without_prefixes(weights, (*WRAPPERS, *ATTRIBUTES))

@@ -262,10 +262,12 @@ class Loop:
     def _epoch_done(self, trial: Trial, in_flight: _InFlight, progress: Progress) -> None:
         if progress.epoch <= in_flight.epoch:
             return  # heard before
-        in_flight.epoch = progress.epoch
         self.attempts.advanced(trial.id)
         if progress.notice:
             log.warning("%s: %s", trial.label, progress.notice)
+        if not progress.is_whole:
+            return
+        in_flight.epoch = progress.epoch
         if progress.validation_error is not None:
             in_flight.errors[progress.epoch] = progress.validation_error
         self.account.epoch_ended(trial, progress.seconds)

@@ -9,6 +9,7 @@ import pandas as pd
 
 from pixmix_ray.errors import DamagedError, RequestError, ResultsError, StorageError
 from pixmix_ray.evaluation.checkpoints import check_externals
+from pixmix_ray.evaluation.pictures_ahead import works_of
 from pixmix_ray.evaluation.relabel import relabel
 from pixmix_ray.experiment.experiment import Experiment
 from pixmix_ray.experiment.external import External
@@ -17,7 +18,7 @@ from pixmix_ray.orchestration.accounting import Account
 from pixmix_ray.orchestration.executor import Executor, Setup
 from pixmix_ray.orchestration.local_executor import LocalExecutor
 from pixmix_ray.orchestration.loop import Failure, Loop
-from pixmix_ray.orchestration.trackers import Tracked, trackers
+from pixmix_ray.orchestration.trackers import Tracked, keep_tables, trackers
 from pixmix_ray.orchestration.watcher import Silent, Watcher
 from pixmix_ray.orchestration.work import Work
 from pixmix_ray.planning.durations import Durations
@@ -177,6 +178,7 @@ def _run_once(
             resources=resources,
             work=work,
             should_stop=None if halving is None else should_stop,
+            pictures=tuple(works_of((cell.trial.dataset, cell.run) for cell in plan.cells_to_run())),
         )
     )
     durations = Durations.of(plan.store, resources)
@@ -192,7 +194,7 @@ def _run_once(
         followers = trackers(plan.experiment.tracking, store.uri)
         told = Tracked(watcher, store, followers) if followers else watcher
         try:
-            return Loop(
+            failures = Loop(
                 plan,
                 executor,
                 told,
@@ -201,6 +203,8 @@ def _run_once(
                 more=None if plan.experiment.search is None else more,
                 housekeeping=check,
             ).run()
+            keep_tables(followers, plan)
+            return failures
         finally:
             account.close(executor.now())
             for follower in followers:

@@ -2,22 +2,26 @@
 
 Each trial's settings are parameters, its method, data set, model, mixing set and seed are tags, and the trials of one
 configuration, which differ in the seed alone, are a group. Every cell adds its headline measures, as benchmark.metric.
+At the end the table and the front of the experiment are artifacts of a run of their own, called after the results.
 A service that is away is left out from then on, with a warning: it must not fail a trial.
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from pixmix_ray.errors import ResultsError, one_line
+import pandas as pd
+
+from pixmix_ray.analysis.summary import summary
+from pixmix_ray.errors import ResultsError, StorageError, one_line
 from pixmix_ray.experiment.external import External, Source, described_trial
 from pixmix_ray.experiment.tracking import Mlflow, Tracking, Wandb
 from pixmix_ray.experiment.trial import Trial
 from pixmix_ray.hashing import hash_of_values
 from pixmix_ray.orchestration.watcher import Passing, Watcher
 from pixmix_ray.planning.cell_names import cell_names
-from pixmix_ray.planning.plan import Cell
+from pixmix_ray.planning.plan import Cell, Plan
 from pixmix_ray.storage.cell import read_columns
 from pixmix_ray.storage.store import Store
 from pixmix_ray.training.trial import Progress
@@ -30,6 +34,9 @@ class Tracker(Protocol):
 
     def log(self, trial: Source, values: Mapping[str, float], step: int) -> None:
         """Add values to the run of a trial, which is made when it is first heard of."""
+
+    def keep(self, name: str, tables: Mapping[str, pd.DataFrame]) -> None:
+        """Keep final tables, by their names, as artifacts of a run called `name`."""
 
     def close(self) -> None:
         """All is told."""
@@ -81,6 +88,14 @@ class TensorBoardTracker:
         for name, value in values.items():
             writer.add_scalar(name, value, step)
 
+    def keep(self, name: str, tables: Mapping[str, pd.DataFrame]) -> None:
+        """Add each as a text."""
+        from tensorboardX import SummaryWriter
+
+        with SummaryWriter(f"{self._folder}/{name}") as writer:
+            for title, table in tables.items():
+                writer.add_text(title, grid_text(table))
+
     def close(self) -> None:
         """Close all files."""
         for writer in self._writers.values():
@@ -113,6 +128,13 @@ class MlflowTracker:
             self._client.log_param(run.info.run_id, name, value)
         return str(run.info.run_id)
 
+    def keep(self, name: str, tables: Mapping[str, pd.DataFrame]) -> None:
+        """Add each as a file .csv."""
+        run = self._client.create_run(self._experiment, run_name=name).info.run_id
+        for title, table in tables.items():
+            self._client.log_text(run, table.to_csv(index=False), f"{title}.csv")
+        self._client.set_terminated(run)
+
     def close(self) -> None:
         """Mark the runs as finished."""
         for run in self._runs.values():
@@ -141,11 +163,21 @@ class WandbTracker:
             group=tags(trial)["configuration"],
             tags=[f"{name}:{value}"[:64] for name, value in tags(trial).items() if name not in ("trial_id", "seed")],
             config=parameters(trial),
-            dir=self._folder,
-            mode="offline" if self._settings.offline else None,
             resume="allow",
-            reinit="create_new",  # several trials at once
+            **self._own(),
         )
+
+    def keep(self, name: str, tables: Mapping[str, pd.DataFrame]) -> None:
+        """Add each as a table, which W&B keeps as an artifact."""
+        import wandb
+
+        with wandb.init(project=self._settings.project, name=name, job_type="table", **self._own()) as run:
+            run.log({title: wandb.Table(dataframe=table) for title, table in tables.items()})
+
+    def _own(self) -> dict[str, Any]:
+        """How every run is made."""
+        mode = "offline" if self._settings.offline else None
+        return {"dir": self._folder, "mode": mode, "reinit": "create_new"}  # several at once
 
     def close(self) -> None:
         """Finish the runs."""
@@ -163,6 +195,10 @@ class _Guarded:
     def log(self, trial: Source, values: Mapping[str, float], step: int) -> None:
         if (inner := self._inner) is not None:
             self._try(lambda: inner.log(trial, values, step))
+
+    def keep(self, name: str, tables: Mapping[str, pd.DataFrame]) -> None:
+        if (inner := self._inner) is not None:
+            self._try(lambda: inner.keep(name, tables))
 
     def close(self) -> None:
         if self._inner is not None:
@@ -214,6 +250,25 @@ class Tracked(Passing):
     def _log(self, trial: Source, values: Mapping[str, float], step: int) -> None:
         for follower in self._followers:
             follower.log(trial, values, step)
+
+
+def keep_tables(followers: Sequence[Tracker], plan: Plan) -> None:
+    """Give trackers the table and front of what an experiment has measured, if it has."""
+    try:
+        table = summary(plan.store, plan.own_rows()) if followers else pd.DataFrame()
+    except (ResultsError, StorageError) as error:  # whoever reads the results says more
+        log.warning("no table for trackers: %s", error)
+        return
+    if len(table):
+        name = plan.store.uri.partition("?")[0].rstrip("/").rpartition("/")[2]
+        for follower in followers:
+            follower.keep(name, {"table": table, "front": table[table["on_front"]]})
+
+
+def grid_text(table: pd.DataFrame) -> str:
+    """A table in Markdown, which TensorBoard shows."""
+    rows = [list(table.columns), ["---"] * len(table.columns), *table.astype(str).to_numpy().tolist()]
+    return "\n".join(f"| {' | '.join(map(str, row))} |" for row in rows)
 
 
 def headline_measures(store: Store, cell: Cell) -> dict[str, float]:

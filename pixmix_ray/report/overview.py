@@ -10,10 +10,12 @@ import pandas as pd
 from rich.table import Table
 from rich.text import Text
 
+from pixmix_ray.benchmarks import Benchmark
 from pixmix_ray.experiment.axes import axes_of
 from pixmix_ray.experiment.described import settings_of
+from pixmix_ray.experiment.experiment import Experiment
 from pixmix_ray.experiment.external import External
-from pixmix_ray.experiment.plugins import BENCHMARKS
+from pixmix_ray.experiment.plugins import BENCHMARKS, Part
 from pixmix_ray.experiment.plugins import Table as Parts
 from pixmix_ray.metrics import DIRECTIONS, UNITS, Measurement, declare, direction
 from pixmix_ray.planning.durations import Durations
@@ -73,6 +75,21 @@ def axes_lines(plan: Plan) -> list[str]:
         "" if len(points) == len(plan.trials) else f", {len(points) - len(plan.trials)} points are the same as others"
     )
     return [*lines, *together, f"grid: {len(plan.trials)} trials{same}"] if lines else []
+
+
+def pictures_notes(experiment: Experiment, part: Part[Benchmark]) -> list[str]:
+    """What the pictures that a benchmark makes take in the cache of each machine, a line for each size of picture."""
+    benchmark = part.settings
+    keep_gb = getattr(benchmark, "keep_gb", 0)
+    lines = []
+    for side in dict.fromkeys(dataset.settings.height() for dataset in experiment.dataset):
+        if side is None or not keep_gb or not (nbytes := benchmark.bytes_made(side)):
+            continue
+        size = f"{nbytes / 1e6:.3g} MB for each test picture"
+        if benchmark.limit is not None:
+            size = f"up to {nbytes * benchmark.limit / 1e9:.2g} GB"
+        lines.append(f"pictures of {side} pixels are made once a machine and kept: {size}; keep_gb is {keep_gb:g}")
+    return lines
 
 
 def counts_line(plan: Plan) -> str:

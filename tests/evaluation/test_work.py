@@ -153,6 +153,21 @@ def test_an_interrupted_training_ends_in_the_same_bytes(tiny: Open, method: str)
     assert parts.store.read(trial_file(parts.trial.id, "progress.safetensors")) is None
 
 
+def test_a_training_goes_on_in_the_middle_of_an_epoch(tiny: Open) -> None:
+    overrides = ("training.epochs=2", "training.batch_size=20", "model.dropout=0.2")
+    whole = finished(tiny(*overrides, results="whole"))
+    parts = tiny(*overrides, "training.checkpoint_every=2 steps", results="parts")
+    told: list[Progress] = []
+    while parts.store.read(trial_file(parts.trial.id, "done.json")) is None:
+        told += [stopped_after_an_epoch(parts)] if len(told) < 5 else train_trial(parts.trial, parts.store, CPU)
+    assert parts.trial.id == whole.trial.id
+    assert [progress.epoch for progress in told] == sorted(progress.epoch for progress in told)
+    assert [progress.epoch for progress in told if progress.is_whole] == [1, 2]
+    assert len(told) > 5
+    assert parts.file("model.safetensors") == whole.file("model.safetensors")
+    assert parts.done()["losses"] == whole.done()["losses"]
+
+
 def test_a_process_killed_before_the_mark_of_completion_goes_on_from_the_last_epoch(
     tiny: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,6 +21,7 @@ import pyarrow as pa
 import pytest
 import torch
 
+from pixmix_ray import paths
 from pixmix_ray.errors import DamagedError, PixmixRayError
 from pixmix_ray.evaluation.cell import Measure
 from pixmix_ray.experiment.external import Source
@@ -124,7 +125,8 @@ def insert(monkeypatch: pytest.MonkeyPatch) -> Callable[[Disk], Disk]:
     monkeypatch.setattr(run_lock.RunLock, "_is_alive", lambda lock, found: False)
 
     def put_below(disk: Disk) -> Disk:
-        monkeypatch.setattr(local_files, "os", System(disk))
+        for module in (local_files, paths):
+            monkeypatch.setattr(module, "os", System(disk))
         monkeypatch.setattr(local_files, "open", disk.open, raising=False)
         return disk
 
