@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from pixmix_ray.cli import app
 from pixmix_ray.experiment.file import read_experiment
@@ -57,7 +58,8 @@ def test_the_function_of_ones_own_is_a_model(
     assert entry is not None
     (tmp_path / "zoo.yaml").write_text(f"results: r\ndataset: digits\nbenchmarks: [clean]\ncheckpoints: [{entry[1]}]\n")
     (model,) = (one.model for one in read_experiment(tmp_path / "zoo.yaml").checkpoints)
-    assert model is not None and model.settings.build(7)[-1].out_features == 7  # type: ignore[index]  # a Prepared
+    assert model is not None
+    assert model.settings.build(7)(torch.zeros(1, 3, 8, 8)).shape == (1, 7)
     assert "Linear" in capsys.readouterr().out
 
 

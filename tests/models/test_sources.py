@@ -128,7 +128,12 @@ def zoo(monkeypatch: pytest.MonkeyPatch) -> None:
     def no_network(name: str, **_: object) -> None:
         raise OSError("no network")
 
-    for module, values in {"": {}, ".model_zoo": {"model_dicts": dicts}, ".utils": {"load_model": no_network}}.items():
+    modules: dict[str, dict[str, object]] = {
+        "": {},
+        ".model_zoo": {"model_dicts": dicts},
+        ".utils": {"load_model": no_network},
+    }
+    for module, values in modules.items():
         made = ModuleType(f"robustbench{module}")
         vars(made).update(values)
         monkeypatch.setitem(sys.modules, f"robustbench{module}", made)
