@@ -1,5 +1,6 @@
 """Checkpoints that were there already, in runs: measured beside the trained ones, resumed, shown, and checked first."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -137,3 +138,33 @@ def test_a_network_of_other_classes_is_mapped(zoo: Path) -> None:
     beyond = replace(source, classes=ClassMap(outputs=tuple(range(29, 39))))
     with pytest.raises(CheckpointError, match=r"classes names output 38, and .*wide.pt has 30, counted from 0"):
         opened(beyond, store).build(data)
+
+
+def _torchscript(file: Path, network: torch.nn.Module, images: torch.Tensor) -> None:
+    torch.jit.save(torch.jit.trace(network, images), file)  # type: ignore[no-untyped-call]
+
+
+def _exported(file: Path, network: torch.nn.Module, images: torch.Tensor) -> None:
+    torch.export.save(torch.export.export(network, (images[:3],)), file)  # batches of three alone
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+@pytest.mark.parametrize(("model", "save"), [("torchscript", _torchscript), ("exported", _exported)])
+def test_programs_are_measured_as_their_weights_are_where_they_are_trusted(
+    model: str, save: Callable[[Path, torch.nn.Module, torch.Tensor], None], zoo: Path
+) -> None:
+    torch.manual_seed(0)
+    network = WRN.build(10).eval()  # the same as in a.pth
+    images = torch.zeros(5, 3, 32, 32)
+    save(zoo.parent / "net", network, images)
+    benchmarks = [{"name": "clean", "limit": 20}, {"name": "adversaries", "limit": 4, "steps": 1}]
+    kept = {"dataset": "digits", "results": zoo.parent / "programs"}
+    with pytest.raises(ValueError, match="if you trust it, add trust: true"):
+        pixmix_ray.evaluate(zoo.parent / "net", benchmarks, model=model, **kept)  # type: ignore[arg-type]  # mixed
+    spec = {"name": model, "label": "program"}
+    program = pixmix_ray.evaluate(zoo.parent / "net", benchmarks, model=spec, trust=True, **kept)  # type: ignore[arg-type]
+    plain = pixmix_ray.evaluate(
+        zoo.parent / "a.pth", benchmarks, model={"name": "wide_resnet", **WRN.model_dump()}, **kept
+    )  # type: ignore[arg-type]
+    assert set(program["method"]) == {"program"} and set(plain["method"]) == {"a"}
+    assert np.allclose(program["value"], plain["value"], atol=1e-6)
