@@ -7,8 +7,8 @@ difficulty 2 and 3 in PERTURBATION_2 and so on. The pictures are 224x224 already
 centre is cut out and nothing is resized, unless `resize` says so (the official PixMix code resizes them to 256 and cuts
 224 out of that).
 
-ImageNet-C is 3.75 million files. They are decoded anew at every evaluation, a run at a time; kept decoded they would be
-565 GB. For the same reason the version hashes a sample of them.
+ImageNet-C is 3.75 million files. They are decoded a run at a time, and anew at every evaluation unless there is room to
+keep all that an evaluation reads; decoded they are 565 GB. For the same reason the version hashes a sample of them.
 """
 
 import importlib
@@ -34,7 +34,7 @@ from pixmix_ray.datasets.picture_comparison import (
     check_same_pictures,
     sample_places,
 )
-from pixmix_ray.datasets.picture_files import in_threads, picture_files
+from pixmix_ray.datasets.picture_files import DECODING, in_threads, picture_files
 from pixmix_ray.errors import DataError, one_line
 
 Images = NDArray[np.uint8]
@@ -58,6 +58,11 @@ class CorruptedFolders:
     names: tuple[str, ...]
     severities: tuple[int, ...]
     resize: int | None = None
+
+    @property
+    def read_as(self) -> tuple[object, ...]:
+        """What beside the files decides the pixels."""
+        return (DECODING, self.resize)
 
     def version(self) -> str:
         """12 hexadecimal digits over a sample of the wanted files and all class names; raises DataError."""
@@ -119,6 +124,11 @@ class SequenceFolders:
     frames: dict[str, int]
     is_noise: frozenset[str]
     difficulty: int
+
+    @property
+    def read_as(self) -> tuple[object, ...]:
+        """What beside the files decides the pixels."""
+        return (_decoder().__version__,)
 
     def version(self) -> str:
         """12 hexadecimal digits over a sample of the wanted files and all class names; raises DataError."""

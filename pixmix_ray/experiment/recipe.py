@@ -22,6 +22,8 @@ class Recipe(Settings):
     Attributes:
         epochs: passes over the training pictures.
         batch_size: pictures a step; the last batch of an epoch may be smaller.
+        accumulation: parts in which a worker takes its share of a batch, one after the other, where memory is short;
+            the gradients add up to those of the batch, but batch normalisation sees each part alone.
         lr: learning rate of the first step.
         final_lr: where the cosine schedule ends.
         momentum: of Nesterov's accelerated gradient.
@@ -40,8 +42,10 @@ class Recipe(Settings):
     """
 
     location: ClassVar[frozenset[str]] = frozenset({"checkpoint_every"})
+    implied: ClassVar[frozenset[str]] = frozenset({"accumulation"})
     epochs: int = Field(100, ge=1)
     batch_size: int = Field(128, ge=1)
+    accumulation: int = Field(1, ge=1)
     lr: float = Field(0.1, gt=0)
     final_lr: float = Field(1e-6, ge=0)
     momentum: float = Field(0.9, gt=0, lt=1)

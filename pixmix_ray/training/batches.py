@@ -38,7 +38,12 @@ class Share:
     of: int = 1
 
     def slice(self, count: int) -> slice:
-        """Which of `count` pictures are the worker's: runs of the same length, the first ones longer by one."""
+        """Which of `count` pictures are the worker's: runs of the same length, the first ones longer by one.
+
+        Of fewer pictures than workers each gets all, since batch normalisation needs something of everybody.
+        """
+        if count < self.of:
+            return slice(0, count)
         each, over = divmod(count, self.of)
         start = self.rank * each + min(self.rank, over)
         return slice(start, start + each + (self.rank < over))

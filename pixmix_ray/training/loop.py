@@ -21,6 +21,7 @@ from pixmix_ray.models import evaluation_mode
 from pixmix_ray.seeding import seed_globally
 from pixmix_ray.training.batches import Batches, TrainingSource
 from pixmix_ray.training.place import Place
+from pixmix_ray.training.workers import ALONE, Workers, add_gradients, normalised_together
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,9 +53,9 @@ def train(
     *,
     seed: int,
     after: tuple[int, Mapping[str, Tensor]] | None = None,
-    is_due: Callable[[int], bool] | None = None,
+    workers: Workers = ALONE,
 ) -> Iterator[Epoch]:
-    """Train `network` in place and yield each epoch as it ends; and its state in between, when it is due.
+    """Train `network` in place and yield each epoch as it ends; and its state in between, as the recipe says.
 
     Args:
         network: on the device of `data`.
@@ -63,13 +64,13 @@ def train(
         recipe: epochs, learning rate and so on.
         seed: names all random draws of the run.
         after: number of the last whole epoch (0: none), and `tensors` of the state to go on from.
-        is_due: asked after each batch but an epoch's last, with the number of batches since the last state, whether
-            there is to be another; by default what `recipe.checkpoint_every` says.
+        workers: that train it together; each calls this and yields the same, and when one is to be ended, its state.
 
     Raises:
         TrainingDivergedError: the loss of an epoch is not finite.
     """
     keep_freed_memory()
+    normalised_together(network, workers)
     if recipe.channels_last:
         network.to(memory_format=torch.channels_last)
     decay = method.weight_decay if recipe.weight_decay is None else recipe.weight_decay
@@ -86,10 +87,15 @@ def train(
         images=data.images,
     )
     run = method.start(setup)
-    batches = data.batches(run, recipe, seed=seed)
-    is_due = is_due or recipe.checkpoint_due()
     training = _Training(
-        network=network, run=run, batches=batches, recipe=recipe, optimizer=optimizer, seed=seed, is_due=is_due
+        network=network,
+        run=run,
+        batches=data.batches(run, recipe, seed=seed, share=workers.share),
+        recipe=recipe,
+        optimizer=optimizer,
+        seed=seed,
+        is_due=recipe.checkpoint_due(),
+        workers=workers,
     )
     done, begun = (0, {}) if after is None else after
     if after is not None:
@@ -110,6 +116,7 @@ class _Training:
     optimizer: torch.optim.SGD
     seed: int
     is_due: Callable[[int], bool]
+    workers: Workers
 
     @property
     def steps(self) -> int:
@@ -118,8 +125,8 @@ class _Training:
 
     def epoch(self, number: int, begun: Mapping[str, Tensor]) -> Iterator[Epoch]:
         """The states of an epoch, the last one after its end; `begun` may hold a place in it to go on from."""
-        place = Place.first(self.batches.device, self.seed, number)
-        place.restore(begun)
+        place = Place.first(self.batches.device, self.seed, number, self.workers.share.rank)
+        place.restore(begun, self.workers.share)
         self.network.train()
         remaining = self.batches.batches(number, place.batches)
         while place.batches < self.steps:
@@ -136,46 +143,81 @@ class _Training:
             step = (place.number - 1) * self.steps + place.batches
             for group in self.optimizer.param_groups:
                 group["lr"] = cosine(step, all_steps, recipe.lr, recipe.final_lr)
-            with torch.autocast(images.device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
-                loss = self.run.loss(self.network, images, labels, place.scalars)
-            self.optimizer.zero_grad(set_to_none=True)  # after the loss, which may have run the network backwards
-            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            self._differentiate(images, labels, place)
             self.optimizer.step()
-            place.loss_sum += loss.detach() * len(labels)
             place.batches += 1
-            if place.batches < self.steps and self.is_due(place.batches - first):
+            if place.batches < self.steps and self._is_to_be_saved(place.batches - first):
                 return
+
+    def _differentiate(self, images: Tensor, labels: Tensor, place: Place) -> None:
+        """Put the gradients of a batch's mean loss on the network: of the shares of all workers, part after part."""
+        workers, parameters = self.workers, list(self.network.parameters())
+        count = min(self.recipe.batch_size, self.batches.num_pictures - place.batches * self.recipe.batch_size)
+        each, workers.copies = count // workers.share.of or 1, workers.share.of if count < workers.share.of else 1
+        shown = count * workers.copies
+        parts = min(self.recipe.accumulation, each)  # as many at every worker, however long its share
+        summed: list[Tensor | None] = [None] * len(parameters)
+        for some, theirs in zip(images.tensor_split(parts), labels.tensor_split(parts), strict=True):
+            with torch.autocast(images.device.type, torch.bfloat16, enabled=self.recipe.precision == "bfloat16"):
+                loss = self.run.loss(self.network, some, theirs, place.scalars)
+            self.optimizer.zero_grad(set_to_none=True)  # after the loss, which may have run the network backwards
+            weighted = loss if len(theirs) == shown else loss * (len(theirs) / shown)
+            weighted.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            place.loss_sum += loss.detach() * (len(theirs) * count / shown)
+            if parts > 1:
+                summed = [_plus(before, of.grad) for before, of in zip(summed, parameters, strict=True)]
+        if parts > 1:
+            for parameter, gradient in zip(parameters, summed, strict=True):
+                parameter.grad = gradient
+        if workers.share.of > 1:
+            add_gradients(workers, parameters)
+
+    def _is_to_be_saved(self, batches: int) -> bool:
+        """Whether a state is due, so many batches after the last: by the first worker's clock, or as one will end."""
+        is_due = self.workers.is_first and self.is_due(batches)
+        return self.workers.is_any(is_due) or self.workers.are_ending()
 
     def _state(self, place: Place) -> Epoch:
         """The state at a place, to be yielded."""
         is_whole = place.batches == self.steps
         shown = self.batches.num_pictures if is_whole else place.batches * self.recipe.batch_size
-        mean_loss, error, started = place.loss_sum.item() / shown, None, time.perf_counter()
+        total = self.workers.total(place.loss_sum.clone())
+        place.loss_sum = total if self.workers.is_first else torch.zeros_like(total)
+        mean_loss, error, started = total.item() / shown, None, time.perf_counter()
         if not math.isfinite(mean_loss):
             raise TrainingDivergedError(place.number, mean_loss)
         if is_whole and self.batches.num_held_out:
-            error = _error(self.network, self.batches, self.seed)
+            error = _error(self.network, self.batches, self.seed, self.workers)
         return Epoch(
             number=place.number,
             loss=mean_loss,
             validation_error=error,
             seconds=place.seconds + time.perf_counter() - started,
-            tensors=_tensors(self.network, self.optimizer, self.run) | ({} if is_whole else place.tensors()),
+            tensors=_tensors(self.network, self.optimizer, self.run)
+            | ({} if is_whole else place.tensors(self.workers)),
             is_whole=is_whole,
         )
 
 
 @torch.no_grad()
-def _error(network: nn.Module, batches: Batches, seed: int) -> float:
+def _error(network: nn.Module, batches: Batches, seed: int, workers: Workers) -> float:
     """The fraction of the pictures held out that the network takes for another class; it is not changed."""
     device = batches.device
-    wrong = torch.zeros((), dtype=torch.int64, device=device)
+    found = torch.zeros(2, dtype=torch.int64, device=device)  # wrong, and looked at
     # for networks that draw even in evaluation mode: as for dropout
     with evaluation_mode(network), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         seed_globally(seed, "validation", device=device)
         for images, labels in batches.held_out():
-            wrong += (network(images).argmax(dim=1) != labels).sum()
-    return wrong.item() / batches.num_held_out
+            found[0] += (network(images).argmax(dim=1) != labels).sum()
+            found[1] += len(labels)
+    wrong, count = workers.total(found).tolist()
+    return float(wrong / count)
+
+
+def _plus(before: Tensor | None, gradient: Tensor | None) -> Tensor | None:
+    if before is None or gradient is None:
+        return gradient if before is None else before
+    return before.add_(gradient)
 
 
 def _tensors(network: nn.Module, optimizer: torch.optim.SGD, run: MethodRun) -> dict[str, Tensor]:

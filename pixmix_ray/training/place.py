@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from pixmix_ray.seeding import rng, seed_globally
+from pixmix_ray.training.batches import Share
+from pixmix_ray.training.workers import Workers
 
 
 @dataclass(kw_only=True)
@@ -34,11 +36,11 @@ class Place:
     global_states: dict[str, Tensor]
 
     @staticmethod
-    def first(device: torch.device, seed: int, number: int) -> "Place":
-        """The beginning of epoch `number` of the training that `seed` names, on a device."""
+    def first(device: torch.device, seed: int, number: int, rank: int = 0) -> "Place":
+        """The beginning of epoch `number` of the training that `seed` names, on a device; `rank` is of the worker."""
         with _forked(device):
             # dropout can only draw from the global generator: seed it for this epoch alone
-            seed_globally(seed, "dropout", number, device=device)
+            seed_globally(seed, "dropout", number, *([rank] if rank else []), device=device)
             states = _global_states(device)
         return Place(
             number=number,
@@ -61,26 +63,46 @@ class Place:
             self.global_states = _global_states(device)
         self.seconds += time.perf_counter() - started
 
-    def tensors(self) -> dict[str, Tensor]:
-        """All of it but `number`, by names that begin with "epoch."; the living tensors."""
+    def tensors(self, workers: Workers) -> dict[str, Tensor]:
+        """All of it but `number`, by names that begin with "epoch."; the living tensors.
+
+        Where several train together, what each of them draws from is in there, (of, ...); they all call this.
+        """
+        drawn_from = {"scalars": _philox_tensor(self.scalars), **self.global_states}
+        if workers.share.of > 1:
+            drawn_from = {name: workers.gathered(tensor) for name, tensor in drawn_from.items()}
         values = {
             "batches": torch.tensor(self.batches),
             "loss_sum": self.loss_sum,
             "seconds": torch.tensor(self.seconds, dtype=torch.float64),
-            "scalars": _philox_tensor(self.scalars),
-            **self.global_states,
+            **drawn_from,
         }
         return {f"epoch.{name}": tensor for name, tensor in values.items()}
 
-    def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Go on from what `tensors` returned; where it holds no place, it stays as it is."""
+    def restore(self, tensors: Mapping[str, Tensor], share: Share) -> None:
+        """Go on from what `tensors` returned; where it holds no place, it stays as it is.
+
+        Where there were fewer workers, the others draw from streams of their own, as at the beginning of the epoch.
+        """
         if "epoch.batches" not in tensors:
             return
         self.batches, self.seconds = int(tensors["epoch.batches"]), float(tensors["epoch.seconds"])
-        self.loss_sum = tensors["epoch.loss_sum"].to(self.loss_sum.device, copy=True)
-        self.scalars.bit_generator.state = _philox_state(tensors["epoch.scalars"])
-        kinds = [kind for kind in self.global_states if f"epoch.{kind}" in tensors]  # fewer on another kind of device
-        self.global_states |= {kind: tensors[f"epoch.{kind}"].cpu() for kind in kinds}
+        if share.rank == 0:  # the sum is of all workers
+            self.loss_sum = tensors["epoch.loss_sum"].to(self.loss_sum.device, copy=True)
+        scalars = _own(tensors["epoch.scalars"], share.rank)
+        # at every worker the same but for what a smaller share took
+        self.scalars.bit_generator.state = _philox_state(
+            _own(tensors["epoch.scalars"], 0) if scalars is None else scalars
+        )
+        for kind in self.global_states:
+            if f"epoch.{kind}" in tensors and (own := _own(tensors[f"epoch.{kind}"], share.rank)) is not None:
+                self.global_states[kind] = own.cpu()
+
+
+def _own(states: Tensor, rank: int) -> Tensor | None:
+    """The state of one worker among those of all (of, n), or of the only one (n,); none where there was no such."""
+    rows = states.reshape(-1, states.shape[-1])
+    return rows[rank].clone() if rank < len(rows) else None  # torch 2.15 crashes on a generator's state that is a view
 
 
 def _forked(device: torch.device) -> AbstractContextManager[None]:

@@ -13,7 +13,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from pixmix_ray.datasets import ImageData
-from pixmix_ray.errors import DataError
+from pixmix_ray.errors import DataError, PreemptedError
 from pixmix_ray.experiment.trial import Trial
 from pixmix_ray.hardware import hardware
 from pixmix_ray.mixing_sets import shorter_side_for
@@ -26,6 +26,7 @@ from pixmix_ray.storage.store import Store, trial_file
 from pixmix_ray.training import TrainingData, train
 from pixmix_ray.training.batches import TrainingSource
 from pixmix_ray.training.streamed import StreamedData, reading_processes
+from pixmix_ray.training.workers import ALONE, Workers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,27 +52,32 @@ class Progress:
     is_whole: bool = True
 
 
-def train_trial(trial: Trial, store: Store, device: torch.device) -> Iterator[Progress]:
+def train_trial(trial: Trial, store: Store, device: torch.device, workers: Workers = ALONE) -> Iterator[Progress]:
     """Train a trial to its end, yielding each epoch, and what is saved in between, once it is safe in the store.
 
-    A trial that is done yields nothing. A half-trained one goes on where it was last saved.
+    A trial that is done yields nothing. A half-trained one goes on where it was last saved. Of several workers that
+    train it together each calls this with its own device, yields the same, and the first one alone reads and writes it.
 
     Raises:
+        PreemptedError: the process, or that of another worker, was told that it will be ended; all is safe.
         TrainingDivergedError: the loss became NaN or infinite.
         StorageError: what was learned cannot be written.
         DataError: the data changed since the trial was planned.
     """
-    if store.read(trial_file(trial.id, "done.json")) is not None:
+    is_done = workers.is_first and store.read(trial_file(trial.id, "done.json")) is not None
+    if workers.is_any(is_done):
         return
-    store.write_json(trial_file(trial.id, "trial.json"), trial.dump())
-    forget_failure(store, trial_file(trial.id, "failed.json"))
-    store.delete(trial_file(trial.id, "stopped.json"))
+    if workers.is_first:
+        store.write_json(trial_file(trial.id, "trial.json"), trial.dump())
+        forget_failure(store, trial_file(trial.id, "failed.json"))
+        store.delete(trial_file(trial.id, "stopped.json"))
     dataset = trial.dataset.settings.load()
     data = _training_data(trial, dataset, device)
     network = fresh_network(trial, dataset.num_classes).to(device)
-    begun = _read_progress(trial, store)
+    begun = _read_progress(trial, store, workers)
     history, notice = begun.history, begun.notice
-    for epoch in train(network, trial.method.settings, data, trial.training, seed=trial.seed, after=begun.after):
+    method, after = trial.method.settings, begun.after
+    for epoch in train(network, method, data, trial.training, seed=trial.seed, after=after, workers=workers):
         if epoch.is_whole:
             history.append(
                 {
@@ -82,8 +88,9 @@ def train_trial(trial: Trial, store: Store, device: torch.device) -> Iterator[Pr
                 }
             )
         header = {"epoch": str(len(history)), "history": json.dumps(history)}
-        content = seal_tensors(_on_cpu(epoch.tensors), header)
-        store.write(trial_file(trial.id, "progress.safetensors"), content)
+        if workers.is_first:
+            content = seal_tensors(_on_cpu(epoch.tensors), header)
+            store.write(trial_file(trial.id, "progress.safetensors"), content)
         yield Progress(
             epoch=epoch.number,
             epochs=trial.training.epochs,
@@ -94,7 +101,10 @@ def train_trial(trial: Trial, store: Store, device: torch.device) -> Iterator[Pr
             is_whole=epoch.is_whole,
         )
         notice = ""
-    _finish(trial, store, network, history, device, dataset.class_names)
+        if len(history) < trial.training.epochs and workers.are_ending():
+            raise PreemptedError(f"this machine is to be given back: saved in epoch {epoch.number}, goes on elsewhere")
+    if workers.is_first:
+        _finish(trial, store, network, history, device, dataset.class_names)
 
 
 def fresh_network(trial: Trial, num_classes: int) -> nn.Module:
@@ -177,16 +187,16 @@ class _Begun:
     notice: str = ""
 
 
-def _read_progress(trial: Trial, store: Store) -> _Begun:
+def _read_progress(trial: Trial, store: Store, workers: Workers) -> _Begun:
     path = trial_file(trial.id, "progress.safetensors")
-    content = store.read(path)
+    content = workers.content(store.read(path) if workers.is_first else None)
     if content is None:
         return _Begun()
     try:
         tensors, header = open_tensors(content, f"{path} in {store.uri}")
         return _Begun(after=(int(header["epoch"]), tensors), history=json.loads(header["history"]))
     except (KeyError, ValueError) as error:  # DamagedError is a ValueError
-        aside = store.set_aside(path)
+        aside = store.set_aside(path) if workers.is_first else "set aside"
         return _Begun(notice=f"{error}. It is now {aside}, and the trial starts from its beginning")
 
 

@@ -153,7 +153,8 @@ def test_a_run_interrupted_in_the_middle_of_an_epoch_ends_in_the_same_bits(metho
     recipe = _recipe(epochs=2)
     whole, losses = _trained(method, data, recipe, seed=4)
 
-    states = list(_kept(train(_network(), method, data, recipe, seed=4, is_due=lambda batches: True)))
+    often = recipe.model_copy(update={"checkpoint_every": "1 step"})
+    states = list(_kept(train(_network(), method, data, often, seed=4)))
     assert [(state.number, state.is_whole) for state in states] == [(n, b == 2) for n in (1, 2) for b in range(3)]
     state = states[4]
     resumed = _network(seed=99)  # other weights: all of them must come from the file
