@@ -119,9 +119,15 @@ def in_processes(files: Sequence[Path]) -> Iterator[Tensor]:
 
 def in_threads(files: Sequence[Path]) -> Iterator[NDArray[np.uint8]]:
     """The same, cut by threads of this process."""
+    reader = _reader(files)
+
+    def read(group: Group) -> NDArray[np.uint8]:
+        made = np.empty((len(group.rows), SIDE, SIDE, 3), np.uint8)
+        reader.read(group, made)
+        return made
+
     with ThreadPoolExecutor(2) as pool:
-        for found in pool.map(_reader(files).__getitem__, _groups(files, 8)):
-            assert isinstance(found, np.ndarray)
+        for found in pool.map(read, _groups(files, 8)):
             yield from found
 
 
