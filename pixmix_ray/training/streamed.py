@@ -17,7 +17,7 @@ import mmap
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -127,7 +127,7 @@ class _Slots(Dataset[object]):
 
     def slot(self, number: int) -> Images:
         """The pictures of group `number`, once they are read, and until so many more groups are."""
-        return cast(Images, self._slots[number % len(self._slots), : len(self._groups[number].rows)])
+        return self._slots[number % len(self._slots), : len(self._groups[number].rows)]
 
     def __getitem__(self, number: int) -> PixmixRayError | None:
         """Read group `number`; an error of ours is returned, since the loader makes long texts of those it raises."""
