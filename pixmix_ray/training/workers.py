@@ -15,6 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from pixmix_ray.errors import WorkError
 from pixmix_ray.training.batches import Share
+from pixmix_ray.training.ending import is_told_to_end
 
 WHOLE = Share()
 TIMEOUT = timedelta(minutes=10)  # without an answer of the others: then one is taken to be lost
@@ -28,7 +29,7 @@ class Workers:
         copies: how many of them have each picture of the batch that they are at: all, where there are fewer pictures.
     """
 
-    def __init__(self, share: Share = WHOLE, is_ending: Callable[[], bool] = lambda: False) -> None:
+    def __init__(self, share: Share = WHOLE, is_ending: Callable[[], bool] = is_told_to_end) -> None:
         """The worker of a share.
 
         Args:
@@ -66,7 +67,7 @@ class Workers:
 
 
 ALONE = Workers()
-"""One worker that nobody ends."""
+"""The only worker of a training."""
 
 
 class ConnectedWorkers(Workers):
