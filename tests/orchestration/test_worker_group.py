@@ -83,8 +83,8 @@ def test_a_worker_that_is_told_of_its_end_saves_at_once_and_its_attempt_is_not_c
 
     settings = [f"resources.trial={{cpus: 1, workers: {workers}}}"]
     whole = Run(experiment, "whole", method(0), *settings)
-    told = Run(experiment, "told", method(5), *settings)  # more often than any death is tried again
-    assert len(list((tmp_path / "diary5").iterdir())) == 6
+    told = Run(experiment, "told", method(4), *settings)  # more often than any death is tried again
+    assert len(list((tmp_path / "diary4").iterdir())) == 5
     told.check_like(whole, is_exact=True)
     assert not told.store.exists(trial_file(told.id, "failed.json"))
 
