@@ -6,6 +6,7 @@ results = pixmix_ray.read("results/quickstart")
 results.measurements  # a DataFrame, a row a measurement
 results.table()  # method by safety measure, with intervals; shows itself in notebooks
 results.front(["clean.error", "corruptions.mce"])
+results.select("method=pixmix and k>=3", sort="corruptions.mce").table()
 results.sql("select method, value from measurements where metric = 'mce' and condition = ''")
 results.report("report.html")
 
@@ -13,6 +14,7 @@ Nothing of it imports torch or Ray.
 """
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import replace
 from functools import cached_property
 from html import escape
@@ -21,6 +23,7 @@ from typing import TYPE_CHECKING
 
 from pixmix_ray.analysis.labels import configuration_labels
 from pixmix_ray.analysis.pareto import default_objectives
+from pixmix_ray.analysis.selection import in_order_of, left_out, matching, of_cells, sorted_by
 from pixmix_ray.analysis.spread import Judged, judge
 from pixmix_ray.analysis.sql import OF_CELL, prediction_rows, query
 from pixmix_ray.analysis.variants import Part, apart
@@ -28,7 +31,8 @@ from pixmix_ray.errors import RequestError, ResultsError, UnknownNameError
 from pixmix_ray.report.grid import Grid
 from pixmix_ray.report.tables import measures_grid
 from pixmix_ray.storage.index import read as read_measurements
-from pixmix_ray.storage.index import update
+from pixmix_ray.storage.index import read_rows
+from pixmix_ray.storage.kept_plan import read_kept_plan
 from pixmix_ray.storage.store import Store
 
 if TYPE_CHECKING:
@@ -41,6 +45,9 @@ class Results:
     Attributes:
         uri: where it lies.
         store: its files.
+        measurements: a DataFrame, a row each: the columns of `pixmix_ray.storage.schema.MEASUREMENTS`, and `cell`; in
+            the order of the experiment that was run last.
+        left_out: what `select` left out, a line each.
     """
 
     def __init__(self, uri: str | Path) -> None:
@@ -51,13 +58,39 @@ class Results:
         """
         self.store = Store(uri)
         self.uri = self.store.uri
+        self.left_out: tuple[str, ...] = ()
         self._judged: dict[tuple[str, tuple[str, ...]], Judged] = {}
-        self.measurements  # noqa: B018  # an error is told here, not where it is first needed
+        self.measurements = in_order_of(read_measurements(self.uri), list(read_kept_plan(self.store).labels))
 
-    @cached_property
-    def measurements(self) -> "pd.DataFrame":
-        """All measurements, a row each: the columns of `pixmix_ray.storage.schema.MEASUREMENTS`, and `cell`."""
-        return read_measurements(self.store.uri)
+    def select(
+        self, where: str | None = None, *, cells: Sequence[str] | None = None, sort: str | Sequence[str] | None = None
+    ) -> "Results":
+        """The same results with some of their measurements, or in another order; `sql` still asks all of them.
+
+        Args:
+            where: a condition such as "method=pixmix and k>=3" (`pixmix_ray.analysis.selection`).
+            cells: names of cells, whose order the rows then have.
+            sort: names of columns, settings or objectives, or one text of them with commas; the first counts most.
+
+        Raises:
+            RequestError: the condition is none, or names something unknown.
+            ResultsError: nothing is left.
+        """
+        found = copy(self)
+        found._judged, frame, lines = {}, self.measurements, list(self.left_out)
+        if cells is not None:
+            frame = of_cells(frame, cells)
+            lines.append(left_out(self.measurements, frame, "--experiment"))
+        if where is not None:
+            chosen = matching(frame, where)
+            lines.append(left_out(frame, chosen, "--where"))
+            frame = chosen
+        if sort is not None:
+            names = sort.split(",") if isinstance(sort, str) else sort
+            frame = sorted_by(frame, [name.strip() for name in names])
+        found.measurements, found.left_out = frame, tuple(filter(None, lines))
+        vars(found).pop("parts", None)
+        return found
 
     @cached_property
     def parts(self) -> list[Part]:
@@ -125,8 +158,7 @@ class Results:
 
             return paper_grid(paper, self.store, self.part(variant).frame)
         found = self.judged(objectives, variant=variant)
-        grid = measures_grid(found.wide, found.certainty.objectives, found.certainty)
-        return with_notes(grid, found.notes)
+        return replace(measures_grid(found.wide, found.certainty.objectives, found.certainty), notes=found.notes)
 
     def front(self, objectives: Sequence[str] | None = None, *, variant: str | None = None) -> "pd.DataFrame":
         """The configurations, a row each: objectives, `on_front`, `dominated_by`, `missing`, `front_probability`.
@@ -155,7 +187,10 @@ class Results:
                 raise UnknownNameError("column of predictions to select by", name, OF_CELL)
             one = ds.field(name) == value
             chosen = one if chosen is None else chosen & one
-        found: pd.DataFrame = prediction_rows(self.store, update(self.store)).to_table(filter=chosen).to_pandas()
+        if self.left_out:
+            own = ds.field("cell").isin(self.measurements["cell"].astype(str).unique().tolist())
+            chosen = own if chosen is None else chosen & own
+        found: pd.DataFrame = prediction_rows(self.store, read_rows(self.store)).to_table(filter=chosen).to_pandas()
         return found
 
     def sql(self, text: str) -> "pd.DataFrame":
@@ -166,15 +201,20 @@ class Results:
         """
         return query(self.store, text)
 
-    def report(self, file: str | Path) -> Path:
+    def report(self, file: str | Path, *, variant: str | None = None) -> Path:
         """Write the page of these results, one file that needs no network, and return where it is.
 
+        Args:
+            file: where to.
+            variant: text in the name of the one of `parts` to show; none shows all.
+
         Raises:
-            ResultsError: it cannot be written.
+            RequestError: there is no such part, or the file cannot be written.
         """
         from pixmix_ray.report.page import write_page
 
-        return write_page(self.store, self.measurements, Path(file))
+        frame = self.measurements if variant is None else self.part(variant).frame
+        return write_page(self.store, frame, Path(file))
 
     def __repr__(self) -> str:
         frame = self.measurements
@@ -199,8 +239,3 @@ def read(uri: str | Path) -> Results:
         ResultsError: there are no results there, or they cannot be read.
     """
     return Results(uri)
-
-
-def with_notes(grid: Grid, notes: Sequence[str]) -> Grid:
-    """The table with more said in its caption."""
-    return replace(grid, caption="; ".join([grid.caption, *notes]))

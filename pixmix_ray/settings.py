@@ -1,18 +1,14 @@
 """The base of every group of settings: validated, frozen, unknown keys are errors, one line a mistake."""
 
-import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
+from types import FunctionType
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
 
-from pixmix_ray.errors import PixmixRayError, ProblemsError, RequestError, UnknownNameError, one_line
-
-_MISSPELT = re.compile(r"(?P<kind>s3|gs|gcs|abfss?|az|hdfs|file|https?)(:(?!//)|//)")
-_OF_WINDOWS = re.compile(r"[A-Za-z]:[\\/]|\\\\")
-_VARIABLE = re.compile(r"\$\w+|\$\{\w+\}|%[A-Za-z]\w*%")
+from pixmix_ray.errors import PixmixRayError, ProblemsError, RequestError, UnknownNameError
+from pixmix_ray.paths import written_path
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -33,29 +29,6 @@ class Located(str):
         made = cls(text)
         made.folder = folder
         return made
-
-
-def written_path(text: str) -> str:
-    """The path or URI that a text means, with ~ and variables such as $HOME filled in.
-
-    >>> written_path("s3://bucket/results")
-    's3://bucket/results'
-
-    Raises:
-        ValueError: a variable is not set, there is no such user, or it is a misspelt URI or a path of Windows: each
-            would silently be a local folder of that name.
-    """
-    if found := _MISSPELT.match(text):
-        raise ValueError(f"{text!r} looks like a URI: write {found['kind']}://{text[found.end() :].lstrip('/')}")
-    if os.name != "nt" and _OF_WINDOWS.match(text):
-        raise ValueError(f"{text!r} is a path of Windows: give one of this machine, such as /data/results")
-    filled = os.path.expandvars(text)
-    if found := _VARIABLE.search(filled):
-        raise ValueError(f"{text!r} names the variable {found[0]}, which is not set: set it, or write the path out")
-    try:
-        return filled if "://" in filled else str(Path(filled).expanduser())
-    except RuntimeError as error:  # no such user, or no home
-        raise ValueError(f"{text!r} cannot be filled in: {one_line(error)} Write the path out") from None
 
 
 def _absolute(value: Any, info: ValidationInfo) -> Any:
@@ -118,6 +91,10 @@ class Settings(BaseModel):
             if name in values and _holds_boolean(values[name]) and _is_number(field.annotation):
                 raise ValueError(f"{name} = {values[name]!r}: input should be a number, and true and false are none")
         return values
+
+    def code(self) -> FunctionType | None:
+        """A function of the user that the part calls, and other processes must have; none for most parts."""
+        return None
 
     def identity(self) -> dict[str, Any]:
         """The settings that change an outcome, as JSON values, defaults filled in; and the revision after the first."""

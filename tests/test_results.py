@@ -106,7 +106,7 @@ def test_what_was_measured_in_two_ways_is_shown_apart_and_never_on_one_front(tmp
     fill(tmp_path, {"baseline": 0.3, "pixmix": 0.1, "mixup": 0.2}, benchmark_settings='{"limit": null}')
     fill(tmp_path, {"late": 0.05}, benchmark_settings='{"limit": 60}')
     opened = pixmix_ray.read(tmp_path)
-    assert [part.label for part in opened.parts] == ["clean: limit null", "clean: limit 60"]
+    assert [part.label for part in opened.parts] == ["clean: no limit", "clean: limit 60"]
     assert [len(opened.table(["clean.error"], variant=part.label).rows) for part in opened.parts] == [3, 1]
     with pytest.raises(RequestError, match="measured in 2 ways, which are never compared: choose a variant"):
         opened.front()

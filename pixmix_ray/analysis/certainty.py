@@ -22,7 +22,6 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.special import ndtri, stdtrit
 
 from pixmix_ray.metrics import UNITS, direction
 
@@ -282,6 +281,8 @@ def _of_seeds(
 ) -> tuple[NDArray[np.int64], Floats, NDArray[np.float32]]:
     """(m,) how many seeds, (m,) their standard error, and (draws, m) what they add to each draw."""
     is_there = ~np.isnan(values)
+    from scipy.special import ndtri, stdtrit  # slow to import
+
     counts = is_there.sum(axis=0)
     several = counts > 1
     if not several.any():

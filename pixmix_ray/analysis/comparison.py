@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.special import ndtri
 
 from pixmix_ray.analysis.certainty import DRAWS, LEVEL, Floats
 from pixmix_ray.analysis.labels import flat_settings
@@ -92,6 +91,8 @@ def compare(first: Side, second: Side, objectives: Sequence[str], *, draws: int 
     # as in `Certainty.real`: the largest of all differences, in standard errors, exceeds it in one draw of twenty
     with np.errstate(invalid="ignore", divide="ignore"):
         largest = np.where(known & (errors > 0), np.abs(moved) / errors, 0.0).max(axis=(1, 2), initial=0.0)
+    from scipy.special import ndtri  # slow to import
+
     limit = float(np.quantile(largest, LEVEL))
     notes = [
         "; ".join(filter(None, (note, incomparable.get(name, ""), own)))

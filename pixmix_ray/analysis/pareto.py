@@ -25,6 +25,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pixmix_ray.analysis.means import DECIMALS, check_numbers, costs_by_seed, exact_mean
+from pixmix_ray.analysis.variants import OneWay, ways
 from pixmix_ray.errors import ResultsError, UnknownNameError
 from pixmix_ray.metrics import direction
 from pixmix_ray.storage.schema import CONFIGURATION
@@ -40,7 +41,6 @@ SAFETY_OBJECTIVES: tuple[str, ...] = (
 """Clean error and the paper's five safety measures (PixMix, section 3.1), in the order of its table 1."""
 
 _LONG = ("benchmark", "metric", "value")
-_VARIANT = {"benchmark_settings": "settings", "data_version": "data"}  # columns that tell variants apart, in words
 _CHUNK = 256  # rows compared with all others at a time: 256 x 10,000 booleans are 2.5 MB
 
 
@@ -161,28 +161,6 @@ def by_configuration(frame: pd.DataFrame, objectives: Sequence[str]) -> pd.DataF
     spreads = errors.unstack().reindex(index=wide.index, columns=names)
     counts = cells["value"].count().unstack().reindex(index=wide.index, columns=names).fillna(0).astype(np.int64)
     return pd.concat([wide, means, spreads.add_suffix(".standard_error"), counts.add_suffix(".seeds")], axis=1)
-
-
-def one_variant(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """The measurements with one variant of each benchmark on each data set, and a line for each variant left out.
-
-    A variant is a pair of benchmark settings and data version. The one that the most trials have is kept, of equals the
-    one finished last; rows keep their order and labels.
-
-    Args:
-        frame: measurements as read from the store (long); unchanged.
-    """
-    is_kept = np.ones(len(frame), dtype=bool)
-    lines = []
-    for variants in _variants(frame):
-        groups = [frame.iloc[variant.rows] for variant in variants]
-        weights = [(group["trial_id"].nunique(), group["finished_at"].max()) for group in groups]
-        best = max(range(len(variants)), key=lambda i: weights[i])
-        for i, variant in enumerate(variants):
-            if i != best:
-                is_kept[variant.rows] = False
-                lines.append(f"left out: {variant.where} with {variant.text}, measured on {weights[i][0]} trials")
-    return frame[is_kept], lines
 
 
 def code_versions(frame: pd.DataFrame) -> list[str]:
@@ -318,43 +296,18 @@ def _aggregates(frame: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(objective=rows["benchmark"].astype(str) + "." + rows["metric"].astype(str), **columns)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Variant:
-    """One way a benchmark was measured on a data set: where, in words; the variant, in words; positions of its rows."""
-
-    where: str
-    text: str
-    rows: NDArray[np.int64]
-
-
-def _variants(frame: pd.DataFrame) -> list[list[_Variant]]:
-    """For each benchmark on a data set, its variants in order of first appearance."""
-    keys = [column for column in _VARIANT if column in frame.columns]
-    place = [column for column in ("benchmark", "dataset") if column in frame.columns]
-    if not keys:
-        return []
-    places, variants = (
-        frame.groupby(columns, dropna=False, sort=False, observed=True).ngroup().to_numpy()
-        for columns in (place, place + keys)
-    )
-    found: dict[int, list[_Variant]] = {}
-    for variant in dict.fromkeys(variants.tolist()):
-        rows = np.flatnonzero(variants == variant)
-        first = frame.iloc[int(rows[0])]
-        text = " and ".join(f"{_VARIANT[key]} {first[key]}" for key in keys)
-        one = _Variant(where=" on ".join(str(first[column]) for column in place), text=text, rows=rows)
-        found.setdefault(int(places[rows[0]]), []).append(one)
-    return list(found.values())
-
-
 def _check_variants(rows: pd.DataFrame) -> None:
     """Raise if a benchmark was measured with several settings or data versions on one data set."""
-    for variants in _variants(rows):
-        if len(variants) > 1:
+    found: dict[tuple[str, str], list[OneWay]] = {}
+    for way in ways(rows):
+        found.setdefault((way.dataset, way.benchmark), []).append(way)
+    for (dataset, benchmark), several in found.items():
+        if len(several) > 1:
+            where = f"{benchmark} on {dataset}" if dataset else benchmark
             raise ResultsError(
-                f"{variants[0].where} was measured in {len(variants)} variants, which cannot be averaged "
-                f"({'; '.join(variant.text for variant in variants)}): filter the frame on {' or '.join(_VARIANT)}, "
-                "or take pixmix_ray.analysis.pareto.one_variant"
+                f"{where} was measured in {len(several)} ways, which cannot be averaged "
+                f"({'; '.join(way.words for way in several)}): choose one, as "
+                "pixmix_ray.analysis.variants.one_variant does"
             )
 
 

@@ -8,20 +8,19 @@ one place that says which of ours they are (`as_published`), and where they diff
   them.
 - Everything else bears the same name: data sets, networks, methods, mixing sets by their labels, and the metrics.
   Mixing sets of one label need not be the same pictures: fractals may be the authors' or generated ones.
-- Places365 is called by the name of whatever loads it, here image_folder, so its figures find no row of ours.
 - Calibration errors there are by the authors' code, which leaves out the most confident bin: beside
-  `rms_calibration_error`, compare `rms_calibration_error_without_last_bin`.
+  `rms_calibration_error`, compare `rms_calibration_error_without_last_bin`. On ImageNet-C and ImageNet-C-bar that code
+  averages over every corruption at every severity, ours beside it being `rms_calibration_error_by_severity`.
 - Adversaries there are by the authors' code, whose ball is twice as large: it is `centre: noised` here.
 
 Figures that the paper gives twice are told apart by their tables where the values differ.
 """
 
 import json
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib.resources import files
 from io import StringIO
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import pandas as pd
 
@@ -97,32 +96,6 @@ def as_published(frame: pd.DataFrame) -> pd.DataFrame:
     return named.assign(mixing_set=named["mixing_set"].astype(object).mask(bare, TABLE_SET))
 
 
-def departures(
-    frame: pd.DataFrame, recipe: Mapping[str, Any], benchmarks: Mapping[str, Mapping[str, Any]]
-) -> list[str]:
-    """A line for each way in which ours were made otherwise than the paper says.
-
-    That is the recipe on CIFAR (for ImageNet the paper has another), a limit on the training pictures, and the
-    settings of benchmarks that are not their defaults.
-
-    Args:
-        frame: measurements.
-        recipe: the paper's, which is our default.
-        benchmarks: the default settings of ours by name; others are passed over.
-    """
-    lines: dict[str, None] = {}
-    for text in frame["settings"].dropna().unique():
-        settings = json.loads(text)
-        if str(settings["dataset"]["name"]).startswith("cifar"):
-            lines.update(dict.fromkeys(_changed("training", settings.get("training", {}), recipe)))
-        lines.update(dict.fromkeys(_changed("dataset", _known(settings["dataset"], "train_limit"), {})))
-    pairs = frame[["benchmark", "benchmark_settings"]].drop_duplicates()
-    for name, text in pairs.itertuples(index=False):
-        if name in benchmarks:
-            lines.update(dict.fromkeys(_changed(name, json.loads(text), benchmarks[name])))
-    return list(lines)
-
-
 def _published_method(method: str, settings: str) -> str:
     if method != "pixmix":
         return method
@@ -131,24 +104,3 @@ def _published_method(method: str, settings: str) -> str:
     except (ValueError, LookupError, TypeError, AttributeError):  # of somebody else's making
         return method
     return PARTNERS.get(partner, method)
-
-
-def _known(settings: dict[str, Any], *names: str) -> dict[str, Any]:
-    return {name: settings[name] for name in names if settings.get(name) is not None}
-
-
-def _changed(owner: str, settings: Mapping[str, Any], defaults: Mapping[str, Any]) -> list[str]:
-    """A line for each setting that is not the default: "training.epochs = 3, not 100"."""
-    lines = []
-    for name, value in settings.items():
-        default = json.loads(json.dumps(defaults.get(name)))
-        if name not in ("name", "version", "weight_decay") and value != default:
-            instead = "" if default in (None, [], {}) else f", not {_short(default)}"
-            lines.append(f"{owner}.{name} = {_short(value)}{instead}")
-    return lines
-
-
-def _short(value: object) -> str:
-    if isinstance(value, float) and math.isfinite(value):
-        return f"{value:g}"
-    return value if isinstance(value, str) else json.dumps(value)

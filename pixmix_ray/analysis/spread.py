@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from pixmix_ray.analysis.cell_effects import Effects, Stratum, cell_effects, union_of
 from pixmix_ray.analysis.certainty import DRAWS, Certainty, Floats, Spread, bootstrap
 from pixmix_ray.analysis.pareto import dominance, peers
+from pixmix_ray.analysis.remarks import remarks
 from pixmix_ray.errors import DamagedError
 from pixmix_ray.storage.schema import CONFIGURATION
 from pixmix_ray.storage.store import Store
@@ -30,13 +31,15 @@ class Judged:
     Attributes:
         wide: a row a configuration, as `dominance` makes them: with on_front, dominated_by and missing.
         certainty: of its rows, in their order.
+        remarks: what the rows themselves say, a line each.
     """
 
     wide: pd.DataFrame
     certainty: Certainty
+    remarks: tuple[str, ...] = ()
 
     @property
-    def notes(self) -> list[str]:
+    def notes(self) -> tuple[str, ...]:
         """What a reader must know of the intervals: a line each."""
         found = self.certainty
         is_there = ~np.isnan(found.values)
@@ -48,7 +51,7 @@ class Judged:
             unknown = int((is_there[:, number] & ~found.is_known[:, number]).sum())
             if unknown:
                 lines.append(f"no interval is known of {name} in {unknown} of {int(is_there[:, number].sum())} rows")
-        return lines
+        return (*lines, *self.remarks)
 
 
 def judge(
@@ -76,7 +79,8 @@ def judge(
     """
     wide = dominance(frame, objectives)
     spread = spread_of(store, frame, wide, objectives)
-    return Judged(wide=wide, certainty=bootstrap(spread, objectives, draws=draws, seed=seed, trainings=trainings))
+    certainty = bootstrap(spread, objectives, draws=draws, seed=seed, trainings=trainings)
+    return Judged(wide=wide, certainty=certainty, remarks=remarks(frame, objectives))
 
 
 def spread_of(store: Store, frame: pd.DataFrame, wide: pd.DataFrame, objectives: Sequence[str]) -> Spread:

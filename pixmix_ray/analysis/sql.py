@@ -15,7 +15,7 @@ import pyarrow.dataset as ds
 from pixmix_ray.analysis.published import published_figures
 from pixmix_ray.errors import RequestError, ResultsError, one_line
 from pixmix_ray.storage.failures import described
-from pixmix_ray.storage.index import update
+from pixmix_ray.storage.index import read_rows
 from pixmix_ray.storage.schema import PREDICTIONS
 from pixmix_ray.storage.store import Store, cell_file, trial_file
 
@@ -55,13 +55,13 @@ def query(store: Store, text: str) -> pd.DataFrame:
 
 def _register(connection: "duckdb.DuckDBPyConnection", store: Store, text: str) -> None:
     """Make the tables that the text names; those that it does not name cost nothing."""
-    measurements = update(store)
+    measurements = read_rows(store)
     named = {name for name in TABLES if name in text.lower()}
     connection.register("measurements", measurements.drop_columns(["cell_modified", "cell_size"]))
     if "predictions" in named:
         connection.register("predictions", prediction_rows(store, measurements))
     if "trials" in named:
-        connection.register("trials", _trials(store, measurements))
+        connection.register("trials", pa.Table.from_pandas(trial_rows(store, measurements), preserve_index=False))
     if "failures" in named:
         connection.register("failures", _failures(store))
     if "published" in named:
@@ -106,8 +106,14 @@ def _joined_schema(benchmarks: Mapping[str, ds.ParquetFileFragment]) -> pa.Schem
     return pa.schema(list(columns.items()))
 
 
-def _trials(store: Store, measurements: pa.Table) -> pa.Table:
-    """A row a trial: what it is, how many cells were measured, and whether it is done."""
+def trial_rows(store: Store, measurements: pa.Table | None = None) -> pd.DataFrame:
+    """A row a trial: what it is, how many cells were measured, and whether it is done.
+
+    Args:
+        store: the results folder.
+        measurements: its index; none reads it.
+    """
+    measurements = read_rows(store) if measurements is None else measurements
     names = ("trial_id", "dataset", "model", "method", "mixing_set", "k", "beta", "seed", "settings")
     cells = _first_of(measurements, "cell", ("cell", "trial_id"))["trial_id"].value_counts()
     frame = _first_of(measurements, "trial_id", names)
@@ -118,7 +124,7 @@ def _trials(store: Store, measurements: pa.Table) -> pa.Table:
     missing = pd.DataFrame([_trial(store, trial_id) for trial_id in others], columns=[*frame.columns])
     frame = pd.concat([frame, missing], ignore_index=True) if len(missing) else frame
     frame["is_done"] = [trial_file(str(name), "done.json") in files for name in frame["trial_id"]]
-    return pa.Table.from_pandas(frame, preserve_index=False)
+    return frame
 
 
 def _first_of(measurements: pa.Table, key: str, names: Sequence[str]) -> pd.DataFrame:
@@ -136,6 +142,8 @@ def _trial(store: Store, trial_id: str) -> dict[str, object]:
         "dataset": dataset.get("name") if isinstance(dataset, dict) else None,
         "model": model.get("name") if isinstance(model, dict) else None,
         "method": method.get("name") if isinstance(method, dict) else None,
+        "k": method.get("k") if isinstance(method, dict) else None,
+        "beta": method.get("beta") if isinstance(method, dict) else None,
         "seed": about.get("seed"),
         "settings": json.dumps(about, sort_keys=True),
         "cells": 0,

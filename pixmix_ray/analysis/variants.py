@@ -4,11 +4,13 @@ They are never averaged and never on one front. `apart` makes a table of each wa
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 PLACE, HOW = ["dataset", "benchmark"], ["benchmark_settings", "data_version"]
 Place = tuple[str, str]
@@ -28,16 +30,90 @@ class Part:
     frame: pd.DataFrame
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class OneWay:
+    """One way in which a benchmark was measured on a data set.
+
+    Attributes:
+        dataset: of the trainings; "" where the measurements do not say.
+        benchmark: which.
+        key: its settings and the version of its data.
+        words: what tells it from the other ways, such as "clean with limit 60"; the benchmark alone where it is one.
+        trials: those that were measured so.
+        rows: positions of its rows.
+    """
+
+    dataset: str
+    benchmark: str
+    key: Way
+    words: str
+    trials: frozenset[str]
+    rows: NDArray[np.int64]
+
+
+def ways(frame: pd.DataFrame) -> list[OneWay]:
+    """The ways in which each benchmark was measured, in order of first appearance.
+
+    Args:
+        frame: measurements; columns that are missing tell nothing apart; unchanged.
+    """
+    if frame.empty:
+        return []
+    texts = {name: _texts(frame, name) for name in (*PLACE, *HOW, "trial_id")}
+    numbers = pd.DataFrame(texts).groupby([*PLACE, *HOW], sort=False).ngroup().to_numpy()
+    firsts = [int(np.flatnonzero(numbers == number)[0]) for number in dict.fromkeys(numbers.tolist())]
+    places = [(texts["dataset"][at], texts["benchmark"][at]) for at in firsts]
+    keys = [(texts["benchmark_settings"][at], texts["data_version"][at]) for at in firsts]
+    found = []
+    for number, (place, key) in enumerate(zip(places, keys, strict=True)):
+        rows = np.flatnonzero(numbers == number)
+        others = [other for where, other in zip(places, keys, strict=True) if where == place]
+        differing = _told_apart(key, others)
+        words = " with ".join(filter(None, (place[1], ", ".join(differing))))
+        trials = frozenset(texts["trial_id"][at] for at in rows)
+        found.append(OneWay(dataset=place[0], benchmark=place[1], key=key, words=words, trials=trials, rows=rows))
+    return found
+
+
+def one_variant(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """The measurements with one way of each benchmark on each data set, and a line for each way left out.
+
+    The one that the most trials have is kept, of equals the one finished last; rows keep their order and labels.
+
+    Args:
+        frame: measurements as read from the store (long); unchanged.
+    """
+    is_kept = np.ones(len(frame), dtype=bool)
+    lines = []
+    of_place: dict[Place, list[OneWay]] = {}
+    for way in ways(frame):
+        of_place.setdefault((way.dataset, way.benchmark), []).append(way)
+    for found in of_place.values():
+        kept = max(found, key=lambda way: (len(way.trials), frame["finished_at"].iloc[way.rows].max()))
+        for way in found:
+            if way is not kept:
+                is_kept[way.rows] = False
+                count = len(way.trials)
+                lines.append(f"left out: {way.words} on {way.dataset}, measured on {count} trial{'s' * (count > 1)}")
+    return frame[is_kept], lines
+
+
+def _texts(frame: pd.DataFrame, name: str) -> list[str]:
+    return frame[name].astype(str).tolist() if name in frame.columns else [""] * len(frame)
+
+
 def apart(frame: pd.DataFrame) -> list[Part]:
     """The measurements in parts within which everything may be compared, most trials first; one part is the rule.
 
-    A trial that lacks a benchmark that was made in several ways is in each part that the others of its benchmarks are.
+    Rows of one data set stand together. A trial that lacks a benchmark that was made in several ways is in each part
+    that the others of its benchmarks are.
 
     Args:
         frame: measurements; unchanged.
     """
     if frame.empty:
         return [Part(label="", frame=frame)]
+    frame = _by_data_set(frame)
     plain = frame[["trial_id", *PLACE, *HOW]].astype(str).drop_duplicates()
     ways: dict[Place, list[Way]] = {}
     of_trial: dict[str, dict[Place, list[Way]]] = {}
@@ -58,6 +134,13 @@ def apart(frame: pd.DataFrame) -> list[Part]:
         is_in = frame["trial_id"].astype(str).isin(trials) & (keys.isin(wanted) | ~places.isin(set(several)))
         parts.append(Part(label=_label(combination, several), frame=frame[is_in]))
     return sorted(parts, key=lambda part: -part.frame["trial_id"].nunique())
+
+
+def _by_data_set(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows of each data set together, data sets in order of first appearance."""
+    if frame["dataset"].nunique() < 2:
+        return frame
+    return frame.iloc[np.argsort(pd.factorize(frame["dataset"])[0], kind="stable")]
 
 
 def _combinations(
@@ -83,22 +166,35 @@ def _fits(found: Mapping[Place, list[Way]], combination: Mapping[Place, Way]) ->
 def _label(combination: Mapping[Place, Way], several: Mapping[Place, list[Way]]) -> str:
     datasets = {dataset for dataset, _ in several}
     texts = []
-    for (dataset, benchmark), (settings, version) in combination.items():
-        others = several[dataset, benchmark]
-        parts = _differing(settings, [other for other, _ in others])
-        if len({data for _, data in others}) > 1:
-            parts.append(f"data {version}")
+    for (dataset, benchmark), way in combination.items():
         where = f"{benchmark} on {dataset}" if len(datasets) > 1 else benchmark
-        texts.append(f"{where}: {', '.join(parts)}")
+        texts.append(f"{where}: {', '.join(_told_apart(way, several[dataset, benchmark]))}")
     return "; ".join(texts)
 
 
-def _differing(settings: str, others: list[str]) -> list[str]:
+def _told_apart(way: Way, others: Sequence[Way]) -> list[str]:
+    """What tells a way from the others of its benchmark: "limit 60", "no limit", "data cifar10-b2"."""
+    settings, version = way
+    told = _differing(settings, [other for other, _ in others])
+    return [*told, f"data {version}"] if len({data for _, data in others}) > 1 else told
+
+
+def _differing(settings: str, others: Sequence[str]) -> list[str]:
     """The settings that are not the same in all: "limit 60"."""
+    if len(set(others)) < 2:
+        return []
     try:
         own, all_of_them = json.loads(settings), [json.loads(text) for text in others]
     except ValueError:
         return [f"settings {settings}"]
     keys = dict.fromkeys(key for one in all_of_them for key in one)
     differing = [key for key in keys if len({json.dumps(one.get(key), sort_keys=True) for one in all_of_them}) > 1]
-    return [f"{key} {json.dumps(own.get(key))}" for key in differing]
+    return [_in_words(key, own.get(key)) for key in differing]
+
+
+def _in_words(name: str, value: object) -> str:
+    if value is None or value == []:
+        return f"no {name}"
+    if isinstance(value, list):
+        return f"{name} {', '.join(map(str, value))}"
+    return f"{name} {value if isinstance(value, str) else json.dumps(value)}"

@@ -77,6 +77,7 @@ class Benchmark(Settings, ABC):
         revision: raised when the same settings come to mean other pictures or metrics, so that cells are made again.
         extras: what it keeps of each prediction beside the class and its probability.
         passes: through the network for each test picture, roughly; orders the work before anything was measured.
+        needs_gradients: whether it asks for gradients of the network, which not every format of networks gives.
     """
 
     summary: ClassVar[str]
@@ -85,6 +86,7 @@ class Benchmark(Settings, ABC):
     metrics: ClassVar[Mapping[str, Metric]] = NO_METRICS
     extras: ClassVar[Mapping[str, Extra]] = NO_EXTRAS
     passes: ClassVar[float] = 1
+    needs_gradients: ClassVar[bool] = False
 
     limit: int | None = Field(None, ge=1)
 

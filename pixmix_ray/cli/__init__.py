@@ -9,6 +9,7 @@
     exchange    export, import
     parts       list, sets pictures, sets complexity: what can be named in an experiment file
     interrupts  Ctrl-C and SIGTERM
+    selection   --where, --experiment, --sort, --variant
     console     how lines are printed, and the arguments that several commands take
 
 Exit codes: 0 all done, 1 some trial or cell failed (named with its reason), 2 the request is wrong and nothing started,

@@ -38,10 +38,6 @@ Objectives = Annotated[
     typer.Option(help="Comma-separated benchmark.metric; default: clean error and the paper's safety measures."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="As one JSON object, for other programs: see docs/json.md.")]
-Variant = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option(help="Of results measured in several ways, the one whose name holds this text."),
-]
 Form = Annotated[str, typer.Option("--format", help="terminal, markdown, latex, csv or json.")]
 
 
@@ -66,6 +62,8 @@ def show(grid: "Grid", form: str) -> None:
         raise UnknownNameError("format", form, FORMATS)
     if form == "terminal":
         out.print(grid.terminal())
+        for note in grid.notes:
+            say(note)
     else:
         print(grid.text(form))  # noqa: T201  # not wrapped to the width of the terminal
 

@@ -5,13 +5,15 @@ from typing import Annotated
 
 import typer
 
-from pixmix_ray.cli.console import Results, Variant, say
+from pixmix_ray.cli.console import Results, say
+from pixmix_ray.cli.selection import Selection, selecting
 from pixmix_ray.errors import UnknownNameError
 
 commands = typer.Typer()
 
 
 @commands.command("export", epilog="Example: pixmix-ray export results/quickstart --to archive -o quickstart.zip")
+@selecting
 def export_results(
     results: Results,
     to: Annotated[
@@ -21,23 +23,26 @@ def export_results(
         Path, typer.Option("--output", "-o", help="The file, or for forms the folder.", show_default=False)
     ],
     weights: Annotated[bool, typer.Option("--weights", help="With archive: the trained weights too.")] = False,
-    variant: Variant = None,
+    *,
+    selection: Selection,
 ) -> None:
     """Write results in the form of another project, or as an archive with hashes that import takes."""
     from pixmix_ray.analysis.archive import write_archive
     from pixmix_ray.analysis.leaderboards import FORMS
     from pixmix_ray.report.exports import TABLES, write_forms, write_table
-    from pixmix_ray.results import read
     from pixmix_ray.storage.store import Store
 
     if to == "archive":
+        selection.refuse("an archive holds a whole results folder: leave the option out")
         say(f"archive: {place}, {write_archive(Store(results), place, has_weights=weights)} files")
     elif to in TABLES:
-        write_table(read(results).measurements, place, to)
+        opened = selection.open(results)
+        frame = opened.measurements if selection.variant is None else opened.part(selection.variant).frame
+        write_table(frame, place, to)
         say(f"measurements: {place}")
     elif to in FORMS:
-        opened = read(results)
-        found = FORMS[to](opened.store, opened.part(variant).frame)
+        opened = selection.open(results)
+        found = FORMS[to](opened.store, opened.part(selection.variant).frame)
         write_forms(found, place)
         for path in found.files:
             say(str(place / path))

@@ -5,13 +5,15 @@ from typing import Annotated
 
 import typer
 
-from pixmix_ray.cli.console import Objectives, Results, Variant, say
+from pixmix_ray.cli.console import Objectives, Results, say
+from pixmix_ray.cli.selection import Selection, selecting
 from pixmix_ray.cli.tables import split_names
 
 commands = typer.Typer()
 
 
 @commands.command(epilog="Example: pixmix-ray figure front results/quickstart -o front.pdf")
+@selecting
 def figure(
     name: Annotated[
         str,
@@ -25,11 +27,12 @@ def figure(
     results: Results,
     file: Annotated[Path, typer.Option("--output", "-o", help="Where to: .pdf, .svg or .png.", show_default=False)],
     objectives: Objectives = None,
-    variant: Variant = None,
+    *,
+    selection: Selection,
 ) -> None:
     """Draw a figure of results, as wide as a column of a paper."""
     from pixmix_ray.report.figures import Asked, write_figure
-    from pixmix_ray.results import read
 
-    write_figure(name, Asked(results=read(results), variant=variant, objectives=split_names(objectives)), file)
+    names = split_names(objectives)
+    write_figure(name, Asked(results=selection.open(results), variant=selection.variant, objectives=names), file)
     say(f"figure: {file}")

@@ -1,12 +1,16 @@
 """The ways in which a run ends early: Ctrl-C and SIGTERM, cleanly, and a death without a word, told of by another."""
 
+import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import FrameType
+
+LONGEST_END = 8.0  # seconds: batch systems kill what has not ended some time after they asked it to
 
 
 @dataclass
@@ -30,13 +34,20 @@ def ending_cleanly() -> Iterator[Ending]:
 
     The end itself takes some seconds; an impatient second Ctrl-C would break it off and leave processes behind. What is
     raised on the way may take the place of the interrupt, such as Ray's own errors as it goes down at the same moment.
+    Where the end takes longer than `LONGEST_END`, as Ray takes 20 s to leave a cluster whose head is gone, the process
+    ends at once: nothing is lost by that.
     """
     ending = Ending()
+    limit: threading.Timer | None = None
 
     def end(number: int, _: FrameType | None) -> None:
         ending.number = number
         for ignored in before:
             signal.signal(ignored, signal.SIG_IGN)
+        nonlocal limit
+        limit = threading.Timer(LONGEST_END, os._exit, [ending.exit_code])
+        limit.daemon = True
+        limit.start()
         raise KeyboardInterrupt
 
     # an interrupt that is ignored from the start, as in a background job of a shell, stays so
@@ -45,7 +56,9 @@ def ending_cleanly() -> Iterator[Ending]:
     try:
         yield ending
     finally:
-        if not ending.number:
+        if limit is not None:
+            limit.cancel()
+        else:
             for number, handler in before.items():
                 signal.signal(number, handler)
 

@@ -6,19 +6,21 @@ from typing import Annotated
 import typer
 
 from pixmix_ray.cli.console import Results, say, tell
+from pixmix_ray.cli.selection import Selection, selecting
 
 commands = typer.Typer()
 
 
 @commands.command(epilog="Example: pixmix-ray report results/quickstart -o report.html")
+@selecting
 def report(
     results: Results,
     file: Annotated[Path, typer.Option("--output", "-o", help="Where to.")] = Path("report.html"),
+    *,
+    selection: Selection,
 ) -> None:
     """Write one HTML file of everything that was measured; it opens from the disk, without a network."""
-    from pixmix_ray.results import read
-
-    say(f"report: {read(results).report(file)}")
+    say(f"report: {selection.open(results).report(file, variant=selection.variant)}")
 
 
 @commands.command(epilog="Example: pixmix-ray serve results/quickstart")

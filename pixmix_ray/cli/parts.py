@@ -56,12 +56,23 @@ def schema() -> None:
     print_json(experiment_schema())
 
 
-@commands.command(epilog="Example: pixmix-ray doctor")
-def doctor(json: Json = False) -> None:
-    """Show what is installed and what each missing thing would enable, devices, memory, disk and caches."""
-    from pixmix_ray.report.doctor import examined
+@commands.command(epilog="Example: pixmix-ray doctor experiments/quickstart.yaml")
+def doctor(
+    file: Annotated[
+        Path | None, typer.Argument(metavar="[FILE]", help="Look for the data of this experiment.", show_default=False)
+    ] = None,
+    address: Annotated[str | None, typer.Option(help="host:port of a Ray cluster to look at.")] = None,
+    json: Json = False,
+) -> None:
+    """Show what is installed, what each missing thing would enable, devices, memory, disk, data and the cluster."""
+    from pixmix_ray.experiment.file import read_experiment
+    from pixmix_ray.report.doctor import Finding, examined
 
-    found = examined()
+    found = examined(None if file is None else read_experiment(file))
+    if address is not None:
+        from pixmix_ray.orchestration.session import cluster_lines
+
+        found += [Finding(what="cluster", found=line) for line in cluster_lines(address)]
     if json:
         print_json({"findings": [{"what": one.what, "found": one.found, "hint": one.hint} for one in found]})
         return
@@ -92,11 +103,10 @@ def pictures(
 
     sample = report.sampled(report.parse_mixing_set(mixing_set, is_trusted=trust), count, side, seed)
     say(f"{sample.label}: {sample.total} pictures, version {sample.version}")
-    if sample.flat:
-        named = ", ".join(map(str, sample.flat[:10])) + (", ..." if len(sample.flat) > 10 else "")
-        say(f"{len(sample.flat)} pictures are of one colour alone: number {named} (counted from 0)")
+    for line in sample.remarks:
+        say(line)
     if sheet is not None:
-        report.write_sheet(sample.crops, sheet)
+        report.write_sheet(sample, sheet)
         say(f"{count} crops of {side} pixels: {sheet}")
     if complexity or out_file is not None:
         measures = report.measured(sample.crops)
@@ -118,7 +128,8 @@ def complexity(
     overrides: Overrides = None,
 ) -> None:
     """Measure how complex an experiment's mixing sets are, beside the safety of what was trained with them."""
-    from pixmix_ray.analysis.pareto import code_versions, one_variant
+    from pixmix_ray.analysis.pareto import code_versions
+    from pixmix_ray.analysis.variants import one_variant
     from pixmix_ray.experiment.file import read_experiment
     from pixmix_ray.report import complexity as report
     from pixmix_ray.report.figures import complexity as complexity_figure

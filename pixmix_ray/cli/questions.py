@@ -4,7 +4,8 @@ from typing import Annotated
 
 import typer
 
-from pixmix_ray.cli.console import Form, Objectives, Results, Variant, say, show
+from pixmix_ray.cli.console import Form, Objectives, Results, say, show
+from pixmix_ray.cli.selection import Selection, selecting
 from pixmix_ray.cli.tables import split_names
 
 commands = typer.Typer()
@@ -28,23 +29,25 @@ def query(
 
 
 @commands.command(epilog="Example: pixmix-ray compare results/before results/after")
+@selecting
 def compare(
     first: Annotated[str, typer.Argument(metavar="A", help="A results folder or URI.", show_default=False)],
     second: Annotated[str, typer.Argument(metavar="B", help="Another.", show_default=False)],
     objectives: Objectives = None,
     form: Form = "terminal",
-    variant: Variant = None,
+    *,
+    selection: Selection,
 ) -> None:
     """Show what changed from one results folder to another, and what of it is real."""
     from pixmix_ray.analysis.comparison import Side
     from pixmix_ray.analysis.comparison import compare as compared
     from pixmix_ray.report.changes import changes_grid, changes_notes
-    from pixmix_ray.results import read
 
-    opened = [read(uri) for uri in (first, second)]
-    before, after = (Side(store=one.store, frame=one.part(variant).frame) for one in opened)
+    opened = [selection.open(uri) for uri in (first, second)]
+    parts = [one.part(selection.variant) for one in opened]
+    before, after = (Side(store=one.store, frame=part.frame) for one, part in zip(opened, parts, strict=True))
     names = split_names(objectives)
-    asked = [one.objectives(one.part(variant), names) for one in opened]
+    asked = [one.objectives(part, names) for one, part in zip(opened, parts, strict=True)]
     found = compared(before, after, [name for name in asked[0] if name in asked[1]])
     show(changes_grid(found), form)
     if form == "terminal":

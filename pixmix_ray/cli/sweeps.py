@@ -1,6 +1,7 @@
 """An experiment file and its results folder: run, plan, status."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,11 +18,16 @@ from pixmix_ray.cli.console import (
     out,
     print_json,
     say,
+    show,
     tell,
 )
 from pixmix_ray.cli.interrupts import ending_cleanly, last_words
+from pixmix_ray.cli.selection import Experiment as ExperimentOption
+from pixmix_ray.cli.selection import Selection, Sort, Where
 from pixmix_ray.errors import RequestError, ResultsError, StorageError
 from pixmix_ray.storage.store import PAGE
+
+MOST_IN_TABLE, MOST_ON_PAGE = 200, 2000  # configurations
 
 if TYPE_CHECKING:
     from pixmix_ray.orchestration.run import Run
@@ -47,24 +53,30 @@ def run(
     if local and address is not None:
         raise RequestError(f"--local runs in this process, and --address {address} on a cluster: give one of them")
     todo = _plan(file, overrides, presets, limit)
+    done, has_failed = run_and_tell(todo, "local" if local else address or "ray")
+    if count := show_measures(done):
+        _show_files(done, count, is_changed=bool(todo.cells_to_run()))
+    if has_failed:
+        raise typer.Exit(1)
+
+
+def run_and_tell(todo: "Plan", executor: str) -> tuple["Plan", bool]:
+    """Do what a plan lacks and tell of it on stderr; the plan afterwards, and whether something failed."""
     if not todo.cells_to_run():
         from pixmix_ray.planning.plan import updated
 
         todo = updated(todo)
     if not todo.cells_to_run():
-        _show_experiment(todo)
-        return
+        return todo, False
     from pixmix_ray.report.overview import axes_lines
 
     for line in [*axes_lines(todo), _counts(todo)]:
         tell(line)
-    done = _run(todo, "local" if local else address or "ray")
+    done = _run(todo, executor)
     for failure in done.failures:
         tell(f"FAILED {failure.label}: {failure.reason}", "red")
     _tell_usage(done.plan)
-    _show_experiment(done.plan)
-    if done.failures:
-        raise typer.Exit(1)
+    return done.plan, bool(done.failures)
 
 
 @commands.command("plan", epilog="Example: pixmix-ray plan experiments/quickstart.yaml --set 'seeds=[0, 1, 2]'")
@@ -108,14 +120,18 @@ def status(
     results: Results,
     watch: Annotated[bool, typer.Option("--watch", help="Go on showing it until interrupted.")] = False,
     json: Json = False,
+    where: Where = None,
+    experiment: ExperimentOption = None,
+    sort: Sort = None,
 ) -> None:
     """Show the trials and cells of a results folder: done, in progress, failed and why; exit code 1 if some failed."""
     if watch and json:
         raise RequestError("--watch shows a table again and again, and --json one object: give one of them")
+    selection = Selection(where=where, experiment=experiment, sort=sort)
     if watch:
         from pixmix_ray.report.watch import watch as watch_results
 
-        watch_results(results, out)
+        watch_results(results, out, selection.of_status)
         return
     from pixmix_ray.planning.status import read_status
     from pixmix_ray.planning.usage import total_usage
@@ -124,7 +140,7 @@ def status(
     from pixmix_ray.report.usage import idle_line, usage_table
     from pixmix_ray.storage.store import Store
 
-    found, usage = read_status(results), total_usage(Store(results))
+    found, usage = selection.of_status(read_status(results)), total_usage(Store(results))
     if json:
         print_json(status_values(found, usage))
     else:
@@ -199,9 +215,12 @@ def _plan(file: Path, overrides: list[str] | None, presets: list[str] | None, li
     from pixmix_ray.experiment.file import read_experiment
 
     sweep = read_experiment(file, overrides or (), presets=presets or (), limit=limit)
-    from pixmix_ray.planning.plan import make_plan  # after the file was read: its imports take a second
+    from pixmix_ray.planning.fits import check_fits  # after the file was read: its imports take a second
+    from pixmix_ray.planning.plan import make_plan
 
-    return make_plan(sweep)
+    plan = make_plan(sweep)
+    check_fits(plan)
+    return plan
 
 
 def _counts(plan: "Plan") -> str:
@@ -210,34 +229,47 @@ def _counts(plan: "Plan") -> str:
     return counts_line(plan)
 
 
-def _show_experiment(plan: "Plan") -> None:
-    """The table and front of the experiment's own cells, and where the files lie."""
+def show_measures(plan: "Plan") -> int:
+    """Show the table and front of the experiment's own cells, if a screen holds them; how many configurations."""
     frame = plan.own_rows()
     from pixmix_ray.analysis.pareto import code_versions, default_objectives
     from pixmix_ray.analysis.spread import judge
     from pixmix_ray.analysis.variants import apart
     from pixmix_ray.report.fronts import front_notes
     from pixmix_ray.report.tables import measures_grid
+    from pixmix_ray.storage.schema import CONFIGURATION
 
     if frame.empty:
-        return
+        return 0
     for line in code_versions(frame):
         tell(line)
-    for part in apart(frame):
+    count = len(frame[frame.columns.intersection(list(CONFIGURATION))].drop_duplicates())
+    if count > MOST_IN_TABLE:
+        say(f"{count} configurations are no table: choose some with pixmix-ray table {plan.store.uri} --where ...")
+    for part in apart(frame) if count <= MOST_IN_TABLE else ():
         judged = judge(plan.store, part.frame, default_objectives(part.frame))
         if part.label:
             say(part.label)
-        out.print(measures_grid(judged.wide, judged.certainty.objectives, judged.certainty).terminal())
-        for line in [*judged.notes, *front_notes(judged)]:
+        grid = measures_grid(judged.wide, judged.certainty.objectives, judged.certainty)
+        show(replace(grid, notes=judged.notes), "terminal")
+        for line in front_notes(judged):
             say(line)
+    return count
+
+
+def _show_files(plan: "Plan", count: int, *, is_changed: bool) -> None:
+    """Where the files lie; the page is made anew where something was done."""
     say(f"\nResults: {plan.store.uri}")
     say("  measurements.parquet  all measurements, a row each (pandas, polars, DuckDB)")
     say("  cells/                what each network said of each picture, and what follows from it (Parquet)")
     say("  trials/               checkpoints")
-    _write_report(plan)
+    if count > MOST_ON_PAGE:
+        say(f"no {PAGE}: {count} configurations are more than a page holds: {MOST_ON_PAGE}")
+    elif (not is_changed and plan.store.files(PAGE)) or _write_report(plan):
+        say(f"  {PAGE}           all of it as a page: open it in a browser")
 
 
-def _write_report(plan: "Plan") -> None:
+def _write_report(plan: "Plan") -> bool:
     """The page of the whole results folder, in it; a folder that cannot be written has none."""
     from pixmix_ray.report.page import page
     from pixmix_ray.storage.index import read
@@ -246,5 +278,5 @@ def _write_report(plan: "Plan") -> None:
         plan.store.write(PAGE, page(plan.store, read(plan.store.uri)).encode())
     except (StorageError, ResultsError) as error:
         tell(f"no {PAGE}: {error}", "yellow")
-    else:
-        say(f"  {PAGE}           all of it as a page: open it in a browser")
+        return False
+    return True

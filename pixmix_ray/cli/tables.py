@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pixmix_ray.cli.console import Form, Objectives, Results, Variant, say, show, tell
+from pixmix_ray.cli.console import Form, Objectives, Results, say, show, tell
+from pixmix_ray.cli.selection import Selection, selecting
 from pixmix_ray.errors import RequestError
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ commands = typer.Typer()
 
 
 @commands.command("table", epilog="Example: pixmix-ray table results/quickstart --format latex")
+@selecting
 def show_table(
     results: Annotated[str | None, typer.Argument(metavar="RESULTS", help="A results folder or URI.")] = None,
     objectives: Objectives = None,
@@ -24,19 +26,18 @@ def show_table(
         str | None, typer.Option(help="With --paper: which of dataset,model,mixing_set need not be the paper's.")
     ] = None,
     form: Form = "terminal",
-    variant: Variant = None,
+    *,
+    selection: Selection,
 ) -> None:
     """Show method by safety measure with 95 % intervals; or a table of the paper, with results beside it."""
     if paper is not None:
-        _show_paper(results, paper, across, form, variant)
+        _show_paper(results, paper, across, form, selection)
         return
     if results is None:
         raise RequestError("table needs a results folder, or --paper N for a table of the paper")
-    from pixmix_ray.results import read
-
-    opened = read(results)
+    opened = selection.open(results)
     names = split_names(objectives)
-    for label in _labels(opened, variant):
+    for label in _labels(opened, selection.variant):
         if label and form == "terminal":
             say(f"\n{label}")
         show(opened.table(names, variant=label), form)
@@ -44,19 +45,20 @@ def show_table(
 
 
 @commands.command(epilog="Example: pixmix-ray pareto results/quickstart --objectives clean.error,corruptions.mce")
+@selecting
 def pareto(
     results: Results,
     objectives: Objectives = None,
     epsilon: Annotated[float, typer.Option(min=0, help="Keep what lies behind by less, in percent points.")] = 0.0,
     form: Form = "terminal",
-    variant: Variant = None,
+    *,
+    selection: Selection,
 ) -> None:
     """Show which methods are on the Pareto front, how surely, and what dominates the others."""
     from pixmix_ray.report.fronts import front_grid, front_notes
-    from pixmix_ray.results import read
 
-    opened = read(results)
-    for label in _labels(opened, variant):
+    opened = selection.open(results)
+    for label in _labels(opened, selection.variant):
         judged = opened.judged(split_names(objectives), variant=label)
         if label and form == "terminal":
             say(f"\n{label}")
@@ -90,24 +92,14 @@ def tell_versions(opened: "Opened") -> None:
         tell(line)
 
 
-def _show_paper(results: str | None, paper: str, across: str | None, form: str, variant: str | None) -> None:
-    """A table of the paper, and how ours were made otherwise."""
-    from pixmix_ray.analysis.published import departures, parse_across
+def _show_paper(results: str | None, paper: str, across: str | None, form: str, selection: Selection) -> None:
+    """A table of the paper, and below it how ours were made otherwise."""
+    from pixmix_ray.analysis.published import parse_across
     from pixmix_ray.report.paper import paper_grid
 
     settings = parse_across(across)
     if results is None:
         show(paper_grid(paper), form)
         return
-    from pixmix_ray.experiment.plugins import BENCHMARKS
-    from pixmix_ray.experiment.recipe import Recipe
-    from pixmix_ray.results import read
-
-    opened = read(results)
-    frame = opened.part(variant).frame
-    show(paper_grid(paper, opened.store, frame, settings), form)
-    if form == "terminal":
-        benchmarks = set(frame["benchmark"]) & set(BENCHMARKS.ours)
-        defaults = {name: BENCHMARKS.read(name).settings.identity() for name in benchmarks}
-        for line in departures(frame, Recipe().identity(), defaults):
-            say(f"ours: {line}")
+    opened = selection.open(results)
+    show(paper_grid(paper, opened.store, opened.part(selection.variant).frame, settings), form)

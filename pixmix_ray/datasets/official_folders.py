@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixmix_ray.datasets.class_folders import ClassFolders, FilesOf, class_folders, class_names, video_files
+from pixmix_ray.datasets.encoded import EncodedFiles
 from pixmix_ray.datasets.file_digests import combined, file_md5s
 from pixmix_ray.datasets.large_arrays import squares
 from pixmix_ray.datasets.listing import PassedOver
@@ -86,13 +87,13 @@ class CorruptedFolders:
                 part = self._part(name, severity)
                 listed = _listed(part, picture_files)
                 _check_labels(part, listed, labels, indices)
-                shown[severity] = squares([listed.files[place] for place in indices[some]], None, images.shape[1])
+                shown[severity] = squares(EncodedFiles(listed.files), indices[some], None, images.shape[1])
             check_corrupted(str(self.folder / name), name, shown, images[some])
 
     def images(self, name: str, severity: int, indices: NDArray[np.int64], size: int) -> Images:
         """The pictures `indices` of the test set, (M, size, size, 3) uint8, with corruption `name` at `severity`."""
         files = _listed(self._part(name, severity), picture_files).files
-        return squares([files[place] for place in indices], self.resize, size)
+        return squares(EncodedFiles(files), indices, self.resize, size)
 
     def _part(self, name: str, severity: int) -> Path:
         """The folder of one corruption at one severity: the fifth by number is severity 5, whatever it is called."""

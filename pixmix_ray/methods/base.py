@@ -62,8 +62,12 @@ class Method(Settings):
             DataError: a file is broken, or does not fit the training pictures.
         """
 
-    def copies_of_files(self) -> "Copies | None":
-        """Pictures that are shown in place of streamed ones, if the method has any."""
+    def shown_copies(self) -> "Copies | None":
+        """Pictures that are shown in place of streamed ones, if the method has any.
+
+        Raises:
+            RequestError: it has none that can be.
+        """
         return None
 
     def start(self, setup: "Setup") -> "MethodRun":
@@ -154,7 +158,7 @@ class MethodRun:
     def shown(self, images: Tensor, rows: Tensor, generator: torch.Generator) -> Tensor:
         """What is shown in place of resident pictures, before crop and flip: uint8 (N, 3, H, W).
 
-        Of streamed ones it is not asked: see `Method.copies_of_files`.
+        Of streamed ones it is not asked: see `Method.shown_copies`.
 
         Args:
             images: uint8 (N, 3, H, W).

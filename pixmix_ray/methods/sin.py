@@ -28,9 +28,9 @@ from pixmix_ray.cache import cached_arrays
 from pixmix_ray.datasets import ImageData
 from pixmix_ray.datasets.file_digests import combined, file_md5s
 from pixmix_ray.datasets.picture_source import WANTED, source_images, source_reader, source_version, to_device
-from pixmix_ray.errors import DataError
+from pixmix_ray.errors import DataError, RequestError
 from pixmix_ray.hashing import short_hash
-from pixmix_ray.methods.base import METHODS, Method, MethodRun, Setup
+from pixmix_ray.methods.base import METHODS, Copies, Method, MethodRun, Setup
 from pixmix_ray.models.adain import SMALLEST, read_style_transfer
 from pixmix_ray.seeding import uniforms
 from pixmix_ray.settings import DataPath
@@ -114,12 +114,24 @@ class Sin(Method):
             DataError: a file is broken, or there is not one copy for each training picture.
             CheckpointError: the weights are broken or of another network.
         """
+        if data.is_streamed:
+            self.shown_copies()
+            return
         images = to_device(data.train_images, "cpu").permute(0, 3, 1, 2)
         self.copies(images, data.version, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
 
     def start(self, setup: Setup) -> MethodRun:
         """The method with the stylised copies on the device of the training."""
         return SinRun(self, setup)
+
+    def shown_copies(self) -> Copies | None:
+        """The folder of stylised pictures; see `Method.shown_copies`."""
+        if self.stylized is None or not self.stylized.is_dir():
+            raise RequestError(
+                "sin makes copies of pictures that fit in memory alone, and this data set is streamed: set stylized to "
+                "a folder with one picture for each training picture, or dataset.streamed: false"
+            )
+        return Copies(folder=self.stylized, share=self.share)
 
     def copies(self, images: Tensor, data_version: str, device: torch.device) -> Images:
         """The stylised copies of all training pictures, uint8 (N, H, W, 3), read-only; made once a machine.

@@ -9,9 +9,9 @@ that say otherwise. Pictures smaller than a crop are enlarged, as by torchvision
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, cast
+from typing import TYPE_CHECKING, ClassVar, cast
 
 import numpy as np
 import torch
@@ -21,6 +21,9 @@ from pixmix_ray.cache import Arrays, cached_arrays
 from pixmix_ray.errors import DataError, RequestError
 from pixmix_ray.plugins import Table
 from pixmix_ray.settings import Settings
+
+if TYPE_CHECKING:
+    from pixmix_ray.mixing_sets.sources import PictureReader
 
 PUBLISHED_SHORTER_SIDES = {32: 36, 224: 256}  # the reference code's Resize before RandomCrop
 
@@ -162,6 +165,10 @@ class MixingSet(Settings, ABC):
     @abstractmethod
     def pictures(self, shorter_side: int) -> Pictures:
         """The pictures with a shorter side of `shorter_side` pixels; made once a machine, then opened."""
+
+    def readers(self, shorter_side: int) -> "Sequence[PictureReader | None]":
+        """Where each of `pictures` comes from, in their order; None for what is generated."""
+        return [None] * len(self.pictures(shorter_side))
 
 
 MIXING_SETS: Table[MixingSet] = Table("mixing set", MixingSet, join="join")

@@ -76,7 +76,7 @@ class PictureFolder(MixingSet):
         version, left_out = self.version(), _LeftOut()
 
         def make() -> Arrays:
-            readers = [reader for path in self.folders for reader in read_source(path)]
+            readers = self._all_readers()
             if self.skip_unreadable:
                 readers = left_out.readable(readers)
             return _decode(self._chosen(readers), shorter_side)
@@ -84,6 +84,15 @@ class PictureFolder(MixingSet):
         found = cached_pictures(version, shorter_side, make, lambda: self._facts(left_out))
         self._warn((read_manifest(entry_name(version, shorter_side)) or {}).get("unreadable", []))
         return found
+
+    def readers(self, shorter_side: int) -> list[PictureReader]:
+        """The files of the pictures, or their places in zip and array files."""
+        manifest = read_manifest(entry_name(self.version(), shorter_side)) or {}
+        unreadable = set(manifest.get("unreadable", []))
+        return self._chosen([reader for reader in self._all_readers() if reader.name not in unreadable])
+
+    def _all_readers(self) -> list[PictureReader]:
+        return [reader for path in self.folders for reader in read_source(path)]
 
     def _chosen(self, readers: Sequence[PictureReader]) -> list[PictureReader]:
         if self.count is not None and len(readers) < self.count:

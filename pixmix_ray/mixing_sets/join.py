@@ -17,6 +17,7 @@ from pixmix_ray.cache import Arrays, Streamed
 from pixmix_ray.hashing import short_hash
 from pixmix_ray.identity import own_name, part_identity
 from pixmix_ray.mixing_sets.base import MIXING_SETS, MixingSet, Pictures, cached_pictures
+from pixmix_ray.mixing_sets.sources import PictureReader
 from pixmix_ray.settings import Settings
 
 _PIXELS_AT_ONCE = 2**24
@@ -112,6 +113,10 @@ class Join(MixingSet):
             weights=_picture_weights(parts, self._weights()),
             mirrored=joined.mirrored,
         )
+
+    def readers(self, shorter_side: int) -> list[PictureReader | None]:
+        """Those of all sets, one set after the other."""
+        return [reader for member in self.sets for reader in member.settings.readers(shorter_side)]
 
     def _weights(self) -> list[float] | None:
         """The weights of the sets, or None if none has one."""

@@ -40,11 +40,13 @@ class PictureReader:
 
     Attributes:
         name: what messages call it.
+        short: the same without where it lies.
         size: returns (width, height), from the header where there is one; raises DataError.
         rgb: returns the whole picture; raises DataError.
     """
 
     name: str
+    short: str
     size: Callable[[], tuple[int, int]]
     rgb: Callable[[], Image.Image]
 
@@ -77,7 +79,9 @@ def read_source(path: Path) -> list[PictureReader]:
 
 
 def _of_file(file: Path) -> PictureReader:
-    return PictureReader(name=str(file), size=lambda: picture_size(file), rgb=lambda: rgb_picture(file))
+    return PictureReader(
+        name=str(file), short=file.name, size=lambda: picture_size(file), rgb=lambda: rgb_picture(file)
+    )
 
 
 def _of_array(path: Path) -> list[PictureReader]:
@@ -87,6 +91,7 @@ def _of_array(path: Path) -> list[PictureReader]:
     def reader(row: int) -> PictureReader:
         return PictureReader(
             name=f"number {row} in {path}",
+            short=f"{path.stem} {row}",
             size=lambda: (width, height),
             rgb=lambda: Image.fromarray(np.ascontiguousarray(array[row])),
         )
@@ -145,7 +150,12 @@ def _of_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> PictureRead
             raise DataError(f"the picture {name} is {size} by its header and {rgb.size} decoded: save it anew")
         return rgb
 
-    return PictureReader(name=name, size=lambda: image(whole=False).size, rgb=lambda: image(whole=True))
+    return PictureReader(
+        name=name,
+        short=shown.rpartition("/")[2],
+        size=lambda: image(whole=False).size,
+        rgb=lambda: image(whole=True),
+    )
 
 
 def _content(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:

@@ -14,6 +14,7 @@ import torch
 
 from pixmix_ray.errors import ClusterError
 from pixmix_ray.evaluation.pictures_ahead import made_ahead, missing
+from pixmix_ray.experiment.external import Source
 from pixmix_ray.experiment.resources import Share
 from pixmix_ray.experiment.trial import Trial
 from pixmix_ray.orchestration.executor import (
@@ -109,7 +110,7 @@ class LocalExecutor:
         """Nothing of a cluster."""
         return {}
 
-    def _job(self, trial: Trial, cells: Sequence[Cell], share: Share) -> Job:
+    def _job(self, trial: Source, cells: Sequence[Cell], share: Share) -> Job:
         assert self._setup is not None
         return Job(
             trial=trial,

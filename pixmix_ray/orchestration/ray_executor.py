@@ -9,6 +9,7 @@ from types import ModuleType, TracebackType
 from typing import Self
 
 from pixmix_ray.errors import ClusterError
+from pixmix_ray.experiment.external import Source
 from pixmix_ray.experiment.resources import Resources, Share
 from pixmix_ray.experiment.trial import Trial
 from pixmix_ray.orchestration import session as ray_session
@@ -164,7 +165,7 @@ class RayExecutor:
                 found.append(self._events.get_nowait())
         return found
 
-    def _job(self, trial: Trial, cells: Sequence[Cell], share: Share) -> Job:
+    def _job(self, trial: Source, cells: Sequence[Cell], share: Share) -> Job:
         assert self._setup is not None
         return Job(
             trial=trial,

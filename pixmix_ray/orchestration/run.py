@@ -1,6 +1,5 @@
 """A run: all that a plan lacks, trained and evaluated on an executor."""
 
-import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
@@ -9,14 +8,17 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from pixmix_ray.errors import DamagedError, RequestError, ResultsError, StorageError
+from pixmix_ray.evaluation.checkpoints import check_externals
 from pixmix_ray.evaluation.pictures_ahead import works_of
+from pixmix_ray.evaluation.relabel import relabel
 from pixmix_ray.experiment.experiment import Experiment
+from pixmix_ray.experiment.external import External
 from pixmix_ray.experiment.plugins import user_modules
 from pixmix_ray.orchestration.accounting import Account
 from pixmix_ray.orchestration.executor import Executor, Setup
 from pixmix_ray.orchestration.local_executor import LocalExecutor
 from pixmix_ray.orchestration.loop import Failure, Loop
-from pixmix_ray.orchestration.trackers import Tracked, trackers
+from pixmix_ray.orchestration.trackers import Tracked, keep_tables, trackers
 from pixmix_ray.orchestration.watcher import Silent, Watcher
 from pixmix_ray.orchestration.work import Work
 from pixmix_ray.planning.durations import Durations
@@ -29,9 +31,6 @@ from pixmix_ray.storage.run_lock import RunLock
 from pixmix_ray.storage.store import Store
 from pixmix_ray.training.trial import Progress
 
-FIRST_INDEX_SECONDS = 300.0  # until the index is brought up to date while a run goes on; readers do so by themselves
-INDEX_SECONDS = 60.0  # between two updates
-INDEX_SHARE = 20  # the pause is that much longer than what an update takes
 OpenWatcher = Callable[[Plan, Executor], AbstractContextManager[Watcher]]
 """Opens what is told of a run, such as a live view, for as long as the run takes."""
 
@@ -72,6 +71,7 @@ def run_plan(
 
     Raises:
         DataError: data are missing or broken; nothing was started.
+        CheckpointError: a checkpoint that should be there is missing, or does not fit; likewise.
         ClusterError: there is no cluster, or it cannot hold the work.
         HeldError: another run is at work on the results folder.
         StorageError: results can no longer be written; what is done is kept.
@@ -85,9 +85,11 @@ def run_plan(
         opened = _opened(executor, stack)
         if plan.experiment.search is not None:
             plan = make_plan(plan.experiment, keep_points=True)
+        check_externals(dict.fromkeys(cell.trial for cell in plan.cells_to_run() if isinstance(cell.trial, External)))
         _prepare(plan.experiment, opened)
         plan = on_gpus(plan, opened)
         keep_plan(plan)
+        relabel(plan.store, plan.checkpoints)
         stack.enter_context(_storage_goes_away())
         _remove_leftovers(plan.store)
         failures = _run_once(plan, opened, watch, work or Work(), lock.check)
@@ -182,11 +184,6 @@ def _run_once(
     durations = Durations.of(plan.store, resources)
     expected = _forecast(plan, executor, durations)
     account = Account(plan.store, resources, executor.now(), durations=durations, expected=expected)
-    update = _index_updates(plan)
-
-    def housekeeping() -> None:
-        check()
-        update()
 
     def more() -> Plan:
         suggested = make_plan(plan.experiment, keep_points=True)
@@ -197,15 +194,17 @@ def _run_once(
         followers = trackers(plan.experiment.tracking, store.uri)
         told = Tracked(watcher, store, followers) if followers else watcher
         try:
-            return Loop(
+            failures = Loop(
                 plan,
                 executor,
                 told,
                 account,
                 keeps_share=expected.keeps_evaluation_share,
                 more=None if plan.experiment.search is None else more,
-                housekeeping=housekeeping,
+                housekeeping=check,
             ).run()
+            keep_tables(followers, plan)
+            return failures
         finally:
             account.close(executor.now())
             for follower in followers:
@@ -217,18 +216,3 @@ def _forecast(plan: Plan, executor: Executor, durations: Durations) -> Forecast:
     capacity = executor.capacity(len(plan.trials_to_run()), len(cells))
     slots = Slots(trials=capacity.trials, trials_alone=capacity.trials_alone, tasks=capacity.tasks)
     return forecast(plan, durations, slots)
-
-
-def _index_updates(plan: Plan) -> Callable[[], None]:
-    """Brings the index up to date now and then; at most a twentieth of the time goes into it."""
-    due = time.monotonic() + FIRST_INDEX_SECONDS
-
-    def update() -> None:
-        nonlocal due
-        started = time.monotonic()
-        if started >= due:
-            index.update(plan.store)
-            ended = time.monotonic()
-            due = ended + max(INDEX_SECONDS, INDEX_SHARE * (ended - started))
-
-    return update

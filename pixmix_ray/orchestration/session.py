@@ -208,6 +208,31 @@ def probe(address: str) -> None:
         raise ClusterError(f"the Ray cluster at {address} does not let us in: check RAY_AUTH_TOKEN and Ray's versions")
 
 
+def cluster_lines(address: str) -> list[str]:
+    """A line for each living node of a cluster: what it has by Ray's names, and how much of it is free in all.
+
+    Raises:
+        ClusterError: no cluster of this version answers there.
+    """
+    probe(address)
+    with session(address):
+        living, use = nodes(), cluster_use()
+    shown = ("CPU", "GPU", "memory")
+    of_node = [
+        ", ".join(
+            f"{amount / 2**30:.1f} GB of memory" if name == "memory" else f"{amount:g} {name}s"
+            for name, amount in node.resources.items()
+            if name in shown
+        )
+        for node in living
+    ]
+    in_use = ", ".join(f"{used:g} of {total:g} {kind}s in use" for kind, (used, total) in use.items())
+    return [
+        f"{address}: {len(living)} node{'s' if len(living) > 1 else ''}, {in_use}",
+        *(f"node {node.node_id[:8]}: {text}" for node, text in zip(living, of_node, strict=True)),
+    ]
+
+
 def check_versions(living: Sequence[Node]) -> None:
     """Return if every node runs the version of this package that this process does.
 

@@ -2,21 +2,26 @@
 
 Each trial's settings are parameters, its method, data set, model, mixing set and seed are tags, and the trials of one
 configuration, which differ in the seed alone, are a group. Every cell adds its headline measures, as benchmark.metric.
+At the end the table and the front of the experiment are artifacts of a run of their own, called after the results.
 A service that is away is left out from then on, with a warning: it must not fail a trial.
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from pixmix_ray.errors import ResultsError, one_line
+import pandas as pd
+
+from pixmix_ray.analysis.summary import summary
+from pixmix_ray.errors import ResultsError, StorageError, one_line
+from pixmix_ray.experiment.external import External, Source, described_trial
 from pixmix_ray.experiment.tracking import Mlflow, Tracking, Wandb
 from pixmix_ray.experiment.trial import Trial
 from pixmix_ray.hashing import hash_of_values
 from pixmix_ray.orchestration.watcher import Passing, Watcher
 from pixmix_ray.planning.cell_names import cell_names
-from pixmix_ray.planning.plan import Cell
+from pixmix_ray.planning.plan import Cell, Plan
 from pixmix_ray.storage.cell import read_columns
 from pixmix_ray.storage.store import Store
 from pixmix_ray.training.trial import Progress
@@ -27,27 +32,29 @@ log = logging.getLogger(__name__)
 class Tracker(Protocol):
     """One service."""
 
-    def log(self, trial: Trial, values: Mapping[str, float], step: int) -> None:
+    def log(self, trial: Source, values: Mapping[str, float], step: int) -> None:
         """Add values to the run of a trial, which is made when it is first heard of."""
+
+    def keep(self, name: str, tables: Mapping[str, pd.DataFrame]) -> None:
+        """Keep final tables, by their names, as artifacts of a run called `name`."""
 
     def close(self) -> None:
         """All is told."""
 
 
-def parameters(trial: Trial) -> dict[str, Any]:
+def parameters(trial: Source) -> dict[str, Any]:
     """The settings of a trial by dotted path, and its seed."""
     return {**_flat(trial.settings), "seed": trial.seed}
 
 
-def tags(trial: Trial) -> dict[str, str]:
+def tags(trial: Source) -> dict[str, str]:
     """By what runs are filtered and grouped; `configuration` is the same for all seeds."""
+    described = trial.described() if isinstance(trial, External) else described_trial(trial)
+    named = {name: str(described[name] or "none") for name in ("method", "dataset", "model", "mixing_set")}
     return {
         "trial_id": trial.id,
         "configuration": hash_of_values(trial.settings),
-        "method": trial.method.own_name,
-        "dataset": trial.dataset.own_name,
-        "model": trial.model.settings.label(),
-        "mixing_set": trial.mixing_set_label or "none",
+        **named,
         "seed": str(trial.seed),
     }
 
@@ -69,7 +76,7 @@ class TensorBoardTracker:
         self._folder = folder
         self._writers: dict[str, Any] = {}
 
-    def log(self, trial: Trial, values: Mapping[str, float], step: int) -> None:
+    def log(self, trial: Source, values: Mapping[str, float], step: int) -> None:
         """Add scalars; with the first ones the settings as a text."""
         from tensorboardX import SummaryWriter  # comes with Ray
 
@@ -80,6 +87,14 @@ class TensorBoardTracker:
             writer.add_text("settings", "\n".join(lines))
         for name, value in values.items():
             writer.add_scalar(name, value, step)
+
+    def keep(self, name: str, tables: Mapping[str, pd.DataFrame]) -> None:
+        """Add each as a text."""
+        from tensorboardX import SummaryWriter
+
+        with SummaryWriter(f"{self._folder}/{name}") as writer:
+            for title, table in tables.items():
+                writer.add_text(title, grid_text(table))
 
     def close(self) -> None:
         """Close all files."""
@@ -98,13 +113,13 @@ class MlflowTracker:
         self._experiment = found.experiment_id if found else self._client.create_experiment(settings.experiment)
         self._runs: dict[str, str] = {}
 
-    def log(self, trial: Trial, values: Mapping[str, float], step: int) -> None:
+    def log(self, trial: Source, values: Mapping[str, float], step: int) -> None:
         """Add metrics."""
         run = self._runs.get(trial.id) or self._runs.setdefault(trial.id, self._run(trial))
         for name, value in values.items():
             self._client.log_metric(run, name, value, step=step)
 
-    def _run(self, trial: Trial) -> str:
+    def _run(self, trial: Source) -> str:
         found = self._client.search_runs([self._experiment], f"tags.trial_id = '{trial.id}'", max_results=1)
         if found:
             return str(found[0].info.run_id)
@@ -112,6 +127,13 @@ class MlflowTracker:
         for name, value in parameters(trial).items():
             self._client.log_param(run.info.run_id, name, value)
         return str(run.info.run_id)
+
+    def keep(self, name: str, tables: Mapping[str, pd.DataFrame]) -> None:
+        """Add each as a file .csv."""
+        run = self._client.create_run(self._experiment, run_name=name).info.run_id
+        for title, table in tables.items():
+            self._client.log_text(run, table.to_csv(index=False), f"{title}.csv")
+        self._client.set_terminated(run)
 
     def close(self) -> None:
         """Mark the runs as finished."""
@@ -126,12 +148,12 @@ class WandbTracker:
         self._settings, self._runs = settings, dict[str, Any]()
         self._folder = results if Path(results).is_dir() else None  # else where wandb writes by itself
 
-    def log(self, trial: Trial, values: Mapping[str, float], step: int) -> None:
+    def log(self, trial: Source, values: Mapping[str, float], step: int) -> None:
         """Add values; W&B's own step must not fall, so the epoch is a value beside them."""
         run = self._runs.get(trial.id) or self._runs.setdefault(trial.id, self._run(trial))
         run.log({**values, "epoch": step})
 
-    def _run(self, trial: Trial) -> Any:
+    def _run(self, trial: Source) -> Any:
         import wandb
 
         return wandb.init(
@@ -141,11 +163,21 @@ class WandbTracker:
             group=tags(trial)["configuration"],
             tags=[f"{name}:{value}"[:64] for name, value in tags(trial).items() if name not in ("trial_id", "seed")],
             config=parameters(trial),
-            dir=self._folder,
-            mode="offline" if self._settings.offline else None,
             resume="allow",
-            reinit="create_new",  # several trials at once
+            **self._own(),
         )
+
+    def keep(self, name: str, tables: Mapping[str, pd.DataFrame]) -> None:
+        """Add each as a table, which W&B keeps as an artifact."""
+        import wandb
+
+        with wandb.init(project=self._settings.project, name=name, job_type="table", **self._own()) as run:
+            run.log({title: wandb.Table(dataframe=table) for title, table in tables.items()})
+
+    def _own(self) -> dict[str, Any]:
+        """How every run is made."""
+        mode = "offline" if self._settings.offline else None
+        return {"dir": self._folder, "mode": mode, "reinit": "create_new"}  # several at once
 
     def close(self) -> None:
         """Finish the runs."""
@@ -160,9 +192,13 @@ class _Guarded:
         self._name, self._inner = name, None
         self._inner = self._try(make)
 
-    def log(self, trial: Trial, values: Mapping[str, float], step: int) -> None:
+    def log(self, trial: Source, values: Mapping[str, float], step: int) -> None:
         if (inner := self._inner) is not None:
             self._try(lambda: inner.log(trial, values, step))
+
+    def keep(self, name: str, tables: Mapping[str, pd.DataFrame]) -> None:
+        if (inner := self._inner) is not None:
+            self._try(lambda: inner.keep(name, tables))
 
     def close(self) -> None:
         if self._inner is not None:
@@ -207,12 +243,32 @@ class Tracked(Passing):
 
     def cell_done(self, cell: Cell, seconds: float) -> None:
         """The headline measures of a cell."""
-        self._log(cell.trial, headline_measures(self._store, cell), cell.trial.training.epochs)
+        epochs = 0 if isinstance(cell.trial, External) else cell.trial.training.epochs
+        self._log(cell.trial, headline_measures(self._store, cell), epochs)
         super().cell_done(cell, seconds)
 
-    def _log(self, trial: Trial, values: Mapping[str, float], step: int) -> None:
+    def _log(self, trial: Source, values: Mapping[str, float], step: int) -> None:
         for follower in self._followers:
             follower.log(trial, values, step)
+
+
+def keep_tables(followers: Sequence[Tracker], plan: Plan) -> None:
+    """Give trackers the table and front of what an experiment has measured, if it has."""
+    try:
+        table = summary(plan.store, plan.own_rows()) if followers else pd.DataFrame()
+    except (ResultsError, StorageError) as error:  # whoever reads the results says more
+        log.warning("no table for trackers: %s", error)
+        return
+    if len(table):
+        name = plan.store.uri.partition("?")[0].rstrip("/").rpartition("/")[2]
+        for follower in followers:
+            follower.keep(name, {"table": table, "front": table[table["on_front"]]})
+
+
+def grid_text(table: pd.DataFrame) -> str:
+    """A table in Markdown, which TensorBoard shows."""
+    rows = [list(table.columns), ["---"] * len(table.columns), *table.astype(str).to_numpy().tolist()]
+    return "\n".join(f"| {' | '.join(map(str, row))} |" for row in rows)
 
 
 def headline_measures(store: Store, cell: Cell) -> dict[str, float]:

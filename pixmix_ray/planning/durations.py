@@ -19,7 +19,7 @@ from pixmix_ray.errors import DataError, ResultsError
 from pixmix_ray.experiment.resources import Resources
 from pixmix_ray.experiment.trial import Trial
 from pixmix_ray.planning.plan import Cell
-from pixmix_ray.storage.index import cell_seconds, update
+from pixmix_ray.storage.index import cell_seconds
 from pixmix_ray.storage.store import Store
 
 FILE = "durations.json"
@@ -152,7 +152,7 @@ def _history(store: Store) -> dict[str, list[float]]:
         with suppress(KeyError, TypeError):  # a damaged file of any trial tells no duration, no more
             for method in (done["settings"]["method"]["name"], ""):
                 found[epoch_key(done["settings"], method)] += done["epoch_seconds"]
-    for settings, seconds in cell_seconds(update(store)):
+    for settings, seconds in cell_seconds(store):
         found[settings].append(seconds)
     return found
 

@@ -1,31 +1,9 @@
-"""`plan.json`: what the last run into a results folder set out to do, so that others can tell how much is left.
-
-trials    id -> label, epochs and how many cells it is to have
-labels    id -> label, of earlier runs too
-"""
+"""What a run set out to do, kept in its results folder (`pixmix_ray.storage.kept_plan`)."""
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 
-from pixmix_ray.errors import ResultsError
 from pixmix_ray.planning.plan import Plan
-from pixmix_ray.storage.store import Store
-
-FILE = "plan.json"
-
-
-@dataclass(frozen=True, kw_only=True)
-class KeptPlan:
-    """What was planned.
-
-    Attributes:
-        labels: of trials, by id.
-        cells: how many each trial of the last run is to have, by id.
-    """
-
-    labels: Mapping[str, str] = field(default_factory=dict)
-    cells: Mapping[str, int] = field(default_factory=dict)
+from pixmix_ray.storage.kept_plan import FILE, KeptPlan, read_kept_plan
 
 
 def keep_plan(plan: Plan) -> None:
@@ -37,20 +15,8 @@ def keep_plan(plan: Plan) -> None:
     cells = Counter(cell.trial.id for cell, state in plan.cells.items() if state != "stopped")
     before = read_kept_plan(plan.store)
     kept = KeptPlan(
-        labels={**before.labels, **{trial.id: trial.label for trial in plan.trials}},
-        cells={trial.id: cells[trial.id] for trial in plan.trials},
+        labels={**before.labels, **{source.id: source.label for source in plan.sources}},
+        cells={source.id: cells[source.id] for source in plan.sources},
     )
     if kept != before:
         plan.store.write_json(FILE, {"labels": kept.labels, "cells": kept.cells})
-
-
-def read_kept_plan(store: Store) -> KeptPlan:
-    """What was planned last; nothing where no plan was kept, or its file is damaged."""
-    try:
-        values = store.read_json(FILE) or {}
-        return KeptPlan(
-            labels={str(key): str(label) for key, label in values.get("labels", {}).items()},
-            cells={str(key): int(count) for key, count in values.get("cells", {}).items()},
-        )
-    except (ResultsError, AttributeError, TypeError, ValueError):
-        return KeptPlan()

@@ -3,17 +3,21 @@
 import json
 import re
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pixmix_ray.errors import ResultsError
-from pixmix_ray.planning.kept_plan import read_kept_plan
 from pixmix_ray.storage.failures import described
 from pixmix_ray.storage.index import list_cells, refuse_older_layout
+from pixmix_ray.storage.kept_plan import read_kept_plan
 from pixmix_ray.storage.store import DAMAGED, Store, trial_file
 
 HEADER = 2**16  # bytes at the start of a file of weights that are read at first: most headers are smaller
 LARGEST_HEADER = 10**8  # as safetensors has it
+
+
+_OURS_IN_LINE = re.compile(r"[/:]")  # what ends a trial's id at the start of a failure
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +63,14 @@ class Status:
             for trial in self.trials
             if trial.cells_planned is not None and trial.state != "failed" and not trial.state.startswith("stopped")
         )
+
+    def only(self, trial_ids: Sequence[str]) -> "Status":
+        """Of some trials alone, in their order, with their failures."""
+        of_id = {trial.trial_id: trial for trial in self.trials}
+        chosen = tuple(of_id[name] for name in trial_ids if name in of_id)
+        own = {trial.trial_id for trial in chosen}
+        failures = tuple(line for line in self.failures if _OURS_IN_LINE.split(line, maxsplit=1)[0] in own)
+        return replace(self, trials=chosen, failures=failures)
 
     @property
     def has_failed(self) -> bool:

@@ -25,7 +25,7 @@ from pixmix_ray.experiment.trial import BenchmarkRun, Trial
 from pixmix_ray.hashing import hash_of_values
 from pixmix_ray.metrics import DIRECTIONS
 from pixmix_ray.seeding import stream_key
-from pixmix_ray.storage.index import update
+from pixmix_ray.storage.index import read_rows
 from pixmix_ray.storage.store import Store, search_file
 
 if TYPE_CHECKING:
@@ -168,7 +168,7 @@ class _Measured:
     @staticmethod
     def read(search: Search, store: Store, runs: Sequence[BenchmarkRun]) -> "_Measured":
         """What the rows of a results folder say, read once."""
-        frame = update(store).select(_COLUMNS).to_pandas()
+        frame = read_rows(store, _COLUMNS).to_pandas()
         frame = frame[(frame["condition"] == "") & frame["severity"].isna()].sort_values("finished_at", kind="stable")
         of_trial: dict[tuple[str, str], float] = {}
         settings: dict[str, None] = {}

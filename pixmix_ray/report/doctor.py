@@ -1,4 +1,7 @@
-"""What this machine has for experiments: versions, optional packages and what each enables, devices, memory, disk."""
+"""What this machine has for experiments: versions, optional packages and what each enables, devices, disk, data.
+
+With an experiment, the data sets, mixing sets and published files that it names are looked for too.
+"""
 
 import os
 import platform
@@ -7,20 +10,26 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import psutil
 import torch
 
 from pixmix_ray.cache import cache_folder
+from pixmix_ray.corruptions import has_installed_photographs
+from pixmix_ray.errors import DataError, RequestError
+from pixmix_ray.experiment.experiment import Experiment
+from pixmix_ray.experiment.plugins import DATASETS, Part
 from pixmix_ray.hardware import hardware
 from pixmix_ray.storage.provenance import code_version
 
+DOWNLOADED = ("cifar10", "cifar100")
 PACKAGES = ("torch", "torchvision", "ray", "numpy", "pandas", "pyarrow")
 OPTIONAL = {
     "imagecorruptions": ("the photographs of frost", "frost"),
     "torchattacks": ("AutoAttack", "autoattack"),
     "optuna": ("searches", "search"),
-    "matplotlib": ("figures", "figures"),
+    "matplotlib": ("figures", "report"),
     "av": ("the videos of ImageNet-P", "video"),
     "duckdb": ("SQL on results", ""),
     "mlflow": ("tracking.mlflow", ""),
@@ -44,9 +53,13 @@ class Finding:
     hint: str = ""
 
 
-def examined() -> list[Finding]:
-    """Everything, in the order in which people ask for it."""
-    return [*_versions(), *_optional(), *_devices(), *_places()]
+def examined(experiment: Experiment | None = None) -> list[Finding]:
+    """Everything, in the order in which people ask for it.
+
+    Args:
+        experiment: whose data are looked for; none looks for what downloads have left.
+    """
+    return [*_versions(), *_optional(), *_devices(), *_places(), *_data(experiment)]
 
 
 def _versions() -> Iterator[Finding]:
@@ -90,6 +103,38 @@ def _places() -> Iterator[Finding]:
     shared = Path("/dev/shm")
     if shared.is_dir():
         yield _free("shared memory", shared, "")
+
+
+def _data(experiment: Experiment | None) -> Iterator[Finding]:
+    if experiment is None:
+        downloads = cache_folder() / "downloads"
+        for name in DOWNLOADED:
+            yield _part(DATASETS.read({"name": name, "root": str(downloads)}))
+        yield Finding(
+            what="photographs of frost",
+            found="there" if has_installed_photographs() else "not there",
+            hint=""
+            if has_installed_photographs()
+            else "for corruptions.frost: a folder of yours as frost, or the extra",
+        )
+        return
+    parts: list[Part[Any]] = [*experiment.dataset, *experiment.mixing_set, *experiment.methods, *experiment.benchmarks]
+    for part in parts:
+        yield _part(part)
+    yield (
+        _free("results", Path(experiment.results), "")
+        if "://" not in experiment.results
+        else Finding(what="results", found=experiment.results)
+    )
+
+
+def _part(part: Part[Any]) -> Finding:
+    """Whether the files that a part of an experiment reads are there, by their version."""
+    try:
+        version = part.settings.version()
+    except (DataError, RequestError) as error:
+        return Finding(what=part.own_name, found=f"not found: {error}")
+    return Finding(what=part.own_name, found=f"found, {version}" if version else "reads no files")
 
 
 def _free(what: str, folder: Path, hint: str) -> Finding:

@@ -7,7 +7,7 @@ from pixmix_ray.analysis.fronts import EXACT, hypervolume, is_on_epsilon_front, 
 from pixmix_ray.analysis.labels import configuration_labels
 from pixmix_ray.analysis.spread import Judged
 from pixmix_ray.report.grid import Cell, Column, Grid
-from pixmix_ray.report.tables import front_lines, measures_grid, percent
+from pixmix_ray.report.tables import front_lines, in_sections, measures_grid, percent
 
 BASELINE = "baseline"
 
@@ -41,12 +41,14 @@ def front_grid(judged: Judged, epsilon: float = 0.0) -> Grid:
         f"{grid.caption}; volume: share of the hypervolume that only this one adds, to a point a tenth of the range "
         f"beyond the worst{approximate}"
     )
-    return Grid(
+    shown = Grid(
         columns=(*grid.columns, column),
         rows=tuple((*grid.rows[row], cell) for row, cell in zip(rows, cells, strict=True)),
-        caption="; ".join([caption, *judged.notes]),
+        caption=caption,
         legend=grid.legend,
+        notes=judged.notes,
     )
+    return in_sections(shown) if grid.columns[0].key == "dataset" else shown
 
 
 def front_notes(judged: Judged) -> list[str]:

@@ -10,13 +10,15 @@ import io
 import json
 import math
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import pandas as pd
-from rich.table import Table
-from rich.text import Text
 
 from pixmix_ray.errors import UnknownNameError, one_line
+
+if TYPE_CHECKING:
+    from rich.table import Table
+    from rich.text import Text
 
 Mark = Literal["best", "tied", "second", "differs", ""]
 Format = Literal["terminal", "markdown", "latex", "csv", "json"]
@@ -111,6 +113,7 @@ class Grid:
         title: such as "Table 8".
         legend: the marks that there may be, and what each means.
         breaks: numbers of rows below which a line is drawn.
+        notes: lines below the table.
     """
 
     columns: tuple[Column, ...]
@@ -119,6 +122,7 @@ class Grid:
     title: str = ""
     legend: tuple[tuple[Mark, str], ...] = ()
     breaks: frozenset[int] = field(default_factory=frozenset)
+    notes: tuple[str, ...] = ()
 
     def text(self, form: str) -> str:
         """The table in one of `FORMATS` but terminal, which `terminal` makes.
@@ -131,8 +135,11 @@ class Grid:
             raise UnknownNameError("format", form, FORMATS)
         return makers[form]()
 
-    def terminal(self) -> Table:
+    def terminal(self) -> "Table":
         """The table for a terminal; names in it are no markup."""
+        from rich.table import Table  # slow to import: results are read without it
+        from rich.text import Text
+
         title = Text(_printable(self.title)) if self.title else None
         caption = Text(_printable(self._caption("terminal"))) if self.caption else None
         table = Table(title=title, caption=caption, box=None, padding=(0, 1, 0, 0))
@@ -189,7 +196,8 @@ class Grid:
             for row in self.rows
         )
         caption = shown(": ".join(filter(None, (self.title, self._caption("markdown")))))
-        return f"<table><caption>{caption}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        notes = "".join(f"<p>{shown(note)}</p>" for note in self.notes)
+        return f"<table><caption>{caption}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{notes}"
 
     def _markdown(self) -> str:
         heads = [_markdown_text(" ".join(filter(None, column.header))) for column in self.columns]
@@ -198,7 +206,8 @@ class Grid:
         table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
         above = f"**{_markdown_text(self.title)}**\n\n" if self.title else ""
         caption = _markdown_text(self._caption("markdown"))
-        return above + table + (f"\n\n{caption}" if caption else "")
+        notes = "\n".join(f"- {_markdown_text(note)}" for note in self.notes)
+        return "\n\n".join(filter(None, (above + table, caption, notes)))
 
     def _latex(self) -> str:
         """A table environment that compiles with the packages booktabs and graphicx, whatever the names.
@@ -217,7 +226,9 @@ class Grid:
             lines.append(" & ".join(_LATEX[cell.mark].format(_latex_text(cell.text)) for cell in row) + r" \\")
             if number in self.breaks:
                 lines.append(r"\midrule")
-        return "\n".join([*lines, r"\bottomrule", r"\end{tabular}" + "}" * is_wide, rf"\end{{{kind}}}"])
+        lines += [r"\bottomrule", r"\end{tabular}" + "}" * is_wide]
+        lines += [rf"\par\footnotesize\raggedright {_latex_text(note)}" for note in self.notes]
+        return "\n".join([*lines, rf"\end{{{kind}}}"])
 
     def _latex_header(self) -> list[str]:
         depth = max(len(column.header) for column in self.columns)
@@ -280,7 +291,9 @@ def plain_cell(value: object) -> Cell:
     return Cell(text=f"{value:.6g}" if isinstance(value, float) else str(value), value=value)
 
 
-def _styled(cell: Cell) -> Text:
+def _styled(cell: Cell) -> "Text":
+    from rich.text import Text
+
     template, style = _TERMINAL[cell.mark]
     # assembled, so that the style is on the figures alone and not on the padding before them
     return Text.assemble((template.format(_printable(cell.text)), style))

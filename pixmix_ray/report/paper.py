@@ -15,8 +15,10 @@ import pandas as pd
 from scipy.special import ndtri, stdtrit
 
 from pixmix_ray.analysis.certainty import LEVEL
+from pixmix_ray.analysis.departures import departures
 from pixmix_ray.analysis.paper_layout import LAYOUTS, Layout
 from pixmix_ray.analysis.published import SCALES, WHAT, WHO, Setting, as_published, published_figures
+from pixmix_ray.analysis.remarks import remarks
 from pixmix_ray.analysis.spread import standard_errors
 from pixmix_ray.errors import UnknownNameError
 from pixmix_ray.metrics import direction
@@ -62,13 +64,13 @@ def paper_grid(
     layout, figures = LAYOUTS[number], published_figures([number])
     records = [{str(key): value for key, value in record.items()} for record in figures.to_dict("records")]
     ours: dict[Key, _Ours] = {}
-    notes: list[str] = []
+    notes: tuple[str, ...] = ()
     if store is not None and frame is not None:
         ours, notes = _matched(store, frame, figures, across)
     grid = _pivot(layout, records, [ours.get(_key(record, across)) for record in records], has_ours=frame is not None)
     counted = f"{len(ours)} of {len(records)} figures measured" if frame is not None else ""
-    caption = "; ".join(filter(None, (grid.caption, counted, *notes)))
-    return replace(grid, title=f"Table {number}: {layout.title}", caption=caption)
+    caption = "; ".join(filter(None, (grid.caption, counted)))
+    return replace(grid, title=f"Table {number}: {layout.title}", caption=caption, notes=notes)
 
 
 def _key(record: Mapping[Any, Any], across: Sequence[Setting]) -> Key:
@@ -78,8 +80,8 @@ def _key(record: Mapping[Any, Any], across: Sequence[Setting]) -> Key:
 
 def _matched(
     store: Store, frame: pd.DataFrame, figures: pd.DataFrame, across: Sequence[Setting]
-) -> tuple[dict[Key, _Ours], list[str]]:
-    """Our figures by the paper's keys, and what must be said of them."""
+) -> tuple[dict[Key, _Ours], tuple[str, ...]]:
+    """Our figures by the paper's keys, and what must be said of them: a line each."""
     asked = frame["severity"].isna()
     for name in WHAT:
         asked &= frame[name].isin(set(figures[name]))
@@ -91,6 +93,7 @@ def _matched(
     whole = frame[frame["cell"].isin(set(rows["cell"]))]
     found: dict[Key, _Ours] = {}
     several: set[str] = set()
+    used: set[str] = set()
     identity = [name for name in CONFIGURATION if name in rows.columns]
     for key, part in rows.groupby("_key", sort=False):
         configurations = [group for _, group in part.groupby(identity, dropna=False, sort=False, observed=True)]
@@ -99,10 +102,12 @@ def _matched(
         # the one with the most seeds, of equals the latest
         chosen = max(configurations, key=lambda group: (group["seed"].nunique(), group["finished_at"].max()))
         found[key] = _figure(store, whole, chosen, scales[key])  # type: ignore[index]  # a group's name is its key
-    notes = (
-        [f"of several configurations of {', '.join(sorted(several))} the one with the most seeds"] if several else []
-    )
-    return found, notes
+        used |= set(chosen["cell"])
+    notes = [f"of several configurations of {', '.join(sorted(several))} the one with the most seeds"]
+    shown = frame[frame["cell"].isin(used)]
+    names = [f"{benchmark}." for benchmark in dict.fromkeys(shown["benchmark"].astype(str))]
+    below = [f"ours: {line}" for line in departures(shown)]
+    return found, (*(notes if several else []), *below, *remarks(shown, names))
 
 
 def _figure(store: Store, frame: pd.DataFrame, rows: pd.DataFrame, scale: float) -> _Ours:

@@ -9,6 +9,7 @@ trained on different data sets are marked apart.
 import math
 import textwrap
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -46,21 +47,57 @@ def measures_grid(wide: pd.DataFrame, objectives: Sequence[str], certainty: Cert
     seeds = _seeds(wide)
     differ = len(set(seeds.tolist())) > 1
     caption = _caption(objectives, None if differ else seeds, certainty)
-    columns = [Column(key="method", header=("method",), is_number=False)]
+    sections = _sections(wide)
+    columns = [Column(key="dataset", header=("data set",), is_number=False)] if sections else []
+    columns += [Column(key="method", header=("method",), is_number=False)]
     columns += [Column(key="seeds", header=("seeds",))] if differ else []
     columns += [Column(key=name, header=_header(name)) for name in objectives]
     cells = [_cells(wide, name, certainty, column) for column, name in enumerate(objectives)]
     shows_front = certainty is not None and len(objectives) > 1 and len(wide) > 1
     columns += [Column(key="on_front", header=("on the", "front"))] if shows_front else []
     rows = []
-    for i, label in enumerate(configuration_labels(wide)):
-        row = [Cell(text=label, value=label)]
+    for i, label in enumerate(_labels_in_sections(wide)):
+        row = [Cell(text=sections[i], value=sections[i])] if sections else []
+        row += [Cell(text=label, value=label)]
         row += [Cell(text=str(seeds[i]), value=int(seeds[i]))] if differ else []
         row += [column[i] for column in cells]
         if shows_front and certainty is not None:
             row.append(_share(float(certainty.on_front[i])))
         rows.append(tuple(row))
-    return Grid(columns=tuple(columns), rows=tuple(rows), caption=caption, legend=_legend(certainty))
+    grid = Grid(columns=tuple(columns), rows=tuple(rows), caption=caption, legend=_legend(certainty))
+    return in_sections(grid) if sections else grid
+
+
+def in_sections(grid: Grid) -> Grid:
+    """A table whose first column names sections: the name stands at the first row of each, a line below its last."""
+    names = [row[0].value for row in grid.rows]
+    is_first = [number == 0 or names[number - 1] != name for number, name in enumerate(names)]
+    rows = tuple(
+        (replace(row[0], text=str(name) if first else ""), *row[1:])
+        for row, name, first in zip(grid.rows, names, is_first, strict=True)
+    )
+    return replace(
+        grid, rows=rows, breaks=frozenset(number - 1 for number, first in enumerate(is_first) if first) - {-1}
+    )
+
+
+def _sections(wide: pd.DataFrame) -> list[str]:
+    """The data set of each row; none where there is one alone."""
+    if "dataset" not in wide.columns or wide["dataset"].nunique() < 2:
+        return []
+    return [str(name) for name in wide["dataset"]]
+
+
+def _labels_in_sections(wide: pd.DataFrame) -> list[str]:
+    """The name of each row within its section."""
+    if not _sections(wide):
+        return configuration_labels(wide)
+    labels = [""] * len(wide)
+    for group in np.unique(peers(wide)):
+        rows = np.flatnonzero(peers(wide) == group)
+        for row, label in zip(rows.tolist(), configuration_labels(wide.iloc[rows]), strict=True):
+            labels[row] = label
+    return labels
 
 
 def measures_frame(wide: pd.DataFrame, objectives: Sequence[str], certainty: Certainty) -> pd.DataFrame:
@@ -146,7 +183,7 @@ def _cells(wide: pd.DataFrame, objective: str, certainty: Certainty | None, colu
     values = _numbers(wide, objective)
     if certainty is not None:
         low, high = certainty.intervals[:, column].T
-        halves, marks = (high - low) / 2, certain_marks(certainty, column)
+        halves, marks = (high - low) / 2, certain_marks(certainty, column, lacks_seeds(wide, certainty)[:, column])
         ends = [
             None if math.isnan(one) else (one, other) for one, other in zip(low.tolist(), high.tolist(), strict=True)
         ]
@@ -156,18 +193,44 @@ def _cells(wide: pd.DataFrame, objective: str, certainty: Certainty | None, colu
         errors = _numbers(wide, spread) if spread in wide.columns else np.full(len(wide), math.nan)
         halves = np.where(_seeds(wide) > 1, errors, math.nan)
         marks = _marks(values if direction(_metric(objective)) == "lower" else -values, peers(wide))
+    counts = _fewer_seeds(wide, objective)
     return [
-        Cell(text=_shown(_metric(objective), value, half), value=float(value), mark=mark, interval=interval)
-        for value, half, mark, interval in zip(values, halves, marks, ends, strict=True)
+        Cell(text=_shown(_metric(objective), value, half) + count, value=float(value), mark=mark, interval=interval)
+        for value, half, mark, interval, count in zip(values, halves, marks, ends, counts, strict=True)
     ]
 
 
-def certain_marks(certainty: Certainty, column: int) -> list[Mark]:
-    """Best, and tied where the best is not really better."""
+def _fewer_seeds(wide: pd.DataFrame, objective: str) -> list[str]:
+    """What a value is followed by where it is a mean over fewer seeds than its row has: " (1 of 3 seeds)"."""
+    name, all_seeds = f"{objective}.seeds", _seeds(wide).tolist()
+    if name not in wide.columns:
+        return [""] * len(wide)
+    return [
+        f" ({count} of {whole} seeds)" if 0 < count < whole else ""
+        for count, whole in zip(wide[name].tolist(), all_seeds, strict=True)
+    ]
+
+
+def lacks_seeds(wide: pd.DataFrame, certainty: Certainty) -> NDArray[np.bool_]:
+    """(n, m) whether a value is a mean over fewer seeds than its configuration has."""
+    return np.asarray((certainty.seeds > 0) & (certainty.seeds < _seeds(wide)[:, None]))
+
+
+def certain_marks(certainty: Certainty, column: int, is_partial: NDArray[np.bool_] | None = None) -> list[Mark]:
+    """Best, and tied where the best is not really better.
+
+    Args:
+        certainty: of the rows.
+        column: which objective.
+        is_partial: (n,) the rows whose value lacks seeds; they are not marked while others lack none.
+    """
+    partial = np.zeros(len(certainty.values), dtype=np.bool_) if is_partial is None else is_partial
     costs = certainty.values[:, column] * certainty.signs[column]
     marks: list[Mark] = [""] * len(costs)
     for group in np.unique(certainty.groups):
         rows = np.flatnonzero((certainty.groups == group) & ~np.isnan(costs))
+        if not partial[rows].all():
+            rows = rows[~partial[rows]]
         if not len(rows):
             continue
         best = rows[np.argmin(costs[rows])]
@@ -229,6 +292,9 @@ def _margins(better: "pd.Series[float]", worse: "pd.Series[float]", objectives: 
     gains, equal = [], []
     for name in objectives:
         difference = abs(float(better[name]) - float(worse[name]))
+        if better.get(f"{name}.seeds") != worse.get(f"{name}.seeds"):  # the means are of other seeds
+            gains.append(f"in {name} on the seeds that both have")
+            continue
         if difference == 0:
             equal.append(f"equal in {name}")
             continue

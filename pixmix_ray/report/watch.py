@@ -16,15 +16,26 @@ from pixmix_ray.report.usage import clock
 SECONDS = 5.0
 
 
-def watch(uri: str, console: Console, sleep: Callable[[float], None] = time.sleep) -> None:
+def watch(
+    uri: str,
+    console: Console,
+    choose: Callable[[Status], Status] = lambda status: status,
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
     """Show the status of a results folder until interrupted: a live table on a terminal, else a line for each change.
 
     A folder that holds no results yet is waited for.
+
+    Args:
+        uri: the folder.
+        console: where it is shown.
+        choose: what is shown of it.
+        sleep: waits so many seconds.
     """
     is_live = console.is_terminal
     with Live(console=console, auto_refresh=False) as live:
         shown = ""
-        for status, line in _readings(uri, sleep):
+        for status, line in _readings(uri, choose, sleep):
             failures = [Text(failure, style="red") for failure in status.failures] if status else []
             if is_live:
                 live.update(Group(*([status_table(status)] if status else []), *failures, Text(line)), refresh=True)
@@ -33,13 +44,15 @@ def watch(uri: str, console: Console, sleep: Callable[[float], None] = time.slee
             shown = line
 
 
-def _readings(uri: str, sleep: Callable[[float], None]) -> Iterator[tuple[Status | None, str]]:
+def _readings(
+    uri: str, choose: Callable[[Status], Status], sleep: Callable[[float], None]
+) -> Iterator[tuple[Status | None, str]]:
     """What is there every few seconds, and the same in a line; until interrupted."""
     first: tuple[float, int] | None = None
     try:
         while True:
             try:
-                status = read_status(uri)
+                status = choose(read_status(uri))
             except ResultsError:
                 yield None, f"waiting for results in {uri}"
             else:

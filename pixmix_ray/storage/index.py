@@ -8,7 +8,8 @@ bring it up to date at once: each has a complete table, and what the later one w
 import gc
 import re
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from itertools import chain
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pixmix_ray.errors import DamagedError, ResultsError, StorageError
@@ -26,18 +28,18 @@ from pixmix_ray.metrics import DIRECTIONS, Metric, declare
 from pixmix_ray.storage.cell import COMMON, Columns, older_layout, read_columns
 from pixmix_ray.storage.local_files import FileStamp
 from pixmix_ray.storage.schema import INDEX
-from pixmix_ray.storage.sealed import conform
+from pixmix_ray.storage.sealed import Unsealed, conform, seal, unseal
 from pixmix_ray.storage.store import Store, cell_file
 
 if TYPE_CHECKING:
     import pandas as pd
 
 FILE = "measurements.parquet"
-VERSION_KEY, VERSION = "pixmix_ray.index", "3"  # raised when the same cells come to have other rows
+VERSION_KEY, VERSION = "pixmix_ray.index", "4"  # raised when the same cells come to have other rows
 CELL = re.compile(r"cells/(?P<cell>[\w-]+/[\w-]+-[0-9a-f]+)\.parquet")
 STRANGE_NAMED = 3
 REQUESTS = 32  # at the same time, to object storage
-BATCH = 1024  # cells that are held as Python's objects
+BATCH = 1024  # cells that are decoded at a time
 REPEATED = (
     "settings",
     "benchmark_settings",
@@ -66,7 +68,7 @@ def read(uri: str | Path) -> "pd.DataFrame":
         ResultsError: there are no results there, or they cannot be read.
     """
     store = Store(uri)
-    frame = _frame(update(store))
+    frame = _frame(read_rows(store))
     if frame.empty:
         raise ResultsError(f"no results in {store.uri}: give the folder that the experiment file calls 'results'")
     return frame
@@ -79,11 +81,7 @@ def read_cells(store: Store, names: Iterable[str]) -> "pd.DataFrame":
     Raises:
         ResultsError: the results cannot be read.
     """
-    rows = update(store)
-    held = _held(rows)
-    place = {name: number for number, name in enumerate(held.names)}
-    chosen = [place[name] for name in names if name in place]
-    return _frame(_rows_at(rows, held.firsts[chosen], held.counts[chosen]))
+    return _frame(_of_cells(read_rows(store), names))
 
 
 def list_cells(store: Store) -> dict[str, FileStamp]:
@@ -109,10 +107,10 @@ def list_cells(store: Store) -> dict[str, FileStamp]:
 
 
 @without_garbage_collection()
-def update(store: Store) -> pa.Table:
+def update(store: Store) -> Unsealed:
     """The index of all cells that are there now, of the schema `INDEX`; written where it had changed.
 
-    A folder that cannot be written is read all the same.
+    A folder that cannot be written is read all the same. No more than `BATCH` cells are decoded at a time.
 
     Raises:
         ResultsError: the folder cannot be read, or is of an older layout.
@@ -120,32 +118,26 @@ def update(store: Store) -> pa.Table:
     before = _stored(store)
     if before is None:
         refuse_older_layout(store)
-        before = INDEX.empty_table()
-    held, stamps = _held(before), list_cells(store)
-    known = dict(zip(held.names, held.stamps, strict=True))
-    if known == stamps:
+        before = unseal(seal([INDEX.empty_table()]), INDEX)
+    held, stamps = _held(_joined([before.file.read(["cell", *_OWN])])), list_cells(store)
+    if dict(zip(held.names, held.stamps, strict=True)) == stamps:
         return before
-    added = _read(store, {cell: stamp for cell, stamp in stamps.items() if known.get(cell) != stamp})
-    left = [number for number, cell in enumerate(held.names) if known[cell] == stamps.get(cell)]
-    if len(left) == len(known) and not len(added):  # they hold no measurements
-        return before
-    new = _held(added)
-    names = [*(held.names[number] for number in left), *new.names]
-    order = sorted(range(len(names)), key=names.__getitem__)
-    firsts = np.concatenate([held.firsts[left], len(before) + new.firsts])[order]
-    counts = np.concatenate([held.counts[left], new.counts])[order]
-    joined = _joined([before, added])
-    del before, added  # a quarter of a gigabyte for 120,000 cells
-    rows = _rows_at(joined, firsts, counts)
-    del joined
+    content = seal(_batches(store, before.file, held, stamps), {VERSION_KEY: VERSION})
     with suppress(StorageError):  # a folder that may only be read
-        store.write_table(FILE, rows, {VERSION_KEY: VERSION})
-    return rows
+        store.write(FILE, content)
+    return unseal(content, INDEX)
 
 
-def cell_seconds(rows: pa.Table) -> list[tuple[str, float]]:
-    """For each cell of an index the settings of its benchmark, as in `benchmark_settings`, and the seconds it took."""
-    firsts = rows.take(pa.array(_held(rows).firsts))
+def read_rows(store: Store, columns: Sequence[str] | None = None) -> pa.Table:
+    """The measurements of all cells, of the schema `INDEX`, or those of its columns; errors as `update`."""
+    found = update(store)
+    return _joined([found.table if columns is None else found.file.read(columns)])
+
+
+def cell_seconds(store: Store) -> list[tuple[str, float]]:
+    """For each cell the settings of its benchmark, as in `benchmark_settings`, and the seconds it took."""
+    table = read_rows(store, ["benchmark_settings", "seconds", "cell", *_OWN])
+    firsts = table.take(pa.array(_held(table).firsts))
     settings, seconds = firsts["benchmark_settings"].to_pylist(), firsts["seconds"].to_pylist()
     return [pair for pair in zip(settings, seconds, strict=True) if None not in pair]
 
@@ -181,26 +173,45 @@ class _Held(NamedTuple):
     stamps: list[FileStamp]
 
 
-def _stored(store: Store) -> pa.Table | None:
+def _stored(store: Store) -> Unsealed | None:
     """The index as it was written; none if there is none, or if it is damaged, of another version or other columns."""
     try:
         found = store.unsealed(FILE, INDEX)
         if found is None or found.metadata.get(VERSION_KEY) != VERSION:
             return None
-        if found.file.schema_arrow.names != INDEX.names:
-            return None
-        return _joined([found.table])
+        return found if found.file.schema_arrow.names == INDEX.names else None
     except DamagedError:
         return None
 
 
-def _held(rows: pa.Table) -> _Held:
+def _batches(store: Store, before: pq.ParquetFile, held: _Held, stamps: Mapping[str, FileStamp]) -> Iterator[pa.Table]:
+    """The rows of all cells in the order of their names, `BATCH` cells at a time: as they were, or read anew."""
+    kept = {cell for cell, stamp in zip(held.names, held.stamps, strict=True) if stamps.get(cell) == stamp}
+    names = sorted(stamps)
+    if not names:
+        yield INDEX.empty_table()
+    begin, row = 0, 0
+    for group in map(
+        before.read_row_group, range(before.num_row_groups)
+    ):  # each with the new cells that come before the next one's first
+        row += len(group)
+        after = np.searchsorted(held.firsts, row)
+        end = len(names) if after == len(held.names) else bisect_left(names, held.names[after])
+        for start in range(begin, end, BATCH):
+            batch = names[start : min(start + BATCH, end)]
+            added = _read(store, [cell for cell in batch if cell not in kept], stamps)
+            old = _of_cells(_joined([conform(group, INDEX)]), [cell for cell in batch if cell in kept])
+            yield _of_cells(_joined([old, added]), batch)
+        begin = end
+
+
+def _held(table: pa.Table) -> _Held:
     """What a table holds; the rows of a cell lie together."""
-    cells = rows["cell"].combine_chunks()
+    cells = table["cell"].combine_chunks()
     codes = cells.indices.to_numpy()
     firsts = np.flatnonzero(np.diff(codes, prepend=-1))
-    modified = rows["cell_modified"].cast(pa.int64()).to_numpy()[firsts].tolist()
-    sizes = rows["cell_size"].to_numpy()[firsts].tolist()
+    modified = table["cell_modified"].cast(pa.int64()).to_numpy()[firsts].tolist()
+    sizes = table["cell_size"].to_numpy()[firsts].tolist()
     return _Held(
         names=cells.dictionary.take(pa.array(codes[firsts])).to_pylist(),
         firsts=firsts,
@@ -209,27 +220,29 @@ def _held(rows: pa.Table) -> _Held:
     )
 
 
-def _rows_at(rows: pa.Table, firsts: NDArray[np.int64], counts: NDArray[np.int64]) -> pa.Table:
-    """The rows of cells that begin at `firsts` and are so many, in that order."""
+def _of_cells(table: pa.Table, names: Iterable[str]) -> pa.Table:
+    """The rows of those of the cells that a table holds, in that order."""
+    held = _held(table)
+    place = {name: number for number, name in enumerate(held.names)}
+    chosen = [place[name] for name in names if name in place]
+    firsts, counts = held.firsts[chosen], held.counts[chosen]
     ends = np.cumsum(counts)
     indices: NDArray[np.int64] = np.arange(counts.sum()) + np.repeat(firsts - (ends - counts), counts)
-    if np.array_equal(indices, np.arange(len(rows))):
-        return rows
-    return rows.take(pa.array(indices))
+    if np.array_equal(indices, np.arange(len(table))):
+        return table
+    return table.take(pa.array(indices))
 
 
 def _joined(tables: Sequence[pa.Table]) -> pa.Table:
-    """Tables of the schema `INDEX` as one in one piece, each text once in the dictionary of its column."""
+    """Tables of one schema in one piece, each text once in the dictionary of its column."""
     return pa.concat_tables(tables).unify_dictionaries().combine_chunks()
 
 
-def _read(store: Store, stamps: Mapping[str, FileStamp]) -> pa.Table:
+def _read(store: Store, names: Sequence[str], stamps: Mapping[str, FileStamp]) -> pa.Table:
     """The rows of cells, read from their files, of the schema `INDEX`."""
-    tables, names = [INDEX.empty_table()], list(stamps)
-    for start in range(0, len(names), BATCH):
-        tables.append(_table(_read_batch(store, names[start : start + BATCH]), stamps))
-        gc.collect(0)  # pyarrow's objects of a file refer to each other: 20 kB each
-    return _joined(tables)
+    found = _table(_read_batch(store, names), stamps)
+    gc.collect(0)  # pyarrow's objects of a file refer to each other: 20 kB each
+    return found
 
 
 def _read_batch(store: Store, cells: Sequence[str]) -> dict[str, Columns]:
@@ -278,16 +291,16 @@ def _column(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
     return pa.array(values, kind)
 
 
-def _frame(rows: pa.Table) -> "pd.DataFrame":
+def _frame(table: pa.Table) -> "pd.DataFrame":
     """The rows as a DataFrame; metrics of somebody's benchmarks are declared, as its readers ask for directions."""
-    known = [str(name) for name in rows["metric"].unique().to_pylist()]
+    known = [str(name) for name in table["metric"].unique().to_pylist()]
     for name in set(known) - DIRECTIONS.keys():
-        row = rows.slice(pc.index(rows["metric"].cast(pa.string()), name).as_py(), 1).to_pylist()[0]
+        row = table.slice(pc.index(table["metric"].cast(pa.string()), name).as_py(), 1).to_pylist()[0]
         declare({name: Metric(direction=row["direction"], unit=row["unit"])})
-    rows = rows.drop_columns(list(_OWN))
+    table = table.drop_columns(list(_OWN))
     plain = [
         field.with_type(pa.string()) if pa.types.is_dictionary(field.type) and field.name not in REPEATED else field
-        for field in rows.schema
+        for field in table.schema
     ]
-    frame: pd.DataFrame = conform(rows, pa.schema(plain)).to_pandas()
+    frame: pd.DataFrame = conform(table, pa.schema(plain)).to_pandas()
     return frame

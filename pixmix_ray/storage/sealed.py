@@ -11,9 +11,10 @@ Files of versions before the digest have no metadata of ours, and are read as th
 import hashlib
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from itertools import chain
 from typing import Any
 
 import pyarrow as pa
@@ -56,15 +57,22 @@ class Unsealed:
             raise _unreadable(error) from None
 
 
-def seal(table: pa.Table, metadata: Mapping[str, str] | None = None) -> bytes:
-    """The bytes of a Parquet file of `table`, with `metadata` and the digest in its footer."""
-    buffer = io.BytesIO()
+def seal(tables: Iterable[pa.Table], metadata: Mapping[str, str] | None = None) -> bytes:
+    """The bytes of a Parquet file with `metadata` and the digest in its footer.
+
+    Args:
+        tables: its rows, a row group each; of one schema, and at least one.
+        metadata: texts to keep beside the rows.
+    """
+    buffer, remaining = io.BytesIO(), iter(tables)
+    first = next(remaining)
     # in a small file compression saves no more than a tenth, and takes half of the time to write it
-    compression = "zstd" if len(table) > FEW_ROWS else "none"
+    compression = "zstd" if len(first) > FEW_ROWS else "none"
     # statistics would be a third of a small file, and nobody searches within one
     options = {"compression": compression, "write_statistics": False, "dictionary_pagesize_limit": DICTIONARY_BYTES}
-    with pq.ParquetWriter(buffer, table.schema, **options) as writer:
-        writer.write_table(table)
+    with pq.ParquetWriter(buffer, first.schema, **options) as writer:
+        for table in chain([first], remaining):
+            writer.write_table(table, row_group_size=max(1, len(table)))
         writer.add_key_value_metadata({**(metadata or {}), DIGEST_KEY: (MARK + BLANK).decode()})
     blank = buffer.getvalue()
     start = blank.rindex(MARK) + len(MARK)

@@ -101,7 +101,7 @@ def check_training(trial: Trial) -> None:
 
 def _few(data: ImageData) -> tuple[Tensor, Tensor]:
     """A few training pictures, uint8 (N, 3, H, W), and their labels (N,)."""
-    images = torch.from_numpy(np.array(data.train_images[:BATCH])).permute(0, 3, 1, 2).contiguous()
+    images = torch.from_numpy(data.some_train_images(BATCH)).permute(0, 3, 1, 2).contiguous()
     return images, torch.from_numpy(np.array(data.train_labels[:BATCH]))
 
 

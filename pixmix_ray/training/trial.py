@@ -24,6 +24,8 @@ from pixmix_ray.storage.provenance import code_version, library_versions
 from pixmix_ray.storage.sealed import content_id, seal_json
 from pixmix_ray.storage.store import Store, trial_file
 from pixmix_ray.training import TrainingData, train
+from pixmix_ray.training.batches import TrainingSource
+from pixmix_ray.training.streamed import StreamedData, reading_processes
 from pixmix_ray.training.workers import ALONE, Workers
 
 
@@ -113,25 +115,34 @@ def fresh_network(trial: Trial, num_classes: int) -> nn.Module:
         return trial.model.settings.build(num_classes)
 
 
-def _training_data(trial: Trial, dataset: ImageData, device: torch.device) -> TrainingData:
+def _training_data(trial: Trial, dataset: ImageData, device: torch.device) -> TrainingSource:
     _check_unchanged("data set", trial.dataset_version, dataset.version)
     _check_unchanged("method's files", trial.method_version, trial.method.settings.version())
-    images = torch.from_numpy(np.array(dataset.train_images)).permute(0, 3, 1, 2).contiguous()
-    labels = np.array(dataset.train_labels)
-    held_out = None
+    labels, height, held_out, pictures = np.array(dataset.train_labels), dataset.train_images.shape[1], None, None
     if trial.training.validation is not None:
-        held_out = torch.from_numpy(held_out_rows(labels, trial.training.validation, dataset.version)).to(device)
-    pictures = None
+        held_out = held_out_rows(labels, trial.training.validation, dataset.version)
     if trial.mixing_set is not None:
-        found = trial.mixing_set.settings.pictures(shorter_side_for(trial.training.side(images.shape[2])))
+        found = trial.mixing_set.settings.pictures(shorter_side_for(trial.training.side(height)))
         _check_unchanged("mixing set", trial.pictures_version, found.version)
         pictures = found.to(device)
+    if dataset.train_files is not None:
+        return StreamedData(
+            files=dataset.train_files,
+            device=device,
+            height=height,
+            resize=dataset.resize or height,
+            version=dataset.version,
+            pictures=pictures,
+            held_out=held_out,
+            workers=reading_processes(device),
+        )
+    images = torch.from_numpy(np.array(dataset.train_images)).permute(0, 3, 1, 2).contiguous()
     return TrainingData(
         images=images.to(device),
         labels=torch.from_numpy(labels).to(device),
         pictures=pictures,
         version=dataset.version,
-        held_out=held_out,
+        held_out=None if held_out is None else torch.from_numpy(held_out).to(device),
     )
 
 

@@ -13,10 +13,10 @@ from pixmix_ray.analysis.pareto import (
     by_configuration,
     default_objectives,
     dominance,
-    one_variant,
     pareto_front,
     peers,
 )
+from pixmix_ray.analysis.variants import one_variant
 from pixmix_ray.errors import ResultsError, UnknownNameError
 
 ERROR, AUROC = "clean.error", "anomalies.auroc"
@@ -218,11 +218,11 @@ def test_a_nan_measurement_counts_as_missing() -> None:
 def test_variants_of_a_benchmark_are_never_averaged(column: str) -> None:
     other = json.dumps({"limit": 100})
     frame = long_frame([{"seed": 0}, {"seed": 1, column: other}])
-    with pytest.raises(ResultsError, match="clean on cifar10 was measured in 2 variants") as caught:
+    with pytest.raises(ResultsError, match="clean on cifar10 was measured in 2 ways") as caught:
         by_configuration(frame, [ERROR])
     message = str(caught.value)
-    assert other in message
-    assert "filter the frame on benchmark_settings or data_version" in message
+    assert ("clean with limit 100" in message) if column == "benchmark_settings" else (f"data {other}" in message)
+    assert "one_variant" in message
     assert "\n" not in message
     assert len(by_configuration(frame[frame[column] == other], [ERROR])) == 1
 
@@ -250,7 +250,7 @@ def test_one_variant_keeps_what_most_trials_have_and_tells_the_rest() -> None:
     ).assign(trial_id=["a", "b", "c", "a"], finished_at=pd.Timestamp("2024-01-01", tz="UTC"))
     kept, lines = one_variant(frame)
     assert kept.index.tolist() == [1, 2, 3]
-    assert lines == ["left out: clean on cifar10 with settings {} and data old, measured on 1 trials"]
+    assert lines == ["left out: clean with data old on cifar10, measured on 1 trial"]
     assert by_configuration(kept, BOTH)["seeds"].tolist() == [3]
 
 

@@ -9,11 +9,9 @@ import pytest
 from pixmix_ray.analysis.published import (
     PARTNERS,
     SCALES,
-    departures,
     parse_across,
     published_figures,
 )
-from pixmix_ray.benchmarks import Clean
 from pixmix_ray.corruptions import BAR_NAMES, OFFICIAL
 from pixmix_ray.corruptions.p.sequences import PERTURBATIONS
 from pixmix_ray.errors import UnknownNameError
@@ -69,7 +67,7 @@ def test_their_names_are_ours() -> None:
     figures = published_figures()
     assert set(figures["benchmark"]) <= set(BENCHMARKS.ours) and set(figures["metric"]) <= set(DIRECTIONS)
     assert set(figures["method"]) - set(PARTNERS.values()) <= set(METHODS.ours)
-    assert set(figures["dataset"]) - set(DATASETS.ours) == {"places365"}  # which no loader of its own reads
+    assert set(figures["dataset"]) <= set(DATASETS.ours)
     ours = {name: MIXING_SETS.read(name).settings.label(name) for name in ("dead_leaves", "fractaldb", "fractals")}
     assert set(ours.values()) <= set(figures["mixing_set"].dropna())
     of_imagenet = figures[figures["dataset"] == "imagenet"]
@@ -80,18 +78,6 @@ def test_their_names_are_ours() -> None:
     ):
         rows = of_imagenet[(of_imagenet["benchmark"] == benchmark) & (of_imagenet["condition"] != "")]
         assert set(rows["condition"]) == set(names)
-
-
-def test_what_differs_from_the_paper_is_told() -> None:
-    settings = BENCHMARKS.read({"name": "clean", "limit": 50}).settings.identity()
-    rows = frame(
-        measurement(0.2, training={"epochs": 3}, benchmark_settings=json.dumps(settings)),
-        measurement(0.2, training={"weight_decay": 5e-4}),
-    )
-    assert departures(rows, Recipe().identity(), {"clean": Clean().identity()}) == [
-        "training.epochs = 3, not 100",
-        "clean.limit = 50",
-    ]
 
 
 def test_mistakes_name_what_is_allowed() -> None:

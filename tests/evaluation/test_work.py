@@ -15,9 +15,10 @@ import torch
 from PIL import Image
 from safetensors.torch import load
 
-from pixmix_ray.datasets import Digits
+from pixmix_ray.api import evaluate
+from pixmix_ray.datasets import Digits, ImageData
 from pixmix_ray.errors import CheckpointError, DamagedError, DataError, TrainingDivergedError, WorkError
-from pixmix_ray.evaluation.cell import evaluate_cell, evaluate_here, open_trial
+from pixmix_ray.evaluation.cell import evaluate_cell, open_checkpoint
 from pixmix_ray.evaluation.checkpoints import trained
 from pixmix_ray.experiment.experiment import Experiment
 from pixmix_ray.experiment.file import read_experiment
@@ -27,7 +28,7 @@ from pixmix_ray.models import WideResNet
 from pixmix_ray.planning.plan import make_plan
 from pixmix_ray.storage.cell import read_cell
 from pixmix_ray.storage.failures import record_failure
-from pixmix_ray.storage.index import read, update
+from pixmix_ray.storage.index import read, read_rows
 from pixmix_ray.storage.provenance import code_version
 from pixmix_ray.storage.schema import INDEX, MEASUREMENTS, predictions_schema
 from pixmix_ray.storage.store import Store, cell_failure_file, cell_file, trial_file
@@ -318,7 +319,7 @@ def test_the_predictions_behind_a_cell_are_stored_and_agree_with_it(tiny: Open) 
 def test_every_row_says_what_was_trained_what_was_measured_and_how(tiny: Open) -> None:
     started = datetime.now(UTC)
     of = evaluated(finished(tiny("methods=[pixmix]", "k=[2]", "seeds=[3]")), code="0.1.0+abc")
-    table = update(of.store)
+    table = read_rows(of.store)
     assert table.schema.equals(INDEX)
     for field in MEASUREMENTS:
         column = table[field.name]
@@ -379,14 +380,11 @@ def test_a_sweep_does_not_measure_a_cell_again_and_the_command_does(
         written.append(path)
 
     monkeypatch.setattr(Store, "write", noted)
-    measure = open_trial(of.trial, of.store, CPU)
+    measure = open_checkpoint(of.trial, of.store, CPU)
     path = cell_file(trained(of.trial, of.store).cell(of.run))
     measure(of.run)
     measure(of.run)
     assert written == [path]
-    list(evaluate_here(trained(of.trial, of.store), [of.run], of.store.uri))
-    assert written.count(path) == 2
-    assert written[-1] == "measurements.parquet"  # complete when the command ends
 
 
 def test_measuring_again_gives_the_same_numbers(tiny: Open) -> None:
@@ -430,23 +428,27 @@ def test_weights_that_are_not_finite_fail_their_cell_with_that_reason_and_nothin
 ) -> None:
     of = finished(tiny())
     whole = trained(of.trial, of.store)
-    bias = next(name for name in whole.weights if name.endswith("head.bias"))
-    broken = replace(whole, weights={**whole.weights, bias: torch.full_like(whole.weights[bias], value)})
+
+    def broken_network(data: ImageData) -> torch.nn.Module:
+        network = whole.build(data)
+        torch.nn.init.constant_(network.get_parameter("head.bias"), value)
+        return network
+
+    broken = replace(whole, build=broken_network)
     with pytest.raises(WorkError, match="the network returns NaN or infinite logits: the checkpoint is broken"):
         evaluate_cell(broken, of.run, of.store, CPU, "0.1.0+abc")
     assert of.store.files("cells") == set()
 
 
-def test_evaluation_here_writes_the_rows_or_keeps_nothing(tiny: Open, tmp_path: Path) -> None:
+def test_evaluation_keeps_the_rows_or_nothing(tiny: Open, tmp_path: Path) -> None:
     of = finished(tiny())
-    checkpoint = trained(of.trial, of.store)
-    (kept,) = evaluate_here(checkpoint, [of.run], str(tmp_path / "kept"))
-    (lost,) = evaluate_here(checkpoint, [of.run], None)
-    assert kept == lost
-    assert kept[0] is of.run
-    frame = read(tmp_path / "kept").set_index("metric")
-    assert {row.metric: row.value for row in kept[1]} == frame["value"].to_dict()
-    assert set(frame["code_version"]) == {code_version()}
+    trial, part = f"{of.store.uri}/trials/{of.trial.id}", of.run.benchmark
+    kept = evaluate(trial, [part], results=tmp_path / "kept")
+    lost = evaluate(trial, [part])
+    same = ["trial_id", "checkpoint_id", "metric", "value", "n", "method", "settings", "training_code_version", "cell"]
+    assert kept[same].equals(lost[same])
+    assert kept.drop(columns="note").equals(read(tmp_path / "kept").drop(columns="note"))
+    assert set(kept["code_version"]) == {code_version()}
     assert of.store.files("cells") == set()
 
 

@@ -15,7 +15,6 @@ from pixmix_ray.planning.plan import make_plan
 from pixmix_ray.planning.usage import last_usage
 from pixmix_ray.storage.index import read
 from tests.orchestration.stand_ins import SECONDS, TELLING
-from tests.program import processes_a_core
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -67,7 +66,7 @@ def test_small_trials_share_a_gpu_with_each_other_and_with_cells(experiment: Pat
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_cluster")
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
-def test_a_checkpoint_is_evaluated_within_two_seconds_while_others_train(experiment: Path) -> None:
+def test_a_checkpoint_is_evaluated_while_others_train(experiment: Path) -> None:
     plan = make_plan(read_experiment(experiment, ["seeds=[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]"]))
     assert run_plan(plan, work=TELLING).failures == ()
     results = experiment.parent / "results"
@@ -75,7 +74,8 @@ def test_a_checkpoint_is_evaluated_within_two_seconds_while_others_train(experim
     started = {trial: told["started"] for trial, told in cells_of(results).items()}
     early = [trial for trial in ended if started[trial] < max(ended.values())]
     assert len(early) >= 3  # of ten, two at a time; the first wait for a worker's imports
-    assert median(started[trial] - ended[trial] for trial in early) < 2 * processes_a_core()
+    waited_for = [sum(ended[trial] < end < started[trial] for end in ended.values()) for trial in early]
+    assert median(waited_for) <= 2, waited_for  # two train beside it; no third one that began later comes first
     usage = last_usage(plan.store)
     assert usage is not None and usage.idle_cpus is not None and usage.idle_gpus is None
     training, evaluation = sorted(usage.spent, key=lambda part: part.kind, reverse=True)

@@ -7,6 +7,7 @@ from contextlib import closing
 from pathlib import Path
 from unittest.mock import MagicMock
 
+import pandas as pd
 import pytest
 from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.record_writer import masked_crc32c
@@ -16,7 +17,15 @@ from pixmix_ray.experiment.file import read_experiment
 from pixmix_ray.experiment.tracking import Mlflow, Wandb
 from pixmix_ray.experiment.trial import Trial
 from pixmix_ray.orchestration.run import run_plan
-from pixmix_ray.orchestration.trackers import MlflowTracker, Tracker, WandbTracker, _Guarded, parameters, tags
+from pixmix_ray.orchestration.trackers import (
+    MlflowTracker,
+    TensorBoardTracker,
+    Tracker,
+    WandbTracker,
+    _Guarded,
+    parameters,
+    tags,
+)
 from pixmix_ray.planning.plan import make_plan
 from pixmix_ray.storage.index import read
 
@@ -76,6 +85,12 @@ def test_mlflow_and_weights_and_biases_have_a_run_of_the_trials_name_where_they_
     assert len(list((experiment.parent / "results" / "wandb").glob("offline-run-*"))) == 1
 
 
+def test_tensorboard_has_the_final_table_as_text(tmp_path: Path) -> None:
+    TensorBoardTracker(str(tmp_path)).keep("results", {"table": pd.DataFrame({"label": ["a"], "clean.error": [0.5]})})
+    (file,) = (tmp_path / "results").iterdir()
+    assert b"| label | clean.error |\n| --- | --- |\n| a | 0.5 |" in file.read_bytes()
+
+
 def test_a_package_that_is_not_installed_is_named_before_anything_runs(
     experiment: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -115,6 +130,11 @@ class Listener:
     def log(self, trial: Trial, values: Mapping[str, float], step: int) -> None:
         self.told.append((trial.label, dict(values), step))
 
+    def keep(self, name: str, tables: Mapping[str, pd.DataFrame]) -> None:
+        (row,) = tables["table"].to_dict("records")
+        assert tables["front"]["label"].tolist() == ["baseline"]
+        self.told.append((name, {key: row[key] for key in ("clean.error", "seeds")}, 0))
+
     def close(self) -> None:
         self.told.append(("closed", {}, 0))
 
@@ -127,10 +147,11 @@ def test_every_cell_adds_its_headline_measures_to_the_run_of_its_trial(
     plan = make_plan(read_experiment(experiment, ["training.validation=0.2"]))
     assert run_plan(plan, executor="local").failures == ()
     frame = read(experiment.parent / "results").set_index("metric")["value"]
-    epoch, cell, end = listener.told
+    epoch, cell, table, end = listener.told
     assert epoch[0] == "baseline seed 0" and set(epoch[1]) == {"loss", "validation_error"}
     measured = {f"clean.{name}": frame[name] for name in ("error", "rms_calibration_error")}
     assert cell == ("baseline seed 0", measured, 1)
+    assert table == ("results", {"clean.error": frame["error"], "seeds": 1}, 0)
     assert end[0] == "closed"
 
 
@@ -153,12 +174,18 @@ def test_mlflow_and_weights_and_biases_are_called_as_they_ask_to_be(
     for name, module in {**modules, "wandb": wandb}.items():
         monkeypatch.setitem(sys.modules, name, module)
     (trial,) = read_experiment(experiment).trials()
+    table = pd.DataFrame({"label": ["baseline"], "clean.error": [0.5]})
     for tracker in (MlflowTracker(Mlflow()), WandbTracker(Wandb(offline=True), "nowhere")):
         tracker.log(trial, {"loss": 0.5}, 3)
+        tracker.keep("results", {"table": table})
         tracker.close()
-    assert client.create_run.call_args.kwargs == {"run_name": "baseline seed 0", "tags": tags(trial)}
+    first, last = client.create_run.call_args_list
+    assert first.kwargs == {"run_name": "baseline seed 0", "tags": tags(trial)}
+    assert last.kwargs == {"run_name": "results"}
+    assert client.log_text.call_args.args[1:] == ("label,clean.error\nbaseline,0.5\n", "table.csv")
     assert client.log_metric.call_args.args[1:] == ("loss", 0.5)
     assert client.log_param.call_count == len(parameters(trial))
-    made = wandb.init.call_args.kwargs
+    made, kept = (call.kwargs for call in wandb.init.call_args_list)
+    assert kept["name"] == "results" and wandb.Table.call_args.kwargs["dataframe"] is table
     assert (made["name"], made["mode"], made["config"]) == ("baseline seed 0", "offline", parameters(trial))
     assert wandb.init.return_value.log.call_args.args == ({"loss": 0.5, "epoch": 3},)

@@ -14,8 +14,7 @@ from pixmix_ray.cli import main
 from pixmix_ray.errors import RequestError, UnknownNameError
 from pixmix_ray.mixing_sets import Fractals, Join
 from pixmix_ray.mixing_sets.complexity import MEASURES, brightness_entropy
-from pixmix_ray.report.sheet import GAP, contact_sheet, parse_mixing_set, sampled
-from pixmix_ray.seeding import torch_generator
+from pixmix_ray.report.sheet import GAP, TEXT, contact_sheet, parse_mixing_set, sampled
 
 
 @pytest.fixture
@@ -37,15 +36,17 @@ def call(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
 
 
 @pytest.mark.parametrize(("count", "columns", "rows"), [(1, 1, 1), (2, 2, 1), (5, 3, 2), (9, 3, 3), (10, 4, 3)])
-def test_a_sheet_shows_the_pictures_row_by_row(count: int, columns: int, rows: int) -> None:
-    images = np.random.default_rng(0).integers(1, 256, (count, 8, 8, 3), dtype=np.uint8)
-    sheet = contact_sheet(images)
-    step = 8 + GAP
-    assert sheet.shape == (rows * step - GAP, columns * step - GAP, 3)  # by hand: gaps between pictures only
+def test_a_sheet_shows_the_pictures_row_by_row_above_their_names(count: int, columns: int, rows: int) -> None:
+    images = np.random.default_rng(0).integers(1, 256, (count, 20, 20, 3), dtype=np.uint8)
+    sheet = np.asarray(contact_sheet(images, ["ab"] * count, notable={0}))
+    across, down = 20 + GAP, 20 + TEXT + GAP
+    assert sheet.shape == (rows * down - GAP, columns * across - GAP, 3)  # by hand: gaps between pictures only
     for index in range(count):
-        top, left = index // columns * step, index % columns * step
-        assert np.array_equal(sheet[top : top + 8, left : left + 8], images[index])
-    assert (sheet > 0).sum() == images.size  # the rest is black
+        top, left = index // columns * down, index % columns * across
+        assert np.array_equal(sheet[top : top + 20, left : left + 20], images[index])
+        below = sheet[top + 20 : top + 20 + TEXT, left : left + 20]
+        assert below.any()  # its name
+        assert (below[..., 0] == below[..., 2]).all() == (index != 0)  # grey, but for what stands out
 
 
 def test_the_set_is_read_as_in_an_experiment_file() -> None:
@@ -60,14 +61,28 @@ def test_the_set_is_read_as_in_an_experiment_file() -> None:
         parse_mixing_set("3")
 
 
-def test_the_crops_are_those_that_training_would_draw(tmp_path: Path, pictures: NDArray[np.uint8]) -> None:
+def test_each_picture_is_shown_once_before_any_is_there_again(tmp_path: Path, pictures: NDArray[np.uint8]) -> None:
     part = parse_mixing_set(f"{{name: folder, folders: {tmp_path / 'five.npy'}}}")
     sample = sampled(part, 7, 32, seed=4)
-    expected = part.settings.pictures(36).to("cpu").crops(7, 32, torch_generator(4, "sheet"))
-    assert np.array_equal(sample.crops, expected.permute(0, 2, 3, 1).numpy())
+    assert sorted(sample.names[:5]) == [f"five {number}" for number in range(5)] and len(set(sample.names[5:])) == 2
     assert (sample.label, sample.total, sample.version) == ("five", 5, part.settings.version())
+    whole = part.settings.pictures(36)
+    for name, crop in zip(sample.names, sample.crops, strict=True):  # each is a part of the picture that it names
+        windows = np.lib.stride_tricks.sliding_window_view(whole[int(name.split()[1])], (32, 32, 3))
+        assert (windows == crop).all(axis=(3, 4, 5)).any()
+    assert np.array_equal(sampled(part, 7, 32, seed=4).crops, sample.crops)
     with pytest.raises(RequestError, match="too many for a sheet: lower --count or --side"):
         sampled(part, 10**6, 64, seed=0)
+
+
+def test_a_picture_comes_as_often_as_its_weight_says(tmp_path: Path, pictures: NDArray[np.uint8]) -> None:
+    np.save(tmp_path / "two.npy", pictures[:2])
+    join = parse_mixing_set(
+        f"{{name: join, sets: [{{name: folder, folders: {tmp_path / 'five.npy'}, weight: 1000000}}, "
+        f"{{name: folder, folders: {tmp_path / 'two.npy'}}}]}}"
+    )
+    assert {name.split()[0] for name in sampled(join, 5, 32, seed=0).names} == {"five"}
+    assert sampled(join, 7, 32, seed=0).names[5:] in ([("two 0", "two 1"), ("two 1", "two 0")])
 
 
 def test_the_command_writes_a_sheet_and_a_table(
@@ -82,7 +97,7 @@ def test_the_command_writes_a_sheet_and_a_table(
     shown = capsys.readouterr().out
     assert "five: 5 pictures, version folder-" in shown and all(name in shown for name in MEASURES)
     sample = sampled(parse_mixing_set("{name: folder, folders: five.npy}"), 6, 32, seed=1)
-    assert np.array_equal(np.asarray(Image.open("s.png")), contact_sheet(sample.crops))
+    assert np.array_equal(np.asarray(Image.open("s.png")), np.asarray(contact_sheet(sample.crops, sample.names)))
     frame = pd.read_parquet("c.parquet")
     assert list(frame.columns) == ["mixing_set", "version", "side", "seed", "crop", *MEASURES]
     assert frame["crop"].tolist() == list(range(6)) and set(frame["version"]) == {sample.version}
@@ -122,8 +137,19 @@ def test_mistakes_are_one_line_and_exit_code_2(
     assert expected in shown and shown.startswith("pixmix-ray: ") and shown.count("\n") == 1
 
 
-def test_pictures_of_one_colour_are_named(tmp_path: Path, pictures: NDArray[np.uint8]) -> None:
-    pictures[1], pictures[3] = 0, 200
-    pictures[3, 5, 5] = 201
-    np.save(tmp_path / "five.npy", pictures)
-    assert sampled(parse_mixing_set(str(tmp_path / "five.npy")), 3, 32, seed=0).flat == (1,)
+def test_black_flat_and_tiny_pictures_are_pointed_out_by_name(tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    noise = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+    almost = np.full((40, 40, 3), 200, np.uint8)
+    almost[5, 5] = 201
+    images = {"noise": noise, "black": noise * 0, "white": noise * 0 + 255, "almost": almost, "tiny": noise[:8, :8]}
+    for name, image in images.items():
+        Image.fromarray(image).save(folder / f"{name}.png")
+    sample = sampled(parse_mixing_set(str(folder)), 5, 32, seed=0)
+    assert sample.remarks == (
+        "1 picture is black: black.png",
+        "1 picture is of one colour: white.png",
+        "1 picture is smaller than crops of 32 pixels, and enlarged: tiny.png",
+    )
+    assert {sample.names[number] for number in sample.notable} == {"black.png", "white.png", "tiny.png"}

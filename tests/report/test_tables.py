@@ -105,12 +105,13 @@ def test_equal_values_share_a_mark() -> None:
 
 
 def test_data_sets_are_marked_apart_and_named() -> None:
-    wide = pd.DataFrame({"method": ["a", "a", "b", "b"], "dataset": ["c10", "c100"] * 2, ERROR: [0.1, 0.3, 0.2, 0.2]})
+    datasets = ["c10", "c10", "c100", "c100"]
+    wide = pd.DataFrame({"method": ["a", "b", "a", "b"], "dataset": datasets, ERROR: [0.1, 0.2, 0.3, 0.2]})
     assert markdown_table(wide, [ERROR]).splitlines()[2:] == [
-        "| a (c10) | **10.0** |",
-        "| a (c100) | *30.0* |",
-        "| b (c10) | *20.0* |",
-        "| b (c100) | **20.0** |",
+        "| c10 | a | **10.0** |",
+        "|  | b | *20.0* |",
+        "| c100 | a | *30.0* |",
+        "|  | b | **20.0** |",
     ]
 
 
@@ -264,3 +265,22 @@ def test_inputs_are_not_changed() -> None:
     markdown_table(wide, [ERROR, AUROC])
     front_lines(dominance(wide, [ERROR]), [ERROR])
     pd.testing.assert_frame_equal(wide, frame())
+
+
+def test_a_mean_over_fewer_seeds_says_so_and_is_not_marked_best() -> None:
+    # by hand: the baseline's AUROC is of one of its three seeds, and would be the best
+    values = np.array([[0.05, 0.99], [0.04, 0.95]])
+    by_seed = [np.array([[0.05, 0.99], [0.05, math.nan], [0.05, math.nan]]), np.tile([0.04, 0.95], (3, 1))]
+    spread = Spread(
+        values=values, strata={}, seeds=by_seed, others=np.full((2, 2), 0.001), groups=np.zeros(2, np.int64)
+    )
+    certainty = bootstrap(spread, [ERROR, AUROC])
+    wide = pd.DataFrame({"method": ["baseline", "pixmix"], "seeds": [3, 3], ERROR: values[:, 0], AUROC: values[:, 1]})
+    wide = wide.assign(**{f"{ERROR}.seeds": [3, 3], f"{AUROC}.seeds": [1, 3]})
+    grid = measures_grid(wide, [ERROR, AUROC], certainty)
+    cells = [row[2] for row in grid.rows]
+    assert cells[0].text.endswith(" (1 of 3 seeds)") and cells[0].mark == ""
+    assert "seeds" not in cells[1].text and cells[1].mark == "best"
+    lists = {"dominated_by": pd.Series([[1], []], dtype=object), "missing": pd.Series([[], []], dtype=object)}
+    (line, _) = front_lines(wide.assign(on_front=[False, True], **lists), [ERROR, AUROC])
+    assert f"in {ERROR} by 1.0 points, in {AUROC} on the seeds that both have" in line

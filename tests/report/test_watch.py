@@ -30,7 +30,7 @@ class Filling:
 
 def watched(folder: Path, *, terminal: bool) -> str:
     file = io.StringIO()
-    watch(str(folder), Console(file=file, width=100, force_terminal=terminal), Filling(Store(folder)))
+    watch(str(folder), Console(file=file, width=100, force_terminal=terminal), sleep=Filling(Store(folder)))
     return file.getvalue()
 
 

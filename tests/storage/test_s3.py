@@ -187,14 +187,12 @@ def test_an_upload_that_breaks_off_leaves_what_was_there(cable: Cable, old: byte
 def test_storage_that_nobody_serves_is_reported_in_one_line_that_says_what_to_check(
     cable: Cable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    started = time.monotonic()
     cable.is_cut.set()
     assert "check its endpoint_override and scheme" in refusal(lambda: Store(uri(cable.port, "bucket/nobody")))
     monkeypatch.setattr(location, "ANSWER_SECONDS", 1.0)
     with socket.create_server(("127.0.0.1", 0)) as silent:  # takes the connection and never says a word
         address = uri(silent.getsockname()[1], "bucket/silent")
         assert "did not answer within 1 s: check its endpoint" in refusal(lambda: Store(address))
-    assert time.monotonic() - started < 40
 
 
 def test_a_bucket_that_does_not_exist_is_reported_before_anything_runs(cable: Cable) -> None:

@@ -11,7 +11,7 @@ from pixmix_ray.errors import DamagedError
 from pixmix_ray.storage.sealed import DIGEST_KEY, conform, seal, unseal
 
 TABLE = pa.table({"metric": ["error", "mce"], "value": [0.25, 0.5]})
-CONTENT = seal(TABLE, {"note": "of two cells"})
+CONTENT = seal([TABLE], {"note": "of two cells"})
 
 
 def is_found(content: bytes) -> bool:
@@ -57,9 +57,9 @@ def test_every_cut_is_found() -> None:
 
 
 def test_one_file_in_place_of_another_is_no_damage_but_half_of_each_is() -> None:
-    other = seal(TABLE, {"note": "of two cells"})
+    other = seal([TABLE], {"note": "of two cells"})
     assert other == CONTENT  # nothing random in it
-    changed = seal(pa.table({"metric": ["error", "mce"], "value": [0.25, 0.75]}), {"note": "of two cells"})
+    changed = seal([pa.table({"metric": ["error", "mce"], "value": [0.25, 0.75]})], {"note": "of two cells"})
     half = len(CONTENT) // 2
     assert is_found(CONTENT[:half] + changed[half:])
 
@@ -74,7 +74,7 @@ def test_a_file_from_before_the_digest_is_read(table: pa.Table) -> None:
 
 def test_rows_that_hold_the_mark_of_a_digest_are_no_digest() -> None:
     table = pa.table({"text": [f"{DIGEST_KEY} sha256=" + "0" * 64]})
-    assert unseal(seal(table)).table.equals(table)
+    assert unseal(seal([table])).table.equals(table)
 
 
 def test_a_wanted_schema_adds_takes_away_and_converts_columns() -> None:

@@ -25,7 +25,7 @@ from pixmix_ray.report.fronts import claims
 from pixmix_ray.report.grid import Cell, Grid
 from pixmix_ray.report.page.details import by_condition_columns, by_severity_columns, repeats
 from pixmix_ray.report.paper import NAMES, paper_grid
-from pixmix_ray.report.tables import certain_marks, measures_grid
+from pixmix_ray.report.tables import certain_marks, lacks_seeds, measures_grid
 from pixmix_ray.storage.failures import described
 from pixmix_ray.storage.schema import CONFIGURATION
 from pixmix_ray.storage.store import Store
@@ -103,6 +103,7 @@ def _part(store: Store, part: Part) -> dict[str, Any]:
     curves, places = _curves(store, part.frame, labels)
     of_label = trials.groupby("label")["trial_id"].agg(list).to_dict()
     chosen = list(range(len(sure)))
+    partial = lacks_seeds(judged.wide, judged.certainty)
     grid = measures_grid(judged.wide, sure, judged.certainty)
     return {
         "label": part.label,
@@ -119,13 +120,15 @@ def _part(store: Store, part: Part) -> dict[str, Any]:
         "values": values,
         "low": low,
         "high": high,
-        "marks": [[MARKS[mark] for mark in certain_marks(judged.certainty, column)] for column in chosen]
+        "marks": [
+            [MARKS[mark] for mark in certain_marks(judged.certainty, column, partial[:, column])] for column in chosen
+        ]
         + [None] * (len(names) - len(sure)),
         "front": _rounded(judged.certainty.on_front),
         "draws": _draws(judged.certainty),
-        "caption": "; ".join(
-            [grid.text("markdown").rpartition("\n\n")[2].replace("bold:", "*").replace("italic:", "="), *judged.notes]
-        ),
+        "caption": grid.text("markdown").rpartition("\n\n")[2].replace("bold:", "*").replace("italic:", "="),
+        "notes": judged.notes,
+        "fewer": [_fewer(wide, name) for name in names],
         "claims": claims(judged, labels),
         "conditions": by_condition_columns(part.frame, labels),
         "severities": by_severity_columns(part.frame, labels),
@@ -168,6 +171,13 @@ def _intervals(judged: Judged, wide: pd.DataFrame, names: Sequence[str]) -> tupl
         low.append(_rounded(ends[0]))
         high.append(_rounded(ends[1]))
     return low, high
+
+
+def _fewer(wide: pd.DataFrame, name: str) -> list[int] | None:
+    """For each entry over how many seeds a value is, 0 where these are all that it has; none if they all are."""
+    counts, seeds = wide[f"{name}.seeds"], wide["seeds"]
+    fewer: list[int] = counts.where(counts < seeds, 0).tolist()
+    return fewer if any(fewer) else None
 
 
 def _draws(certainty: Certainty) -> dict[str, Any]:
@@ -241,6 +251,7 @@ def _grid(grid: Grid) -> dict[str, Any]:
     return {
         "title": grid.title,
         "caption": grid.caption,
+        "notes": grid.notes,
         "columns": [{"header": column.header, "number": column.is_number} for column in grid.columns],
         "rows": [[(cell.text, cell.mark) for cell in row] for row in grid.rows],
     }

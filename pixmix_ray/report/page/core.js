@@ -50,6 +50,10 @@ function describe(list, pairs) {
   list.replaceChildren(...pairs.flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, String(value))]));
 }
 
+function list(id, lines) {
+  byId(id).replaceChildren(...lines.map((text) => make("li", {}, text)));
+}
+
 function options(select, names, chosen) {
   select.replaceChildren(...names.map((name, index) => make("option", { value: index, selected: index === chosen }, name)));
 }

@@ -39,6 +39,7 @@ function showPaper() {
     : make("td", { class: [mark, one.columns[at].number ? "" : "text"].filter(Boolean).join(" ") || null }, mark === "differs" ? `≠ ${text}` : text)))));
   byId("published").replaceChildren(make("thead", {}, ...levels), make("tbody", {}, ...body));
   byId("paper-caption").textContent = one.caption;
+  list("paper-notes", one.notes);
 }
 
 function showFailures() {
@@ -93,8 +94,9 @@ function showPart(index) {
   options(byId("x"), names, state.x);
   options(byId("y"), names, state.y);
   options(byId("benchmark"), part().conditions.map((one) => `${one.benchmark}: ${one.metric}`), 0);
-  byId("claims").replaceChildren(...part().claims.map((text) => make("li", {}, text)));
+  list("claims", part().claims);
   byId("caption").textContent = part().caption;
+  list("notes", part().notes);
   showTable();
   performance.mark("table");
   showObjectives();

@@ -37,7 +37,7 @@ function heading(name, key, title) {
 }
 
 function measured(index, entry) {
-  const { values, low, high, marks } = part();
+  const { values, low, high, marks, fewer } = part();
   const value = values[index][entry];
   if (!isThere(value)) return make("td", {}, "–");
   const mark = marks[index] ? ["", "best", "tied"][marks[index][entry]] : "";
@@ -47,6 +47,8 @@ function measured(index, entry) {
     cell.title = `95 % interval ${number(index, low[index][entry])} to ${number(index, high[index][entry])}`;
     cell.append(make("span", { class: "half" }, ` ± ${number(index, half)}`));
   }
+  const count = fewer[index] ? fewer[index][entry] : 0;
+  if (count) cell.append(make("span", { class: "half" }, ` (${count} of ${part().entries.seeds[entry]} seeds)`));
   if (mark) cell.append(make("span", { class: "half" }, mark === "best" ? " *" : " ="));
   return cell;
 }
