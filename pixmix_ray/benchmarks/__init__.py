@@ -12,4 +12,5 @@ from pixmix_ray.benchmarks.consistency import Consistency as Consistency
 from pixmix_ray.benchmarks.corruptions import Corruptions as Corruptions
 from pixmix_ray.benchmarks.corruptions_bar import CorruptionsBar as CorruptionsBar
 from pixmix_ray.benchmarks.measures import error_of as error_of
+from pixmix_ray.benchmarks.natural_shifts import NaturalShifts as NaturalShifts
 from pixmix_ray.benchmarks.renditions import Renditions as Renditions
