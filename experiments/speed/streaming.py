@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
@@ -52,7 +53,7 @@ def main() -> None:
             print(f"| {files:,} | {decoded / 1e6:,.0f} MB | {(_status('VmHWM') - before) / 1e6:,.0f} MB |")  # noqa: T201
 
 
-def _write(folder: Path, images: np.ndarray, labels: np.ndarray) -> None:  # type: ignore[type-arg]  # of any kind
+def _write(folder: Path, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> None:
     for number, (image, label) in enumerate(zip(images, labels, strict=True)):
         file = folder / f"n{label:08d}" / f"{number:08d}.JPEG"
         file.parent.mkdir(parents=True, exist_ok=True)

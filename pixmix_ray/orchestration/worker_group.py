@@ -12,7 +12,7 @@ from typing import Any
 
 import ray
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
-from torch import distributed
+from torch.distributed import TCPStore  # type: ignore[attr-defined]  # it is there where torch can distribute
 
 from pixmix_ray.orchestration.retries import Problem
 from pixmix_ray.orchestration.session import place_here, problem_of
@@ -39,12 +39,14 @@ class WorkerGroup:
         group = ray.util.get_current_placement_group()
         assert group is not None, "a trial of several workers has a placement group"
         share = job.share.of_worker()
-        self._actors = [
-            _Worker.options(
+        self._actors: list[Any] = [  # Ray's handles have no types
+            ray.remote(_Worker)
+            .options(
                 num_cpus=share.cpus,
                 num_gpus=share.gpus,
                 scheduling_strategy=PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=number),
-            ).remote()
+            )
+            .remote()
             for number in range(1, self._of)
         ]
         self._places: list[Place] = ray.get([actor.place.remote() for actor in self._actors])
@@ -52,8 +54,8 @@ class WorkerGroup:
 
     def train(self, place: Place) -> Generator[Progress, None, None]:
         """Train the trial together, yielding each state once it is safe in the store; raises what the work raises."""
-        host = ray.util.get_node_ip_address()
-        meeting = distributed.TCPStore(host, 0, is_master=True, wait_for_workers=False)
+        host: str = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]  # it has no types
+        meeting = TCPStore(host, 0, is_master=True, wait_for_workers=False)
         self._runs = [
             actor.train.remote(self._job, Share(rank=rank, of=self._of), host, meeting.port)
             for rank, actor in enumerate(self._actors, start=1)
@@ -81,7 +83,6 @@ class WorkerGroup:
                 ray.kill(actor)
 
 
-@ray.remote(max_restarts=0, max_task_retries=0)
 class _Worker:
     """Another worker than the first."""
 
@@ -94,7 +95,7 @@ class _Worker:
 
     def train(self, job: Job, share: Share, host: str, port: int) -> None:
         """Train with the others to the end."""
-        store = distributed.TCPStore(host, port, is_master=False)
+        store = TCPStore(host, port, is_master=False)
         workers = ConnectedWorkers(share, is_told_to_end, store, job.device)
         try:
             for _ in train_epochs(job, place_here(), workers):

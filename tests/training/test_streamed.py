@@ -150,8 +150,9 @@ def test_a_training_goes_on_in_the_middle_of_an_epoch_and_measures_the_error_on_
 ) -> None:
     data = replace(data, held_out=np.array([2, 30, 31]))
     recipe = _recipe(batch_size=32)
+    often = recipe.model_copy(update={"checkpoint_every": "1 step"})
     network = _network(1)
-    states = list(_kept(train(network, PixMix(), data, recipe, seed=3, is_due=lambda batches: True)))
+    states = list(_kept(train(network, PixMix(), data, often, seed=3)))
     assert [state.is_whole for state in states] == 2 * [False, False, True]
     resumed = _network(2)
     rest = list(train(resumed, PixMix(), data, recipe, seed=3, after=(0, states[0].tensors)))
