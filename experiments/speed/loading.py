@@ -42,7 +42,7 @@ from pixmix_ray.memory import keep_freed_memory
 from pixmix_ray.methods import Baseline, Method, PixMix, Setup
 from pixmix_ray.mixing_sets.folder import PictureFolder
 from pixmix_ray.seeding import rng
-from pixmix_ray.training.streamed import Cut, Group, Reader, StreamedData
+from pixmix_ray.training.streamed import GROUP, Cut, Group, Reader, StreamedData, read_groups
 
 WIDTH, HEIGHT, SIDE, MIXING_SIDE = 500, 375, 224, 512  # pixels; an average picture of ImageNet, a crop, a mixing one
 MIXING_PICTURES = 16
@@ -101,14 +101,33 @@ def ours(files: Sequence[Path], mixing: Path, method: Method) -> Iterator[Tensor
         yield from (images - mean).div_(std)
 
 
-def in_threads(files: Sequence[Path]) -> Iterator[NDArray[np.uint8]]:
-    """Groups of ours, cut by threads of this process."""
+def _reader(files: Sequence[Path]) -> Reader:
     encoded = EncodedSet(pictures=EncodedFiles(files), labels=np.zeros(len(files), np.int64))
-    reader, rows = Reader(files=encoded, cut=Cut(size=SIDE)), np.arange(len(files))
-    groups = [Group(epoch=1, rows=rows[start : start + 8]) for start in range(0, len(rows), 8)]
+    return Reader(files=encoded, cut=Cut(size=SIDE))
+
+
+def _groups(files: Sequence[Path], size: int) -> list[Group]:
+    rows = np.arange(len(files))
+    return [Group(epoch=1, rows=rows[start : start + size]) for start in range(0, len(rows), size)]
+
+
+def in_processes(files: Sequence[Path]) -> Iterator[Tensor]:
+    """Ours: groups cut by a worker of torch's DataLoader."""
+    for found in read_groups(_reader(files), _groups(files, GROUP), 1, CPU):
+        yield from found
+
+
+def in_threads(files: Sequence[Path]) -> Iterator[NDArray[np.uint8]]:
+    """The same, cut by threads of this process."""
+    reader = _reader(files)
+
+    def read(group: Group) -> NDArray[np.uint8]:
+        made = np.empty((len(group.rows), SIDE, SIDE, 3), np.uint8)
+        reader.read(group, made)
+        return made
+
     with ThreadPoolExecutor(2) as pool:
-        for found in pool.map(reader.__getitem__, groups):
-            assert isinstance(found, np.ndarray)
+        for found in pool.map(read, _groups(files, 8)):
             yield from found
 
 
@@ -142,9 +161,9 @@ def by_web_dataset(archive: Path) -> Iterator[NDArray[np.uint8]]:
         web.WebDataset(str(archive), shardshuffle=False)
         .decode("pilrgb")
         .to_tuple("jpg")
-        .map(lambda sample: np.asarray(crop(sample[0])))
+        .map(lambda sample: (np.asarray(crop(sample[0])),))
     )
-    for batch in DataLoader(data.batched(32, partial=True), batch_size=None, num_workers=1):
+    for (batch,) in DataLoader(data.batched(32, partial=True), batch_size=None, num_workers=1):
         yield from batch
 
 
@@ -179,7 +198,8 @@ def pipelines(folder: Path, count: int) -> dict[str, Callable[[], Iterator[objec
         "ours, PixMix": lambda: ours(listed, mixing, PixMix(beta=4, severity=1)),
         "official, baseline": lambda: official_reading(listed),
         "ours, baseline": lambda: ours(listed, mixing, Baseline()),
-        "reading: ours, in threads": lambda: in_threads(listed),
+        "reading: ours, Pillow, DataLoader": lambda: in_processes(listed),
+        "reading: ours, Pillow, threads": lambda: in_threads(listed),
         "reading: torchvision.io and v2, DataLoader": lambda: by_torchvision(listed),
     }
     try:

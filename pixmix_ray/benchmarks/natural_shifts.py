@@ -89,8 +89,8 @@ class NaturalShifts(Benchmark):
             labels = [one if one in of else of[0] for one, of in zip(predicted.tolist(), targets, strict=True)]
             indices = first + chosen  # they are other pictures in each set
             first += len(found.labels)
-            about = {"labels": np.array(labels), "indices": indices, "condition": name}
-            parts.append(predictions_of(predicted, confidence, **about))
+            part = predictions_of(predicted, confidence, labels=np.array(labels), indices=indices, condition=name)
+            parts.append(part)
         return Predictions.join(parts)
 
     def measure(self, predictions: Predictions) -> list[Measurement]:
