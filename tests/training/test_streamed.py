@@ -1,6 +1,7 @@
 """Pictures that stay on disk: the pixels of the official pipeline, the same batches whoever reads, exact resumption."""
 
 import os
+import signal
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from pixmix_ray.datasets import ImageFolder
 from pixmix_ray.datasets.encoded import EncodedFiles, EncodedSet
 from pixmix_ray.errors import DataError, RequestError
 from pixmix_ray.experiment.recipe import Recipe
+from pixmix_ray.memory import is_out_of_memory
 from pixmix_ray.methods import Baseline, Method, MethodRun, PixMix, Setup, Sin
 from pixmix_ray.mixing_sets import Pictures
 from pixmix_ray.models import WideResNet
@@ -223,6 +225,17 @@ def test_a_method_that_wants_pictures_before_the_crop_is_refused(data: StreamedD
         RequestError, match=r"_NeedsAll.shown needs all pictures in memory: set dataset.streamed: false"
     ):
         _batches(data, _OfSomebody(), _recipe())
+
+
+def test_a_reading_process_that_is_killed_counts_as_memory_that_ran_out(files: EncodedSet) -> None:
+    class Killed(Reader):
+        def read(self, group: Group, made: NDArray[np.uint8]) -> None:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    groups = [Group(epoch=1, rows=np.array([row])) for row in range(3)]
+    with pytest.raises(RuntimeError, match="DataLoader worker") as caught:
+        list(read_groups(Killed(files=files, cut=Cut(size=8)), groups, 1, CPU))
+    assert is_out_of_memory(caught.value)
 
 
 def test_what_is_read_ahead_is_bounded(files: EncodedSet, tmp_path: Path) -> None:
