@@ -23,7 +23,7 @@ from rich.table import Table
 from scale import Nothing, OnePicture, OneWeight, Stub
 from schedule import TrialTime, best_list_makespan, list_makespan, lower_bound
 
-from pixmix_ray.evaluation.cell import Measure, open_trial
+from pixmix_ray.evaluation.cell import Measure, open_checkpoint
 from pixmix_ray.experiment.file import read_experiment
 from pixmix_ray.experiment.plugins import user_modules
 from pixmix_ray.experiment.resources import Share
@@ -93,8 +93,8 @@ def train_and_sleep(trial: Trial, store: Store, device: torch.device) -> Iterato
 
 
 def measure_and_sleep(trial: Trial, store: Store, device: torch.device) -> Measure:
-    """As `open_trial`, only longer."""
-    measure_at_once = open_trial(trial, store, device)
+    """As `open_checkpoint`, only longer."""
+    measure_at_once = open_checkpoint(trial, store, device)
 
     def measure(run: BenchmarkRun) -> None:
         time.sleep(cell_seconds(trial, run))

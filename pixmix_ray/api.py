@@ -8,23 +8,23 @@ done = pixmix_ray.run(experiment)
 pixmix_ray.front(done.measurements)
 """
 
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import pandas as pd
 from rich.console import Console
 
-from pixmix_ray.evaluation.cell import evaluate_here
-from pixmix_ray.evaluation.checkpoints import Request
+from pixmix_ray.errors import WorkError
+from pixmix_ray.experiment.evaluation import ALL, evaluation_of
 from pixmix_ray.experiment.experiment import Experiment
 from pixmix_ray.experiment.file import read_experiment
-from pixmix_ray.metrics import direction
 from pixmix_ray.orchestration.executor import Executor
 from pixmix_ray.orchestration.run import Run, run_plan
 from pixmix_ray.orchestration.watcher import Silent, Watcher
+from pixmix_ray.planning.fits import check_fits
 from pixmix_ray.planning.plan import Plan, make_plan
 from pixmix_ray.report.progress import ProgressView
 
@@ -48,9 +48,11 @@ def plan(
         limit: no benchmark takes more test pictures than so many.
 
     Raises:
-        RequestError: the experiment is wrong, or its data are missing or broken.
+        RequestError: the experiment is wrong, its data are missing or broken, or it cannot fit this machine.
     """
-    return make_plan(read_experiment(experiment, overrides, presets=presets, limit=limit))
+    made = make_plan(read_experiment(experiment, overrides, presets=presets, limit=limit))
+    check_fits(made)
+    return made
 
 
 def run(
@@ -91,38 +93,69 @@ def run(
 
 
 def evaluate(
-    checkpoint: Path | str,
+    checkpoints: Path | str | Iterable[Path | str],
+    benchmarks: Iterable[object] | str = ALL,
+    *,
+    model: object | None = None,
+    dataset: object | None = None,
+    results: Path | str | None = None,
+    overrides: Iterable[str] = (),
+    trust: bool = False,
+) -> pd.DataFrame:
+    """The measurements of checkpoints, evaluated in this process: a row a measurement, as in `read`.
+
+    It is `run` of an experiment that trains nothing, and of what is in `results` already it measures nothing again.
+
+    Args:
+        checkpoints: a trial of ours by folder or URI, weights of anybody's, a pattern such as zoo/*.pth, or several.
+        benchmarks: names, or anything else that an experiment takes for one; "all" for those of the paper's tables.
+        model: for weights: their architecture, likewise.
+        dataset: for weights: the data set, likewise.
+        results: folder or URI where the cells are kept; none keeps nothing.
+        overrides: `key.path=value` below dataset, model and benchmarks, as typed with --set.
+        trust: whether the classes that the file of a trial names may be imported.
+
+    Raises:
+        RequestError: something is unknown, missing or does not fit.
+        WorkError: a benchmark failed; what others measured is kept.
+    """
+    with evaluation_plan(
+        checkpoints,
+        benchmarks,
+        model=model,
+        dataset=dataset,
+        results=results,
+        overrides=overrides,
+        trust=trust,
+    ) as made:
+        done = run(made, executor="local", watch=False)
+        if done.failures:
+            raise WorkError("; ".join(f"{failure.label}: {failure.reason}" for failure in done.failures))
+        return done.measurements
+
+
+@contextmanager
+def evaluation_plan(
+    checkpoints: Path | str | Iterable[Path | str],
     benchmarks: Iterable[object] | str,
     *,
     model: object | None = None,
     dataset: object | None = None,
     results: Path | str | None = None,
+    overrides: Iterable[str] = (),
     trust: bool = False,
-) -> pd.DataFrame:
-    """The measurements of one checkpoint, evaluated in this process: a row a measurement, fractions as in `read`.
-
-    Args:
-        checkpoint: the folder or URI of a trial of ours, or a file of weights of anybody's.
-        benchmarks: names, or anything else that an experiment takes for one.
-        model: for a file of weights: its architecture, likewise.
-        dataset: for a file of weights: the data set, likewise.
-        results: folder or URI where the cells are kept; none keeps nothing.
-        trust: whether the classes that the file of a trial names may be imported.
-
-    Raises:
-        RequestError: something is unknown, missing or does not fit.
-    """
-    asked = Request(
-        checkpoint=str(checkpoint),
-        benchmarks=(benchmarks,) if isinstance(benchmarks, str) else tuple(benchmarks),
+) -> Iterator[Plan]:
+    """The plan of an experiment that trains nothing, as `evaluate`; without `results` in a folder that then goes."""
+    given = [checkpoints] if isinstance(checkpoints, Path | str) else list(checkpoints)
+    named = [benchmarks] if isinstance(benchmarks, str) else list(benchmarks)
+    raw = evaluation_of(
+        [str(one) for one in given],
+        None if named == [ALL] else named,
         model=model,
         dataset=dataset,
+        overrides=tuple(overrides),
         is_trusted=trust,
     )
-    opened, runs = asked.open()
-    rows = [
-        {"benchmark": of.name, **asdict(measurement), "direction": direction(measurement.metric)}
-        for of, measured in evaluate_here(opened, runs, None if results is None else str(results))
-        for measurement in measured
-    ]
-    return pd.DataFrame(rows)
+    with ExitStack() as stack:
+        folder = results or stack.enter_context(tempfile.TemporaryDirectory(prefix="pixmix_ray_"))
+        yield plan({**raw, "results": str(folder)})

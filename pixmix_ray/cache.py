@@ -21,6 +21,7 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import DTypeLike, NDArray
 
+from pixmix_ray import paths
 from pixmix_ray.errors import DataError, one_line
 from pixmix_ray.version import __version__
 
@@ -171,15 +172,8 @@ def reported_writing(place: Path) -> Iterator[None]:
 @contextmanager
 def written_whole(file: Path) -> Iterator[BinaryIO]:
     """A stream whose content is `file` once it was written to its end, and on the disk; else nothing is left."""
-    beside = file.with_name(f"{file.name}.{os.getpid()}.part")
-    try:
-        with beside.open("wb") as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())  # a rename may reach the disk before the content does
-        beside.rename(file)
-    finally:
-        beside.unlink(missing_ok=True)
+    with paths.written_whole(file) as beside, Path(beside).open("wb") as stream:
+        yield stream
 
 
 def _write(folder: Path, arrays: Arrays, manifest: Callable[[], Mapping[str, object]] | None) -> None:

@@ -13,6 +13,7 @@
     │   ├── HeldError                  another run is at work on the results folder
     │   └── StorageError (OSError)     results can no longer be kept: the run stops
     └── WorkError                      a trial or a cell failed while it ran; the others go on: exit code 1
+        ├── PreemptedError             its machine will be gone soon; it goes on elsewhere
         └── TrainingDivergedError      the training loss became NaN or infinite
 
 A command that is interrupted ends with 130 (Ctrl-C) or 143 (SIGTERM); the same command goes on with what is left.
@@ -124,6 +125,10 @@ class StorageError(TryAgainError, OSError):
 
 class WorkError(PixmixRayError):
     """One trial or one cell failed while it ran."""
+
+
+class PreemptedError(WorkError):
+    """The process was told that it will be ended; what it had done is safe."""
 
 
 class TrainingDivergedError(WorkError):

@@ -14,7 +14,8 @@ import sys
 from collections.abc import Collection, Iterable
 from importlib.machinery import ModuleSpec
 from pathlib import Path
-from typing import Any
+from types import FunctionType
+from typing import Any, TypeAlias
 from weakref import WeakKeyDictionary
 
 from pixmix_ray.errors import RequestError
@@ -23,7 +24,8 @@ from pixmix_ray.settings import Settings
 
 MAIN, OURS = "__main__", "pixmix_ray"
 INSTALLED = {"site-packages", "dist-packages"}
-_hashes: WeakKeyDictionary[type, str] = WeakKeyDictionary()
+Code: TypeAlias = type | FunctionType
+_hashes: WeakKeyDictionary[Code, str] = WeakKeyDictionary()
 
 
 def part_identity(name: str, settings: Settings) -> dict[str, Any]:
@@ -45,13 +47,13 @@ def own_name(name: str, settings: Settings) -> str:
     return name if is_ours(type(settings)) else type(settings).__name__
 
 
-def is_ours(kind: type) -> bool:
-    """Whether the class belongs to this package."""
+def is_ours(kind: Code) -> bool:
+    """Whether the class or function belongs to this package."""
     return _top(kind.__module__) == OURS
 
 
-def source_hash(kind: type) -> str:
-    """Twelve hexadecimal digits of the source of a class and of all that it names, of the user's own.
+def source_hash(kind: Code) -> str:
+    """Twelve hexadecimal digits of the source of a class or function and of all that it names, of the user's own.
 
     Raises:
         RequestError: the source of the class cannot be had.
@@ -74,8 +76,8 @@ def source_hash(kind: type) -> str:
     return found
 
 
-def user_module_names(kind: type) -> set[str]:
-    """The names of the modules that a class of the user needs: its own, and those of the user that this imports.
+def user_module_names(kind: Code) -> set[str]:
+    """The names of the modules that a class or function of the user needs: its own, and those that this imports.
 
     A module within a package is named by the package. Empty for a class of ours or of an installed package; `__main__`,
     which no other process can import, is left out.

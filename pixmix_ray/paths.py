@@ -1,7 +1,10 @@
-"""Paths as people write them."""
+"""Paths as people write them, and files that are whole or not there at all."""
 
 import os
 import re
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pixmix_ray.errors import one_line
@@ -9,6 +12,35 @@ from pixmix_ray.errors import one_line
 _MISSPELT = re.compile(r"(?P<kind>s3|gs|gcs|abfss?|az|hdfs|file|https?)(:(?!//)|//)")
 _OF_WINDOWS = re.compile(r"[A-Za-z]:[\\/]|\\\\")
 _VARIABLE = re.compile(r"\$\w+|\$\{\w+\}|%[A-Za-z]\w*%")
+PART = ".part"  # behind the name of a file that is being written
+
+
+@contextmanager
+def written_whole(place: str | Path, *, is_new: bool = False) -> Iterator[str]:
+    """A path to write to; when the block ends, that file is safe on the disk and has the name `place`, else it is gone.
+
+    Args:
+        place: in a folder that is there once the block ends.
+        is_new: whether a file of that name is an error, and not replaced.
+
+    Raises:
+        FileExistsError: there is one.
+    """
+    beside = f"{place}.{uuid.uuid4().hex}{PART}"  # nobody else's
+    try:
+        yield beside
+        descriptor = os.open(beside, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)  # a rename may reach the disk before the content does
+        finally:
+            os.close(descriptor)
+        if is_new:
+            os.link(beside, place)
+        else:
+            os.rename(beside, place)
+    finally:
+        with suppress(OSError):
+            os.unlink(beside)
 
 
 def written_path(text: str) -> str:

@@ -13,13 +13,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
-from inspect import isabstract
+from inspect import isabstract, isfunction
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Generic, TypeVar, cast
 
 from pixmix_ray.errors import RequestError, UnknownNameError, one_line
-from pixmix_ray.identity import is_ours, own_name, part_identity, source_hash, user_module_names
+from pixmix_ray.identity import Code, is_ours, own_name, part_identity, source_hash, user_module_names
 from pixmix_ray.settings import Settings
 
 FOLDER = "folder"  # the mixing set that a path alone stands for
@@ -75,6 +75,8 @@ class Table(Generic[T]):
         ours: those of this package, put there by `add`.
         join: the name of the class that joins several of them; with one, a+b is short for {name: join, sets: [a, b]}.
         short: names that stand for another name and some of its settings.
+        function: the name of the class that makes a part of a function of the user; with one, module:function is short
+            for {name: function, function: module:function}.
     """
 
     kind: str
@@ -82,6 +84,7 @@ class Table(Generic[T]):
     ours: dict[str, type[T]] = field(default_factory=dict)
     join: str | None = None
     short: dict[str, Mapping[str, object]] = field(default_factory=dict)
+    function: str | None = None
 
     def add(
         self, name: str, *, short: Mapping[str, Mapping[str, object]] | None = None
@@ -128,7 +131,10 @@ class Table(Generic[T]):
         if name in self.ours:
             return self.ours[name]
         if ":" in name:
-            return self._checked(_imported(name, base), name)
+            found = _imported(name, base)
+            if self.function is not None and isfunction(found):
+                return self.ours[self.function]
+            return self._checked(found, name)
         if name in (known := self.known()):
             return known[name]
         raise UnknownNameError(self.kind, name, [*known, *self.short])
@@ -157,6 +163,8 @@ class Table(Generic[T]):
             spec = self._long_form(spec, base)
             found = self.find(spec["name"], base)
             name = self._name(found, spec["name"])
+            if name == self.function and ":" in spec["name"]:
+                name, spec = spec["name"], {**spec, "function": spec["name"]}  # told by it, as a class of the user
         else:
             found = self._checked(spec["name"], repr(spec["name"]))
             name = self._name(found)
@@ -208,18 +216,20 @@ def user_modules(parts: Iterable[Part[Any]]) -> list[ModuleType]:
 
     Modules and packages by name, without ours, installed ones, and `__main__`, whose classes travel by value.
     """
-    classes = {kind for part in parts for kind in _classes(part.settings) if not is_ours(kind)}
+    classes = {kind for part in parts for kind in _code(part.settings) if not is_ours(kind)}
     names = {name for kind in classes for name in user_module_names(kind)}
     return [importlib.import_module(name) for name in sorted(names)]
 
 
-def _classes(settings: Settings) -> Iterator[type[Settings]]:
-    """The class of settings, and those of the parts within."""
+def _code(settings: Settings) -> Iterator[Code]:
+    """The class of settings, the function that they name, and those of the parts within."""
     yield type(settings)
+    if (function := settings.code()) is not None:
+        yield function
     for value in vars(settings).values():
         for inner in value if isinstance(value, tuple) else (value,):
             if isinstance(inner, Settings):
-                yield from _classes(inner)
+                yield from _code(inner)
 
 
 def terms_in(text: str) -> list[object]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from types import FunctionType
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
@@ -90,6 +91,10 @@ class Settings(BaseModel):
             if name in values and _holds_boolean(values[name]) and _is_number(field.annotation):
                 raise ValueError(f"{name} = {values[name]!r}: input should be a number, and true and false are none")
         return values
+
+    def code(self) -> FunctionType | None:
+        """A function of the user that the part calls, and other processes must have; none for most parts."""
+        return None
 
     def identity(self) -> dict[str, Any]:
         """The settings that change an outcome, as JSON values, defaults filled in; and the revision after the first."""

@@ -5,7 +5,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from pixmix_ray.experiment.trial import BenchmarkRun, Trial, hash_of_test_set
+from pixmix_ray.experiment.external import Source
+from pixmix_ray.experiment.trial import BenchmarkRun, hash_of_test_set
 from pixmix_ray.metrics import Measurement, direction
 from pixmix_ray.storage.cell import Footer, StoredCell, write_cell
 from pixmix_ray.storage.schema import PREDICTIONS
@@ -52,12 +53,12 @@ def put(store: Store, name: str, *measurements: Measurement, rows: pa.Table | No
     write_cell(store, name, StoredCell(rows=PREDICTIONS.empty_table() if rows is None else rows, footer=footer))
 
 
-def name_of(trial: Trial, run: BenchmarkRun, checkpoint: str = CHECKPOINT) -> str:
+def name_of(trial: Source, run: BenchmarkRun, checkpoint: str = CHECKPOINT) -> str:
     """The name of the cell of a trial with that checkpoint."""
     return f"{trial.id}/{run.cell_key(hash_of_test_set(trial.dataset), checkpoint)}"
 
 
-def put_of(store: Store, trial: Trial, run: BenchmarkRun, *measurements: Measurement, **changes: object) -> None:
+def put_of(store: Store, trial: Source, run: BenchmarkRun, *measurements: Measurement, **changes: object) -> None:
     """Write the cell of a trial whose done.json says `CHECKPOINT`."""
     about = {"seed": trial.seed, "benchmark": run.name, "benchmark_settings": run.settings_text}
     put(store, name_of(trial, run), *measurements, **{**about, **changes})

@@ -155,7 +155,7 @@ def test_an_address_with_nothing_behind_is_reported(
         (["list", "metods"], "did you mean 'methods'"),
         (["plan", "nowhere.yaml"], "nowhere.yaml: No such file or directory"),
         (["run", "nowhere.yaml", "--local", "--address", "h:1"], "--local runs in this process, and --address h:1 on"),
-        (["evaluate", "--checkpoint", "nowhere.pt", "--benchmarks", "clean"], "no checkpoint nowhere.pt"),
+        (["evaluate", "nowhere.pt", "--benchmarks", "clean"], "no checkpoint nowhere.pt"),
     ],
 )
 def test_a_mistake_on_the_command_line_is_one_line_and_exit_code_2(
@@ -242,7 +242,7 @@ def test_the_whole_line_from_file_to_front(
 
     frame = read(results)
     (trial,) = results.glob("trials/baseline-*")
-    evaluate = ["evaluate", "--checkpoint", trial, "--benchmarks", "clean"]
+    evaluate = ["evaluate", trial, "--benchmarks", "clean"]
     evaluated, _ = shown(*evaluate, "--set", "benchmarks.clean.limit=50")
     row = frame[(frame.method == "baseline") & (frame.benchmark == "clean") & (frame.metric == "error")]
     assert f"{100 * row.value.item():.2f}" in evaluated
@@ -328,7 +328,7 @@ def test_a_folder_of_an_earlier_version_is_refused_with_the_command_that_rewrite
     experiment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shown = partial(shown_by, monkeypatch, capsys)
-    shutil.copytree(Path(__file__).parent / "storage" / "old_results", tmp_path / "results")
+    shutil.copytree(Path(__file__).parent / "storage" / "layouts" / "compacted", tmp_path / "results")
     for command in (["run", experiment, "--local"], ["table", tmp_path / "results"]):
         _, told = shown(*command, code=2)
         assert told.endswith(f"run pixmix-ray migrate {tmp_path / 'results'} once\n") and told.count("\n") == 1
@@ -373,7 +373,6 @@ def test_the_published_error_of_a_foreign_resnet20_comes_out(tmp_path: Path) -> 
     subprocess.run([sys.executable, str(prepare), str(tmp_path)], capture_output=True, check=True)
     command = [
         "evaluate",
-        "--checkpoint",
         "checkpoints/cifar10_resnet20.th",
         "--model",
         "cifar_resnet",

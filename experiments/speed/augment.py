@@ -27,7 +27,7 @@ from pixmix_ray.methods.pixmix_cutmix import PixMixCutMix
 from pixmix_ray.models import Normalise
 from pixmix_ray.seeding import rng, torch_generator
 from pixmix_ray.settings import Settings
-from pixmix_ray.training.loop import VALUES_AT_ONCE
+from pixmix_ray.training.batches import VALUES_AT_ONCE
 from pixmix_ray.transforms import flip_and_crop
 
 SECONDS = 0.3  # the least that one measurement takes
@@ -128,14 +128,24 @@ def ours(method: Method, material: Material, *, is_cropped: bool = False) -> Pip
     """
     images, labels, device = material.images, material.labels, material.device
     crop = partial(flip_and_crop, flip=True, padding=PADDING)
-    run = method.start(Setup(images=images, data_version="", seed=0, size=material.size, crop=crop))
+    run = method.start(
+        Setup(
+            images=images,
+            device=images.device,
+            height=images.shape[2],
+            data_version="",
+            seed=0,
+            size=material.size,
+            crop=crop,
+        )
+    )
     network = _FirstValues().to(device)
     run.begin_epoch(network, 1)
     rows, scalars = torch.arange(len(images), device=device), rng(0, "speed", "loss")
     generator = torch_generator(0, "speed", "augment", device=device)
 
     def once() -> Tensor:
-        chosen = images if is_cropped else crop(run.choose(images, rows, generator), generator)
+        chosen = images if is_cropped else crop(run.shown(images.index_select(0, rows), rows, generator), generator)
         pictures = material.bank.crops(len(rows), material.size, generator) if method.needs_pictures else None
         augmented = run.augment(chosen, pictures, generator)
         if isinstance(method, MIX_IN_LOSS):
@@ -190,9 +200,19 @@ def changes_pictures(method: Method, size: int) -> bool:
         RequestError: the method lacks a file.
     """
     images = torch.zeros(2, 3, size, size, dtype=torch.uint8)
-    run = method.start(Setup(images=images, data_version="", seed=0, size=size, crop=lambda pictures, _: pictures))
+    run = method.start(
+        Setup(
+            images=images,
+            device=images.device,
+            height=images.shape[2],
+            data_version="",
+            seed=0,
+            size=size,
+            crop=lambda pictures, _: pictures,
+        )
+    )
     is_at_work = type(method).augment is not Method.augment or type(run).augment is not MethodRun.augment
-    chooses = type(run).choose is not MethodRun.choose
+    chooses = type(run).shown is not MethodRun.shown
     return is_at_work or chooses or isinstance(method, (Baseline, *MIX_IN_LOSS))
 
 

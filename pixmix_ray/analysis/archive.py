@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pixmix_ray.errors import DamagedError, ResultsError, one_line
+from pixmix_ray.paths import written_whole
 from pixmix_ray.storage.store import DAMAGED, Store
 
 MANIFEST, VERSION = "manifest.json", 1
@@ -52,10 +53,9 @@ def write_archive(store: Store, file: Path, *, has_weights: bool = False) -> int
     paths = [path for path in _paths(store) if has_weights or not path.endswith(WEIGHTS)]
     if not any(path.startswith("cells/") for path in paths):
         raise ResultsError(f"no results in {store.uri}: give the folder that the experiment file calls 'results'")
-    beside = file.with_name(f".{file.name}.part")
     entries = {}
     try:
-        with zipfile.ZipFile(beside, "w", zipfile.ZIP_DEFLATED) as archive:
+        with written_whole(file) as beside, zipfile.ZipFile(beside, "w", zipfile.ZIP_DEFLATED) as archive:
             for path in paths:
                 content = store.read(path)
                 if content is None:  # gone since it was listed
@@ -64,11 +64,8 @@ def write_archive(store: Store, file: Path, *, has_weights: bool = False) -> int
                 archive.writestr(zipfile.ZipInfo(path, EPOCH), content, zipfile.ZIP_DEFLATED)
             manifest = json.dumps({"version": VERSION, "files": entries}, indent=1, sort_keys=True)
             archive.writestr(zipfile.ZipInfo(MANIFEST, EPOCH), manifest)
-        beside.replace(file)
     except OSError as error:
         raise ResultsError(f"cannot write {file}: {error.strerror or error}") from None
-    finally:
-        beside.unlink(missing_ok=True)
     return len(entries)
 
 

@@ -8,7 +8,6 @@ one place that says which of ours they are (`as_published`), and where they diff
   them.
 - Everything else bears the same name: data sets, networks, methods, mixing sets by their labels, and the metrics.
   Mixing sets of one label need not be the same pictures: fractals may be the authors' or generated ones.
-- Places365 is called by the name of whatever loads it, here image_folder, so its figures find no row of ours.
 - Calibration errors there are by the authors' code, which leaves out the most confident bin: beside
   `rms_calibration_error`, compare `rms_calibration_error_without_last_bin`. On ImageNet-C and ImageNet-C-bar that code
   averages over every corruption at every severity, ours beside it being `rms_calibration_error_by_severity`.

@@ -72,6 +72,7 @@ class Adversaries(Benchmark):
     source: ClassVar[str] = "Madry et al., ICLR 2018; Croce and Hein, ICML 2020; PixMix §3.1"
     headline: ClassVar[tuple[str, ...]] = ("error",)
     passes: ClassVar[float] = 60  # twenty steps, forward and back
+    needs_gradients: ClassVar[bool] = True
 
     attack: Literal["pgd", "autoattack"] = "pgd"
     norm: Norm = "linf"

@@ -38,6 +38,7 @@ from pixmix_ray.benchmarks.base import (
     predictions,
 )
 from pixmix_ray.benchmarks.extras import ANOMALY_SCORES
+from pixmix_ray.benchmarks.made_pictures import MadePictures, Piece
 from pixmix_ray.benchmarks.outlier_sets import (
     BLOBS_SIGMA,
     GENERATED,
@@ -46,6 +47,8 @@ from pixmix_ray.benchmarks.outlier_sets import (
     outlier_images,
     outlier_version,
 )
+from pixmix_ray.benchmarks.picture_cache import KEEP_GB, key_of
+from pixmix_ray.benchmarks.prefetch import depth_for, prefetched
 from pixmix_ray.datasets import evenly_spaced
 from pixmix_ray.errors import DataError, UnknownNameError, WorkError
 from pixmix_ray.metrics import Extra, Measurement, Predictions
@@ -88,6 +91,8 @@ class Anomalies(Benchmark):
         blobs_sigma: of the blur of blobs, in pixels; the official code takes 1.5 at 32 pixels and 2 at 64.
         noise_past_normalisation: feed the generated sets to the network in [-1, 1], past its normalisation, as the
             official code does.
+        keep_gb: gigabytes that pictures made here may take in this machine's cache, for the next checkpoint to read;
+            where all of them do not fit, or with 0, they are made anew for each.
     """
 
     summary: ClassVar[str] = "telling Gaussian, Rademacher, Blobs and any pictures of the user's from test pictures"
@@ -96,7 +101,7 @@ class Anomalies(Benchmark):
     passes: ClassVar[float] = 6  # and as many of each set of outliers
     revision: ClassVar[int] = 2  # 1 had one draw and one score
     implied: ClassVar[frozenset[str]] = frozenset({"noise_past_normalisation", "blobs_sigma"})
-    location: ClassVar[frozenset[str]] = frozenset({"folders"})  # version() holds their names and content
+    location: ClassVar[frozenset[str]] = frozenset({"folders", "keep_gb"})  # version() holds their names and content
     extras: ClassVar[Mapping[str, Extra]] = MappingProxyType(
         {
             **ANOMALY_SCORES,
@@ -112,6 +117,7 @@ class Anomalies(Benchmark):
     seed: int = 0
     blobs_sigma: float = Field(BLOBS_SIGMA, gt=0)
     noise_past_normalisation: bool = False
+    keep_gb: float = Field(KEEP_GB, ge=0)
 
     @field_validator("generated", "scores")
     @classmethod
@@ -188,35 +194,64 @@ class Anomalies(Benchmark):
         for name in self.folders:
             self._decoded(name, test)
 
+    def made(self, test: TestPictures) -> MadePictures:
+        """The generated sets, float32 (N, H, W, 3) in [0, 1] a piece; the draws of one follow each other in one row."""
+        height, width = test.images.shape[1:3]
+        count = _count(test)
+
+        def make(piece: Piece) -> NDArray[np.float32]:
+            draws = uniforms(
+                self.seed, "anomalies", piece.name, indices=_places(piece, count), count=height * width * 3
+            )
+            make = partial(blobs, sigma=self.blobs_sigma) if piece.name == "blobs" else GENERATED[piece.name]
+            return make(draws.reshape(-1, height, width, 3))
+
+        def key(piece: Piece) -> str:
+            places = _places(piece, count)
+            sigma = self.blobs_sigma if piece.name == "blobs" else None
+            return key_of("noise", piece.name, self.seed, height, width, sigma, int(places[0]), len(places))
+
+        cells = [(name, draw) for name in self.generated for draw in range(self.repeats)]
+        return MadePictures(
+            pieces=tuple(Piece(name, draw, rows) for name, draw in cells for rows in batches(count, height)),
+            make=make,
+            key=key,
+            nbytes=len(cells) * count * height * width * 3 * 4,
+            keep_gb=self.keep_gb,
+        )
+
+    def bytes_made(self, side: int) -> int:
+        """Its share of the generated sets, of which there is a picture for every fifth test picture."""
+        return len(self.generated) * self.repeats * side * side * 3 * 4 // SHARE
+
     def predict(self, network: nn.Module, test: TestPictures, device: torch.device) -> Predictions:
         """One forward pass over the test pictures and each draw of each out-of-distribution set."""
         parts = [_with_draw(classify(network, test, device, condition=INSIDE, extras=self.extras), 0)]
-        for name in self.generated:
-            for draw in range(self.repeats):
-                parts += [_with_draw(part, draw) for part in self._noise(network, test, device, name, draw)]
+        made = self.made(test)
+        pieces = ((piece, made.pictures(piece)) for piece in made.pieces)
+        for piece, noise in prefetched(pieces, depth_for(device)):
+            parts.append(_with_draw(self._noise(network, piece, noise, _count(test), device), piece.severity))
         for name in sorted(self.folders):
             for draw, found in enumerate(self._draws(name, test)):
                 parts.append(_with_draw(classify(network, found, device, condition=name, extras=self.extras), draw))
         return Predictions.join(parts)
 
     def _noise(
-        self, network: nn.Module, test: TestPictures, device: torch.device, name: str, draw: int
-    ) -> Iterator[Predictions]:
-        """Predictions for one draw of a generated set; the draws follow one another in one row of pictures."""
-        height, width = test.images.shape[1:3]
-        first, is_past = draw * _count(test), self.noise_past_normalisation
-        for rows in batches(_count(test), height):
-            indices = np.arange(first + rows.start, first + rows.stop)
-            labels = np.full(len(indices), -1, dtype=np.int64)
-            draws = uniforms(self.seed, "anomalies", name, indices=indices, count=height * width * 3)
-            make = partial(blobs, sigma=self.blobs_sigma) if name == "blobs" else GENERATED[name]
-            noise = make(draws.reshape(-1, height, width, 3))
-            images = torch.from_numpy(noise).to(device).permute(0, 3, 1, 2)
-            logits = finite_logits(network, past_normalisation(network, images) if is_past else images)
-            extras = extras_of(logits, labels, self.extras)
-            yield predictions(
-                logits.softmax(dim=1), condition=name, severity=0, indices=indices, labels=labels, extras=extras
-            )
+        self, network: nn.Module, piece: Piece, noise: NDArray[np.generic], count: int, device: torch.device
+    ) -> Predictions:
+        """Predictions for a piece of a generated set."""
+        labels = np.full(len(noise), -1, dtype=np.int64)
+        images = torch.from_numpy(np.require(noise, requirements="W")).to(device).permute(0, 3, 1, 2)
+        is_past = self.noise_past_normalisation
+        logits = finite_logits(network, past_normalisation(network, images) if is_past else images)
+        return predictions(
+            logits.softmax(dim=1),
+            condition=piece.name,
+            severity=0,
+            indices=_places(piece, count),
+            labels=labels,
+            extras=extras_of(logits, labels, self.extras),
+        )
 
     def _decoded(self, name: str, test: TestPictures) -> NDArray[np.uint8]:
         """The pictures of a folder among which to draw: those of the one draw, or all for several."""
@@ -285,6 +320,11 @@ def _ordered(names: Iterable[str]) -> tuple[str, ...]:
 def _count(test: TestPictures) -> int:
     """How many pictures of an out-of-distribution set there are at most in a draw."""
     return max(1, len(test.labels) // SHARE)
+
+
+def _places(piece: Piece, count: int) -> NDArray[np.int64]:
+    """The places of a piece's pictures in the row of a generated set, whose draws are of `count` pictures each."""
+    return piece.severity * count + np.arange(piece.rows.start, piece.rows.stop)
 
 
 def _with_draw(part: Predictions, draw: int) -> Predictions:

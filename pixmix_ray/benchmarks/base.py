@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -34,6 +34,9 @@ from pixmix_ray.metrics import (
 from pixmix_ray.models import checked_logits
 from pixmix_ray.plugins import Table
 from pixmix_ray.settings import Settings
+
+if TYPE_CHECKING:
+    from pixmix_ray.benchmarks.made_pictures import MadePictures
 
 BATCH = 500  # pictures a forward pass, if small; it changes no result
 SMALL = 64  # pixels a side: of larger pictures a forward pass takes as many values as of BATCH that large
@@ -74,6 +77,7 @@ class Benchmark(Settings, ABC):
         revision: raised when the same settings come to mean other pictures or metrics, so that cells are made again.
         extras: what it keeps of each prediction beside the class and its probability.
         passes: through the network for each test picture, roughly; orders the work before anything was measured.
+        needs_gradients: whether it asks for gradients of the network, which not every format of networks gives.
     """
 
     summary: ClassVar[str]
@@ -82,6 +86,7 @@ class Benchmark(Settings, ABC):
     metrics: ClassVar[Mapping[str, Metric]] = NO_METRICS
     extras: ClassVar[Mapping[str, Extra]] = NO_EXTRAS
     passes: ClassVar[float] = 1
+    needs_gradients: ClassVar[bool] = False
 
     limit: int | None = Field(None, ge=1)
 
@@ -140,7 +145,9 @@ class Benchmark(Settings, ABC):
     def pictures(self, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> TestPictures:
         """The test pictures within `limit`, out of images (N, H, W, 3) and labels (N,)."""
         chosen = evenly_spaced(len(labels), self.limit)
-        return TestPictures(images=images[chosen], labels=labels[chosen], indices=chosen)
+        # all of them stay the memory map that they may be: a set of ImageNet's size is never held whole
+        found = images if len(chosen) == len(labels) else images[chosen]
+        return TestPictures(images=found, labels=labels[chosen], indices=chosen)
 
     def prepare(self, test: TestPictures) -> None:
         """Decode, into this machine's cache, what the benchmark reads beside the test pictures.
@@ -148,6 +155,14 @@ class Benchmark(Settings, ABC):
         Raises:
             DataError: something is missing or cannot be decoded (named).
         """
+
+    def made(self, test: TestPictures) -> "MadePictures | None":
+        """The pictures that it makes of the test pictures, or reads beside them, if it does."""
+        return None
+
+    def bytes_made(self, side: int) -> int:
+        """How many bytes of pictures it makes, and keeps, of one test picture of `side` pixels; 0 for none."""
+        return 0
 
     @abstractmethod
     def predict(self, network: nn.Module, test: TestPictures, device: torch.device) -> Predictions:

@@ -13,10 +13,9 @@ publication states: measure AlexNet once (`evaluate` of torchvision's weights on
 that cell as `alexnet`. Without it the rows are called flip_rate_unnormalised, mfr_unnormalised and so on.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, ClassVar, Literal, Protocol, Self
+from typing import Any, ClassVar, Literal, Protocol, Self, cast
 
 import numpy as np
 import torch
@@ -30,7 +29,8 @@ from pixmix_ray.benchmarks.base import BENCHMARKS, Benchmark, TestPictures, batc
 from pixmix_ray.benchmarks.corrupted_sets import EXTRAS as CORRUPTED
 from pixmix_ray.benchmarks.corrupted_sets import IMAGENET_SIDE, SIDE, files_identity, in_known_order, is_arrays
 from pixmix_ray.benchmarks.extras import TOP_FIVE
-from pixmix_ray.benchmarks.picture_cache import PictureCache, key_of
+from pixmix_ray.benchmarks.made_pictures import KeyOfTest, MadePictures, Piece
+from pixmix_ray.benchmarks.picture_cache import KEEP_GB
 from pixmix_ray.benchmarks.prefetch import depth_for, prefetched
 from pixmix_ray.corruptions.p.codec import encoder, through_h264
 from pixmix_ray.corruptions.p.sequences import (
@@ -57,6 +57,10 @@ KNOWN = tuple(
 class SequenceFiles(Protocol):
     """Published files of sequences, in one of their layouts."""
 
+    @property
+    def read_as(self) -> tuple[object, ...] | None:
+        """What beside the files decides the pixels; none for arrays, which are read as they are."""
+
     def version(self) -> str:
         """12 hexadecimal digits of their content; raises DataError if something is missing."""
 
@@ -81,8 +85,8 @@ class Consistency(Benchmark):
             the extra video. None leaves them as they are, as CIFAR-P's.
         files: folder of the published files; none makes the sequences on the spot.
         alexnet: for ImageNet: the file of the cell of this benchmark that AlexNet was measured in.
-        keep_gb: gigabytes that pictures made on the spot may take in this machine's cache, for the next checkpoint to
-            read; 0 makes them anew for each.
+        keep_gb: gigabytes that pictures made here or decoded from files may take in this machine's cache, for the next
+            checkpoint to read; where all of them do not fit, or with 0, they are made anew for each.
     """
 
     summary: ClassVar[str] = "flip rate and top-5 distance along the sequences of CIFAR-P or ImageNet-P"
@@ -112,7 +116,7 @@ class Consistency(Benchmark):
     codec: Literal["h264"] | None = None
     files: DataPath | None = None
     alexnet: AlexNetRates | None = None
-    keep_gb: float = Field(0, ge=0)
+    keep_gb: float = Field(KEEP_GB, ge=0)
 
     @field_validator("names", "exclude")
     @classmethod
@@ -165,25 +169,49 @@ class Consistency(Benchmark):
                 f"consistency: crop = {self.crop} is more than the {test.images.shape[1]} of the test pictures"
             )
 
-    def predict(self, network: nn.Module, test: TestPictures, device: torch.device) -> Predictions:
-        """One forward pass over every frame; no more than two batches of sequences are there at a time."""
-        sequences = prefetched(self._sequences(test), depth_for(device))
-        return Predictions.join([self._frames(network, *made, device) for made in sequences])
+    def made(self, test: TestPictures) -> MadePictures:
+        """The sequences of the test pictures, (N, T, H, W, 3) uint8 a piece."""
+        side, count = test.images.shape[1], len(test.labels)
+        files = None if self.files is None else self._files(side >= IMAGENET_SIDE)
+        key_of_test, version = KeyOfTest(test), self.version()
 
-    def _sequences(self, test: TestPictures) -> Iterator[tuple[str, TestPictures, Images]]:
-        """A perturbation, some test pictures, and their sequences (N, T, H, W, 3), one after the other."""
-        side = test.images.shape[1]
-        files = self._files_of(test)
-        cache = PictureCache(max_bytes=int(self.keep_gb * 1e9))
-        for name in self._wanted(side >= IMAGENET_SIDE):
-            for rows in batches(len(test.labels), side):
-                part = test.part(rows)
-                if files is not None:
-                    yield name, part, files.sequences(name, part.indices, side)
-                    continue
-                about = (name, self.seed, self.difficulty, self.crop, self.version())
-                key = partial(key_of, part.images, part.indices, "perturb", *about)
-                yield name, part, cache.get(key, partial(self._made, part, name))
+        def make(piece: Piece) -> Images:
+            if files is not None:
+                return files.sequences(piece.name, test.indices[piece.rows], side)
+            return self._made(test.part(piece.rows), piece.name)
+
+        def key(piece: Piece) -> str:
+            read_as = None if files is None else files.read_as
+            return key_of_test(piece, "perturb", self.seed, self.difficulty, self.crop, version, repr(read_as))
+
+        names = self._wanted(side >= IMAGENET_SIDE)
+        return MadePictures(
+            pieces=tuple(Piece(name, 0, rows) for name in names for rows in batches(count, side)),
+            make=make,
+            key=None if files is not None and files.read_as is None else key,
+            nbytes=count * self.bytes_made(side),
+            keep_gb=self.keep_gb,
+        )
+
+    def bytes_made(self, side: int) -> int:
+        """A frame for each step of each sequence; none of files that are read as they are."""
+        if self.files is not None and is_arrays(self.files):
+            return 0
+        kind: Literal["imagenet", "cifar"] = "imagenet" if side >= IMAGENET_SIDE else "cifar"
+        count = sum(frames(name, kind) for name in self._wanted(kind == "imagenet"))
+        return count * (self.crop or side) ** 2 * 3
+
+    def predict(self, network: nn.Module, test: TestPictures, device: torch.device) -> Predictions:
+        """One forward pass over every frame; no more than two pieces are there at a time."""
+        self._files_of(test)
+        made = self.made(test)
+        pieces = ((piece, made.pictures(piece)) for piece in made.pieces)
+        return Predictions.join(
+            [
+                self._frames(network, piece.name, test.part(piece.rows), cast(Images, sequences), device)
+                for piece, sequences in prefetched(pieces, depth_for(device))
+            ]
+        )
 
     def _made(self, test: TestPictures, name: str) -> Images:
         """The sequences (N, T, H, W, 3) of test pictures that are made on the spot."""

@@ -7,11 +7,11 @@ every corruption at every severity instead: that mean is `rms_calibration_error_
 `rms_calibration_error_by_severity_without_last_bin`. The two means can differ by more than two methods do.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Protocol
+from typing import Protocol, cast
 
 import numpy as np
 import torch
@@ -21,7 +21,9 @@ from torch import nn
 from pixmix_ray import metrics
 from pixmix_ray.benchmarks.base import TestPictures, batches, classify
 from pixmix_ray.benchmarks.extras import PROPER_SCORES
+from pixmix_ray.benchmarks.made_pictures import MadePictures, Piece
 from pixmix_ray.benchmarks.measures import RELIABILITY, RMS, OfConfidence, calibration_of, error_of, proper_scores_of
+from pixmix_ray.benchmarks.picture_cache import key_of
 from pixmix_ray.benchmarks.prefetch import depth_for, prefetched
 from pixmix_ray.corruptions import through_jpeg
 from pixmix_ray.datasets.official_arrays import CorruptedArrays
@@ -30,9 +32,6 @@ from pixmix_ray.errors import UnknownNameError
 from pixmix_ray.metrics import Extra, Measurement, Predictions
 
 Images = NDArray[np.uint8]
-Make = Callable[[TestPictures, str, int], Images]
-"""From test pictures, a corruption's name and a severity to the corrupted pictures, (N, H, W, 3) uint8."""
-
 SEVERITIES = (1, 2, 3, 4, 5)
 IMAGENET_SIDE = 128  # from so many pixels a side on, constants and normalisers are those of ImageNet
 FEWEST = 20  # pictures of which a falling error is said
@@ -70,6 +69,10 @@ MEASURES: Mapping[str, OfConfidence] = MappingProxyType({**RMS, **RELIABILITY})
 class OfficialFiles(Protocol):
     """Published files of corrupted test pictures, in one of their layouts."""
 
+    @property
+    def read_as(self) -> tuple[object, ...] | None:
+        """What beside the files decides the pixels; none for arrays, which are read as they are."""
+
     def version(self) -> str:
         """12 hexadecimal digits of their content; raises DataError if something is missing."""
 
@@ -99,32 +102,65 @@ def saved(images: Images, jpeg_quality: int | None) -> Images:
     return images if jpeg_quality is None else through_jpeg(images, jpeg_quality)
 
 
-def predict_corrupted(
-    network: nn.Module,
+def made_of_files(
+    test: TestPictures, cells: Sequence[tuple[str, int]], files: OfficialFiles, version: str, keep_gb: float
+) -> MadePictures:
+    """The published pictures of some corruptions and severities; those that lie in arrays are read where they are.
+
+    Args:
+        test: the clean pictures.
+        cells: corruptions and severities.
+        files: the published files.
+        version: of their content.
+        keep_gb: see `MadePictures`.
+    """
+    side = test.images.shape[1]
+
+    def make(piece: Piece) -> Images:
+        return files.images(piece.name, piece.severity, test.indices[piece.rows], side)
+
+    def key(piece: Piece) -> str:
+        indices = test.indices[piece.rows]
+        return key_of("official", version, side, piece.name, piece.severity, indices.tolist(), repr(files.read_as))
+
+    return made_corrupted(test, cells, make, None if files.read_as is None else key, keep_gb)
+
+
+def made_corrupted(
     test: TestPictures,
-    device: torch.device,
     cells: Sequence[tuple[str, int]],
-    make: Make,
-) -> Predictions:
-    """Predictions on every corrupted copy of the test pictures; no more than two batches of copies are there at a time.
+    make: Callable[[Piece], Images],
+    key: Callable[[Piece], str] | None,
+    keep_gb: float,
+) -> MadePictures:
+    """A corrupted copy of the test pictures for each of `cells`, corruptions and severities."""
+    side = test.images.shape[1]
+    pieces = tuple(Piece(name, severity, rows) for name, severity in cells for rows in batches(len(test.labels), side))
+    nbytes = len(cells) * test.images.size
+    return MadePictures(pieces=pieces, make=make, key=key, nbytes=nbytes, keep_gb=keep_gb)
+
+
+def predict_corrupted(network: nn.Module, test: TestPictures, device: torch.device, made: MadePictures) -> Predictions:
+    """Predictions on every corrupted copy of the test pictures; no more than two pieces of copies are there at a time.
 
     Args:
         network: in evaluation mode, on `device`.
         test: the clean pictures.
         device: where the network is.
-        cells: corruptions and severities.
-        make: corrupts.
+        made: the corrupted ones.
     """
-
-    def made() -> Iterator[tuple[TestPictures, str, int, Images]]:
-        for name, severity in cells:
-            for rows in batches(len(test.labels), test.images.shape[1]):
-                part = test.part(rows)
-                yield part, name, severity, make(part, name, severity)
-
+    pieces = ((piece, made.pictures(piece)) for piece in made.pieces)
     parts = [
-        classify(network, part, device, images=corrupted, condition=name, severity=severity, extras=PROPER_SCORES)
-        for part, name, severity, corrupted in prefetched(made(), depth_for(device))
+        classify(
+            network,
+            test.part(piece.rows),
+            device,
+            images=cast(Images, pictures),
+            condition=piece.name,
+            severity=piece.severity,
+            extras=PROPER_SCORES,
+        )
+        for piece, pictures in prefetched(pieces, depth_for(device))
     ]
     joined = Predictions.join(parts)
     side = np.full(len(joined), test.images.shape[1], dtype=np.int16)

@@ -25,13 +25,17 @@ from pixmix_ray.benchmarks.corrupted_sets import (
     OfficialFiles,
     files_identity,
     in_known_order,
+    is_arrays,
+    made_corrupted,
+    made_of_files,
     measure_corrupted,
     official_files,
     predict_corrupted,
     saved,
     valid_severities,
 )
-from pixmix_ray.benchmarks.picture_cache import PictureCache, key_of
+from pixmix_ray.benchmarks.made_pictures import KeyOfTest, MadePictures, Piece
+from pixmix_ray.benchmarks.picture_cache import KEEP_GB
 from pixmix_ray.corruptions import NAMES, OFFICIAL, corrupt, frost_pictures, has_installed_photographs
 from pixmix_ray.errors import DataError
 from pixmix_ray.hashing import short_hash
@@ -63,8 +67,8 @@ class Corruptions(Benchmark):
             published ImageNet-C; none does without, as for CIFAR's.
         resize: shorter side to which the published files of ImageNet are resized before the centre is cut out, 256 as
             the official PixMix code has it; none takes them as they are, as the reference evaluation does.
-        keep_gb: gigabytes that pictures made on the spot may take in this machine's cache, for the next checkpoint to
-            read; 0 makes them anew for each.
+        keep_gb: gigabytes that pictures made here or decoded from files may take in this machine's cache, for the next
+            checkpoint to read; where all of them do not fit, or with 0, they are made anew for each.
     """
 
     summary: ClassVar[str] = f"the {len(OFFICIAL)} corruptions of CIFAR-C and ImageNet-C at five severities"
@@ -87,7 +91,7 @@ class Corruptions(Benchmark):
     normaliser: Literal["alexnet", "nothing"] | None = None
     jpeg_quality: int | None = Field(None, ge=1, le=100)
     resize: int | None = Field(None, ge=1)
-    keep_gb: float = Field(0, ge=0)
+    keep_gb: float = Field(KEEP_GB, ge=0)
 
     @field_validator("names", "exclude")
     @classmethod
@@ -140,25 +144,35 @@ class Corruptions(Benchmark):
             )
         self._files_of(test)
 
+    def made(self, test: TestPictures) -> MadePictures:
+        """Every corrupted copy of the test pictures."""
+        cells, files = [(name, severity) for name in self.wanted for severity in self.severities], self._files()
+        if files is not None:
+            return made_of_files(test, cells, files, files.version(), self.keep_gb)
+        frost_version, key_of_test = self._frost_version() if "frost" in self.wanted else "", KeyOfTest(test)
+
+        def make(piece: Piece) -> Images:
+            part = test.part(piece.rows)
+            made = corrupt(
+                part.images, piece.name, piece.severity, self.seed, indices=part.indices, frost_folder=self.frost
+            )
+            return saved(made, self.jpeg_quality)
+
+        def key(piece: Piece) -> str:
+            photographs = frost_version if piece.name == "frost" else ""
+            return key_of_test(piece, "corrupt", piece.severity, self.seed, photographs, self.jpeg_quality)
+
+        return made_corrupted(test, cells, make, key, self.keep_gb)
+
+    def bytes_made(self, side: int) -> int:
+        """A copy for each corruption and severity; none of files that are read as they are."""
+        is_read = self.files is not None and is_arrays(self.files)
+        return 0 if is_read else len(self.wanted) * len(self.severities) * side * side * 3
+
     def predict(self, network: nn.Module, test: TestPictures, device: torch.device) -> Predictions:
         """One forward pass over every corrupted copy of the test pictures."""
-        files, cache = self._files_of(test), PictureCache(max_bytes=int(self.keep_gb * 1e9))
-        frost_version = self._frost_version() if "frost" in self.wanted and self.keep_gb else ""
-
-        def make(part: TestPictures, name: str, severity: int) -> Images:
-            if files is not None:
-                return files.images(name, severity, part.indices, part.images.shape[1])
-            about = (name, severity, self.seed, frost_version if name == "frost" else "", self.jpeg_quality)
-
-            def made() -> Images:
-                return saved(
-                    corrupt(part.images, *about[:3], indices=part.indices, frost_folder=self.frost), self.jpeg_quality
-                )
-
-            return cache.get(lambda: key_of(part.images, part.indices, "corrupt", *about), made)
-
-        cells = [(name, severity) for name in self.wanted for severity in self.severities]
-        return predict_corrupted(network, test, device, cells, make)
+        self._files_of(test)
+        return predict_corrupted(network, test, device, self.made(test))
 
     def measure(self, predictions: Predictions) -> list[Measurement]:
         """Errors and calibration per corruption and severity, per corruption, per severity, and overall."""

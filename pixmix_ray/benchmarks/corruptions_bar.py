@@ -21,13 +21,16 @@ from pixmix_ray.benchmarks.corrupted_sets import (
     files_identity,
     in_known_order,
     is_arrays,
+    made_corrupted,
+    made_of_files,
     measure_corrupted,
     official_files,
     predict_corrupted,
     saved,
     valid_severities,
 )
-from pixmix_ray.benchmarks.picture_cache import PictureCache, key_of
+from pixmix_ray.benchmarks.made_pictures import KeyOfTest, MadePictures, Piece
+from pixmix_ray.benchmarks.picture_cache import KEEP_GB
 from pixmix_ray.corruptions import BAR_NAMES, corrupt
 from pixmix_ray.errors import DataError
 from pixmix_ray.metrics import Extra, Measurement, Predictions
@@ -50,8 +53,8 @@ class CorruptionsBar(Benchmark):
             published ImageNet-C-bar; none does without, as for CIFAR's.
         resize: shorter side to which the published files of ImageNet are resized before the centre is cut out, 256 as
             the official PixMix code has it; none takes them as they are, as the reference evaluation does.
-        keep_gb: gigabytes that pictures made on the spot may take in this machine's cache, for the next checkpoint to
-            read; 0 makes them anew for each.
+        keep_gb: gigabytes that pictures made here or decoded from files may take in this machine's cache, for the next
+            checkpoint to read; where all of them do not fit, or with 0, they are made anew for each.
     """
 
     summary: ClassVar[str] = "the ten corruptions of CIFAR-10-C-bar or of ImageNet-C-bar at five severities"
@@ -69,7 +72,7 @@ class CorruptionsBar(Benchmark):
     files: DataPath | None = None
     jpeg_quality: int | None = Field(None, ge=1, le=100)
     resize: int | None = Field(None, ge=1)
-    keep_gb: float = Field(0, ge=0)
+    keep_gb: float = Field(KEEP_GB, ge=0)
 
     @field_validator("names", "exclude")
     @classmethod
@@ -119,23 +122,35 @@ class CorruptionsBar(Benchmark):
         """Check the files beside the test pictures."""
         self._files_of(test)
 
+    def made(self, test: TestPictures) -> MadePictures:
+        """Every corrupted copy of the test pictures."""
+        names = self._wanted(test)
+        cells = [(name, severity) for name in names for severity in self.severities]
+        if self.files is not None:
+            files = official_files(self.files, names, self.severities, self.resize)
+            return made_of_files(test, cells, files, files.version(), self.keep_gb)
+        key_of_test = KeyOfTest(test)
+
+        def make(piece: Piece) -> Images:
+            part = test.part(piece.rows)
+            made = corrupt(part.images, piece.name, piece.severity, self.seed, indices=part.indices)
+            return saved(made, self.jpeg_quality)
+
+        def key(piece: Piece) -> str:
+            return key_of_test(piece, "corrupt", piece.severity, self.seed, "", self.jpeg_quality)
+
+        return made_corrupted(test, cells, make, key, self.keep_gb)
+
+    def bytes_made(self, side: int) -> int:
+        """A copy for each corruption and severity; none of files that are read as they are."""
+        if self.files is not None and is_arrays(self.files):
+            return 0
+        return len(self.wanted(is_imagenet=side >= IMAGENET_SIDE)) * len(self.severities) * side * side * 3
+
     def predict(self, network: nn.Module, test: TestPictures, device: torch.device) -> Predictions:
         """One forward pass over every corrupted copy of the test pictures."""
-        names = self._wanted(test)
-        files = self._files_of(test)
-        cache = PictureCache(max_bytes=int(self.keep_gb * 1e9))
-
-        def make(part: TestPictures, name: str, severity: int) -> Images:
-            if files is not None:
-                return files.images(name, severity, part.indices, part.images.shape[1])
-            about = (name, severity, self.seed)
-
-            def made() -> Images:
-                return saved(corrupt(part.images, *about, indices=part.indices), self.jpeg_quality)
-
-            return cache.get(lambda: key_of(part.images, part.indices, "corrupt", *about, self.jpeg_quality), made)
-
-        return predict_corrupted(network, test, device, [(name, s) for name in names for s in self.severities], make)
+        self._files_of(test)
+        return predict_corrupted(network, test, device, self.made(test))
 
     def measure(self, predictions: Predictions) -> list[Measurement]:
         """Errors and calibration per corruption and severity, per corruption, per severity, and overall."""

@@ -1,14 +1,16 @@
 """Arrays that are kept in the cache while there is room: a folder of .npy files of a bounded size.
 
 For what can be made again, such as corrupted test pictures, so nothing is lost with an entry. An entry is written
-beside its place and renamed, so a half-made one is never taken for whole; processes that want the same one at once make
-it once. Where a new entry does not fit, those used longest ago are removed. One that a process still has open stays
-readable there until it lets go, as files do. A disk that is full or cannot be written is said once, and what is made is
-then handed on without being kept.
+beside its place and renamed, so a half-made one is never taken for whole, and ends in a digest, which a process checks
+when it first opens it; processes that want the same one at once make it once. Where a new entry does not fit, those
+used longest ago are removed, and never more than half of what is free on the disk is taken. An entry that a process
+still has open stays readable there until it lets go, as files do. A disk that is full or cannot be written is said
+once, and what is made is then handed on without being kept.
 """
 
 import hashlib
 import os
+import shutil
 import time
 import warnings
 from collections.abc import Callable
@@ -22,15 +24,18 @@ from numpy.typing import NDArray
 from pixmix_ray.cache import cache_folder, private_folder, written_whole
 from pixmix_ray.hashing import short_hash
 
-Bytes = NDArray[np.uint8]
+Array = NDArray[np.generic]
 
 FOLDER = "kept"  # within the cache
-VERSION = 2  # raised when the same corruption comes to mean other bytes
-HEAD = 128  # bytes of a .npy file beside the array
+VERSION = 3  # raised when the same corruption comes to mean other bytes, or an entry other files
+KEEP_GB = 32.0  # by default: all pictures of C, C-bar and P of two data sets of CIFAR's size
+DIGEST = 16  # bytes, after the array
+HEAD = 128 + DIGEST  # bytes of an entry beside the array
 MAKERS = 64  # locks for making: entries of one lock wait for each other, others do not
 ROOM = 0.9  # of the bound, what is left full where something has to go: so that it is not at every entry
 
 _warned: set[Path] = set()  # folders that could not be written: said once a process
+_checked: set[tuple[str, int]] = set()  # entries whose digest this process has seen to be right, by path and inode
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,8 +48,8 @@ class PictureCache:
 
     max_bytes: int
 
-    def get(self, key: Callable[[], str], make: Callable[[], Bytes]) -> Bytes:
-        """What `make` returns, uint8 of any shape: the kept one as a read-only memory map, or a new one.
+    def get(self, key: Callable[[], str], make: Callable[[], Array]) -> Array:
+        """What `make` returns, of any shape and type: the kept one as a read-only memory map, or a new one.
 
         Args:
             key: names all that the array depends on; called only where something is kept.
@@ -53,8 +58,7 @@ class PictureCache:
         folder = cache_folder() / FOLDER
         if not self.max_bytes or folder in _warned:
             return make()
-        name = short_hash(key(), 32)
-        file = folder / f"{name}.npy"
+        name, file = _place(folder, key())
         if (found := _opened(file)) is not None:
             return found
         try:
@@ -76,7 +80,11 @@ class PictureCache:
         finally:
             lock.release()
 
-    def _keep(self, file: Path, made: Bytes) -> None:
+    def holds(self, key: str) -> bool:
+        """Whether an array is kept; its content is not looked at."""
+        return bool(self.max_bytes) and _place(cache_folder() / FOLDER, key)[1].is_file()
+
+    def _keep(self, file: Path, made: Array) -> None:
         """Write an entry, after removing others if it would not fit; nothing if it never will."""
         needed = made.nbytes + HEAD
         if needed > self.max_bytes:
@@ -86,34 +94,55 @@ class PictureCache:
                 leftover.unlink(missing_ok=True)
             total_file = file.with_name("total")
             total = _read_total(total_file)
-            if total is None or total + needed > self.max_bytes:
+            bound = self._bound(file.parent, total or 0)
+            if total is None or total + needed > bound:
                 total_file.unlink(missing_ok=True)  # wrong until it is written again
-                total = self._make_room(file.parent, needed)
+                total = _make_room(file.parent, needed, bound)
             with written_whole(total_file) as stream:
                 stream.write(str(total + needed).encode())
             with written_whole(file) as stream:
                 np.save(stream, made, allow_pickle=False)
+                stream.write(_digest(made))
 
-    def _make_room(self, folder: Path, needed: int) -> int:
-        """Remove what was used longest ago until so many bytes fit, if they do not; returns how many bytes are left."""
-        entries = [(entry.stat(), entry.path) for entry in os.scandir(folder) if entry.name.endswith(".npy")]
-        total = sum(stat.st_size for stat, _ in entries)
-        if total + needed <= self.max_bytes:
-            return total
-        wanted = max(0, int(ROOM * self.max_bytes) - needed)
+    def _bound(self, folder: Path, total: int) -> int:
+        """The bytes that all entries may take now: of the disk no more than half of what would be free without them."""
+        return min(self.max_bytes, (total + shutil.disk_usage(folder).free) // 2)
+
+
+def _place(folder: Path, key: str) -> tuple[str, Path]:
+    """The name of an entry, hexadecimal digits, and its file."""
+    name = short_hash(key, 32)
+    return name, folder / f"{name}.npy"
+
+
+def _make_room(folder: Path, needed: int, bound: int) -> int:
+    """Remove what was used longest ago until so many bytes fit, if they do not; returns how many bytes are left."""
+    entries = [(entry.stat(), entry.path) for entry in os.scandir(folder) if entry.name.endswith(".npy")]
+    total = sum(stat.st_size for stat, _ in entries)
+    if total + needed > bound:
+        wanted = max(0, int(ROOM * bound) - needed)
         for stat, path in sorted(entries, key=lambda entry: entry[0].st_mtime_ns):
             if total <= wanted:
                 break
             Path(path).unlink(missing_ok=True)
             total -= stat.st_size
-        return total
+    return total
 
 
-def key_of(images: Bytes, indices: NDArray[np.int64], *about: object) -> str:
-    """A key for what is made of these pictures (N, H, W, 3), their places in the set (N,), and what `about` says."""
-    digest = hashlib.blake2b(np.ascontiguousarray(images).data, digest_size=16)
+def digest_of(images: NDArray[np.uint8], indices: NDArray[np.int64]) -> str:
+    """Hexadecimal digits for test pictures (N, H, W, 3) and their places in the set (N,)."""
+    digest = hashlib.blake2b(np.ascontiguousarray(images).data, digest_size=DIGEST)
     digest.update(np.ascontiguousarray(indices).data)
-    return repr((VERSION, images.shape, digest.hexdigest(), *about))
+    return f"{images.shape} {digest.hexdigest()}"
+
+
+def key_of(*about: object) -> str:
+    """A key for what depends on `about` alone: numbers, texts, and tuples of them."""
+    return repr((VERSION, *about))
+
+
+def _digest(array: Array) -> bytes:
+    return hashlib.blake2b(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data, digest_size=DIGEST).digest()
 
 
 def _read_total(file: Path) -> int | None:
@@ -124,11 +153,17 @@ def _read_total(file: Path) -> int | None:
         return None
 
 
-def _opened(file: Path) -> Bytes | None:
+def _opened(file: Path) -> Array | None:
     """The kept array, marked as used now; none where there is none, or what is there is broken."""
     try:
-        array: Bytes = np.load(file, mmap_mode="r", allow_pickle=False)
+        array: Array = np.load(file, mmap_mode="r", allow_pickle=False)
         os.utime(file, ns=(now := time.time_ns(), now))
+        if (entry := (str(file), file.stat().st_ino)) not in _checked:
+            with file.open("rb") as stream:
+                stream.seek(-DIGEST, os.SEEK_END)
+                if stream.read() != _digest(array):
+                    return None
+            _checked.add(entry)
     except (OSError, ValueError, EOFError):
         return None
     return array

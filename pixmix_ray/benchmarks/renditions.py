@@ -27,6 +27,7 @@ from pixmix_ray.benchmarks.corrupted_sets import IMAGENET_SIDE
 from pixmix_ray.benchmarks.measures import RELIABILITY, calibration_of, error_of
 from pixmix_ray.datasets import evenly_spaced
 from pixmix_ray.datasets.class_folders import ClassFolders, class_folders
+from pixmix_ray.datasets.encoded import EncodedFiles
 from pixmix_ray.datasets.file_digests import combined, file_md5s
 from pixmix_ray.datasets.imagenet_classes import WNIDS
 from pixmix_ray.datasets.large_arrays import cached_squares
@@ -124,10 +125,10 @@ class Renditions(Benchmark):
     def _shown(self, found: ClassFolders, test: TestPictures) -> NDArray[np.uint8]:
         """The pictures within `limit`, resized and cut as those of the test set, (N, size, size, 3) uint8."""
         files = found.files
-        chosen = [files[place] for place in evenly_spaced(len(files), self.limit)]
+        chosen = evenly_spaced(len(files), self.limit)
         size = test.images.shape[1]
-        entry = f"renditions-{combined(file_md5s(chosen))}-{size}"
-        return cached_squares(entry, chosen, round(size * 256 / 224), size)
+        entry = f"renditions-{combined(file_md5s([files[place] for place in chosen]))}-{size}"
+        return cached_squares(entry, EncodedFiles(files), chosen, round(size * 256 / 224), size)
 
 
 def _logits(network: nn.Module, images: Tensor) -> Tensor:

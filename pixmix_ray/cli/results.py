@@ -10,42 +10,52 @@ commands = typer.Typer()
 
 
 @commands.command(
-    epilog="Example: pixmix-ray evaluate --checkpoint cifar10_resnet20.th --model cifar_resnet --dataset cifar10 "
+    epilog="Example: pixmix-ray evaluate cifar10_resnet20.th --model cifar_resnet --dataset cifar10 "
     "--set dataset.root=data --benchmarks clean,adversaries"
 )
 def evaluate(
-    checkpoint: Annotated[str, typer.Option(help="A trial's folder or URI, or a state_dict file of anybody's.")],
-    benchmarks: Annotated[str, typer.Option(help="Comma-separated names.")],
-    model: Annotated[str | None, typer.Option(help="For a foreign file: the model's name.")] = None,
-    dataset: Annotated[str | None, typer.Option(help="For a foreign file: the data set's name.")] = None,
-    results: Annotated[str | None, typer.Option(help="Folder for the rows; default: not kept.")] = None,
+    checkpoints: Annotated[
+        list[str], typer.Argument(metavar="WEIGHTS...", help="Weights of anybody's, or trials by folder or URI.")
+    ],
+    model: Annotated[
+        str | None, typer.Option(help="Of the weights: a name, module:function, or '{name: timm, arch: resnet18}'.")
+    ] = None,
+    dataset: Annotated[str | None, typer.Option(help="Of the weights: a name, or a mapping likewise.")] = None,
+    benchmarks: Annotated[str, typer.Option(help="Comma-separated names; all: those of the paper's tables.")] = "all",
+    results: Annotated[str | None, typer.Option(help="Folder for the cells; default: not kept.")] = None,
     overrides: Overrides = None,
     trust: Annotated[bool, typer.Option("--trust", help="Import classes that the trial's file names.")] = False,
     json: Json = False,
 ) -> None:
-    """Evaluate one checkpoint in this process, without Ray: one of ours, or a state_dict file."""
-    from pixmix_ray.evaluation.cell import evaluate_here
-    from pixmix_ray.evaluation.checkpoints import Request
+    """Evaluate checkpoints in this process, without Ray: anybody's weights, or trials of ours."""
+    from pixmix_ray.api import evaluation_plan
+    from pixmix_ray.cli.sweeps import run_and_tell, show_measures
+    from pixmix_ray.experiment.file import parse_part
     from pixmix_ray.report.as_json import measured_values
-    from pixmix_ray.report.overview import measurements_table
+    from pixmix_ray.report.overview import measurements_in, measurements_table
 
-    names = tuple(name.strip() for name in benchmarks.split(","))
-    asked = Request(
-        checkpoint=checkpoint,
-        benchmarks=names,
-        model=model,
-        dataset=dataset,
-        overrides=tuple(overrides or ()),
-        is_trusted=trust,
-    )
-    opened, runs = asked.open()
-    if json:
-        print_json(measured_values({of.name: measured for of, measured in evaluate_here(opened, runs, results)}))
-        return
-    for run_of, measurements in evaluate_here(opened, runs, results):
-        out.print(measurements_table(run_of.name, measurements))
-        for note in run_of.benchmark.settings.notes():
-            say(f"{run_of.name}: {note}")
+    with evaluation_plan(
+        checkpoints,
+        [name.strip() for name in benchmarks.split(",")],
+        model=model and parse_part(model),
+        dataset=dataset and parse_part(dataset),
+        results=results,
+        overrides=overrides or (),
+        trust=trust,
+    ) as todo:
+        done, has_failed = run_and_tell(todo, "local")
+        if json:
+            print_json(measured_values(done.own_rows()))
+        else:
+            if len(done.sources) == 1:
+                for name, rows in done.own_rows().groupby("benchmark", sort=False, observed=True):
+                    out.print(measurements_table(str(name), measurements_in(rows)))
+            show_measures(done)
+            for part in todo.experiment.benchmarks:
+                for note in part.settings.notes():
+                    say(f"{part.name}: {note}")
+        if has_failed:
+            raise typer.Exit(1)
 
 
 @commands.command(epilog="Example: pixmix-ray rescore results/quickstart --benchmarks clean,anomalies")

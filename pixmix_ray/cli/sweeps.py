@@ -53,24 +53,30 @@ def run(
     if local and address is not None:
         raise RequestError(f"--local runs in this process, and --address {address} on a cluster: give one of them")
     todo = _plan(file, overrides, presets, limit)
+    done, has_failed = run_and_tell(todo, "local" if local else address or "ray")
+    if count := show_measures(done):
+        _show_files(done, count, is_changed=bool(todo.cells_to_run()))
+    if has_failed:
+        raise typer.Exit(1)
+
+
+def run_and_tell(todo: "Plan", executor: str) -> tuple["Plan", bool]:
+    """Do what a plan lacks and tell of it on stderr; the plan afterwards, and whether something failed."""
     if not todo.cells_to_run():
         from pixmix_ray.planning.plan import updated
 
         todo = updated(todo)
     if not todo.cells_to_run():
-        _show_experiment(todo, is_changed=False)
-        return
+        return todo, False
     from pixmix_ray.report.overview import axes_lines
 
     for line in [*axes_lines(todo), _counts(todo)]:
         tell(line)
-    done = _run(todo, "local" if local else address or "ray")
+    done = _run(todo, executor)
     for failure in done.failures:
         tell(f"FAILED {failure.label}: {failure.reason}", "red")
     _tell_usage(done.plan)
-    _show_experiment(done.plan, is_changed=True)
-    if done.failures:
-        raise typer.Exit(1)
+    return done.plan, bool(done.failures)
 
 
 @commands.command("plan", epilog="Example: pixmix-ray plan experiments/quickstart.yaml --set 'seeds=[0, 1, 2]'")
@@ -86,7 +92,7 @@ def show_plan(
 ) -> None:
     """Show what would run and what it would cost; spends nothing."""
     from pixmix_ray.report.as_json import plan_values
-    from pixmix_ray.report.overview import axes_lines, plan_table
+    from pixmix_ray.report.overview import axes_lines, pictures_notes, plan_table
 
     made = _plan(file, overrides, presets, limit)
     if check:
@@ -105,7 +111,7 @@ def show_plan(
     for note in dict.fromkeys(note for recipe in made.experiment.training for note in recipe.notes(gpus)):
         say(f"training: {note}")
     for part in made.experiment.benchmarks:
-        for note in part.settings.notes():
+        for note in [*part.settings.notes(), *pictures_notes(made.experiment, part)]:
             say(f"{part.name}: {note}")
 
 
@@ -209,9 +215,12 @@ def _plan(file: Path, overrides: list[str] | None, presets: list[str] | None, li
     from pixmix_ray.experiment.file import read_experiment
 
     sweep = read_experiment(file, overrides or (), presets=presets or (), limit=limit)
-    from pixmix_ray.planning.plan import make_plan  # after the file was read: its imports take a second
+    from pixmix_ray.planning.fits import check_fits  # after the file was read: its imports take a second
+    from pixmix_ray.planning.plan import make_plan
 
-    return make_plan(sweep)
+    plan = make_plan(sweep)
+    check_fits(plan)
+    return plan
 
 
 def _counts(plan: "Plan") -> str:
@@ -220,8 +229,8 @@ def _counts(plan: "Plan") -> str:
     return counts_line(plan)
 
 
-def _show_experiment(plan: "Plan", *, is_changed: bool) -> None:
-    """The table and front of the experiment's own cells, if a screen holds them, and where the files lie."""
+def show_measures(plan: "Plan") -> int:
+    """Show the table and front of the experiment's own cells, if a screen holds them; how many configurations."""
     frame = plan.own_rows()
     from pixmix_ray.analysis.pareto import code_versions, default_objectives
     from pixmix_ray.analysis.spread import judge
@@ -231,10 +240,10 @@ def _show_experiment(plan: "Plan", *, is_changed: bool) -> None:
     from pixmix_ray.storage.schema import CONFIGURATION
 
     if frame.empty:
-        return
+        return 0
     for line in code_versions(frame):
         tell(line)
-    count = len(frame[frame.columns.intersection(CONFIGURATION)].drop_duplicates())
+    count = len(frame[frame.columns.intersection(list(CONFIGURATION))].drop_duplicates())
     if count > MOST_IN_TABLE:
         say(f"{count} configurations are no table: choose some with pixmix-ray table {plan.store.uri} --where ...")
     for part in apart(frame) if count <= MOST_IN_TABLE else ():
@@ -245,6 +254,11 @@ def _show_experiment(plan: "Plan", *, is_changed: bool) -> None:
         show(replace(grid, notes=judged.notes), "terminal")
         for line in front_notes(judged):
             say(line)
+    return count
+
+
+def _show_files(plan: "Plan", count: int, *, is_changed: bool) -> None:
+    """Where the files lie; the page is made anew where something was done."""
     say(f"\nResults: {plan.store.uri}")
     say("  measurements.parquet  all measurements, a row each (pandas, polars, DuckDB)")
     say("  cells/                what each network said of each picture, and what follows from it (Parquet)")

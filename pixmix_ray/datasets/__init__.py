@@ -14,5 +14,9 @@ from pixmix_ray.datasets.folders import folder_version as folder_version
 from pixmix_ray.datasets.imagenet import ImageFolder as ImageFolder
 from pixmix_ray.datasets.imagenet import ImageNet as ImageNet
 from pixmix_ray.datasets.listing import PassedOverWarning as PassedOverWarning
+from pixmix_ray.datasets.parquet import Parquet as Parquet
 from pixmix_ray.datasets.picture_source import source_images as source_images
 from pixmix_ray.datasets.picture_source import source_version as source_version
+from pixmix_ray.datasets.places365 import Places365 as Places365
+from pixmix_ray.datasets.tiny_imagenet import TinyImageNet as TinyImageNet
+from pixmix_ray.datasets.web_dataset import WebDataset as WebDataset

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from pixmix_ray.cache import cached_arrays
+from pixmix_ray.datasets.encoded import EncodedSet
+from pixmix_ray.datasets.large_arrays import squares
 from pixmix_ray.errors import RequestError
 from pixmix_ray.plugins import Table
 from pixmix_ray.settings import Settings
@@ -30,6 +32,9 @@ class ImageData:
         test_labels: (M,) int64 in [0, num_classes).
         class_names: one name for each label.
         version: the fingerprint of the content, as `Dataset.version` gives it.
+        train_files: the training pictures where they are streamed; `train_images` is then (0, H, W, 3), and
+            `train_labels` are still those of all.
+        resize: where they are streamed, their shorter side before a square of H pixels is cut out of the centre.
     """
 
     train_images: NDArray[np.uint8]
@@ -38,6 +43,20 @@ class ImageData:
     test_labels: NDArray[np.int64]
     class_names: tuple[str, ...]
     version: str
+    train_files: EncodedSet | None = None
+    resize: int | None = None
+
+    @property
+    def is_streamed(self) -> bool:
+        """Whether the training pictures stay on disk."""
+        return self.train_files is not None
+
+    def some_train_images(self, count: int) -> NDArray[np.uint8]:
+        """The first `count` training pictures, or as many as there are, (N, H, W, 3) uint8, a new array."""
+        if self.train_files is None:
+            return np.array(self.train_images[:count])
+        rows = self.train_files.places(np.arange(min(count, len(self.train_files))))
+        return squares(self.train_files.pictures, rows, self.resize, self.train_images.shape[1])
 
     @property
     def num_classes(self) -> int:
@@ -60,6 +79,14 @@ class Dataset(Settings, ABC):
     @abstractmethod
     def version(self) -> str:
         """A fingerprint of the content on disk, fit for a file name; cheap, and independent of `train_limit`."""
+
+    def is_streamed(self) -> bool:
+        """Whether the training pictures are read from disk in the course of a training; cheap."""
+        return False
+
+    def bytes_to_cache(self) -> int:
+        """How many bytes of decoded pictures `load` would write into the cache, as far as is known; cheap."""
+        return 0
 
     def num_train_images(self) -> int | None:
         """How many training pictures there are, whatever `train_limit`; None where only decoding would tell."""

@@ -1,22 +1,30 @@
 """Folders with one folder a class, the layout of ImageNet, Places365, ImageNet-C, ImageNet-P and ImageNet-R.
 
 The order is that of torchvision's ImageFolder, which the published labels follow: classes by the names of their
-folders, files within a class by relative path.
+folders, files within a class by relative path. The listing of a large set is kept in the cache, as long as no folder
+of a class changes.
 """
 
 import os
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pixmix_ray.cache import cache_folder, cached_arrays
+from pixmix_ray.datasets.encoded import PathList
 from pixmix_ray.datasets.listing import PassedOver, unwanted
 from pixmix_ray.datasets.picture_files import picture_files
 from pixmix_ray.errors import DataError
+from pixmix_ray.hashing import short_hash
 
 VIDEO = ".mp4"
+MANY = 100_000  # files, from which on a listing is kept, and a version is that of a sample
+SETTLED_NS = 2_000_000_000  # two changes of a folder within a tick of the clock leave the same stamp
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -38,26 +46,69 @@ FilesOf = Callable[[Path, PassedOver], list[Path]]
 """Lists the files of one class, and counts what it passes over; raises DataError where there are none."""
 
 
-def class_folders(folder: Path, files_of: FilesOf = picture_files, *, is_text_order: bool = True) -> ClassFolders:
+def class_folders(
+    folder: Path, files_of: FilesOf = picture_files, *, is_text_order: bool = True, only: frozenset[str] | None = None
+) -> ClassFolders:
     """The files below `folder`, each with the number of its class; what is passed over is said in one line.
 
     Args:
         folder: holds one folder a class.
         files_of: lists the files of one class.
         is_text_order: as for `class_names`.
+        only: the classes that are wanted; none: all.
 
     Raises:
-        DataError: there is no such folder, it holds no folder, or a class has no files.
+        DataError: there is no such folder, it holds no folder, lacks a class that is wanted, or one has no files.
     """
     passed_over = PassedOver()
     names = class_names(folder, passed_over, is_text_order=is_text_order)
-    found = [files_of(folder / name, passed_over) for name in names]
+    if only is not None:
+        if missing := sorted(only - set(names)):
+            raise DataError(f"{folder} has no folder {missing[0]!r}, which is among the classes that are wanted")
+        names = tuple(name for name in names if name in only)
+    entry, is_settled = _listing_entry(folder, names, files_of)
+    if (cache_folder() / entry).is_dir():
+        arrays = dict(cached_arrays(entry, lambda: _listing(folder, names, files_of)))
+    else:
+        arrays = _listing(folder, names, files_of)
+        if is_settled and len(arrays["labels"]) >= MANY:
+            arrays = dict(cached_arrays(entry, lambda: arrays))
+    for kind, count in zip(arrays["passed_over"], arrays["passed_over_counts"], strict=True):
+        passed_over.kinds[str(kind)] += int(count)
     passed_over.say(folder)
+    text, ends = cast(NDArray[np.uint8], arrays["text"]), cast(NDArray[np.int64], arrays["ends"])
     return ClassFolders(
-        files=[file for files in found for file in files],
-        labels=np.repeat(np.arange(len(names), dtype=np.int64), [len(files) for files in found]),
+        files=PathList(folder, text, ends),
+        labels=cast(NDArray[np.int64], arrays["labels"]),
         class_names=names,
     )
+
+
+def _listing_entry(folder: Path, names: tuple[str, ...], files_of: FilesOf) -> tuple[str, bool]:
+    """The name in the cache of a listing, by the stamps of the classes' folders; and whether those are old enough."""
+    stamps = [os.stat(folder / name).st_mtime_ns for name in names]
+    entry = f"listing-{short_hash(repr((str(folder), files_of.__name__, names, stamps)), 24)}"
+    return entry, time.time_ns() - max(stamps) > SETTLED_NS
+
+
+def _listing(folder: Path, names: tuple[str, ...], files_of: FilesOf) -> dict[str, NDArray[np.generic]]:
+    """The files of all classes as arrays: their paths, labels, and what was passed over."""
+    passed_over, counts = PassedOver(), []
+
+    def files() -> Iterator[Path]:
+        for name in names:
+            found = files_of(folder / name, passed_over)
+            counts.append(len(found))
+            yield from found
+
+    paths = PathList.of(folder, files())
+    return {
+        "text": paths.text,
+        "ends": paths.ends,
+        "labels": np.repeat(np.arange(len(names), dtype=np.int64), counts),
+        "passed_over": np.array(list(passed_over.kinds), dtype=np.str_),
+        "passed_over_counts": np.array(list(passed_over.kinds.values()), dtype=np.int64),
+    }
 
 
 def class_names(folder: Path, passed_over: PassedOver | None = None, *, is_text_order: bool = True) -> tuple[str, ...]:

@@ -6,7 +6,6 @@ to back, a run of pictures at a time.
 
 import math
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
@@ -14,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixmix_ray.cache import Streamed, cache_folder, cached_arrays
-from pixmix_ray.datasets.picture_files import DECODING, centre_cut, in_threads, resized, rgb_picture
+from pixmix_ray.datasets.encoded import Encoded
+from pixmix_ray.datasets.picture_files import DECODING, centre_cut, decoded, in_threads, resized
 from pixmix_ray.errors import DataError
 
 Images = NDArray[np.uint8]
@@ -22,59 +22,67 @@ Images = NDArray[np.uint8]
 AT_ONCE = 512  # pictures in memory at a time: 77 MB of them at 224 pixels
 
 
-def cached_squares(entry: str, files: Sequence[Path], resize: int, size: int) -> Images:
-    """The pictures in `files`, (N, size, size, 3) uint8, as a read-only memory map; decoded where it is not there yet.
+def cached_squares(entry: str, pictures: Encoded, rows: NDArray[np.int64], resize: int, size: int) -> Images:
+    """The pictures `rows`, (N, size, size, 3) uint8, as a read-only memory map; decoded where it is not there yet.
 
     Args:
         entry: the name in the cache, which must hold everything that the pixels depend on.
-        files: picture files, N of them.
+        pictures: encoded.
+        rows: (N,) int64, places in `pictures`.
         resize: the shorter side in pixels, before the centre is cut out.
         size: the side in pixels.
 
     Raises:
         DataError: the cache cannot be written or is too small, or a picture cannot be decoded (named).
     """
-    shape = (len(files), size, size, 3)
+    shape = (len(rows), size, size, 3)
 
     def make() -> dict[str, Streamed]:
-        _check_space(cache_folder(), math.prod(shape))
-        runs = (files[start : start + AT_ONCE] for start in range(0, len(files), AT_ONCE))
-        return {"images": Streamed(shape=shape, dtype=np.uint8, pieces=(squares(run, resize, size) for run in runs))}
+        check_space(cache_folder(), math.prod(shape))
+        runs = (rows[start : start + AT_ONCE] for start in range(0, len(rows), AT_ONCE))
+        pieces = (squares(pictures, run, resize, size) for run in runs)
+        return {"images": Streamed(shape=shape, dtype=np.uint8, pieces=pieces)}
 
     return cast(Images, cached_arrays(f"{entry}-{DECODING}", make)["images"])
 
 
-def square(file: Path, resize: int | None, size: int) -> Images:
-    """One picture file as (size, size, 3) uint8.
+def has_squares(entry: str) -> bool:
+    """Whether `cached_squares` would find this entry."""
+    return (cache_folder() / f"{entry}-{DECODING}").is_dir()
+
+
+def square(pictures: Encoded, row: int, resize: int | None, size: int) -> Images:
+    """One picture as (size, size, 3) uint8.
 
     Args:
-        file: the picture file.
+        pictures: encoded.
+        row: which of them.
         resize: its shorter side is resized to this, as by torchvision's Resize; none leaves it as it is.
         size: then the centre is cut out, as by torchvision's CenterCrop.
 
     Raises:
         DataError: it cannot be decoded, or is smaller than the square.
     """
-    rgb = rgb_picture(file)
+    rgb = decoded(pictures.read(row), pictures.name(row))
     if resize is not None:
         rgb = resized(rgb, resize)
     if min(rgb.size) < size:
         raise DataError(
-            f"the picture {file} is {rgb.width} x {rgb.height} pixels: it must be at least {size} x {size}, "
-            "the size of the data set's test pictures"
+            f"the picture {pictures.name(row)} is {rgb.width} x {rgb.height} pixels: it must be at least "
+            f"{size} x {size}, the size of the data set's test pictures"
         )
     return np.asarray(centre_cut(rgb, size))
 
 
-def squares(files: Sequence[Path], resize: int | None, size: int) -> Images:
-    """Several picture files at once, (N, size, size, 3) uint8, each as by `square`; decoded in threads."""
-    found = np.empty((len(files), size, size, 3), np.uint8)
-    for place, picture in enumerate(in_threads(lambda file: square(file, resize, size), files)):
+def squares(pictures: Encoded, rows: NDArray[np.int64], resize: int | None, size: int) -> Images:
+    """The pictures `rows`, (N,) int64, as (N, size, size, 3) uint8, each as by `square`; decoded in threads."""
+    found = np.empty((len(rows), size, size, 3), np.uint8)
+    for place, picture in enumerate(in_threads(lambda row: square(pictures, row, resize, size), rows.tolist())):
         found[place] = picture
     return found
 
 
-def _check_space(folder: Path, needed: int) -> None:
+def check_space(folder: Path, needed: int) -> None:
     """Raise DataError if so many bytes do not fit: better now than after an hour."""
     free = shutil.disk_usage(folder).free
     if free < needed:

@@ -57,6 +57,10 @@ class CorruptedArrays:
     names: tuple[str, ...]
     severities: tuple[int, ...]
 
+    @property
+    def read_as(self) -> None:
+        """Nothing: the pictures are read as they are."""
+
     def version(self) -> str:
         """12 hexadecimal digits over the bytes of the wanted files; raises DataError if one is missing or cut off."""
         _opened(self.folder / "labels.npy", LABELS)
@@ -123,6 +127,10 @@ class SequenceArrays:
     frames: dict[str, int]
     is_noise: frozenset[str]
     difficulty: int
+
+    @property
+    def read_as(self) -> None:
+        """Nothing: the pictures are read as they are."""
 
     def version(self) -> str:
         """12 hexadecimal digits over the bytes of the wanted files; raises DataError if one is missing or cut off."""

@@ -7,8 +7,8 @@ difficulty 2 and 3 in PERTURBATION_2 and so on. The pictures are 224x224 already
 centre is cut out and nothing is resized, unless `resize` says so (the official PixMix code resizes them to 256 and cuts
 224 out of that).
 
-ImageNet-C is 3.75 million files. They are decoded anew at every evaluation, a run at a time; kept decoded they would be
-565 GB. For the same reason the version hashes a sample of them.
+ImageNet-C is 3.75 million files. They are decoded a run at a time, and anew at every evaluation unless there is room to
+keep all that an evaluation reads; decoded they are 565 GB. For the same reason the version hashes a sample of them.
 """
 
 import importlib
@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixmix_ray.datasets.class_folders import ClassFolders, FilesOf, class_folders, class_names, video_files
+from pixmix_ray.datasets.encoded import EncodedFiles
 from pixmix_ray.datasets.file_digests import combined, file_md5s
 from pixmix_ray.datasets.large_arrays import squares
 from pixmix_ray.datasets.listing import PassedOver
@@ -33,7 +34,7 @@ from pixmix_ray.datasets.picture_comparison import (
     check_same_pictures,
     sample_places,
 )
-from pixmix_ray.datasets.picture_files import in_threads, picture_files
+from pixmix_ray.datasets.picture_files import DECODING, in_threads, picture_files
 from pixmix_ray.errors import DataError, one_line
 
 Images = NDArray[np.uint8]
@@ -58,6 +59,11 @@ class CorruptedFolders:
     severities: tuple[int, ...]
     resize: int | None = None
 
+    @property
+    def read_as(self) -> tuple[object, ...]:
+        """What beside the files decides the pixels."""
+        return (DECODING, self.resize)
+
     def version(self) -> str:
         """12 hexadecimal digits over a sample of the wanted files and all class names; raises DataError."""
         return _sampled_version([self._part(name, s) for name in self.names for s in self.severities], picture_files)
@@ -81,13 +87,13 @@ class CorruptedFolders:
                 part = self._part(name, severity)
                 listed = _listed(part, picture_files)
                 _check_labels(part, listed, labels, indices)
-                shown[severity] = squares([listed.files[place] for place in indices[some]], None, images.shape[1])
+                shown[severity] = squares(EncodedFiles(listed.files), indices[some], None, images.shape[1])
             check_corrupted(str(self.folder / name), name, shown, images[some])
 
     def images(self, name: str, severity: int, indices: NDArray[np.int64], size: int) -> Images:
         """The pictures `indices` of the test set, (M, size, size, 3) uint8, with corruption `name` at `severity`."""
         files = _listed(self._part(name, severity), picture_files).files
-        return squares([files[place] for place in indices], self.resize, size)
+        return squares(EncodedFiles(files), indices, self.resize, size)
 
     def _part(self, name: str, severity: int) -> Path:
         """The folder of one corruption at one severity: the fifth by number is severity 5, whatever it is called."""
@@ -118,6 +124,11 @@ class SequenceFolders:
     frames: dict[str, int]
     is_noise: frozenset[str]
     difficulty: int
+
+    @property
+    def read_as(self) -> tuple[object, ...]:
+        """What beside the files decides the pixels."""
+        return (_decoder().__version__,)
 
     def version(self) -> str:
         """12 hexadecimal digits over a sample of the wanted files and all class names; raises DataError."""

@@ -10,6 +10,7 @@ A picture that differs from its neighbours is taken as it is; one that cannot be
 are pictures is said in `listing`.
 """
 
+import io
 import os
 import struct
 import warnings
@@ -68,9 +69,14 @@ def picture_files(folder: Path, passed_over: PassedOver | None = None) -> list[P
     return found
 
 
+def decoded(content: bytes, name: str) -> Image.Image:
+    """Encoded bytes, `name` in messages, as RGB; raises DataError as `rgb_picture` does."""
+    return _rgb(io.BytesIO(content), name)
+
+
 def picture_size(file: Path) -> tuple[int, int]:
     """(width, height) of a picture in pixels, from its header alone; raises DataError as `rgb_picture` does."""
-    with _opened(file) as image:
+    with _opened(file, str(file)) as image:
         return image.size
 
 
@@ -80,11 +86,15 @@ def rgb_picture(file: Path) -> Image.Image:
     Raises:
         DataError: it cannot be decoded, is too large, or is longer than wide beyond all use (named).
     """
-    with _opened(file) as image:
+    return _rgb(file, str(file))
+
+
+def _rgb(source: Path | io.BytesIO, name: str) -> Image.Image:
+    with _opened(source, name) as image:
         size = image.size
-        rgb = to_rgb(image, str(file))
+        rgb = to_rgb(image, name)
     if rgb.size != size:  # a TIFF that is turned by its XMP text: places are laid out by the header
-        raise DataError(f"the picture {file} is {size} by its header and {rgb.size} decoded: save it anew")
+        raise DataError(f"the picture {name} is {size} by its header and {rgb.size} decoded: save it anew")
     return rgb
 
 
@@ -132,6 +142,11 @@ def resized(rgb: Image.Image, shorter_side: int) -> Image.Image:
     return rgb if rgb.size == wanted else rgb.resize(wanted, Image.Resampling.BILINEAR)
 
 
+def resized_box(image: Image.Image, box: tuple[int, int, int, int], size: int) -> Image.Image:
+    """The part (left, top, right, bottom) as a square of `size` pixels, as by torchvision's resized_crop."""
+    return image.crop(box).resize((size, size), Image.Resampling.BILINEAR)
+
+
 def centre_cut(image: Image.Image, size: int) -> Image.Image:
     """The square of `size` pixels in the middle, as by torchvision's CenterCrop (halves rounded to even)."""
     left, top = round((image.width - size) / 2), round((image.height - size) / 2)
@@ -161,19 +176,19 @@ def in_threads(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Re
 
 
 @contextmanager
-def _opened(file: Path) -> Iterator[Image.Image]:
+def _opened(source: Path | io.BytesIO, name: str) -> Iterator[Image.Image]:
     """The picture with its header read; errors of the readers, also while it is decoded, become DataErrors."""
     try:
-        with Image.open(file) as image:
-            check_aspect(str(file), *image.size)
+        with Image.open(source) as image:
+            check_aspect(name, *image.size)
             yield image
     except DataError:  # a ValueError too
         raise
     except DECODING_ERRORS as error:
-        raise _undecodable(file, error) from error
+        raise _undecodable(name, error) from error
 
 
-def _undecodable(file: Path, error: Exception) -> DataError:
+def _undecodable(name: str, error: Exception) -> DataError:
     return DataError(
-        f"cannot decode the picture {file} ({type(error).__name__}: {one_line(error)}): replace or remove it"
+        f"cannot decode the picture {name} ({type(error).__name__}: {one_line(error)}): replace or remove it"
     )

@@ -1,26 +1,23 @@
 """One cell: a checkpoint on a benchmark, from weights to files, without Ray. Safe to run again."""
 
 import json
-import tempfile
 import time
-import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import torch
 from torch import nn
 
-from pixmix_ray.benchmarks import Benchmark, TestPictures, limited_batches
+from pixmix_ray.benchmarks import Benchmark, Clean, TestPictures, limited_batches
 from pixmix_ray.datasets import ImageData, evenly_spaced
 from pixmix_ray.errors import DataError
-from pixmix_ray.evaluation.checkpoints import EXTERNAL, Checkpoint, trained
+from pixmix_ray.evaluation.checkpoints import Checkpoint, opened
 from pixmix_ray.evaluation.normalisation import SAMPLE, better_normalisation
-from pixmix_ray.experiment.trial import BenchmarkRun, Trial
+from pixmix_ray.experiment.external import Source
+from pixmix_ray.experiment.trial import BenchmarkRun
 from pixmix_ray.hardware import hardware
 from pixmix_ray.memory import free_memory, is_out_of_memory
 from pixmix_ray.metrics import Measurement, Predictions
-from pixmix_ray.models import fit_weights
-from pixmix_ray.storage import index
 from pixmix_ray.storage.cell import Footer, StoredCell, predictions_table, write_cell
 from pixmix_ray.storage.provenance import code_version, library_versions
 from pixmix_ray.storage.store import Store, cell_failure_file, cell_file
@@ -94,57 +91,39 @@ def _predict_within_memory(
         free_memory(device)  # only here, where the error and all that its frames held are gone
 
 
-Measure = Callable[[BenchmarkRun], object]
-"""Measures one cell of a checkpoint that was opened; what it returns is of no account, what it writes is."""
+Measure = Callable[[BenchmarkRun], str | None]
+"""Measures one cell of a checkpoint that was opened, and returns what its owner should know; "" or None for nothing."""
 
 
-def open_trial(trial: Trial, store: Store, device: torch.device) -> Measure:
-    """A function that evaluates the checkpoint of a trial on a benchmark, as `evaluate_cell`, if that is not done.
+def open_checkpoint(source: Source, store: Store, device: torch.device) -> Measure:
+    """A function that evaluates a checkpoint on a benchmark, as `evaluate_cell`, if that is not done.
 
     Raises:
-        DamagedError: the checkpoint is missing, or its bytes are not those that were written.
+        DamagedError: that of a trial is missing, or its bytes are not those that were written.
+        CheckpointError: somebody else's is missing, or changed.
     """
-    checkpoint = trained(trial, store)
+    checkpoint = opened(source, store)
 
-    def measure(run: BenchmarkRun) -> None:
-        if not store.exists(cell_file(checkpoint.cell(run))):
-            evaluate_cell(checkpoint, run, store, device, code_version())
+    def measure(run: BenchmarkRun) -> str:
+        if store.exists(cell_file(checkpoint.cell(run))):
+            return ""
+        evaluate_cell(checkpoint, run, store, device, code_version())
+        # with the clean error, which shows it: once for each checkpoint
+        is_asked = checkpoint.is_external and isinstance(run.benchmark.settings, Clean)
+        return _notice(checkpoint, device) if is_asked else ""
 
     return measure
 
 
-def evaluate_here(
-    checkpoint: Checkpoint, runs: Iterable[BenchmarkRun], results: str | None
-) -> Iterator[tuple[BenchmarkRun, list[Measurement]]]:
-    """Evaluate a checkpoint in this process, on the GPU if there is one, and yield each benchmark as it is done.
-
-    Args:
-        checkpoint: what to evaluate.
-        runs: on what.
-        results: folder or URI for the cells, where the index is brought up to date at the end; none keeps nothing.
-    """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    with tempfile.TemporaryDirectory(prefix="pixmix_ray_") as scratch:
-        store = Store(results or scratch)
-        store.check_writable()
-        if checkpoint.described["method"] == EXTERNAL:
-            _notice_normalisation(checkpoint, device)
-        for run in runs:
-            yield run, evaluate_cell(checkpoint, run, store, device, code_version())
-        index.update(store)
-
-
-def _notice_normalisation(checkpoint: Checkpoint, device: torch.device) -> None:
-    """Warn if somebody else's weights clearly read more with another normalisation than that of the model named."""
+def _notice(checkpoint: Checkpoint, device: torch.device) -> str:
+    """Whether somebody else's weights clearly read more with another normalisation than that of the model named."""
     data = checkpoint.dataset.settings.load()
     chosen = evenly_spaced(len(data.test_labels), SAMPLE)
     network = _frozen(checkpoint, data, device)
-    if said := better_normalisation(network, data.test_images[chosen], data.test_labels[chosen], device):
-        warnings.warn(said, stacklevel=3)
+    return better_normalisation(network, data.test_images[chosen], data.test_labels[chosen], device)
 
 
 def _frozen(checkpoint: Checkpoint, data: ImageData, device: torch.device) -> nn.Module:
-    network = checkpoint.model.settings.build(data.num_classes)
-    fit_weights(network, dict(checkpoint.weights), checkpoint.source)
+    network = checkpoint.build(data)
     network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in the stub
     return network.eval().requires_grad_(requires_grad=False)

@@ -1,27 +1,26 @@
-"""Checkpoints that can be evaluated: those of our trials, and state_dict files of anybody's with a named model."""
+"""Checkpoints that can be evaluated: those of our trials, and anybody's with a named model."""
 
-import json
-import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
-from pathlib import Path
+from functools import cached_property, partial
 from typing import Any
 
-from torch import Tensor
+import numpy as np
+import torch
+from torch import Tensor, nn
 
-from pixmix_ray.datasets import Dataset, DataVersionWarning
-from pixmix_ray.errors import CheckpointError, DamagedError, RequestError, one_line
-from pixmix_ray.experiment.file import override
-from pixmix_ray.experiment.plugins import BENCHMARKS, DATASETS, MODELS, Part
+from pixmix_ray.benchmarks.base import finite_logits, to_device
+from pixmix_ray.datasets import Dataset, ImageData
+from pixmix_ray.errors import CheckpointError, DamagedError, PixmixRayError, one_line
+from pixmix_ray.experiment.external import External, Source, described_trial, done_record
+from pixmix_ray.experiment.plugins import Part
 from pixmix_ray.experiment.trial import BenchmarkRun, Trial, hash_of_test_set
-from pixmix_ray.hashing import hash_of_values
-from pixmix_ray.models import Model, parse_weights, read_weights
-from pixmix_ray.storage.sealed import content_id, open_json
+from pixmix_ray.models import evaluation_mode, fit_weights, parse_weights
+from pixmix_ray.models.base import Model
+from pixmix_ray.storage.sealed import content_id
 from pixmix_ray.storage.store import Store, trial_file
-from pixmix_ray.trust import check_trusted
 
-EXTERNAL = "external"  # the method of weights that no trial of ours made
+PROBED = 2  # pictures that go through a network to see what comes out
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,23 +29,23 @@ class Checkpoint:
 
     Attributes:
         source: where it was read from, for messages.
-        trial_id: names the folder of its cells; of somebody else's weights `external-` and a hash.
-        checkpoint_id: hash of the file of its weights.
+        trial_id: names the folder of its cells.
+        checkpoint_id: hash of its weights.
         dataset: what it is evaluated on.
-        model: its architecture.
-        weights: its state_dict.
+        build: the network for pictures of a data set, on the CPU.
         described: the columns dataset, model, method, mixing_set, k, beta, seed, settings of its rows.
         class_names: of its outputs, in their order; none where nobody wrote them down.
+        is_external: whether somebody else trained it.
     """
 
     source: str
     trial_id: str
     checkpoint_id: str
     dataset: Part[Dataset]
-    model: Part[Model]
-    weights: Mapping[str, Tensor]
+    build: Callable[[ImageData], nn.Module]
     described: Mapping[str, Any]
     class_names: tuple[str, ...] | None = None
+    is_external: bool = False
 
     def check_classes(self, found: Sequence[str]) -> None:
         """Return if these classes of a data set are those that the network was trained on, in their order.
@@ -77,170 +76,135 @@ class Checkpoint:
         return f"{self.trial_id}/{run.cell_key(self.test_set, self.checkpoint_id)}"
 
 
+def opened(source: Source, store: Store) -> Checkpoint:
+    """The checkpoint of a trial of `store` that is done, or one that was there already.
+
+    Raises:
+        DamagedError: that of the trial is missing, or its bytes are not those that were written.
+        CheckpointError: the other is, or it is another than when the work was planned.
+    """
+    if isinstance(source, Trial):
+        return trained(source, store)
+    if source.trial is not None:
+        try:
+            found = replace(trained(source.trial, Store(source.results)), dataset=source.dataset)
+        except DamagedError as error:  # its trial is none of this experiment, so it is not trained again
+            raise CheckpointError(str(error)) from None
+    else:
+        assert source.weights is not None
+        found = Checkpoint(
+            source=str(source.weights),
+            trial_id=source.id,
+            checkpoint_id=source.model.settings.content(source.weights),
+            dataset=source.dataset,
+            build=partial(external_network, source),
+            described={**source.described(), "training_code_version": None},
+            is_external=True,
+        )
+    if found.checkpoint_id != source.checkpoint_id:
+        raise CheckpointError(f"{found.source} is not what it was when the work was planned: run again")
+    return found
+
+
 def trained(trial: Trial, store: Store) -> Checkpoint:
     """The checkpoint of a trial that is done.
 
     Raises:
         DamagedError: it is missing, or its bytes are not those that were written.
     """
-    done = _done(trial, store)
+    done = done_record(trial, store)
     path = trial_file(trial.id, "model.safetensors")
     content = store.read(path)
     if content is None:
         raise DamagedError(f"{path} in {store.uri} is missing: run the experiment again, which makes it anew")
     if content_id(content) != done.get("checkpoint_id"):
         raise DamagedError(f"{path} in {store.uri} was damaged: run the experiment again, which makes it anew")
+    source = f"{path} in {store.uri}"
     return Checkpoint(
-        source=f"{path} in {store.uri}",
+        source=source,
         trial_id=trial.id,
         checkpoint_id=done["checkpoint_id"],
         dataset=trial.dataset,
-        model=trial.model,
-        weights=parse_weights(content, path),
-        described={
-            "dataset": trial.dataset.own_name,
-            "model": trial.model.settings.label(),
-            "method": trial.method.own_name,
-            "mixing_set": trial.mixing_set_label,
-            "k": trial.setting("k"),
-            "beta": trial.setting("beta"),
-            "seed": trial.seed,
-            "settings": json.dumps(trial.settings, sort_keys=True),
-            "training_code_version": done.get("code_version"),
-        },
+        build=partial(own_network, trial.model.settings, parse_weights(content, path), source),
+        described={**described_trial(trial), "training_code_version": done.get("code_version")},
         class_names=None if done.get("class_names") is None else tuple(done["class_names"]),
     )
 
 
-def _done(trial: Trial, store: Store) -> dict[str, Any]:
-    """What was written when the trial was complete."""
-    path = trial_file(trial.id, "done.json")
-    content = store.read(path)
-    if content is None:
-        raise DamagedError(f"{path} in {store.uri} is missing: run the experiment again")
-    return open_json(content, f"{path} in {store.uri}")
+def own_network(model: Model, weights: Mapping[str, Tensor], source: str, data: ImageData) -> nn.Module:
+    """A network of ours with its weights."""
+    network = model.build(data.num_classes)
+    fit_weights(network, dict(weights), source)
+    return network
 
 
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """What `pixmix-ray evaluate` was asked for.
+def external_network(source: External, data: ImageData) -> nn.Module:
+    """Somebody else's network, with an output for each class of a data set, in their order.
 
-    Attributes:
-        checkpoint: the folder or URI of one of our trials, or a file of weights.
-        benchmarks: their names, or anything else that an experiment file takes for one.
-        model: for a file: its architecture, likewise.
-        dataset: for a file: the data set, likewise.
-        overrides: `key.path=value` below dataset, model and benchmarks.
-        is_trusted: whether the classes that the file of a trial names as module:Class may be imported.
+    Raises:
+        CheckpointError: the weights do not fit the model, or the outputs not the classes.
     """
-
-    checkpoint: str
-    benchmarks: tuple[object, ...]
-    model: object | None = None
-    dataset: object | None = None
-    overrides: tuple[str, ...] = ()
-    is_trusted: bool = False
-
-    def open(self) -> tuple[Checkpoint, list[BenchmarkRun]]:
-        """The checkpoint and the benchmarks, validated.
-
-        Raises:
-            RequestError: something is unknown, missing or does not fit.
-        """
-        found = self._trial()
-        raw: dict[str, Any] = {
-            "dataset": self.dataset if found is None else found.trial.dataset.dump(),
-            "model": self.model if found is None else found.trial.model.dump(),
-            "benchmarks": list(self.benchmarks),
-        }
-        for text in self.overrides:
-            raw = override(raw, text)
-        if unknown := set(raw) - {"dataset", "model", "benchmarks"}:
-            raise RequestError(f"--set {unknown.pop()}: evaluate takes keys below dataset, model and benchmarks")
-        runs = [_benchmark_run(spec) for spec in raw["benchmarks"]]
-        dataset, model = DATASETS.read(raw["dataset"]), MODELS.read(raw["model"])
-        if found is None:
-            return _external_checkpoint(Path(self.checkpoint), dataset, model), runs
-        if model.dump() != found.trial.model.dump() or type(dataset.settings) is not type(found.trial.dataset.settings):
-            raise RequestError("--set: model and data set of a trial of ours are those that it was trained with")
-        if (version := dataset.settings.version()) != found.trial.dataset_version:
-            warnings.warn(
-                f"the data set is {version}, and was {found.trial.dataset_version} when {found.trial.id} was trained",
-                DataVersionWarning,
-                stacklevel=2,
-            )
-        return replace(trained(found.trial, found.store), dataset=dataset), runs
-
-    def _trial(self) -> "_Stored | None":
-        """The trial, if the checkpoint is a folder of ours; none if it is a file with model and data set named."""
-        where = self.checkpoint.rstrip("/")
-        if "://" in where or Path(where).is_dir():
-            if self.model is not None or self.dataset is not None:
-                raise RequestError(f"{where} is a trial of ours: leave --model and --dataset out")
-            return _stored(where if "://" in where else str(Path(where).resolve()), is_trusted=self.is_trusted)
-        if not Path(where).is_file():
-            raise CheckpointError(f"no checkpoint {where}: give RESULTS/trials/TRIAL, or a file of weights")
-        if self.model is None or self.dataset is None:
-            raise RequestError(
-                f"{where} is a file of weights: say what it is with --model "
-                f"({', '.join(MODELS.known())}) and --dataset ({', '.join(DATASETS.known())})"
-            )
-        return None
+    assert source.weights is not None
+    model, where = source.model.settings, str(source.weights)
+    if source.classes is None:
+        network = model.opened(source.weights, data.num_classes)
+        _check_outputs(network, data, data.num_classes, where)
+        return network
+    chosen = source.classes.outputs_of(data.class_names)
+    named = len(source.classes.names) or None
+    network = model.opened(source.weights, named)
+    found = _check_outputs(network, data, named, where)
+    if max(chosen) >= found:
+        raise CheckpointError(f"classes names output {max(chosen)}, and {where} has {found}, counted from 0")
+    return _Outputs(network, chosen)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Stored:
-    """A trial and the results folder in which it lies."""
+class _Outputs(nn.Module):
+    """A network of which some outputs are taken, in a given order."""
 
-    trial: Trial
-    store: Store
+    def __init__(self, network: nn.Module, chosen: Sequence[int]) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("chosen", torch.tensor(chosen), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (N, K) of the chosen outputs."""
+        logits: Tensor = self.network(images)
+        return logits[:, self.get_buffer("chosen")]
 
 
-def _stored(where: str, *, is_trusted: bool) -> _Stored:
-    """The trial whose folder is RESULTS/trials/TRIAL."""
-    results, _, trial_id = where.rpartition("/trials/")
-    store = Store(results or where)
-    path = trial_file(trial_id, "trial.json")
-    values = store.read_json(path) if results else None
-    if values is None:
-        raise CheckpointError(f"{where} is no trial of ours: give RESULTS/trials/TRIAL, or a file of weights")
-    check_trusted(values, f"{path} in {store.uri}", is_trusted=is_trusted)
+def _check_outputs(network: nn.Module, data: ImageData, wanted: int | None, where: str) -> int:
+    """How many outputs a network has for pictures of a data set.
+
+    Raises:
+        CheckpointError: it does not take them, returns no logits, or not as many as wanted.
+    """
+    images = to_device(np.array(data.test_images[:PROBED]), torch.device("cpu"))
     try:
-        return _Stored(trial=Trial.load(values), store=store)
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path} in {store.uri} is damaged: {one_line(error)}") from None
+        with evaluation_mode(network):
+            found = finite_logits(network, images).shape[1]
+    except PixmixRayError as error:
+        raise CheckpointError(f"{where}: {error}") from None
+    except Exception as error:  # other people's code, which may raise anything
+        side = images.shape[2]
+        raise CheckpointError(
+            f"{where} does not take pictures of {side}x{images.shape[3]} pixels ({type(error).__name__}: "
+            f"{one_line(error)}); set input_size to the pixels that it was trained with, or check model"
+        ) from None
+    if wanted not in (None, found):
+        raise CheckpointError(
+            f"{where} has {found} outputs, and there are {wanted} classes: give the data set that it was trained on, "
+            "or say with classes which outputs are meant"
+        )
+    return found
 
 
-def _benchmark_run(spec: object) -> BenchmarkRun:
-    part = BENCHMARKS.read(spec)
-    return BenchmarkRun(benchmark=part, version=part.settings.version())
+def check_externals(sources: Iterable[External]) -> None:
+    """Open each of these checkpoints once, so that what does not fit is told before any work.
 
-
-def external_id(model: Mapping[str, Any], checkpoint_id: str) -> str:
-    """The name of somebody else's weights: of their content and their model, whatever file or data set is named."""
-    return f"external-{hash_of_values({'model': dict(model), 'checkpoint_id': checkpoint_id})}"
-
-
-def _external_checkpoint(file: Path, dataset: Part[Dataset], model: Part[Model]) -> Checkpoint:
-    weights = read_weights(file)
-    checkpoint_id = content_id(file.read_bytes())
-    settings = {"checkpoint_id": checkpoint_id, "dataset": dataset.identity(), "model": model.identity()}
-    return Checkpoint(
-        source=str(file),
-        trial_id=external_id(model.identity(), checkpoint_id),
-        checkpoint_id=checkpoint_id,
-        dataset=dataset,
-        model=model,
-        weights=weights,
-        described={
-            "dataset": dataset.own_name,
-            "model": model.settings.label(),
-            "method": EXTERNAL,
-            "mixing_set": None,
-            "k": None,
-            "beta": None,
-            "seed": 0,
-            "settings": json.dumps(settings, sort_keys=True),
-            "training_code_version": None,
-        },
-    )
+    Raises:
+        CheckpointError: weights are missing or broken, or do not fit their model or data set.
+    """
+    for source in sources:
+        if source.trial is None:
+            external_network(source, source.dataset.settings.load())

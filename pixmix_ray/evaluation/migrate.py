@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 
 from pixmix_ray.errors import DamagedError, PixmixRayError, ResultsError
-from pixmix_ray.evaluation.checkpoints import external_id
+from pixmix_ray.experiment.external import external_id
 from pixmix_ray.experiment.plugins import BENCHMARKS, DATASETS, Part
 from pixmix_ray.experiment.trial import BenchmarkRun, hash_of_test_set
 from pixmix_ray.hashing import hash_of_values

@@ -114,7 +114,7 @@ def _stored(store: Store, cell: str) -> StoredCell:
     if not len(found.rows):
         trial_id = cell.partition("/")[0]
         raise ResultsError(
-            "its predictions are not there; its measurements stay. To evaluate again: pixmix-ray evaluate --checkpoint "
+            "its predictions are not there; its measurements stay. To evaluate again: pixmix-ray evaluate "
             f"{store.uri}/trials/{trial_id} --benchmarks {_benchmark_name(cell)} --results {store.uri}"
         )
     return found

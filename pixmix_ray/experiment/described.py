@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, PlainValidator
 
 from pixmix_ray.experiment.axes import GRID, text_of
 from pixmix_ray.experiment.experiment import Experiment
+from pixmix_ray.experiment.external import CheckpointEntry
 from pixmix_ray.experiment.plugins import BENCHMARKS, DATASETS, METHODS, MIXING_SETS, MODELS, Table
 from pixmix_ray.experiment.recipe import Recipe
 from pixmix_ray.experiment.resources import Share
@@ -100,6 +101,13 @@ def experiment_schema() -> dict[str, Any]:
         properties[key] |= {"anyOf": [part, {"type": "array", "items": part}]}
         properties[key].pop("items", None)
         properties[key].pop("type", None)
+    entry = _loosened(defined["CheckpointEntry"], CheckpointEntry)
+    defined["CheckpointEntry"] = {**entry, "additionalProperties": True}  # the settings of its model
+    of_model: dict[str, Any] = {"$ref": "#/$defs/CheckpointEntry"}
+    properties["checkpoints"] = {
+        "description": properties["checkpoints"].get("description", ""),
+        "anyOf": [of_model, {"type": "array", "items": of_model}],
+    }
     defined["Recipe"] = _with_axes(defined["Recipe"], Recipe)
     defined["Share"] = _loosened(defined["Share"], Share)
     properties["training"] = {
@@ -112,7 +120,8 @@ def experiment_schema() -> dict[str, Any]:
         properties[key] = {"description": properties[key].get("description", ""), "anyOf": either}
     properties["zip"].pop("items", None)
     properties["exclude"].pop("type", None)
-    listed = [key for key in ("methods", "benchmarks", "mixing_set", "seeds", "k", "beta") if key in properties]
+    keys = ("methods", "checkpoints", "benchmarks", "mixing_set", "seeds", "k", "beta")
+    listed = [key for key in keys if key in properties]
     properties |= {f"{key}+": {**properties[key], "description": f"added to {key} of the base"} for key in listed}
     properties["extends"] = {
         "description": "a file, or several, on top of which this one comes",

@@ -13,6 +13,7 @@ from pixmix_ray.datasets import Dataset
 from pixmix_ray.errors import RequestError
 from pixmix_ray.experiment.axes import GRID, Point, Selection, variants
 from pixmix_ray.experiment.early_stopping import Asha, read_scheduler
+from pixmix_ray.experiment.external import CheckpointEntry, External, externals
 from pixmix_ray.experiment.labels import labelled
 from pixmix_ray.experiment.plugins import BENCHMARKS, DATASETS, METHODS, MIXING_SETS, MODELS, Part, Table
 from pixmix_ray.experiment.recipe import Recipe
@@ -94,13 +95,14 @@ def _read_search(value: object) -> Search | None:
 
 
 class Experiment(Settings):
-    """An experiment: which trials to train and which benchmarks to evaluate each on.
+    """An experiment: which trials to train, which checkpoints are there, and which benchmarks to evaluate each on.
 
     Attributes:
         results: folder or URI of the results.
         dataset: what is learned; several are a grid, as in all that follows.
         model: the network.
-        methods: the methods to compare.
+        methods: the methods to compare; none where all checkpoints are there already.
+        checkpoints: networks that are not trained, and evaluated beside the others.
         mixing_set: pictures for the methods that mix them in; several are a grid.
         k: a grid over the setting k of the methods that have one.
         beta: likewise.
@@ -118,7 +120,8 @@ class Experiment(Settings):
     results: ResultsUri
     dataset: Annotated[tuple[Part[Dataset], ...], _many(DATASETS)]
     model: Annotated[tuple[Part[Model], ...], _many(MODELS)] = Field(DEFAULTS["model"], validate_default=True)
-    methods: Annotated[tuple[Part[Method], ...], _many(METHODS)]
+    methods: Annotated[tuple[Part[Method], ...], _many(METHODS)] = ()
+    checkpoints: Annotated[tuple[CheckpointEntry, ...], BeforeValidator(as_list)] = ()
     mixing_set: Annotated[tuple[Part[MixingSet], ...], _many(MIXING_SETS)] = Field(
         DEFAULTS["mixing_set"], validate_default=True
     )
@@ -135,6 +138,22 @@ class Experiment(Settings):
     search: Annotated[Search | None, PlainValidator(_read_search)] = None
     scheduler: Annotated[Asha | None, PlainValidator(read_scheduler)] = None
     tracking: Tracking = Tracking()
+
+    @model_validator(mode="after")
+    def _has_something_to_measure(self) -> Self:
+        if not self.methods and not self.checkpoints:
+            raise ValueError("the key 'methods' is missing: name methods to train, or checkpoints that are there")
+        for part in self.model if self.methods else ():
+            if not part.settings.is_trained:
+                raise ValueError(f"model {part.name} cannot be trained: it stands under checkpoints, with weights")
+        asking = next((part.name for part in self.benchmarks if part.settings.needs_gradients), None)
+        for entry in self.checkpoints:
+            if asking is not None and entry.model is not None and not entry.model.settings.has_gradients:
+                raise ValueError(
+                    f"{asking} needs gradients, and a network of {entry.model.name} gives none: leave {asking} out of "
+                    f"benchmarks, or give {entry.label or entry.weights} in another form"
+                )
+        return self
 
     @model_validator(mode="after")
     def _tensorboard_has_a_folder(self) -> Self:
@@ -171,6 +190,8 @@ class Experiment(Settings):
     def _search_can_be_made(self) -> Self:
         if self.search is None:
             return self
+        if self.checkpoints:
+            raise ValueError("a search is over trainings: give checkpoints an experiment file of their own")
         single = (self.dataset, self.model, self.methods, self.mixing_set, self.training)
         if any(len(axis) != 1 for axis in single) or self.k or self.beta:
             raise ValueError(
@@ -231,6 +252,8 @@ class Experiment(Settings):
         Raises:
             RequestError: `zip` or `exclude` names what no trial has, or leaves nothing.
         """
+        if not self.methods:
+            return []
         methods = [one for method in self.methods for one in self._grid(method)]
         points = [
             Point(dataset=dataset, model=model, recipe=recipe, method=method, mixing_set=pictures, seed=seed)
@@ -263,6 +286,15 @@ class Experiment(Settings):
         training = Recipe.read(recipe, "training")
         return self.model_copy(update={"methods": (changed,), "training": (training,), "search": None})
 
+    def externals(self) -> list[External]:
+        """The checkpoints that are there already, each once. Reads their files to know their content.
+
+        Raises:
+            CheckpointError: weights are missing.
+            RequestError: an entry does not fit the rest.
+        """
+        return externals(self.checkpoints, self.dataset)
+
     def benchmark_runs(self) -> list[BenchmarkRun]:
         """The benchmarks, with the content of the files that they read."""
         runs = [BenchmarkRun(benchmark=part, version=part.settings.version()) for part in self.benchmarks]
@@ -270,7 +302,8 @@ class Experiment(Settings):
 
     def parts(self) -> list[Part[Any]]:
         """All parts that the experiment names."""
-        return [*self.dataset, *self.model, *self.methods, *self.mixing_set, *self.benchmarks]
+        others = [part for entry in self.checkpoints for part in (entry.model, entry.dataset) if part is not None]
+        return [*self.dataset, *self.model, *self.methods, *self.mixing_set, *self.benchmarks, *others]
 
     def prepare(self) -> None:
         """Decode all data of the sweep into this machine's cache, so that broken files are found before any work.
@@ -309,9 +342,12 @@ def _filled_in(recipe: Recipe, method: Method, height: int | None) -> Recipe:
 
 
 def _simplest(dataset: Part[Dataset]) -> Part[Dataset]:
-    """The data set without a `train_limit` that leaves no picture out."""
+    """The data set without a `train_limit` that leaves no picture out, and with what its files decide filled in."""
+    changes: dict[str, Any] = {}
     limit = dataset.settings.train_limit
     total = None if limit is None else dataset.settings.num_train_images()
-    if limit is None or total is None or limit < total:
-        return dataset
-    return replace(dataset, settings=dataset.settings.model_copy(update={"train_limit": None}))
+    if limit is not None and total is not None and limit >= total:
+        changes["train_limit"] = None
+    if "streamed" in type(dataset.settings).model_fields:
+        changes["streamed"] = dataset.settings.is_streamed()
+    return replace(dataset, settings=dataset.settings.model_copy(update=changes)) if changes else dataset

@@ -118,6 +118,18 @@ def parse_yaml(text: str) -> Any:
     return yaml.load(text, _Loader)  # a SafeLoader
 
 
+def parse_part(text: str) -> object:
+    """What was typed for a part: its name, or a mapping in YAML, whose relative paths start at the current folder.
+
+    Raises:
+        RequestError: it is no YAML.
+    """
+    try:
+        return _typed(parse_yaml(text)) if text.lstrip().startswith("{") else text
+    except (yaml.YAMLError, ValueError):
+        raise RequestError(f"{text!r} is no YAML mapping, such as '{{name: timm, arch: resnet18}}'") from None
+
+
 def override(raw: dict[str, Any], text: str) -> dict[str, Any]:
     """The content of an experiment file with one `key.path=value` put in; `raw` is not changed.
 

@@ -36,7 +36,7 @@ def labelled(trials: Sequence[Trial], always: Collection[str] = ()) -> list[Tria
                 shown.append(f"{setting}={text_of(value)}")
         parts.append(shown)
     bases = [_label(trial, shown) for trial, shown in zip(trials, parts, strict=True)]
-    return [trial.named(label) for trial, label in zip(trials, _distinct(bases), strict=True)]
+    return [trial.named(label) for trial, label in zip(trials, distinct(bases), strict=True)]
 
 
 def _label(trial: Trial, shown: Iterable[str]) -> str:
@@ -88,7 +88,7 @@ def _path_in_settings(path: str) -> str:
     return path if rest else f"method.{path}"
 
 
-def _distinct(labels: Sequence[str]) -> list[str]:
+def distinct(labels: Sequence[str]) -> list[str]:
     """The labels, those that repeat with a number."""
     counts, seen, found = Counter(labels), Counter[str](), []
     for label in labels:

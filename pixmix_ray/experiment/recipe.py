@@ -1,14 +1,19 @@
 """The training recipe; the defaults are the paper's for CIFAR (§3.2) with the official code's schedule."""
 
 import math
-from typing import Any, Literal, Self
+import re
+import time
+from collections.abc import Callable
+from typing import Any, ClassVar, Literal, Self
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
 from pixmix_ray.settings import Settings
 from pixmix_ray.transforms import flip_and_crop, random_resized_crop
+
+_SPAN = re.compile(r"(?P<number>[1-9]\d*) (?P<unit>minute|step)s?")
 
 
 class Recipe(Settings):
@@ -17,6 +22,8 @@ class Recipe(Settings):
     Attributes:
         epochs: passes over the training pictures.
         batch_size: pictures a step; the last batch of an epoch may be smaller.
+        accumulation: parts in which a worker takes its share of a batch, one after the other, where memory is short;
+            the gradients add up to those of the batch, but batch normalisation sees each part alone.
         lr: learning rate of the first step.
         final_lr: where the cosine schedule ends.
         momentum: of Nesterov's accelerated gradient.
@@ -30,10 +37,15 @@ class Recipe(Settings):
         channels_last: memory layout; faster in every case measured so far (docs/speed.md).
         validation: fraction of the training pictures that is held out, to measure the clean error after each epoch;
             none trains on all of them.
+        checkpoint_every: after how much of an epoch its state is saved as well, such as "10 minutes" or "500 steps", so
+            that an interrupted training goes on there; none saves after whole epochs alone. No outcome depends on it.
     """
 
+    location: ClassVar[frozenset[str]] = frozenset({"checkpoint_every"})
+    implied: ClassVar[frozenset[str]] = frozenset({"accumulation"})
     epochs: int = Field(100, ge=1)
     batch_size: int = Field(128, ge=1)
+    accumulation: int = Field(1, ge=1)
     lr: float = Field(0.1, gt=0)
     final_lr: float = Field(1e-6, ge=0)
     momentum: float = Field(0.9, gt=0, lt=1)
@@ -45,6 +57,14 @@ class Recipe(Settings):
     precision: Literal["float32", "bfloat16"] = "float32"
     channels_last: bool = True
     validation: float | None = Field(None, gt=0, le=0.5)
+    checkpoint_every: str | None = None
+
+    @field_validator("checkpoint_every")
+    @classmethod
+    def _is_a_span(cls, value: str | None) -> str | None:
+        if value is not None and not _SPAN.fullmatch(value):
+            raise ValueError("it must be a number of minutes or steps, such as 10 minutes or 500 steps")
+        return value
 
     @model_validator(mode="after")
     def _fits_the_crop(self) -> Self:
@@ -64,6 +84,25 @@ class Recipe(Settings):
         if self.precision == "float32" or gpus > 0 or has_bfloat16():
             return ()
         return ("precision bfloat16: this machine's processor has no instructions for it, float32 is faster there",)
+
+    def checkpoint_due(self) -> Callable[[int], bool]:
+        """A function that says whether a state is due, by `checkpoint_every`, so many batches after the last one."""
+        span = _SPAN.fullmatch(self.checkpoint_every or "")
+        if span is None:
+            return lambda batches: False
+        number = int(span["number"])
+        if span["unit"] == "step":
+            return lambda batches: batches >= number
+        last = time.monotonic()
+
+        def is_due(batches: int) -> bool:
+            nonlocal last
+            if time.monotonic() - last < 60 * number:
+                return False
+            last = time.monotonic()
+            return True
+
+        return is_due
 
     def side(self, height: int) -> int:
         """The side in pixels of what is cropped from pictures of `height` pixels."""

@@ -166,14 +166,14 @@ class AntRun(MethodRun):
         if successor := part("successor."):
             self.successor = self._new(0, self.ant.renew_lr)
             self.successor.restore(successor)
-        earlier = {name: t.to(self.setup.images.device).unbind() for name, t in part("earlier.").items()}
+        earlier = {name: t.to(self.setup.device).unbind() for name, t in part("earlier.").items()}
         self.earlier = [dict(zip(earlier, weights, strict=True)) for weights in zip(*earlier.values(), strict=True)]
 
     def _keep(self, weights: Weights) -> None:
         self.earlier.append({name: weight.detach().clone() for name, weight in weights.items()})
 
     def _new(self, number: int, lr: float) -> "Opponent":
-        generator = torch_generator(self.setup.seed, "ant", number, device=self.setup.images.device)
+        generator = torch_generator(self.setup.seed, "ant", number, device=self.setup.device)
         return Opponent(new_weights(self.ant.kernel, generator), lr)
 
 

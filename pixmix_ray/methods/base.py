@@ -8,6 +8,7 @@ learns, pictures of its own) returns it from `Method.start` as its `MethodRun`.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -61,6 +62,14 @@ class Method(Settings):
             DataError: a file is broken, or does not fit the training pictures.
         """
 
+    def shown_copies(self) -> "Copies | None":
+        """Pictures that are shown in place of streamed ones, if the method has any.
+
+        Raises:
+            RequestError: it has none that can be.
+        """
+        return None
+
     def start(self, setup: "Setup") -> "MethodRun":
         """The method at work in one training."""
         return MethodRun(self)
@@ -94,47 +103,69 @@ METHODS: Table[Method] = Table("method", Method)
 
 
 @dataclass(frozen=True, kw_only=True)
+class Copies:
+    """One other picture for each training picture, of which a share is shown in its place.
+
+    Attributes:
+        folder: of picture files, as many as there are training pictures, in their order.
+        share: of the pictures that are replaced, drawn anew at each visit, in [0, 1].
+    """
+
+    folder: Path
+    share: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Setup:
     """What a training tells its method at the start.
 
     Attributes:
-        images: uint8 (N, 3, H, W), all training pictures, on the device of the training; not to be changed. Those that
-            are held out for validation are among them: learn from what `choose` is asked for alone.
+        device: of the training.
+        height: of the training pictures before flip and crop, in pixels; where they are streamed, of the result.
         data_version: the content of the training set.
         seed: of the trial; name streams by it through `pixmix_ray.seeding`.
         size: side in pixels of the pictures after flip and crop.
         crop: flip and crop as the recipe says, from uint8 (B, 3, H, W) and a generator to (B, 3, size, size).
+        images: uint8 (N, 3, H, W), all training pictures, on the device and not to be changed; none where they are
+            streamed. Those that are held out for validation are among them: learn from what `shown` is given alone.
     """
 
-    images: Tensor
+    device: torch.device
+    height: int
     data_version: str
     seed: int
     size: int
     crop: Callable[[Tensor, torch.Generator], Tensor]
+    images: Tensor | None = None
 
 
 class MethodRun:
     """A method at work in one training; as it is, for a method without memory.
 
-    A run is made anew when a training goes on from a checkpoint: what it learned must be in `tensors`, all else must be
-    a function of the setup, of the network at the start of the epoch and of the epoch's number.
+    A run is made anew when a training goes on from a checkpoint, after an epoch or in the middle of one: what it
+    learned, and what `begin_epoch` made, must be in `tensors`; all else must be a function of the setup.
     """
 
     def __init__(self, method: Method) -> None:
         self.method = method
 
     def begin_epoch(self, network: nn.Module, number: int) -> None:
-        """Called before each epoch, counted from 1; `network` is in training mode and must be left as it is."""
+        """Called before each epoch, counted from 1; `network` is in training mode and must be left as it is.
 
-    def choose(self, images: Tensor, rows: Tensor, generator: torch.Generator) -> Tensor:
-        """The pictures of `rows`, int64 (N,), before crop and flip: uint8 (N, 3, H, W).
+        An epoch that goes on in its middle does not begin again: `restore` is called alone.
+        """
+
+    def shown(self, images: Tensor, rows: Tensor, generator: torch.Generator) -> Tensor:
+        """What is shown in place of resident pictures, before crop and flip: uint8 (N, 3, H, W).
+
+        Of streamed ones it is not asked: see `Method.shown_copies`.
 
         Args:
-            images: all training pictures.
-            rows: which of them come next.
+            images: uint8 (N, 3, H, W).
+            rows: int64 (N,), their places in the training set.
             generator: for draws, on the device of `images`.
         """
-        return images.index_select(0, rows)
+        return images
 
     def augment(self, images: Tensor, pictures: Tensor | None, generator: torch.Generator) -> Tensor:
         """See `Method.augment`."""
@@ -145,7 +176,7 @@ class MethodRun:
         return self.method.loss(network, images, labels, rng)
 
     def tensors(self) -> dict[str, Tensor]:
-        """All that the run has learned, by name; saved with each epoch."""
+        """All that the run has learned and that this epoch began with, by name; saved with each state."""
         return {}
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:

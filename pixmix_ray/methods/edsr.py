@@ -80,7 +80,7 @@ class Edsr(Method):
 
     def start(self, setup: Setup) -> MethodRun:
         """The method with the network on the device of the training."""
-        return EdsrRun(self, read_edsr(self.weights).to(setup.images.device))
+        return EdsrRun(self, read_edsr(self.weights).to(setup.device))
 
     def augment(self, images: Tensor, pictures: Tensor | None, generator: torch.Generator) -> Tensor:
         """The pictures, some of them distorted: float32 (N, 3, H, W) in [0, 1]; see `Method.augment`.

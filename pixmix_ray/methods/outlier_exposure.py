@@ -28,6 +28,8 @@ from pixmix_ray.datasets.picture_source import source_images, source_version, to
 from pixmix_ray.methods.base import METHODS, Method, MethodRun, Setup
 from pixmix_ray.settings import DataPath
 
+MOST_ON_DEVICE = 4_000_000_000  # bytes
+
 
 @METHODS.add("outlier_exposure")
 class OutlierExposure(Method):
@@ -72,7 +74,9 @@ class OutlierExposureRun(MethodRun):
 
     def __init__(self, method: OutlierExposure, setup: Setup) -> None:
         super().__init__(method)
-        self._outliers = to_device(source_images(method.outliers, setup.images.shape[2]), setup.images.device)
+        outliers = source_images(method.outliers, setup.height)
+        # as many as 300,000 of 224 pixels are 45 GB: they stay in their memory map, on the host
+        self._outliers = to_device(outliers, setup.device if outliers.nbytes <= MOST_ON_DEVICE else "cpu")
         self._crop = setup.crop
 
     def loss(self, network: nn.Module, images: Tensor, labels: Tensor, rng: np.random.Generator) -> Tensor:
@@ -87,7 +91,8 @@ class OutlierExposureRun(MethodRun):
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
         """`count` outliers drawn uniformly, flipped and cropped: uint8 (count, 3, H, W)."""
         rows = torch.randint(len(self._outliers), (count,), generator=generator, device=generator.device)
-        return self._crop(self._outliers.index_select(0, rows).permute(0, 3, 1, 2).contiguous(), generator)
+        drawn = self._outliers.index_select(0, rows.to(self._outliers.device)).to(generator.device)
+        return self._crop(drawn.permute(0, 3, 1, 2).contiguous(), generator)
 
 
 def uniform_cross_entropy(logits: Tensor) -> Tensor:

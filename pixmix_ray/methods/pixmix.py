@@ -16,6 +16,7 @@ are made together, and so are the mixes of one round and kind; the sizes of thes
 host waits for the device.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -165,19 +166,33 @@ class IterativeRun(MethodRun):
 
     def __init__(self, method: Method, setup: Setup, *, count: int, steps: int) -> None:
         super().__init__(method)
-        self._seed, self._device, self._size = setup.seed, setup.images.device, setup.size
+        self._seed, self._device, self._size = setup.seed, setup.device, setup.size
         self._count, self._steps = count, steps
         self._bank: PictureBank | None = None
+        self._made: Tensor | None = None
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The pictures of this epoch, from which it goes on in its middle."""
+        return {} if self._made is None else {"visualizations": self._made}
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Go on with the pictures of `tensors`."""
+        if "visualizations" in tensors:
+            self._take(tensors["visualizations"])
 
     def begin_epoch(self, network: nn.Module, number: int) -> None:
         """Make the pictures of this epoch."""
         generator = torch_generator(self._seed, "visualizations", number, device=self._device)
         side = shorter_side_for(self._size)
-        made = visualize(network, count=self._count, size=side, steps=self._steps, generator=generator)
-        sides = np.full(self._count, side, dtype=np.int64)
+        self._take(visualize(network, count=self._count, size=side, steps=self._steps, generator=generator))
+
+    def _take(self, made: Tensor) -> None:
+        """Mix with crops of `made`, uint8 (N, 3, H, H)."""
+        self._made, count, side = made, len(made), made.shape[2]
+        sides = np.full(count, side, dtype=np.int64)
         self._bank = Pictures(
             pixels=made.permute(0, 2, 3, 1).reshape(-1, 3).cpu().numpy(),
-            offsets=np.arange(self._count, dtype=np.int64) * side * side,
+            offsets=np.arange(count, dtype=np.int64) * side * side,
             heights=sides,
             widths=sides,
             version="",

@@ -28,9 +28,9 @@ from pixmix_ray.cache import cached_arrays
 from pixmix_ray.datasets import ImageData
 from pixmix_ray.datasets.file_digests import combined, file_md5s
 from pixmix_ray.datasets.picture_source import WANTED, source_images, source_reader, source_version, to_device
-from pixmix_ray.errors import DataError
+from pixmix_ray.errors import DataError, RequestError
 from pixmix_ray.hashing import short_hash
-from pixmix_ray.methods.base import METHODS, Method, MethodRun, Setup
+from pixmix_ray.methods.base import METHODS, Copies, Method, MethodRun, Setup
 from pixmix_ray.models.adain import SMALLEST, read_style_transfer
 from pixmix_ray.seeding import uniforms
 from pixmix_ray.settings import DataPath
@@ -114,12 +114,24 @@ class Sin(Method):
             DataError: a file is broken, or there is not one copy for each training picture.
             CheckpointError: the weights are broken or of another network.
         """
+        if data.is_streamed:
+            self.shown_copies()
+            return
         images = to_device(data.train_images, "cpu").permute(0, 3, 1, 2)
         self.copies(images, data.version, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
 
     def start(self, setup: Setup) -> MethodRun:
         """The method with the stylised copies on the device of the training."""
         return SinRun(self, setup)
+
+    def shown_copies(self) -> Copies | None:
+        """The folder of stylised pictures; see `Method.shown_copies`."""
+        if self.stylized is None or not self.stylized.is_dir():
+            raise RequestError(
+                "sin makes copies of pictures that fit in memory alone, and this data set is streamed: set stylized to "
+                "a folder with one picture for each training picture, or dataset.streamed: false"
+            )
+        return Copies(folder=self.stylized, share=self.share)
 
     def copies(self, images: Tensor, data_version: str, device: torch.device) -> Images:
         """The stylised copies of all training pictures, uint8 (N, H, W, 3), read-only; made once a machine.
@@ -183,14 +195,17 @@ class SinRun(MethodRun):
 
     def __init__(self, method: Sin, setup: Setup) -> None:
         super().__init__(method)
-        device = setup.images.device
-        self._copies = to_device(method.copies(setup.images, setup.data_version, device), device)
+        self._copies: Tensor | None = None
+        if setup.images is not None:
+            copies = method.copies(setup.images, setup.data_version, setup.device)
+            self._copies = to_device(copies, setup.device)
 
-    def choose(self, images: Tensor, rows: Tensor, generator: torch.Generator) -> Tensor:
-        """The pictures of `rows`, each replaced by its copy with probability `share`; see `MethodRun.choose`."""
+    def shown(self, images: Tensor, rows: Tensor, generator: torch.Generator) -> Tensor:
+        """The pictures, each replaced by its copy with probability `share`; see `MethodRun.shown`."""
+        assert self._copies is not None  # the pictures are resident
         is_replaced = torch.rand(len(rows), generator=generator, device=images.device) < self.method.share
         copies = self._copies.index_select(0, rows).permute(0, 3, 1, 2).contiguous()
-        return torch.where(is_replaced.view(-1, 1, 1, 1), copies, super().choose(images, rows, generator))
+        return torch.where(is_replaced.view(-1, 1, 1, 1), copies, images)
 
 
 def _batches(rows: NDArray[np.int64], size: int) -> list[list[int]]:

@@ -3,13 +3,15 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Annotated, ClassVar
+from pathlib import Path
+from typing import Annotated, ClassVar, Self
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from pixmix_ray.errors import WorkError
+from pixmix_ray.errors import RequestError, WorkError
+from pixmix_ray.models.weights import content_of, fit_weights, head_size, read_weights
 from pixmix_ray.plugins import Table
 from pixmix_ray.settings import Settings
 
@@ -28,10 +30,16 @@ class Model(Settings, ABC):
         summary: one line for `pixmix-ray list models`.
         source: where the architecture comes from.
         revision: raised when the same settings come to mean another network, so that trials are trained anew.
+        has_gradients: whether gradients of the logits reach the pictures, as adversaries need them.
+        is_trained: whether it can be trained from fresh weights; else it stands under `checkpoints` alone.
+        is_program: whether to read its files is to run what somebody else wrote, so that it must be trusted.
     """
 
     summary: ClassVar[str]
     source: ClassVar[str]
+    has_gradients: ClassVar[bool] = True
+    is_trained: ClassVar[bool] = True
+    is_program: ClassVar[bool] = False
 
     @abstractmethod
     def label(self) -> str:
@@ -41,8 +49,50 @@ class Model(Settings, ABC):
     def build(self, num_classes: int) -> nn.Module:
         """A network from pictures (N, 3, H, W) in [0, 1] to logits (N, num_classes), with fresh weights."""
 
+    def with_weights(self, weights: Path | None) -> tuple[Self, Path]:
+        """These settings as some weights need them, and the file or folder of the weights.
 
-MODELS: Table[Model] = Table("model", Model)
+        Args:
+            weights: where they lie; none for those that the network's own library publishes, which may be downloaded.
+
+        Raises:
+            RequestError: there are no published ones, or they cannot be had.
+        """
+        if weights is None:
+            raise RequestError(f"{self.label()} has no published weights to take: give weights in place of pretrained")
+        return self, weights
+
+    def weight_files(self, weights: Path) -> list[Path]:
+        """The files whose content decides what a checkpoint is."""
+        return [weights]
+
+    def content(self, weights: Path) -> str:
+        """A hash of the weights.
+
+        Raises:
+            CheckpointError: they cannot be read.
+        """
+        return content_of(self.weight_files(weights))
+
+    def opened(self, weights: Path, num_outputs: int | None) -> nn.Module:
+        """A network with somebody's weights, from pictures (N, 3, H, W) in [0, 1] to logits.
+
+        Args:
+            weights: their file or folder.
+            num_outputs: how many logits; none for as many as the weights have.
+
+        Raises:
+            CheckpointError: the weights are missing or broken, or do not fit.
+        """
+        found = read_weights(weights)
+        if num_outputs is None:
+            num_outputs = head_size(self.build(2), found, str(weights))
+        network = self.build(num_outputs)
+        fit_weights(network, found, str(weights))
+        return network
+
+
+MODELS: Table[Model] = Table("model", Model, function="function")
 
 
 class Normalise(nn.Module):

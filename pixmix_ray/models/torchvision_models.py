@@ -4,16 +4,14 @@ Module names are torchvision's own, so that its weight files and everybody's sta
 normalisation, by default ImageNet's, comes before the first layer and has no parameters.
 """
 
-import hashlib
-from pathlib import Path
 from typing import Any, ClassVar
 
 from pydantic import Field, field_validator
 from torch import Tensor, nn
 
-from pixmix_ray.errors import CheckpointError, UnknownNameError
+from pixmix_ray.errors import UnknownNameError
 from pixmix_ray.models.base import IMAGENET_MEAN, IMAGENET_STD, MODELS, Channels, Model, Normalise, PositiveChannels
-from pixmix_ray.models.weights import fit_weights, read_weights
+from pixmix_ray.models.weights import content_of, read_weights, start_from
 from pixmix_ray.settings import DataPath
 
 OTHER_OUTPUTS = frozenset({"googlenet", "inception_v3"})  # several outputs while they train
@@ -26,7 +24,7 @@ class TorchvisionModel(Model):
     Attributes:
         arch: its name in torchvision, such as resnet50, resnet18 or alexnet.
         weights: file of weights to start from; none draws fresh ones. The paper's ImageNet networks start from trained
-            ones.
+            ones. A head for another number of classes is made anew.
         mean: of the three channels in [0, 1], taken off; for somebody else's weights, that of their training.
         std: what they are then divided by, likewise.
     """
@@ -56,7 +54,7 @@ class TorchvisionModel(Model):
         Raises:
             CheckpointError: there is no such file.
         """
-        return {**super().identity(), "weights": None if self.weights is None else _content_id(self.weights)}
+        return {**super().identity(), "weights": None if self.weights is None else content_of([self.weights])}
 
     def label(self) -> str:
         """The name in results, torchvision's."""
@@ -66,13 +64,13 @@ class TorchvisionModel(Model):
         """The network, from pictures (N, 3, H, W) in [0, 1] to logits (N, num_classes).
 
         Raises:
-            CheckpointError: the weights are missing or broken, or of another architecture or number of classes.
+            CheckpointError: the weights are missing or broken, or of another architecture.
         """
         import torchvision.models
 
         network: nn.Module = torchvision.models.get_model(self.arch, weights=None, num_classes=num_classes)
         if self.weights is not None:
-            fit_weights(network, read_weights(self.weights), str(self.weights))
+            start_from(network, read_weights(self.weights), str(self.weights))
         network.add_module(
             "normalise", Normalise(self.mean, self.std)
         )  # a module, so that it moves to the device with the rest
@@ -84,12 +82,3 @@ def _normalised(network: nn.Module, inputs: tuple[Tensor]) -> Tensor:
     """Called before `forward`, which gets what this returns."""
     normalise = network.get_submodule("normalise")
     return normalise(inputs[0])  # type: ignore[no-any-return]  # torch types modules as Any
-
-
-def _content_id(file: Path) -> str:
-    """12 hexadecimal digits over the bytes of a file."""
-    try:
-        with file.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()[:12]
-    except OSError as error:
-        raise CheckpointError(f"cannot read the weights {file}: {error.strerror}. Give a file of weights") from None

@@ -5,7 +5,7 @@ import json
 import pickle
 import struct
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from safetensors.torch import save as save_safetensors
 from torch import Tensor, nn
 
 from pixmix_ray.errors import CheckpointError, DamagedError, one_line
+from pixmix_ray.hashing import short_hash
 
 Weights = dict[str, Tensor]
 DAMAGED = (  # what torch's reader raises on files that were cut off or changed, seen in tests
@@ -40,6 +41,9 @@ WRAPPERS = ("module.", "_orig_mod.")  # of DataParallel and torch.compile
 ATTRIBUTES = ("model.", "net.", "network.", "backbone.", "encoder.")  # of Lightning modules and the like
 
 
+NAMED = 4  # tensors that a message names
+
+
 class WeightsWarning(UserWarning):
     """What a file of somebody else's weights was taken for."""
 
@@ -48,8 +52,8 @@ def read_weights(path: Path) -> Weights:
     """The tensors of a checkpoint file by parameter name, on the CPU.
 
     A torch file may hold the state_dict itself or under another name. Where it holds several, such as those of an
-    average (EMA) beside the last ones, the first of `STATE_DICTS` is taken, and a warning says which. What DataParallel
-    and torch.compile put before every name is taken off.
+    average (EMA) beside the last ones, the first of `STATE_DICTS` is taken. What DataParallel and torch.compile put
+    before every name is taken off. A warning says what was done.
 
     Raises:
         CheckpointError: no such file, truncated, no weights at all, or holding more than tensors and plain values.
@@ -58,7 +62,7 @@ def read_weights(path: Path) -> Weights:
         raise CheckpointError(f"no checkpoint file {path}: give a .safetensors, .pt, .pth or .th file")
     _check_kind(path)
     if path.suffix == ".safetensors":
-        return without_prefixes(parse_weights(path.read_bytes(), str(path)), WRAPPERS)[0]
+        return _unwrapped(parse_weights(path.read_bytes(), str(path)), path)
     try:
         with warnings.catch_warnings(action="ignore"):  # torch asks the reader of a foreign pickle to file an issue
             content = torch.load(path, map_location="cpu", weights_only=True)
@@ -69,8 +73,15 @@ def read_weights(path: Path) -> Weights:
         ) from None
     except DAMAGED as error:
         raise CheckpointError(f"{path} cannot be read as a torch file, is it whole? {_first_sentence(error)}") from None
-    found = {str(name): tensor for name, tensor in _state_dict(content, path).items()}
-    return without_prefixes(found, WRAPPERS)[0]
+    return _unwrapped({str(name): tensor for name, tensor in _state_dict(content, path).items()}, path)
+
+
+def _unwrapped(weights: Weights, path: Path) -> Weights:
+    """The weights without what wrappers put before every name."""
+    bare, prefix = without_prefixes(weights, WRAPPERS)
+    if prefix:
+        warnings.warn(f"{path} was read without the prefix {prefix!r} of every name", WeightsWarning, stacklevel=3)
+    return bare
 
 
 def without_prefixes(weights: Weights, prefixes: tuple[str, ...]) -> tuple[Weights, str]:
@@ -151,6 +162,51 @@ def read_header(content: bytes, where: str) -> dict[str, str]:
     return header
 
 
+def content_of(files: Sequence[Path]) -> str:
+    """12 hexadecimal digits over the bytes of a file, or over those of several and their names.
+
+    Raises:
+        CheckpointError: one cannot be read.
+    """
+    found = []
+    for file in files:
+        try:
+            with file.open("rb") as stream:
+                found.append(hashlib.file_digest(stream, "sha256").hexdigest()[:12])
+        except OSError as error:
+            raise CheckpointError(f"cannot read the weights {file}: {error.strerror}. Give a file of weights") from None
+    if len(found) == 1:
+        return found[0]
+    return short_hash("\n".join(f"{file.name} {digest}" for file, digest in zip(files, found, strict=True)))
+
+
+def head_size(network: nn.Module, weights: Weights, where: str) -> int:
+    """How many outputs the network has of which these are the weights, by a network of 2 outputs.
+
+    Raises:
+        CheckpointError: they differ in more than the number of outputs.
+    """
+    whole = network.state_dict()
+    known = {name for name in whole if not name.endswith("num_batches_tracked")}
+    found = _fitting_names(network, weights, known, set(whole), where)
+    sizes = _head_sizes(whole, found)
+    if sizes is None and any(name in found and found[name].shape != whole[name].shape for name in whole):
+        fit_weights(network, weights, where)  # raises, and names the first
+    return 2 if sizes is None else sizes[0]
+
+
+def _head_sizes(own: Weights, found: Weights) -> tuple[int, int] | None:
+    """How many outputs weights have and how many a network, if all tensors that differ do so in their rows alone."""
+    sizes = set()
+    for name, tensor in own.items():
+        if name not in found or (other := found[name]).shape == tensor.shape:
+            continue
+        if other.ndim != tensor.ndim or not tensor.ndim or other.shape[1:] != tensor.shape[1:]:
+            return None
+        sizes.add((other.shape[0], tensor.shape[0]))
+    return sizes.pop() if len(sizes) == 1 else None
+
+
 def fit_weights(network: nn.Module, weights: Weights, where: str) -> None:
     """Copy `weights` into `network`.
 
@@ -165,12 +221,51 @@ def fit_weights(network: nn.Module, weights: Weights, where: str) -> None:
     needed = {name for name in whole if not name.endswith("num_batches_tracked")}
     weights = _fitting_names(network, weights, needed, set(whole), where)
     own = {name: tensor for name, tensor in whole.items() if name in weights or name in needed}
+    if (sizes := _head_sizes(own, weights)) is not None and set(own) == set(weights):
+        name = next(name for name in own if weights[name].shape != own[name].shape)
+        raise CheckpointError(
+            f"{where} does not fit the model: {name!r} is {tuple(weights[name].shape)}, the model has "
+            f"{tuple(own[name].shape)}: it has {sizes[0]} outputs, and there are {sizes[1]} classes; give the data set "
+            "that it was trained on, or say with classes which outputs are meant"
+        )
+    if missing := [name for name in own if name not in weights]:
+        near = _nearest(missing[0], {other: found for other, found in weights.items() if other not in own})
+        shape = tuple(own[missing[0]].shape)
+        raise CheckpointError(
+            f"{where} does not fit the model: it lacks {missing[0]!r} {shape}{near}{_others(missing)}; check model"
+        )
     for name, tensor in own.items():
-        _check_fits(name, tensor, weights, own, where)
+        _check_fits(name, tensor, weights[name], where)
     if extra := sorted(set(weights) - set(own)):
         near = _nearest(extra[0], own)
-        raise CheckpointError(f"{where} does not fit the model: the model has no {extra[0]!r}{near}; check model")
+        raise CheckpointError(
+            f"{where} does not fit the model: the model has no {extra[0]!r}{near}{_others(extra)}; check model"
+        )
     network.load_state_dict(weights, strict=False)  # the names were compared above
+
+
+def start_from(network: nn.Module, weights: Weights, where: str) -> None:
+    """Copy `weights` into a network that is to be trained on; a head for another number of classes is left as it is.
+
+    The head is the one layer whose weight and bias differ in their outputs alone; a warning says that it is fresh.
+
+    Raises:
+        CheckpointError: as `fit_weights`.
+    """
+    own = network.state_dict()
+    bare = without_prefixes(weights, (*WRAPPERS, *ATTRIBUTES))[0]
+    other = {name for name, tensor in bare.items() if name in own and tensor.shape != own[name].shape}
+    layers = {name.rpartition(".")[0] for name in other}
+    if len(layers) == 1 and all(bare[name].shape[1:] == own[name].shape[1:] for name in other):
+        (layer,) = layers
+        counts = len(bare[min(other)]), len(own[min(other)])
+        warnings.warn(
+            f"{where} was trained on {counts[0]} classes: its head, {layer}, is made anew for {counts[1]}",
+            WeightsWarning,
+            stacklevel=3,
+        )
+        weights = {name: own[name] if name in other else tensor for name, tensor in bare.items()}
+    fit_weights(network, weights, where)
 
 
 def _fitting_names(network: nn.Module, weights: Weights, needed: set[str], known: set[str], where: str) -> Weights:
@@ -190,14 +285,15 @@ def _fitting_names(network: nn.Module, weights: Weights, needed: set[str], known
     return weights
 
 
-def _check_fits(name: str, tensor: Tensor, weights: Weights, own: Weights, where: str) -> None:
-    """Raise CheckpointError if the weights lack what is called `name` in the network, or have something else there."""
-    if name not in weights:
-        near = _nearest(name, {other: found for other, found in weights.items() if other not in own})
-        raise CheckpointError(
-            f"{where} does not fit the model: it lacks {name!r} {tuple(tensor.shape)}{near}; check model"
-        )
-    found = weights[name]
+def _others(names: Sequence[str]) -> str:
+    """In words, the names after the first."""
+    shown = ", ".join(map(repr, names[1:NAMED]))
+    rest = len(names) - NAMED
+    return (f"; nor {shown}" if shown else "") + (f" and {rest} more" if rest > 0 else "")
+
+
+def _check_fits(name: str, tensor: Tensor, found: Tensor, where: str) -> None:
+    """Raise CheckpointError if what the weights have under `name` is something else than the network has there."""
     if found.layout != tensor.layout:
         raise CheckpointError(f"{where} does not fit the model: {name!r} is {found.layout}; save it dense")
     if found.shape != tensor.shape:

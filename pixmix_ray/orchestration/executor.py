@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from pixmix_ray.evaluation.pictures_ahead import PictureWork
 from pixmix_ray.experiment.resources import Resources
 from pixmix_ray.experiment.trial import Trial
 from pixmix_ray.orchestration.retries import Problem
@@ -33,12 +34,14 @@ class Setup:
         resources: what a trial and an evaluation take of the cluster.
         work: what trains a trial and evaluates a checkpoint.
         should_stop: asked after every epoch; none trains all trials to their end.
+        pictures: of benchmarks, which may be made on cores that are idle, before an evaluation asks for them.
     """
 
     store: Store
     resources: Resources = field(default_factory=Resources)
     work: Work = field(default_factory=Work)
     should_stop: ShouldStop | None = None
+    pictures: tuple[PictureWork, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,16 +1,20 @@
 """An executor in this process, without Ray: for debuggers, profilers, notebooks, and machines where Ray cannot start.
 
 It does one thing at a time, with the same functions as Ray's workers, so the files are the same. Cells go before the
-next epoch of a trial: what is known soonest is shown soonest.
+next epoch of a trial: what is known soonest is shown soonest. Only pictures of benchmarks, where there are many, are
+made by other processes meanwhile.
 """
 
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 
 import torch
 
 from pixmix_ray.errors import ClusterError
+from pixmix_ray.evaluation.pictures_ahead import made_ahead, missing
+from pixmix_ray.experiment.external import Source
 from pixmix_ray.experiment.resources import Share
 from pixmix_ray.experiment.trial import Trial
 from pixmix_ray.orchestration.executor import (
@@ -40,6 +44,7 @@ class LocalExecutor:
         self._tasks: deque[tuple[int, Job]] = deque()
         self._epochs: Iterator[Progress] | None = None  # of the first trial
         self._threads = torch.get_num_threads()
+        self._stack = ExitStack()
 
     def has_gpus(self) -> bool:
         """Whether this machine has a GPU that torch can use."""
@@ -58,6 +63,7 @@ class LocalExecutor:
                 )
         self.cancel()
         self._setup = setup
+        self._stack.enter_context(made_ahead(missing(setup.pictures)))
 
     def capacity(self, trials: int, cells: int, *, keeps_share: bool = True) -> Capacity:
         """One trial, or one task."""
@@ -84,10 +90,11 @@ class LocalExecutor:
         return []
 
     def cancel(self) -> None:
-        """Forget all work, and give torch its threads back."""
+        """Forget all work, end the processes that make pictures, and give torch its threads back."""
         self._trials.clear()
         self._tasks.clear()
         self._epochs = None
+        self._stack.close()
         torch.set_num_threads(self._threads)
 
     def now(self) -> float:
@@ -98,7 +105,7 @@ class LocalExecutor:
         """Nothing of a cluster."""
         return {}
 
-    def _job(self, trial: Trial, cells: Sequence[Cell], share: Share) -> Job:
+    def _job(self, trial: Source, cells: Sequence[Cell], share: Share) -> Job:
         assert self._setup is not None
         return Job(
             trial=trial,
@@ -123,7 +130,7 @@ class LocalExecutor:
         if progress is not None:
             events.append(EpochDone(ticket=ticket, progress=progress))
             stop = self._setup.should_stop
-            is_stopped = stop is not None and stop(job.trial.id, progress)
+            is_stopped = progress.is_whole and stop is not None and stop(job.trial.id, progress)
         if progress is None or is_stopped:
             self._trials.popleft()
             self._epochs = None

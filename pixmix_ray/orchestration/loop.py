@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pixmix_ray.errors import StorageError
+from pixmix_ray.experiment.external import Source
 from pixmix_ray.experiment.trial import Trial
 from pixmix_ray.orchestration.accounting import Account
 from pixmix_ray.orchestration.executor import (
@@ -52,9 +53,9 @@ class Failure:
 
 @dataclass(kw_only=True)
 class _InFlight:
-    """A trial that trains, or a task that measures cells of one."""
+    """A trial that trains, or a task that measures cells of one, or of a checkpoint that was there already."""
 
-    trial: Trial
+    trial: Source
     cells: Sequence[Cell] = ()
     place: Place | None = None
     submitted: float = 0.0
@@ -235,15 +236,19 @@ class Loop:
         )
         if in_flight is None:
             return
+        trial = in_flight.trial
         match event:
             case TrialStarted():
+                assert isinstance(trial, Trial)
                 in_flight.place = event.place
-                self.account.trial_started(in_flight.trial, self.executor.now())
+                self.account.trial_started(trial, self.executor.now())
             case EpochDone():
-                self._epoch_done(in_flight, event.progress)
+                assert isinstance(trial, Trial)
+                self._epoch_done(trial, in_flight, event.progress)
             case TrialEnded():
+                assert isinstance(trial, Trial)
                 del self.trials[event.ticket]
-                self._trial_ended(in_flight, event)
+                self._trial_ended(trial, in_flight, event)
             case TaskStarted():
                 if in_flight.place is None:  # not before: what waits for its share is not measured yet
                     for cell in in_flight.cells:
@@ -251,23 +256,24 @@ class Loop:
                 in_flight.place = event.place
             case TaskEnded():
                 del self.tasks[event.ticket]
-                self.tasks_of[in_flight.trial.id] -= 1
+                self.tasks_of[trial.id] -= 1
                 self._task_ended(in_flight, event)
 
-    def _epoch_done(self, in_flight: _InFlight, progress: Progress) -> None:
+    def _epoch_done(self, trial: Trial, in_flight: _InFlight, progress: Progress) -> None:
         if progress.epoch <= in_flight.epoch:
             return  # heard before
-        trial, in_flight.epoch = in_flight.trial, progress.epoch
         self.attempts.advanced(trial.id)
         if progress.notice:
             log.warning("%s: %s", trial.label, progress.notice)
+        if not progress.is_whole:
+            return
+        in_flight.epoch = progress.epoch
         if progress.validation_error is not None:
             in_flight.errors[progress.epoch] = progress.validation_error
         self.account.epoch_ended(trial, progress.seconds)
         self.watcher.epoch_done(trial, progress)
 
-    def _trial_ended(self, in_flight: _InFlight, event: TrialEnded) -> None:
-        trial = in_flight.trial
+    def _trial_ended(self, trial: Trial, in_flight: _InFlight, event: TrialEnded) -> None:
         checkpoint = self.plan.checkpoint_of(trial)  # what storage says counts, whatever the event says
         self.account.trial_ended(trial, self.executor.now(), is_whole=checkpoint is not None)
         if checkpoint is not None:
@@ -319,6 +325,8 @@ class Loop:
                 continue
             seconds, problem = ended[cell].seconds, ended[cell].problem
             self.account.cell_ended(cell, seconds, has_failed=problem is not None)
+            if ended[cell].notice:
+                log.warning("%s: %s", cell.trial.label, ended[cell].notice)
             if problem is None:
                 self._cell_done(cell, seconds)
             else:
@@ -360,6 +368,7 @@ class Loop:
     def _train_again(self, cell: Cell) -> None:
         """Have the checkpoint of a cell made again, and all cells wait for it that need it."""
         trial = cell.trial
+        assert isinstance(trial, Trial)  # what was there already is never damaged, but another
         cells = [cell, *self.waiting_cells.take_those_of(trial)]
         if trial.id not in self.cells_of:
             self.waiting_trials.append(trial)
@@ -405,7 +414,7 @@ class Loop:
         shown = f" (pixmix-ray logs {shlex.quote(self.plan.store.uri)} {name})"
         return Failure(label=label, reason=f"{report.reason}{where}{shown}")
 
-    def _leave_cell(self, trial: Trial) -> None:
+    def _leave_cell(self, trial: Source) -> None:
         """A cell of the trial has ended; after its last one a search may suggest others."""
         self.left[trial.id] -= 1
         if self.more is not None and self.left[trial.id] == 0:

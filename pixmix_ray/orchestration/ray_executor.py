@@ -9,12 +9,14 @@ from types import ModuleType, TracebackType
 from typing import Self
 
 from pixmix_ray.errors import ClusterError
-from pixmix_ray.experiment.resources import Share
+from pixmix_ray.experiment.external import Source
+from pixmix_ray.experiment.resources import Resources, Share
 from pixmix_ray.experiment.trial import Trial
 from pixmix_ray.orchestration import session as ray_session
 from pixmix_ray.orchestration.evaluation_tasks import EvaluationTasks
 from pixmix_ray.orchestration.executor import Capacity, EpochDone, Event, Setup
 from pixmix_ray.orchestration.nodes import Node, lacking, total_fitting, trials_at_once
+from pixmix_ray.orchestration.picture_tasks import PictureTasks
 from pixmix_ray.orchestration.tune_training import Training
 from pixmix_ray.orchestration.work import Job
 from pixmix_ray.planning.plan import Cell
@@ -47,6 +49,7 @@ class RayExecutor:
         self._events: SimpleQueue[Event] = SimpleQueue()
         self._tasks = EvaluationTasks()
         self._training: Training | None = None
+        self._pictures = PictureTasks((), Resources())
         self._setup: Setup | None = None
         if address is not None:
             ray_session.probe(address)
@@ -80,6 +83,7 @@ class RayExecutor:
         self._setup = setup
         self._events, self._tasks = SimpleQueue(), EvaluationTasks()
         self._training = Training(self._events, setup.should_stop)
+        self._pictures = PictureTasks(setup.pictures, setup.resources)
 
     def capacity(self, trials: int, cells: int, *, keeps_share: bool = True) -> Capacity:
         """How much fits on the nodes that live now; an autoscaler is asked for what the rest could use.
@@ -101,6 +105,7 @@ class RayExecutor:
         beside = 0 if why else trials_at_once(nodes, resources)
         alone = 0 if why else total_fitting(nodes, resources.trial)
         self._training.limit = beside if keeps_share else alone
+        self._pictures.keep_going(nodes, len(self._tasks))
         return Capacity(
             trials=beside,
             trials_alone=alone,
@@ -136,6 +141,7 @@ class RayExecutor:
     def cancel(self) -> None:
         """End all work within seconds."""
         self._tasks.cancel()
+        self._pictures.cancel()
         if self._training is not None:
             self._training.cancel()
         if self._is_connected and self._asked != (0, 0):
@@ -159,7 +165,7 @@ class RayExecutor:
                 found.append(self._events.get_nowait())
         return found
 
-    def _job(self, trial: Trial, cells: Sequence[Cell], share: Share) -> Job:
+    def _job(self, trial: Source, cells: Sequence[Cell], share: Share) -> Job:
         assert self._setup is not None
         return Job(
             trial=trial,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
 
-from pixmix_ray.errors import DamagedError, ResultsError, TryAgainError
+from pixmix_ray.errors import DamagedError, PreemptedError, ResultsError, TryAgainError
 from pixmix_ray.memory import is_out_of_memory
 from pixmix_ray.storage.failures import ErrorReport, Place
 
@@ -25,6 +25,7 @@ class Cause(StrEnum):
     WORKER_DIED = "worker died"
     NODE_DIED = "node died"
     KILLED_FOR_MEMORY = "killed for memory"  # by Ray's memory monitor, before the system does it
+    PREEMPTED = "told that it will be ended"
     MESSAGE_LOST = "message lost"  # the worker lives, or was never reached
     OUT_OF_MEMORY = "out of memory"
     DAMAGED = "checkpoint damaged"
@@ -52,6 +53,7 @@ POLICIES: Mapping[Cause, Policy] = MappingProxyType(
         Cause.WORKER_DIED: Policy(retries=3),
         Cause.NODE_DIED: Policy(retries=3),
         Cause.KILLED_FOR_MEMORY: Policy(retries=3, elsewhere=True),
+        Cause.PREEMPTED: Policy(retries=100, elsewhere=True, is_charged=False),
         Cause.MESSAGE_LOST: Policy(retries=100, is_charged=False),
         Cause.OUT_OF_MEMORY: Policy(retries=1, elsewhere=True),
         Cause.DAMAGED: Policy(retries=1),  # after its trial was trained again
@@ -90,6 +92,8 @@ class Problem:
 
 
 def _cause_of(error: BaseException) -> Cause:
+    if isinstance(error, PreemptedError):
+        return Cause.PREEMPTED
     if isinstance(error, DamagedError):
         return Cause.DAMAGED
     if isinstance(error, TryAgainError | ResultsError):  # results that cannot be read are no fault of the work either

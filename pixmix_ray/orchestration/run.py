@@ -8,7 +8,11 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from pixmix_ray.errors import DamagedError, RequestError, ResultsError, StorageError
+from pixmix_ray.evaluation.checkpoints import check_externals
+from pixmix_ray.evaluation.pictures_ahead import works_of
+from pixmix_ray.evaluation.relabel import relabel
 from pixmix_ray.experiment.experiment import Experiment
+from pixmix_ray.experiment.external import External
 from pixmix_ray.experiment.plugins import user_modules
 from pixmix_ray.orchestration.accounting import Account
 from pixmix_ray.orchestration.executor import Executor, Setup
@@ -67,6 +71,7 @@ def run_plan(
 
     Raises:
         DataError: data are missing or broken; nothing was started.
+        CheckpointError: a checkpoint that should be there is missing, or does not fit; likewise.
         ClusterError: there is no cluster, or it cannot hold the work.
         HeldError: another run is at work on the results folder.
         StorageError: results can no longer be written; what is done is kept.
@@ -80,9 +85,11 @@ def run_plan(
         opened = _opened(executor, stack)
         if plan.experiment.search is not None:
             plan = make_plan(plan.experiment, keep_points=True)
+        check_externals(dict.fromkeys(cell.trial for cell in plan.cells_to_run() if isinstance(cell.trial, External)))
         _prepare(plan.experiment, opened)
         plan = on_gpus(plan, opened)
         keep_plan(plan)
+        relabel(plan.store, plan.checkpoints)
         stack.enter_context(_storage_goes_away())
         _remove_leftovers(plan.store)
         failures = _run_once(plan, opened, watch, work or Work(), lock.check)
@@ -171,6 +178,7 @@ def _run_once(
             resources=resources,
             work=work,
             should_stop=None if halving is None else should_stop,
+            pictures=tuple(works_of((cell.trial.dataset, cell.run) for cell in plan.cells_to_run())),
         )
     )
     durations = Durations.of(plan.store, resources)

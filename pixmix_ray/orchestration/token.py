@@ -10,6 +10,8 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
+from pixmix_ray.paths import written_whole
+
 GIVEN = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")  # where Ray looks first
 
 
@@ -33,15 +35,14 @@ def prepare_token() -> None:
 
 def _write_once(file: Path, token: str) -> None:
     """Write a token that nobody else can read, unless one is there; then see to it that nobody else can read that."""
-    beside = file.with_name(f"{file.name}.{os.getpid()}.part")
     try:
-        with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as stream:
+        with (
+            written_whole(file, is_new=True) as beside,  # never over the token of a cluster that is running
+            os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream,
+        ):
             stream.write(token)
-        os.link(beside, file)  # whole, and never over the token of a cluster that is running
     except FileExistsError:
         _close_to_others(file)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def _close_to_others(file: Path) -> None:

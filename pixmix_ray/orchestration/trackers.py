@@ -15,6 +15,7 @@ import pandas as pd
 
 from pixmix_ray.analysis.summary import summary
 from pixmix_ray.errors import ResultsError, StorageError, one_line
+from pixmix_ray.experiment.external import External, Source, described_trial
 from pixmix_ray.experiment.tracking import Mlflow, Tracking, Wandb
 from pixmix_ray.experiment.trial import Trial
 from pixmix_ray.hashing import hash_of_values
@@ -31,7 +32,7 @@ log = logging.getLogger(__name__)
 class Tracker(Protocol):
     """One service."""
 
-    def log(self, trial: Trial, values: Mapping[str, float], step: int) -> None:
+    def log(self, trial: Source, values: Mapping[str, float], step: int) -> None:
         """Add values to the run of a trial, which is made when it is first heard of."""
 
     def keep(self, name: str, tables: Mapping[str, pd.DataFrame]) -> None:
@@ -41,20 +42,19 @@ class Tracker(Protocol):
         """All is told."""
 
 
-def parameters(trial: Trial) -> dict[str, Any]:
+def parameters(trial: Source) -> dict[str, Any]:
     """The settings of a trial by dotted path, and its seed."""
     return {**_flat(trial.settings), "seed": trial.seed}
 
 
-def tags(trial: Trial) -> dict[str, str]:
+def tags(trial: Source) -> dict[str, str]:
     """By what runs are filtered and grouped; `configuration` is the same for all seeds."""
+    described = trial.described() if isinstance(trial, External) else described_trial(trial)
+    named = {name: str(described[name] or "none") for name in ("method", "dataset", "model", "mixing_set")}
     return {
         "trial_id": trial.id,
         "configuration": hash_of_values(trial.settings),
-        "method": trial.method.own_name,
-        "dataset": trial.dataset.own_name,
-        "model": trial.model.settings.label(),
-        "mixing_set": trial.mixing_set_label or "none",
+        **named,
         "seed": str(trial.seed),
     }
 
@@ -76,7 +76,7 @@ class TensorBoardTracker:
         self._folder = folder
         self._writers: dict[str, Any] = {}
 
-    def log(self, trial: Trial, values: Mapping[str, float], step: int) -> None:
+    def log(self, trial: Source, values: Mapping[str, float], step: int) -> None:
         """Add scalars; with the first ones the settings as a text."""
         from tensorboardX import SummaryWriter  # comes with Ray
 
@@ -113,13 +113,13 @@ class MlflowTracker:
         self._experiment = found.experiment_id if found else self._client.create_experiment(settings.experiment)
         self._runs: dict[str, str] = {}
 
-    def log(self, trial: Trial, values: Mapping[str, float], step: int) -> None:
+    def log(self, trial: Source, values: Mapping[str, float], step: int) -> None:
         """Add metrics."""
         run = self._runs.get(trial.id) or self._runs.setdefault(trial.id, self._run(trial))
         for name, value in values.items():
             self._client.log_metric(run, name, value, step=step)
 
-    def _run(self, trial: Trial) -> str:
+    def _run(self, trial: Source) -> str:
         found = self._client.search_runs([self._experiment], f"tags.trial_id = '{trial.id}'", max_results=1)
         if found:
             return str(found[0].info.run_id)
@@ -148,12 +148,12 @@ class WandbTracker:
         self._settings, self._runs = settings, dict[str, Any]()
         self._folder = results if Path(results).is_dir() else None  # else where wandb writes by itself
 
-    def log(self, trial: Trial, values: Mapping[str, float], step: int) -> None:
+    def log(self, trial: Source, values: Mapping[str, float], step: int) -> None:
         """Add values; W&B's own step must not fall, so the epoch is a value beside them."""
         run = self._runs.get(trial.id) or self._runs.setdefault(trial.id, self._run(trial))
         run.log({**values, "epoch": step})
 
-    def _run(self, trial: Trial) -> Any:
+    def _run(self, trial: Source) -> Any:
         import wandb
 
         return wandb.init(
@@ -192,7 +192,7 @@ class _Guarded:
         self._name, self._inner = name, None
         self._inner = self._try(make)
 
-    def log(self, trial: Trial, values: Mapping[str, float], step: int) -> None:
+    def log(self, trial: Source, values: Mapping[str, float], step: int) -> None:
         if (inner := self._inner) is not None:
             self._try(lambda: inner.log(trial, values, step))
 
@@ -243,10 +243,11 @@ class Tracked(Passing):
 
     def cell_done(self, cell: Cell, seconds: float) -> None:
         """The headline measures of a cell."""
-        self._log(cell.trial, headline_measures(self._store, cell), cell.trial.training.epochs)
+        epochs = 0 if isinstance(cell.trial, External) else cell.trial.training.epochs
+        self._log(cell.trial, headline_measures(self._store, cell), epochs)
         super().cell_done(cell, seconds)
 
-    def _log(self, trial: Trial, values: Mapping[str, float], step: int) -> None:
+    def _log(self, trial: Source, values: Mapping[str, float], step: int) -> None:
         for follower in self._followers:
             follower.log(trial, values, step)
 

@@ -90,7 +90,8 @@ class Trainer(tune.Trainable):
             "epoch_seconds": progress.seconds,
         }
         # the step of loggers, also after a trial went on
-        return {"progress": progress, **curves, "timesteps_total": progress.epoch, "done": False}
+        told = {**curves, "timesteps_total": progress.epoch} if progress.is_whole else {}
+        return {"progress": progress, **told, "done": False}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Nothing: the trial's checkpoints are in our own store."""
@@ -222,7 +223,7 @@ class Training:
 
     def is_to_stop(self, job: Job, progress: Progress) -> bool:
         """Whether a trial is stopped early after this epoch."""
-        return self._should_stop is not None and self._should_stop(job.trial.id, progress)
+        return progress.is_whole and self._should_stop is not None and self._should_stop(job.trial.id, progress)
 
     def ended(self, ticket: int, problem: Problem | None = None, *, is_stopped: bool = False) -> None:
         """A trial ended."""

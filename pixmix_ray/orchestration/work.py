@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 
 import torch
 
-from pixmix_ray.evaluation.cell import Measure, open_trial
+from pixmix_ray.evaluation.cell import Measure, open_checkpoint
+from pixmix_ray.experiment.external import Source
 from pixmix_ray.experiment.resources import Share
 from pixmix_ray.experiment.trial import BenchmarkRun, Trial
 from pixmix_ray.memory import free_memory
@@ -24,10 +25,10 @@ from pixmix_ray.training.trial import Progress, set_aside, train_trial
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """What trains a trial, as `train_trial`, and what opens its checkpoint for evaluation, as `open_trial`."""
+    """What trains a trial, as `train_trial`, and what opens a checkpoint for evaluation, as `open_checkpoint`."""
 
     train: Callable[[Trial, Store, torch.device], Iterator[Progress]] = train_trial
-    evaluate: Callable[[Trial, Store, torch.device], Measure] = open_trial
+    evaluate: Callable[[Source, Store, torch.device], Measure] = open_checkpoint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,10 +38,12 @@ class Evaluated:
     Attributes:
         seconds: wall time in the worker.
         problem: why the cell could not be measured; none if it was.
+        notice: something that its owner should know, such as a normalisation that would fit better.
     """
 
     seconds: float
     problem: Problem | None = None
+    notice: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +51,7 @@ class Job:
     """What a worker needs for a trial, or for cells of its checkpoint.
 
     Attributes:
-        trial: which.
+        trial: which; or a checkpoint that is there already.
         results: URI of the results folder.
         work: the functions that do it.
         share: of the machine.
@@ -57,7 +60,7 @@ class Job:
         is_logged: whether what the worker prints is kept in the results folder, and not shown.
     """
 
-    trial: Trial
+    trial: Source
     results: str
     work: Work
     share: Share
@@ -82,6 +85,7 @@ def train_epochs(job: Job, place: Place) -> Generator[Progress, None, None]:
     store = Store(job.results)
     with _log(job, store, log_file(job.trial.id), place):
         _prepare(job)
+        assert isinstance(job.trial, Trial)
         yield from job.work.train(job.trial, store, job.device)
 
 
@@ -91,20 +95,20 @@ def measure_cells(job: Job, place: Place) -> list[Evaluated]:
     measure: Measure | None = None
     ended: list[Evaluated] = []
     for run in job.runs:
-        started, problem = time.perf_counter(), None
+        started, problem, notice = time.perf_counter(), None, ""
         try:
             with _log(job, store, log_file(job.trial.id, run.key), place):
                 if measure is None:
                     _prepare(job)
                     measure = job.work.evaluate(job.trial, store, job.device)
-                measure(run)
+                notice = measure(run) or ""
         except Exception as error:  # the worker's outermost frame: returned to the loop, which records it
             problem = Problem.of(error, place)
-            if problem.cause is Cause.DAMAGED:
+            if problem.cause is Cause.DAMAGED and isinstance(job.trial, Trial):
                 set_aside(job.trial, store)
         if problem is not None:
             free_memory(job.device)  # after the error and all that its frames held
-        ended.append(Evaluated(seconds=time.perf_counter() - started, problem=problem))
+        ended.append(Evaluated(seconds=time.perf_counter() - started, problem=problem, notice=notice))
         if measure is None:
             break
     return ended

@@ -1,24 +1,26 @@
-"""How the cells of trials are called: by their checkpoints, which only trials that are done have."""
+"""How cells are called: by their checkpoints, which only trials that are done have, and what is there already."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from pixmix_ray.experiment.trial import BenchmarkRun, Trial, hash_of_test_set
+from pixmix_ray.experiment.external import External, Source
+from pixmix_ray.experiment.trial import BenchmarkRun, hash_of_test_set
 from pixmix_ray.storage.store import Store, trial_file
 
 REQUESTS = 32  # at the same time, to object storage
 
 
-def cell_names(store: Store, trials: Iterable[Trial], runs: Sequence[BenchmarkRun]) -> dict[tuple[str, str], str]:
-    """The names of the cells (CHECKPOINT/NAME-KEY) of trials that are done, by trial id and key of the benchmark.
+def cell_names(store: Store, sources: Iterable[Source], runs: Sequence[BenchmarkRun]) -> dict[tuple[str, str], str]:
+    """The names of the cells (CHECKPOINT/NAME-KEY) of checkpoints that are there, by id and key of the benchmark.
 
     Raises:
         DataError: the files of a test set are missing or broken.
         ResultsError: the results cannot be read.
     """
-    by_id = {trial.id: trial for trial in trials}
-    checkpoints = checkpoint_ids(store, list(by_id))
+    by_id = {source.id: source for source in sources}
+    checkpoints = dict(checkpoint_ids(store, [id_ for id_, of in by_id.items() if not isinstance(of, External)]))
+    checkpoints |= {id_: of.checkpoint_id for id_, of in by_id.items() if isinstance(of, External)}
     test_sets: dict[int, str] = {}  # by the data set's object, which trials share: its files are looked at once
     names: dict[tuple[str, str], str] = {}
     for trial_id, checkpoint in checkpoints.items():

@@ -15,8 +15,8 @@ def keep_plan(plan: Plan) -> None:
     cells = Counter(cell.trial.id for cell, state in plan.cells.items() if state != "stopped")
     before = read_kept_plan(plan.store)
     kept = KeptPlan(
-        labels={**before.labels, **{trial.id: trial.label for trial in plan.trials}},
-        cells={trial.id: cells[trial.id] for trial in plan.trials},
+        labels={**before.labels, **{source.id: source.label for source in plan.sources}},
+        cells={source.id: cells[source.id] for source in plan.sources},
     )
     if kept != before:
         plan.store.write_json(FILE, {"labels": kept.labels, "cells": kept.cells})

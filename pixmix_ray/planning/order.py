@@ -4,7 +4,7 @@ import heapq
 import itertools
 from collections.abc import Callable, Iterable, Mapping
 
-from pixmix_ray.experiment.trial import Trial
+from pixmix_ray.experiment.external import Source
 from pixmix_ray.planning.plan import Cell
 
 TOGETHER_SECONDS = 1.0  # at most, for cells that share a task: it ends soon enough for whatever waits behind it
@@ -61,7 +61,7 @@ class LongestFirst:
                 total += more
         return taken
 
-    def take_those_of(self, trial: Trial) -> list[Cell]:
+    def take_those_of(self, trial: Source) -> list[Cell]:
         """Take all cells of a trial."""
         return [self._take(trial.id, number) for number in list(self._of_trial.get(trial.id, ()))]
 

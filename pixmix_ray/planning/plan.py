@@ -4,7 +4,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from pixmix_ray.evaluation.relabel import relabel
 from pixmix_ray.experiment.experiment import Experiment
+from pixmix_ray.experiment.external import External, Source
 from pixmix_ray.experiment.trial import BenchmarkRun, Trial
 from pixmix_ray.garbage import without_garbage_collection
 from pixmix_ray.planning.cell_names import cell_names, checkpoint_ids
@@ -20,15 +22,15 @@ State = Literal["done", "missing", "failed", "stopped"]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Cell:
-    """One trial's checkpoint on one benchmark.
+    """One checkpoint on one benchmark.
 
     Attributes:
-        trial: whose checkpoint.
+        trial: whose checkpoint: a trial of the experiment, or one that is there already.
         run: the benchmark.
         name: of its file, CHECKPOINT/NAME-KEY; none before the trial has its checkpoint, which is part of the name.
     """
 
-    trial: Trial
+    trial: Source
     run: BenchmarkRun
     name: str | None = None
 
@@ -47,12 +49,19 @@ class Plan:
         sweep: what was asked for.
         trials: each trial of the sweep and its state.
         cells: each cell of the sweep and its state.
+        checkpoints: those that are there already.
     """
 
     store: Store
     experiment: Experiment
     trials: dict[Trial, State]
     cells: dict[Cell, State]
+    checkpoints: tuple[External, ...] = ()
+
+    @property
+    def sources(self) -> list[Source]:
+        """All that is measured: the trials, then the checkpoints that are there already."""
+        return [*self.trials, *self.checkpoints]
 
     def trials_to_run(self) -> list[Trial]:
         """The trials that are not done and that a cell still needs."""
@@ -79,7 +88,7 @@ class Plan:
     def _names(self) -> list[str]:
         """The names of this experiment's cells, as far as their trials are done now."""
         runs = {cell.run.key: cell.run for cell in self.cells}
-        found = cell_names(self.store, self.trials, list(runs.values()))
+        found = cell_names(self.store, self.sources, list(runs.values()))
         names = (found.get((cell.trial.id, cell.run.key)) for cell in self.cells)
         return [name for name in names if name is not None]
 
@@ -110,7 +119,7 @@ def make_plan(sweep: Experiment, *, keep_points: bool = False) -> Plan:
     refuse_older_layout(store)
     listed = _Listed(cells=store.files("cells"), trials=store.files("trials"))
     if sweep.search is None:
-        return plan_of(sweep, sweep.trials(), runs, store, listed)
+        return plan_of(sweep, [*sweep.trials(), *sweep.externals()], runs, store, listed)
 
     def states_of(trials: Sequence[Trial]) -> set[str]:
         return _states_of_point(plan_of(sweep, trials, runs, store, listed))
@@ -121,9 +130,12 @@ def make_plan(sweep: Experiment, *, keep_points: bool = False) -> Plan:
 def updated(plan: Plan) -> Plan:
     """The plan once the index of its folder is up to date: cells that were found damaged and set aside are missing.
 
+    Cells of checkpoints that the experiment gives another label now have that label.
+
     Raises:
         ResultsError: the folder cannot be read.
     """
+    relabel(plan.store, plan.checkpoints)
     update(plan.store)
     done = {cell.name for cell, state in plan.cells.items() if state == "done"}
     return plan if done <= set(list_cells(plan.store)) else make_plan(plan.experiment)
@@ -139,26 +151,27 @@ class _Listed:
 
 def _states_of_point(plan: Plan) -> set[str]:
     """The states of the cells of a plan; those that a trial which failed lacks have failed with it."""
-    return {
-        "failed" if state == "missing" and plan.trials[cell.trial] == "failed" else state
-        for cell, state in plan.cells.items()
-    }
+    failed = {trial for trial, state in plan.trials.items() if state == "failed"}
+    return {"failed" if state == "missing" and cell.trial in failed else state for cell, state in plan.cells.items()}
 
 
 def plan_of(
     sweep: Experiment,
-    trials: Sequence[Trial],
+    sources: Sequence[Source],
     runs: Sequence[BenchmarkRun],
     store: Store,
     listed: _Listed | None = None,
 ) -> Plan:
-    """The states of the cells of some trials of an experiment, by a listing of the results folder, or a new one."""
+    """The states of the cells of some trials and checkpoints, by a listing of the results folder, or a new one."""
     listed = listed or _Listed(cells=store.files("cells"), trials=store.files("trials"))
     files, cell_files = listed.trials, listed.cells
+    trials = [source for source in sources if not isinstance(source, External)]
+    there = tuple(source for source in sources if isinstance(source, External))
     stopped = _stopped(sweep, store, files, trials)
-    names = cell_names(store, [trial for trial in trials if trial_file(trial.id, "done.json") in files], runs)
+    done = [trial for trial in trials if trial_file(trial.id, "done.json") in files]
+    names = cell_names(store, [*done, *there], runs)
     cells: dict[Cell, State] = {}
-    for trial in trials:
+    for trial in sources:
         for run in runs:
             name = names.get((trial.id, run.key))
             is_done = name is not None and cell_file(name) in cell_files
@@ -171,7 +184,7 @@ def plan_of(
         else _state(trial_file(trial.id, "done.json") in files, trial_file(trial.id, "failed.json") in files)
         for trial in trials
     }
-    return Plan(store=store, experiment=sweep, trials=states, cells=cells)
+    return Plan(store=store, experiment=sweep, trials=states, cells=cells, checkpoints=there)
 
 
 def _stopped(sweep: Experiment, store: Store, files: set[str], trials: Iterable[Trial]) -> set[str]:

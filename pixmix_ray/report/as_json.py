@@ -4,15 +4,15 @@ Numbers are as stored: fractions and seconds, not percent. Keys are added, never
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic_core import PydanticUndefined
 
 from pixmix_ray.experiment.described import settings_of
 from pixmix_ray.experiment.plugins import Table as Parts
-from pixmix_ray.metrics import DIRECTIONS, UNITS, Measurement, direction
+from pixmix_ray.metrics import DIRECTIONS, UNITS
 from pixmix_ray.planning.durations import Durations
 from pixmix_ray.planning.forecast import cost
 from pixmix_ray.planning.plan import Plan
@@ -20,6 +20,24 @@ from pixmix_ray.planning.status import Status
 from pixmix_ray.planning.usage import Usage
 from pixmix_ray.report.overview import default_of
 from pixmix_ray.settings import Settings
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MEASURED = (
+    "method",
+    "model",
+    "benchmark",
+    "metric",
+    "value",
+    "condition",
+    "severity",
+    "n",
+    "standard_error",
+    "note",
+    "direction",
+)
+"""The columns of the measurements that `evaluate` gives."""
 
 
 def as_json(values: Mapping[str, Any]) -> str:
@@ -34,6 +52,7 @@ def plan_values(plan: Plan) -> dict[str, Any]:
         {"trial_id": trial.id, "label": trial.label, "epochs": trial.training.epochs, "state": state}
         for trial, state in plan.trials.items()
     ]
+    trials += [{"trial_id": of.id, "label": of.label, "epochs": 0, "state": "done"} for of in plan.checkpoints]
     cells = [
         {"trial_id": cell.trial.id, "benchmark": cell.run.name, "key": cell.run.key, "state": state}
         for cell, state in plan.cells.items()
@@ -93,11 +112,7 @@ def _plain(default: Any) -> Any:
     return default if isinstance(default, bool | int | float | str | None) else str(default)
 
 
-def measured_values(measured: Mapping[str, Sequence[Measurement]]) -> dict[str, Any]:
-    """Of `evaluate`: the measurements of each benchmark."""
-    rows = [
-        {"benchmark": benchmark, **asdict(row), "direction": direction(row.metric)}
-        for benchmark, measurements in measured.items()
-        for row in measurements
-    ]
-    return {"measurements": rows}
+def measured_values(measured: "pd.DataFrame") -> dict[str, Any]:
+    """Of `evaluate`: a row a measurement; `method` is the label of a checkpoint."""
+    rows = measured[list(MEASURED)].astype(object).where(measured[list(MEASURED)].notna(), None)
+    return {"measurements": rows.to_dict("records")}

@@ -3,14 +3,19 @@
 import itertools
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
+from dataclasses import fields
 from typing import Any, TypeVar
 
+import pandas as pd
 from rich.table import Table
 from rich.text import Text
 
+from pixmix_ray.benchmarks import Benchmark
 from pixmix_ray.experiment.axes import axes_of
 from pixmix_ray.experiment.described import settings_of
-from pixmix_ray.experiment.plugins import BENCHMARKS
+from pixmix_ray.experiment.experiment import Experiment
+from pixmix_ray.experiment.external import External
+from pixmix_ray.experiment.plugins import BENCHMARKS, Part
 from pixmix_ray.experiment.plugins import Table as Parts
 from pixmix_ray.metrics import DIRECTIONS, UNITS, Measurement, declare, direction
 from pixmix_ray.planning.durations import Durations
@@ -26,19 +31,23 @@ LEFT_OUT: dict[State, str] = {"failed": "failed", "stopped": "not to be measured
 
 
 def plan_table(plan: Plan) -> Table:
-    """A row a trial: its state, and how many of its cells are done; of very many only those with something to do."""
+    """A row a checkpoint: its state, and how many of its cells are done; of very many those with something to do."""
     table = Table()
     for header in ("trial", "id", "epochs", "training", "cells done"):
         table.add_column(header, no_wrap=True)
-    cells_of: dict[str, list[str]] = {trial.id: [] for trial in plan.trials}
+    cells_of: dict[str, list[str]] = {source.id: [] for source in plan.sources}
     for cell, state in plan.cells.items():
         cells_of[cell.trial.id].append(state)
-    shown = _few(plan.trials, table, lambda trial: set(cells_of[trial.id]) == {"done"})
-    for trial in shown:
-        state, cells = plan.trials[trial], cells_of[trial.id]
+    shown = _few(plan.sources, table, lambda source: set(cells_of[source.id]) == {"done"})
+    for source in shown:
+        cells = cells_of[source.id]
+        if isinstance(source, External):
+            training = "–", "there already"
+        else:
+            training = str(source.training.epochs), plan.trials[source]
         rest = "".join(f", {cells.count(of)} {word}" for of, word in LEFT_OUT.items() if of in cells)
         done = f"{cells.count('done')} of {len(cells)}{rest}"
-        table.add_row(Text(trial.label), Text(trial.id), str(trial.training.epochs), state, done)
+        table.add_row(Text(source.label), Text(source.id), *training, done)
     return table
 
 
@@ -68,9 +77,26 @@ def axes_lines(plan: Plan) -> list[str]:
     return [*lines, *together, f"grid: {len(plan.trials)} trials{same}"] if lines else []
 
 
+def pictures_notes(experiment: Experiment, part: Part[Benchmark]) -> list[str]:
+    """What the pictures that a benchmark makes take in the cache of each machine, a line for each size of picture."""
+    benchmark = part.settings
+    keep_gb = getattr(benchmark, "keep_gb", 0)
+    lines = []
+    for side in dict.fromkeys(dataset.settings.height() for dataset in experiment.dataset):
+        if side is None or not keep_gb or not (nbytes := benchmark.bytes_made(side)):
+            continue
+        size = f"{nbytes / 1e6:.3g} MB for each test picture"
+        if benchmark.limit is not None:
+            size = f"up to {nbytes * benchmark.limit / 1e9:.2g} GB"
+        lines.append(f"pictures of {side} pixels are made once a machine and kept: {size}; keep_gb is {keep_gb:g}")
+    return lines
+
+
 def counts_line(plan: Plan) -> str:
     """How many trials and cells are done, missing and failed, and what is left to pay."""
-    return f"trials: {_counted(plan.trials.values())}\ncells: {_counted(plan.cells.values())}\n" + (
+    lines = [f"trials: {_counted(plan.trials.values())}"] if plan.trials else []
+    lines += [f"checkpoints that are there: {len(plan.checkpoints)}"] if plan.checkpoints else []
+    return "\n".join([*lines, f"cells: {_counted(plan.cells.values())}", ""]) + (
         "nothing left to do" if not plan.cells_to_run() else f"work left: {_cost(plan)}"
     )
 
@@ -132,6 +158,13 @@ def default_of(field: Any) -> Any:
 def _default(of: Any) -> str:
     value = default_of(of)
     return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def measurements_in(rows: pd.DataFrame) -> list[Measurement]:
+    """Rows of one cell as measurements."""
+    names = [field.name for field in fields(Measurement)]
+    values = rows[names].astype(object).where(rows[names].notna(), None)
+    return [Measurement(**{str(name): value for name, value in row.items()}) for row in values.to_dict("records")]
 
 
 def measurements_table(name: str, measurements: Iterable[Measurement]) -> Table:

@@ -1,12 +1,10 @@
 """Files on a local disk: written beside and renamed, and listed quickly. Places are texts: a Path costs too much."""
 
 import os
-import uuid
 from collections.abc import Iterator
-from contextlib import suppress
 from typing import BinaryIO, NamedTuple
 
-PART = ".part"  # behind the name of a file that is being written
+from pixmix_ray.paths import PART, written_whole
 
 
 class FileStamp(NamedTuple):
@@ -23,23 +21,17 @@ class FileStamp(NamedTuple):
 
 def write(target: str, content: bytes) -> None:
     """Write a file whole, in a folder that is made if it is not there."""
-    beside = _written_beside(target, content)
-    try:
-        os.rename(beside, target)
-    except BaseException:
-        _remove(beside)
-        raise
+    with written_whole(target) as beside, _created(beside) as stream:
+        stream.write(content)
 
 
 def write_new(target: str, content: bytes) -> bool:
     """Write a file whole where there is none; whether that was so."""
-    beside = _written_beside(target, content)
     try:
-        os.link(beside, target)
+        with written_whole(target, is_new=True) as beside, _created(beside) as stream:
+            stream.write(content)
     except FileExistsError:
         return False
-    finally:
-        _remove(beside)
     return True
 
 
@@ -101,28 +93,9 @@ def _folders(root: str, prefix: str) -> Iterator[tuple[str, list["os.DirEntry[st
         yield f"{folder}/"[skipped:], files
 
 
-def _written_beside(target: str, content: bytes) -> str:
-    """A file beside `target` with all of `content`, safe on the disk; its name is nobody else's."""
-    beside = f"{target}.{uuid.uuid4().hex}{PART}"
+def _created(place: str) -> BinaryIO:
     try:
-        with _created(beside) as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-    except BaseException:
-        _remove(beside)
-        raise
-    return beside
-
-
-def _created(beside: str) -> BinaryIO:
-    try:
-        return open(beside, "xb")
+        return open(place, "xb")
     except FileNotFoundError:
-        os.makedirs(os.path.dirname(beside), exist_ok=True)
-        return open(beside, "xb")
-
-
-def _remove(place: str) -> None:
-    with suppress(OSError):
-        os.unlink(place)
+        os.makedirs(os.path.dirname(place), exist_ok=True)
+        return open(place, "xb")

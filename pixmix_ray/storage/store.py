@@ -34,9 +34,9 @@ import pyarrow as pa
 from pyarrow import fs
 
 from pixmix_ray.errors import DamagedError, ResultsError, StorageError, one_line
-from pixmix_ray.paths import written_path
+from pixmix_ray.paths import PART, written_path
 from pixmix_ray.storage import local_files
-from pixmix_ray.storage.local_files import PART, FileStamp
+from pixmix_ray.storage.local_files import FileStamp
 from pixmix_ray.storage.location import check_answer, refuse_secrets
 from pixmix_ray.storage.sealed import Unsealed, seal, unseal
 

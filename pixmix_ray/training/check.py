@@ -75,7 +75,15 @@ def check_training(trial: Trial) -> None:
     network = fresh_network(trial, data.num_classes).train()
     method: Method = trial.method.settings
     cropped = trial.training.cropped(images, generator)
-    setup = Setup(images=images, data_version=data.version, seed=0, size=cropped.shape[2], crop=trial.training.cropped)
+    setup = Setup(
+        images=images,
+        device=images.device,
+        height=images.shape[2],
+        data_version=data.version,
+        seed=0,
+        size=cropped.shape[2],
+        crop=trial.training.cropped,
+    )
     if is_ours(type(method)) and method.has_memory:
         return  # it learns, or draws pictures, before its first batch: minutes, and its tests do the same
     run = method.start(setup)
@@ -93,7 +101,7 @@ def check_training(trial: Trial) -> None:
 
 def _few(data: ImageData) -> tuple[Tensor, Tensor]:
     """A few training pictures, uint8 (N, 3, H, W), and their labels (N,)."""
-    images = torch.from_numpy(np.array(data.train_images[:BATCH])).permute(0, 3, 1, 2).contiguous()
+    images = torch.from_numpy(data.some_train_images(BATCH)).permute(0, 3, 1, 2).contiguous()
     return images, torch.from_numpy(np.array(data.train_labels[:BATCH]))
 
 

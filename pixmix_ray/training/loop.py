@@ -1,16 +1,14 @@
 """The training loop: a plain function that yields epochs and knows neither Ray nor files.
 
-The training pictures lie on the device as uint8 from the start. A batch is a draw of indices there; flip, crop and the
-method's augmentation run on several batches at once on that device; nothing waits for the device within an epoch but
-what a method itself needs. All randomness is a function of (seed, epoch), so a run that goes on from the checkpoint of
-an epoch ends in the same weights as one that was never interrupted.
+Nothing waits for the device within an epoch but what a method itself needs. Where batches come from is in `batches`:
+they are functions of (seed, epoch, number), so a run that goes on from a checkpoint, after an epoch or in the middle of
+one, ends in the same weights as one that was never interrupted.
 """
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -19,54 +17,24 @@ from pixmix_ray.errors import TrainingDivergedError
 from pixmix_ray.experiment.recipe import Recipe, cosine
 from pixmix_ray.memory import keep_freed_memory
 from pixmix_ray.methods import Method, MethodRun, Setup
-from pixmix_ray.mixing_sets import PictureBank
 from pixmix_ray.models import evaluation_mode
-from pixmix_ray.seeding import rng, seed_globally, torch_generator
-from pixmix_ray.training.augmented import check_augmented
-from pixmix_ray.transforms import to_float
-
-VALIDATED_AT_ONCE = 256  # pictures
-# augmented in one go: what fits the caches of a CPU; on a GPU so many that the launches of the kernels do not matter
-VALUES_AT_ONCE = {"cpu": 512 * 3 * 32 * 32, "cuda": 8192 * 3 * 32 * 32}
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingData:
-    """What a network learns from, on the device where it learns.
-
-    Attributes:
-        images: (N, 3, H, W) uint8.
-        labels: (N,) int64.
-        pictures: the mixing set, for the methods that need one.
-        version: the content of the training set.
-        held_out: (M,) int64, the rows that are not trained on, to measure the error on; none: all are trained on.
-    """
-
-    images: Tensor
-    labels: Tensor
-    pictures: PictureBank | None = None
-    version: str = ""
-    held_out: Tensor | None = None
-
-    @cached_property
-    def rows(self) -> Tensor:
-        """The rows to train on, (N - M,) int64, on the device of the pictures."""
-        is_trained = torch.ones(len(self.labels), dtype=torch.bool, device=self.labels.device)
-        if self.held_out is not None:
-            is_trained[self.held_out] = False
-        return is_trained.nonzero().squeeze(1)
+from pixmix_ray.seeding import seed_globally
+from pixmix_ray.training.batches import Batches, TrainingSource
+from pixmix_ray.training.place import Place
+from pixmix_ray.training.workers import ALONE, Workers, add_gradients, normalised_together
 
 
 @dataclass(frozen=True, kw_only=True)
 class Epoch:
-    """One finished epoch.
+    """A state to go on from: after an epoch, or in the middle of one.
 
     Attributes:
         number: counted from 1.
-        loss: mean training loss.
-        validation_error: on the pictures held out, a fraction in [0, 1]; none without any.
-        seconds: wall time, with validation.
-        tensors: all that the next epoch starts from, by name; the living tensors, so save them before going on.
+        loss: mean training loss of the pictures that were shown in it.
+        validation_error: on the pictures held out, a fraction in [0, 1]; none without any, or in the middle.
+        seconds: wall time so far, with validation.
+        tensors: all that the rest starts from, by name; the living tensors, so save them before going on.
+        is_whole: whether the epoch has ended.
     """
 
     number: int
@@ -74,18 +42,20 @@ class Epoch:
     validation_error: float | None
     seconds: float
     tensors: Mapping[str, Tensor]
+    is_whole: bool = True
 
 
 def train(
     network: nn.Module,
     method: Method,
-    data: TrainingData,
+    data: TrainingSource,
     recipe: Recipe,
     *,
     seed: int,
     after: tuple[int, Mapping[str, Tensor]] | None = None,
+    workers: Workers = ALONE,
 ) -> Iterator[Epoch]:
-    """Train `network` in place and yield each epoch as it ends.
+    """Train `network` in place and yield each epoch as it ends; and its state in between, as the recipe says.
 
     Args:
         network: on the device of `data`.
@@ -93,105 +63,161 @@ def train(
         data: the training pictures.
         recipe: epochs, learning rate and so on.
         seed: names all random draws of the run.
-        after: number and `tensors` of an epoch to go on from.
+        after: number of the last whole epoch (0: none), and `tensors` of the state to go on from.
+        workers: that train it together; each calls this and yields the same, and when one is to be ended, its state.
 
     Raises:
         TrainingDivergedError: the loss of an epoch is not finite.
     """
     keep_freed_memory()
+    normalised_together(network, workers)
     if recipe.channels_last:
         network.to(memory_format=torch.channels_last)
     decay = method.weight_decay if recipe.weight_decay is None else recipe.weight_decay
     optimizer = torch.optim.SGD(
         network.parameters(), recipe.lr, recipe.momentum, weight_decay=decay, nesterov=True, fused=True
     )
-    side = recipe.side(data.images.shape[2])
-    run = method.start(Setup(images=data.images, data_version=data.version, seed=seed, size=side, crop=recipe.cropped))
-    first = 1
-    if after is not None:
-        _restore(network, optimizer, run, after[1])
-        first = after[0] + 1
-    for number in range(first, recipe.epochs + 1):
-        yield _epoch(number, network, run, data, recipe, optimizer, seed)
-
-
-def _epoch(
-    number: int,
-    network: nn.Module,
-    run: MethodRun,
-    data: TrainingData,
-    recipe: Recipe,
-    optimizer: torch.optim.SGD,
-    seed: int,
-) -> Epoch:
-    started = time.perf_counter()
-    device = data.images.device
-    steps = math.ceil(len(data.rows) / recipe.batch_size)
-    scalars = rng(seed, "loss", number)
-    loss_sum = torch.zeros((), device=device)
-    network.train()
-    # dropout can only draw from the global generator: seed it for this epoch alone and give it back as it was
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        seed_globally(seed, "dropout", number, device=device)
-        run.begin_epoch(network, number)
-        for step, (images, labels) in enumerate(_batches(number, run, data, recipe, seed)):
-            for group in optimizer.param_groups:
-                group["lr"] = cosine((number - 1) * steps + step, recipe.epochs * steps, recipe.lr, recipe.final_lr)
-            with torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
-                loss = run.loss(network, images, labels, scalars)
-            optimizer.zero_grad(set_to_none=True)  # after the loss, which may itself have run the network backwards
-            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-            optimizer.step()
-            loss_sum += loss.detach() * len(labels)
-    mean_loss = loss_sum.item() / len(data.rows)
-    if not math.isfinite(mean_loss):
-        raise TrainingDivergedError(number, mean_loss)
-    return Epoch(
-        number=number,
-        loss=mean_loss,
-        validation_error=None if data.held_out is None else _error(network, data, data.held_out, seed),
-        seconds=time.perf_counter() - started,
-        tensors=_tensors(network, optimizer, run),
+    setup = Setup(
+        device=data.device,
+        height=data.height,
+        data_version=data.version,
+        seed=seed,
+        size=recipe.side(data.height),
+        crop=recipe.cropped,
+        images=data.images,
     )
+    run = method.start(setup)
+    training = _Training(
+        network=network,
+        run=run,
+        batches=data.batches(run, recipe, seed=seed, share=workers.share),
+        recipe=recipe,
+        optimizer=optimizer,
+        seed=seed,
+        is_due=recipe.checkpoint_due(),
+        workers=workers,
+    )
+    done, begun = (0, {}) if after is None else after
+    if after is not None:
+        _restore(network, optimizer, run, begun)
+    for number in range(done + 1, recipe.epochs + 1):
+        yield from training.epoch(number, begun)
+        begun = {}
 
 
-def _batches(
-    number: int, run: MethodRun, data: TrainingData, recipe: Recipe, seed: int
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Augmented pictures, float32 (B, 3, H, W), and labels (B,) of one epoch, made for several batches at once."""
-    device = data.images.device
-    generator = torch_generator(seed, "augment", number, device=device)
-    order = torch.randperm(len(data.rows), generator=torch_generator(seed, "order", number)).to(device)
-    pictures_at_once = VALUES_AT_ONCE[device.type] // data.images.shape[1:].numel()
-    at_once = max(1, pictures_at_once // recipe.batch_size) * recipe.batch_size
-    is_checked = False
-    layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
-    for rows in torch.split(data.rows[order], at_once):
-        images = recipe.cropped(run.choose(data.images, rows, generator), generator)
-        pictures = None
-        if run.method.needs_pictures and data.pictures is not None:
-            pictures = data.pictures.crops(len(rows), images.shape[-1], generator)
-        augmented = run.augment(images, pictures, generator)
-        if not is_checked:  # once an epoch, as it waits for the device
-            check_augmented(augmented, images)
-            is_checked = True
-        if augmented.ndim == 4:  # several views of a picture are laid out by the loss that joins them
-            augmented = augmented.contiguous(memory_format=layout)
-        labels = data.labels[rows]
-        yield from zip(torch.split(augmented, recipe.batch_size), torch.split(labels, recipe.batch_size), strict=True)
+@dataclass(frozen=True, kw_only=True)
+class _Training:
+    """One training at work: what `train` was given and made of it."""
+
+    network: nn.Module
+    run: MethodRun
+    batches: Batches
+    recipe: Recipe
+    optimizer: torch.optim.SGD
+    seed: int
+    is_due: Callable[[int], bool]
+    workers: Workers
+
+    @property
+    def steps(self) -> int:
+        """Batches in an epoch."""
+        return math.ceil(self.batches.num_pictures / self.recipe.batch_size)
+
+    def epoch(self, number: int, begun: Mapping[str, Tensor]) -> Iterator[Epoch]:
+        """The states of an epoch, the last one after its end; `begun` may hold a place in it to go on from."""
+        place = Place.first(self.batches.device, self.seed, number, self.workers.share.rank)
+        place.restore(begun, self.workers.share)
+        self.network.train()
+        remaining = self.batches.batches(number, place.batches)
+        while place.batches < self.steps:
+            with place.at_work():
+                if not place.batches:
+                    self.run.begin_epoch(self.network, number)
+                self._train_on(remaining, place)
+            yield self._state(place)
+
+    def _train_on(self, remaining: Iterator[tuple[Tensor, Tensor]], place: Place) -> None:
+        """Train on batches up to the end of the epoch, or until a state is due."""
+        first, all_steps, recipe = place.batches, self.recipe.epochs * self.steps, self.recipe
+        for images, labels in remaining:
+            step = (place.number - 1) * self.steps + place.batches
+            for group in self.optimizer.param_groups:
+                group["lr"] = cosine(step, all_steps, recipe.lr, recipe.final_lr)
+            self._differentiate(images, labels, place)
+            self.optimizer.step()
+            place.batches += 1
+            if place.batches < self.steps and self._is_to_be_saved(place.batches - first):
+                return
+
+    def _differentiate(self, images: Tensor, labels: Tensor, place: Place) -> None:
+        """Put the gradients of a batch's mean loss on the network: of the shares of all workers, part after part."""
+        workers, parameters = self.workers, list(self.network.parameters())
+        count = min(self.recipe.batch_size, self.batches.num_pictures - place.batches * self.recipe.batch_size)
+        each, workers.copies = count // workers.share.of or 1, workers.share.of if count < workers.share.of else 1
+        shown = count * workers.copies
+        parts = min(self.recipe.accumulation, each)  # as many at every worker, however long its share
+        summed: list[Tensor | None] = [None] * len(parameters)
+        for some, theirs in zip(images.tensor_split(parts), labels.tensor_split(parts), strict=True):
+            with torch.autocast(images.device.type, torch.bfloat16, enabled=self.recipe.precision == "bfloat16"):
+                loss = self.run.loss(self.network, some, theirs, place.scalars)
+            self.optimizer.zero_grad(set_to_none=True)  # after the loss, which may have run the network backwards
+            weighted = loss if len(theirs) == shown else loss * (len(theirs) / shown)
+            weighted.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            place.loss_sum += loss.detach() * (len(theirs) * count / shown)
+            if parts > 1:
+                summed = [_plus(before, of.grad) for before, of in zip(summed, parameters, strict=True)]
+        if parts > 1:
+            for parameter, gradient in zip(parameters, summed, strict=True):
+                parameter.grad = gradient
+        if workers.share.of > 1:
+            add_gradients(workers, parameters)
+
+    def _is_to_be_saved(self, batches: int) -> bool:
+        """Whether a state is due, so many batches after the last: by the first worker's clock, or as one will end."""
+        is_due = self.workers.is_first and self.is_due(batches)
+        return self.workers.is_any(is_due) or self.workers.are_ending()
+
+    def _state(self, place: Place) -> Epoch:
+        """The state at a place, to be yielded."""
+        is_whole = place.batches == self.steps
+        shown = self.batches.num_pictures if is_whole else place.batches * self.recipe.batch_size
+        total = self.workers.total(place.loss_sum.clone())
+        place.loss_sum = total if self.workers.is_first else torch.zeros_like(total)
+        mean_loss, error, started = total.item() / shown, None, time.perf_counter()
+        if not math.isfinite(mean_loss):
+            raise TrainingDivergedError(place.number, mean_loss)
+        if is_whole and self.batches.num_held_out:
+            error = _error(self.network, self.batches, self.seed, self.workers)
+        return Epoch(
+            number=place.number,
+            loss=mean_loss,
+            validation_error=error,
+            seconds=place.seconds + time.perf_counter() - started,
+            tensors=_tensors(self.network, self.optimizer, self.run)
+            | ({} if is_whole else place.tensors(self.workers)),
+            is_whole=is_whole,
+        )
 
 
 @torch.no_grad()
-def _error(network: nn.Module, data: TrainingData, rows: Tensor, seed: int) -> float:
-    """The fraction of the pictures `rows`, as they are, that the network takes for another class; it is not changed."""
-    device = data.images.device
-    wrong = torch.zeros((), dtype=torch.int64, device=device)
-    # for networks that draw even in evaluation mode: as for dropout above
+def _error(network: nn.Module, batches: Batches, seed: int, workers: Workers) -> float:
+    """The fraction of the pictures held out that the network takes for another class; it is not changed."""
+    device = batches.device
+    found = torch.zeros(2, dtype=torch.int64, device=device)  # wrong, and looked at
+    # for networks that draw even in evaluation mode: as for dropout
     with evaluation_mode(network), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         seed_globally(seed, "validation", device=device)
-        for some in torch.split(rows, VALIDATED_AT_ONCE):
-            wrong += (network(to_float(data.images[some])).argmax(dim=1) != data.labels[some]).sum()
-    return wrong.item() / len(rows)
+        for images, labels in batches.held_out():
+            found[0] += (network(images).argmax(dim=1) != labels).sum()
+            found[1] += len(labels)
+    wrong, count = workers.total(found).tolist()
+    return float(wrong / count)
+
+
+def _plus(before: Tensor | None, gradient: Tensor | None) -> Tensor | None:
+    if before is None or gradient is None:
+        return gradient if before is None else before
+    return before.add_(gradient)
 
 
 def _tensors(network: nn.Module, optimizer: torch.optim.SGD, run: MethodRun) -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from pixmix_ray.datasets import ImageData
-from pixmix_ray.errors import DataError
+from pixmix_ray.errors import DataError, PreemptedError
 from pixmix_ray.experiment.trial import Trial
 from pixmix_ray.hardware import hardware
 from pixmix_ray.mixing_sets import shorter_side_for
@@ -23,12 +23,15 @@ from pixmix_ray.storage.failures import forget_failure
 from pixmix_ray.storage.provenance import code_version, library_versions
 from pixmix_ray.storage.sealed import content_id, seal_json
 from pixmix_ray.storage.store import Store, trial_file
-from pixmix_ray.training.loop import TrainingData, train
+from pixmix_ray.training import TrainingData, train
+from pixmix_ray.training.batches import TrainingSource
+from pixmix_ray.training.streamed import StreamedData, reading_processes
+from pixmix_ray.training.workers import ALONE, Workers
 
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """One more epoch of a trial is safe in the store.
+    """One more epoch of a trial, or a part of one, is safe in the store.
 
     Attributes:
         epoch: counted from 1.
@@ -37,6 +40,7 @@ class Progress:
         validation_error: on the pictures held out after the epoch, a fraction in [0, 1]; none without any.
         seconds: wall time of the epoch.
         notice: something that its owner should know, such as a damaged file that was set aside.
+        is_whole: whether the epoch has ended.
     """
 
     epoch: int
@@ -45,40 +49,48 @@ class Progress:
     seconds: float
     validation_error: float | None = None
     notice: str = ""
+    is_whole: bool = True
 
 
-def train_trial(trial: Trial, store: Store, device: torch.device) -> Iterator[Progress]:
-    """Train a trial to its end, yielding each epoch once it is safe in the store.
+def train_trial(trial: Trial, store: Store, device: torch.device, workers: Workers = ALONE) -> Iterator[Progress]:
+    """Train a trial to its end, yielding each epoch, and what is saved in between, once it is safe in the store.
 
-    A trial that is done yields nothing. A half-trained one goes on after its last whole epoch.
+    A trial that is done yields nothing. A half-trained one goes on where it was last saved. Of several workers that
+    train it together each calls this with its own device, yields the same, and the first one alone reads and writes it.
 
     Raises:
+        PreemptedError: the process, or that of another worker, was told that it will be ended; all is safe.
         TrainingDivergedError: the loss became NaN or infinite.
         StorageError: what was learned cannot be written.
         DataError: the data changed since the trial was planned.
     """
-    if store.read(trial_file(trial.id, "done.json")) is not None:
+    is_done = workers.is_first and store.read(trial_file(trial.id, "done.json")) is not None
+    if workers.is_any(is_done):
         return
-    store.write_json(trial_file(trial.id, "trial.json"), trial.dump())
-    forget_failure(store, trial_file(trial.id, "failed.json"))
-    store.delete(trial_file(trial.id, "stopped.json"))
+    if workers.is_first:
+        store.write_json(trial_file(trial.id, "trial.json"), trial.dump())
+        forget_failure(store, trial_file(trial.id, "failed.json"))
+        store.delete(trial_file(trial.id, "stopped.json"))
     dataset = trial.dataset.settings.load()
     data = _training_data(trial, dataset, device)
     network = fresh_network(trial, dataset.num_classes).to(device)
-    begun = _read_progress(trial, store)
+    begun = _read_progress(trial, store, workers)
     history, notice = begun.history, begun.notice
-    for epoch in train(network, trial.method.settings, data, trial.training, seed=trial.seed, after=begun.after):
-        history.append(
-            {
-                "epoch": epoch.number,
-                "loss": epoch.loss,
-                "validation_error": epoch.validation_error,
-                "seconds": epoch.seconds,
-            }
-        )
-        header = {"epoch": str(epoch.number), "history": json.dumps(history)}
-        content = seal_tensors(_on_cpu(epoch.tensors), header)
-        store.write(trial_file(trial.id, "progress.safetensors"), content)
+    method, after = trial.method.settings, begun.after
+    for epoch in train(network, method, data, trial.training, seed=trial.seed, after=after, workers=workers):
+        if epoch.is_whole:
+            history.append(
+                {
+                    "epoch": epoch.number,
+                    "loss": epoch.loss,
+                    "validation_error": epoch.validation_error,
+                    "seconds": epoch.seconds,
+                }
+            )
+        header = {"epoch": str(len(history)), "history": json.dumps(history)}
+        if workers.is_first:
+            content = seal_tensors(_on_cpu(epoch.tensors), header)
+            store.write(trial_file(trial.id, "progress.safetensors"), content)
         yield Progress(
             epoch=epoch.number,
             epochs=trial.training.epochs,
@@ -86,9 +98,13 @@ def train_trial(trial: Trial, store: Store, device: torch.device) -> Iterator[Pr
             seconds=epoch.seconds,
             validation_error=epoch.validation_error,
             notice=notice,
+            is_whole=epoch.is_whole,
         )
         notice = ""
-    _finish(trial, store, network, history, device, dataset.class_names)
+        if len(history) < trial.training.epochs and workers.are_ending():
+            raise PreemptedError(f"this machine is to be given back: saved in epoch {epoch.number}, goes on elsewhere")
+    if workers.is_first:
+        _finish(trial, store, network, history, device, dataset.class_names)
 
 
 def fresh_network(trial: Trial, num_classes: int) -> nn.Module:
@@ -99,25 +115,34 @@ def fresh_network(trial: Trial, num_classes: int) -> nn.Module:
         return trial.model.settings.build(num_classes)
 
 
-def _training_data(trial: Trial, dataset: ImageData, device: torch.device) -> TrainingData:
+def _training_data(trial: Trial, dataset: ImageData, device: torch.device) -> TrainingSource:
     _check_unchanged("data set", trial.dataset_version, dataset.version)
     _check_unchanged("method's files", trial.method_version, trial.method.settings.version())
-    images = torch.from_numpy(np.array(dataset.train_images)).permute(0, 3, 1, 2).contiguous()
-    labels = np.array(dataset.train_labels)
-    held_out = None
+    labels, height, held_out, pictures = np.array(dataset.train_labels), dataset.train_images.shape[1], None, None
     if trial.training.validation is not None:
-        held_out = torch.from_numpy(held_out_rows(labels, trial.training.validation, dataset.version)).to(device)
-    pictures = None
+        held_out = held_out_rows(labels, trial.training.validation, dataset.version)
     if trial.mixing_set is not None:
-        found = trial.mixing_set.settings.pictures(shorter_side_for(trial.training.side(images.shape[2])))
+        found = trial.mixing_set.settings.pictures(shorter_side_for(trial.training.side(height)))
         _check_unchanged("mixing set", trial.pictures_version, found.version)
         pictures = found.to(device)
+    if dataset.train_files is not None:
+        return StreamedData(
+            files=dataset.train_files,
+            device=device,
+            height=height,
+            resize=dataset.resize or height,
+            version=dataset.version,
+            pictures=pictures,
+            held_out=held_out,
+            workers=reading_processes(device),
+        )
+    images = torch.from_numpy(np.array(dataset.train_images)).permute(0, 3, 1, 2).contiguous()
     return TrainingData(
         images=images.to(device),
         labels=torch.from_numpy(labels).to(device),
         pictures=pictures,
         version=dataset.version,
-        held_out=held_out,
+        held_out=None if held_out is None else torch.from_numpy(held_out).to(device),
     )
 
 
@@ -152,7 +177,7 @@ class _Begun:
     """How far a trial has come.
 
     Attributes:
-        after: number and tensors of the last whole epoch, if there is one.
+        after: number of the last whole epoch, and tensors to go on from, if there are any.
         history: of the epochs up to it.
         notice: what happened to the file that should say so.
     """
@@ -162,16 +187,16 @@ class _Begun:
     notice: str = ""
 
 
-def _read_progress(trial: Trial, store: Store) -> _Begun:
+def _read_progress(trial: Trial, store: Store, workers: Workers) -> _Begun:
     path = trial_file(trial.id, "progress.safetensors")
-    content = store.read(path)
+    content = workers.content(store.read(path) if workers.is_first else None)
     if content is None:
         return _Begun()
     try:
         tensors, header = open_tensors(content, f"{path} in {store.uri}")
         return _Begun(after=(int(header["epoch"]), tensors), history=json.loads(header["history"]))
     except (KeyError, ValueError) as error:  # DamagedError is a ValueError
-        aside = store.set_aside(path)
+        aside = store.set_aside(path) if workers.is_first else "set aside"
         return _Begun(notice=f"{error}. It is now {aside}, and the trial starts from its beginning")
 
 

@@ -21,7 +21,7 @@ from pixmix_ray.transforms.choice import apply_each, chunk_slices
 from pixmix_ray.transforms.cropping import crop_with_padding, flip_and_crop
 from pixmix_ray.transforms.levels import ALL, NINE, operation_parameter
 from pixmix_ray.transforms.pixels import paint_, to_float
-from pixmix_ray.transforms.resizing import random_boxes, random_resized_crop, resized, resized_crop
+from pixmix_ray.transforms.resizing import random_box, random_boxes, random_resized_crop, resized, resized_crop
 
 __all__ = [
     "ALL",
@@ -34,6 +34,7 @@ __all__ = [
     "flip_and_crop",
     "operation_parameter",
     "paint_",
+    "random_box",
     "random_boxes",
     "random_resized_crop",
     "resized",

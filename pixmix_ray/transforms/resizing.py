@@ -12,6 +12,7 @@ Nothing here waits for the device.
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -75,6 +76,30 @@ def random_boxes(
     free = torch.stack([full_height - height, full_width - width])
     corner = ((free + 1) * uniforms[:, 2 * _ATTEMPTS :].t()).long()
     return torch.cat([torch.where(fits.any(1), corner, free // 2), torch.stack([height, width])])
+
+
+def random_box(
+    full_height: int,
+    full_width: int,
+    uniforms: Sequence[float],
+    scale: tuple[float, float] = (0.08, 1.0),
+    ratio: tuple[float, float] = (3 / 4, 4 / 3),
+) -> tuple[int, int, int, int]:
+    """The top, left, height and width of a random part of one picture, as by `random_boxes`, from 22 numbers in [0, 1).
+
+    For pictures of different sizes, one at a time.
+    """
+    low, high = math.log(ratio[0]), math.log(ratio[1])
+    for share, log_ratio in zip(uniforms[:_ATTEMPTS], uniforms[_ATTEMPTS : 2 * _ATTEMPTS], strict=True):
+        area = (scale[0] + (scale[1] - scale[0]) * share) * (full_height * full_width)
+        aspect = math.exp(low + (high - low) * log_ratio)
+        width, height = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if 0 < width <= full_width and 0 < height <= full_height:
+            free = full_height - height, full_width - width
+            top, left = (int((space + 1) * at) for space, at in zip(free, uniforms[2 * _ATTEMPTS :], strict=True))
+            return top, left, height, width
+    height, width = min(full_height, round(full_width / ratio[0])), min(full_width, round(full_height * ratio[1]))
+    return (full_height - height) // 2, (full_width - width) // 2, height, width
 
 
 def resized_crop(

@@ -4,6 +4,7 @@ import errno
 import multiprocessing
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,8 +12,17 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from pixmix_ray.benchmarks import Benchmark, Consistency, Corruptions, CorruptionsBar, TestPictures, picture_cache
-from pixmix_ray.benchmarks.picture_cache import FOLDER, HEAD, PictureCache, key_of
+from pixmix_ray.benchmarks import (
+    Anomalies,
+    Benchmark,
+    Consistency,
+    Corruptions,
+    CorruptionsBar,
+    TestPictures,
+    picture_cache,
+)
+from pixmix_ray.benchmarks.made_pictures import KeyOfTest, Piece
+from pixmix_ray.benchmarks.picture_cache import FOLDER, HEAD, PictureCache
 from pixmix_ray.cache import cache_folder
 from pixmix_ray.seeding import rng
 
@@ -30,7 +40,7 @@ def _array(value: int) -> NDArray[np.uint8]:
     return np.full(SIZE, value, np.uint8)
 
 
-def _get(kept: PictureCache, value: int, made: list[int]) -> NDArray[np.uint8]:
+def _get(kept: PictureCache, value: int, made: list[int]) -> NDArray[np.generic]:
     def make() -> NDArray[np.uint8]:
         made.append(value)
         return _array(value)
@@ -88,6 +98,32 @@ def test_a_broken_entry_and_a_wrong_total_are_made_good(folder: Path) -> None:
     assert int((folder / "total").read_text()) >= SIZE
 
 
+def test_bytes_that_changed_are_found_by_whoever_opens_them_first(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept, made = PictureCache(max_bytes=10**6), list[int]()
+    _get(kept, 1, made)
+    (file,) = folder.glob("*.npy")
+    content = bytearray(file.read_bytes())
+    content[500] ^= 1
+    file.write_bytes(content)
+    monkeypatch.setattr(picture_cache, "_checked", set())  # another process
+    np.testing.assert_array_equal(_get(kept, 1, made), _array(1))
+    assert made == [1, 1]
+
+
+def test_no_more_than_half_of_the_free_disk_is_taken(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    free = 5 * (SIZE + HEAD)
+
+    def usage(place: Path) -> SimpleNamespace:
+        return SimpleNamespace(free=free - sum(file.stat().st_size for file in place.glob("*.npy")))
+
+    monkeypatch.setattr("shutil.disk_usage", usage)
+    for value in range(6):
+        _get(PictureCache(max_bytes=10**9), value, [])
+        assert sum(file.stat().st_size for file in folder.glob("*.npy")) <= free / 2
+
+
 def test_a_full_disk_is_said_once_and_pictures_are_made_anew(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(_: Path) -> Iterator[None]:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -122,21 +158,26 @@ def test_processes_at_once_make_each_entry_once(folder: Path) -> None:
 
 
 def test_a_key_holds_pictures_places_and_what_is_made() -> None:
-    images = rng(0, "keys").integers(0, 256, (2, 4, 4, 3), dtype=np.uint8)
-    places = np.arange(2)
-    others = [(255 - images, places, "a"), (images, places + 1, "a"), (images, places, "b")]
-    keys = {key_of(images, places, "a"), *(key_of(*other) for other in others)}
-    assert len(keys) == 4 and key_of(images.copy(), places, "a") in keys
+    images = rng(0, "keys").integers(0, 256, (4, 4, 4, 3), dtype=np.uint8)
+
+    def key(pictures: NDArray[np.uint8], first: int, about: str) -> str:
+        test = TestPictures(images=pictures, labels=np.arange(4), indices=np.arange(first, first + 4))
+        return KeyOfTest(test)(Piece("noise", 1, slice(0, 2)), about)
+
+    others = [key(255 - images, 0, "a"), key(images, 1, "a"), key(images, 0, "b")]
+    keys = {key(images, 0, "a"), *others}
+    assert len(keys) == 4 and key(images.copy(), 0, "a") in keys
 
 
 @pytest.mark.parametrize(
     ("plain", "keeping"),
     [
-        (kind(names=names), kind(names=names, keep_gb=0.01))
-        for kind, names in (
-            (Corruptions, ("gaussian_noise",)),
-            (CorruptionsBar, ("lines",)),
-            (Consistency, ("rotate",)),
+        (kind(**settings, keep_gb=0), kind(**settings))
+        for kind, settings in (
+            (Corruptions, {"names": ("gaussian_noise",)}),
+            (CorruptionsBar, {"names": ("lines",)}),
+            (Consistency, {"names": ("rotate",)}),
+            (Anomalies, {"repeats": 2}),
         )
     ],
     ids=lambda benchmark: type(benchmark).__name__,

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 from torchvision import transforms
 from torchvision.datasets import ImageFolder as Torchvision
 
 from pixmix_ray.datasets import large_arrays
+from pixmix_ray.datasets.encoded import Encoded, EncodedFiles
 from pixmix_ray.datasets.imagenet import ImageFolder, ImageNet
 from pixmix_ray.datasets.imagenet_classes import WNIDS
 from pixmix_ray.datasets.large_arrays import cached_squares
@@ -72,14 +74,14 @@ def test_no_more_than_a_run_of_pictures_is_in_memory(root: Path, monkeypatch: py
     runs: list[int] = []
     squares = large_arrays.squares
 
-    def counted(files: list[Path], resize: int | None, size: int) -> large_arrays.Images:
-        runs.append(len(files))
-        return squares(files, resize, size)
+    def counted(pictures: Encoded, rows: NDArray[np.int64], resize: int | None, size: int) -> large_arrays.Images:
+        runs.append(len(rows))
+        return squares(pictures, rows, resize, size)
 
     monkeypatch.setattr(large_arrays, "squares", counted)
     monkeypatch.setattr(large_arrays, "AT_ONCE", 5)
     files = sorted((root / "train").rglob("*.*"), key=lambda file: (file.parent.name, file.name))
-    assert np.array_equal(cached_squares("in-runs", files, 20, 16), whole)
+    assert np.array_equal(cached_squares("in-runs", EncodedFiles(files), np.arange(12), 20, 16), whole)
     assert runs == [5, 5, 2]
 
 

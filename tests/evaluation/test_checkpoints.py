@@ -2,8 +2,10 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
@@ -12,13 +14,17 @@ import yaml
 from PIL import Image
 from safetensors.torch import load
 
-from pixmix_ray.errors import CheckpointError, DamagedError, RequestError
-from pixmix_ray.evaluation.cell import evaluate_here
-from pixmix_ray.evaluation.checkpoints import Checkpoint, Request
+from pixmix_ray.errors import CheckpointError, RequestError
+from pixmix_ray.evaluation.cell import evaluate_cell
+from pixmix_ray.evaluation.checkpoints import Checkpoint, check_externals, opened
+from pixmix_ray.experiment.evaluation import evaluation_of
+from pixmix_ray.experiment.experiment import Experiment
+from pixmix_ray.experiment.external import External
 from pixmix_ray.experiment.file import read_experiment
-from pixmix_ray.experiment.trial import Trial
+from pixmix_ray.experiment.trial import BenchmarkRun, Trial
 from pixmix_ray.metrics import Measurement
 from pixmix_ray.models import WideResNet
+from pixmix_ray.orchestration.run import run_plan
 from pixmix_ray.planning.plan import make_plan
 from pixmix_ray.storage.index import read
 from pixmix_ray.storage.sealed import content_id
@@ -50,10 +56,36 @@ def foreign_file(folder: Path, name: str, content: object) -> Path:
     return file
 
 
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What `evaluate` is asked for, of one checkpoint."""
+
+    checkpoint: str
+    benchmarks: tuple[str, ...]
+    model: str | None = None
+    dataset: str | None = None
+    overrides: tuple[str, ...] = ()
+    results: str = "none"
+
+    def experiment(self) -> Experiment:
+        raw = evaluation_of(
+            [self.checkpoint], self.benchmarks, model=self.model, dataset=self.dataset, overrides=self.overrides
+        )
+        return Experiment.read({**raw, "results": self.results}, "evaluate")
+
+    def open(self) -> tuple[Checkpoint, list[BenchmarkRun]]:
+        """As a run opens it, after what comes before all work."""
+        experiment = self.experiment()
+        (source,) = experiment.externals()
+        check_externals([source])
+        return opened(source, Store("none")), experiment.benchmark_runs()
+
+
 def measured(request: Request) -> dict[str, Measurement]:
-    checkpoint, runs = request.open()
-    ((_, measurements),) = evaluate_here(checkpoint, runs, None)
-    return {measurement.metric: measurement for measurement in measurements}
+    checkpoint, (run,) = request.open()
+    with TemporaryDirectory() as scratch:
+        found = evaluate_cell(checkpoint, run, Store(scratch), torch.device("cpu"), "0.1.0")
+    return {measurement.metric: measurement for measurement in found}
 
 
 def refusal(action: Callable[[], object], kind: type[RequestError] = RequestError) -> str:
@@ -67,11 +99,12 @@ def test_a_trial_of_ours_is_opened_with_all_that_its_rows_say(trial: Trial, fold
     checkpoint, (run,) = Request(checkpoint=str(folder), benchmarks=("clean",)).open()
     assert checkpoint.trial_id == trial.id
     assert checkpoint.checkpoint_id == content_id((folder / "model.safetensors").read_bytes())
-    assert (checkpoint.dataset, checkpoint.model) == (trial.dataset, trial.model)
+    assert checkpoint.dataset.identity() == trial.dataset.identity()
     assert (checkpoint.described["method"], checkpoint.described["seed"]) == ("baseline", 0)
     assert run.name == "clean"
 
 
+@pytest.mark.filterwarnings("ignore:.* without the prefix")
 @pytest.mark.parametrize("wrapping", ["plain", "state_dict", "model", "net", "safetensors"])
 def test_the_same_weights_in_a_foreign_file_give_the_same_numbers(folder: Path, wrapping: str) -> None:
     ours = measured(Request(checkpoint=str(folder), benchmarks=CLEAN, overrides=("benchmarks.clean.limit=50",)))
@@ -92,21 +125,22 @@ def test_the_same_weights_in_a_foreign_file_give_the_same_numbers(folder: Path, 
 def test_rows_of_a_foreign_file_say_what_is_known_of_it(folder: Path, tmp_path: Path) -> None:
     weights = load((folder / "model.safetensors").read_bytes())
     file = foreign_file(folder, "theirs.pt", weights)
-    request = Request(checkpoint=str(file), benchmarks=CLEAN, model="wide_resnet", dataset="digits", overrides=SMALL)
-    checkpoint, runs = request.open()
-    list(evaluate_here(checkpoint, runs, str(tmp_path / "rows")))
+    evaluate(tmp_path / "rows", file, *SMALL, model="wide_resnet", dataset="digits")
     frame = read(tmp_path / "rows")
     assert set(frame["model"]) == {"wrn_10_1"}
     assert set(frame["dataset"]) == {"digits"}
-    assert set(frame["method"]) == {"external"}
+    assert set(frame["method"]) == {"theirs"}
     assert set(frame["checkpoint_id"]) == {content_id(file.read_bytes())}
     assert frame[["mixing_set", "k", "beta"]].isna().to_numpy().all()
     assert json.loads(frame["settings"].iloc[0])["model"]["depth"] == 10
 
 
-def evaluate(results: Path, checkpoint: Path, *overrides: str, **given: str) -> None:
-    opened, runs = Request(checkpoint=str(checkpoint), benchmarks=CLEAN, overrides=overrides, **given).open()  # type: ignore[arg-type]  # names alone
-    list(evaluate_here(opened, runs, str(results)))
+def evaluate(
+    results: Path, checkpoint: Path, *overrides: str, model: str | None = None, dataset: str | None = None
+) -> None:
+    raw = evaluation_of([str(checkpoint)], CLEAN, model=model, dataset=dataset, overrides=overrides)
+    done = run_plan(make_plan(Experiment.read({**raw, "results": str(results)}, "evaluate")), executor="local")
+    assert not done.failures
 
 
 def test_a_renamed_copy_of_weights_is_the_same_checkpoint_and_other_weights_are_not(
@@ -188,9 +222,10 @@ def test_settings_of_benchmarks_are_overridden(folder: Path) -> None:
     assert (clean.benchmark.settings.limit, adversaries.benchmark.settings.limit) == (7, None)
 
 
-def opened_or_refused(request: Request) -> Checkpoint | RequestError:
+def opened_or_refused(request: Request) -> External | RequestError:
     try:
-        return request.open()[0]
+        (source,) = request.experiment().externals()
+        return source
     except RequestError as error:
         return error
 
@@ -305,7 +340,7 @@ def test_weights_of_another_model_are_refused_at_the_evaluation(folder: Path) ->
 @pytest.mark.parametrize("name", ["done.json", "model.safetensors"])
 def test_a_trial_that_is_not_complete_is_refused(folder: Path, trial: Trial, name: str) -> None:
     (folder / name).unlink()
-    text = refusal(Request(checkpoint=str(folder), benchmarks=CLEAN).open, DamagedError)
+    text = refusal(Request(checkpoint=str(folder), benchmarks=CLEAN).open)
     assert trial_file(trial.id, name) in text
     assert "run" in text
 

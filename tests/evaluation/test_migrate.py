@@ -1,4 +1,4 @@
-"""Old results folders, rewritten once: a folder of an earlier version is kept in tests/storage/old_results."""
+"""Old results folders, rewritten once: a folder of an earlier version is kept in tests/storage/layouts/compacted."""
 
 import json
 import shutil
@@ -17,7 +17,7 @@ from pixmix_ray.storage.index import read
 from pixmix_ray.storage.schema import MEASUREMENTS
 from pixmix_ray.storage.store import Store
 
-OLD = Path(__file__).parent.parent / "storage" / "old_results"
+OLD = Path(__file__).parent.parent / "storage" / "layouts" / "compacted"
 FIRST, SECOND = "baseline-7bcf7c83c911", "baseline-3f15016ca434"  # its two trials
 CLEAN, ANOMALIES = "clean-c5b847f8b982", "anomalies-040a64395040"  # its two benchmarks
 COLUMNS = [field.name for field in MEASUREMENTS if field.name != "unit"]  # which the old rows lack

@@ -22,7 +22,7 @@ from pixmix_ray.benchmarks.extras import TOP_FIVE
 from pixmix_ray.cli import main
 from pixmix_ray.corruptions.p.sequences import PERTURBATIONS, frames
 from pixmix_ray.errors import RequestError, ResultsError, UnknownNameError
-from pixmix_ray.evaluation.cell import evaluate_cell, evaluate_here
+from pixmix_ray.evaluation.cell import evaluate_cell
 from pixmix_ray.evaluation.checkpoints import trained
 from pixmix_ray.evaluation.rescore import RescoredCell, rescore
 from pixmix_ray.experiment.experiment import Experiment
@@ -177,7 +177,8 @@ def test_a_cell_that_was_rescored_can_be_measured_again_and_the_new_numbers_coun
     folder.put(run, [replace(right[0], value=0.125), *right[1:]])
     assert [cell.state for cell in folder.rescored(write=True)] == ["rewritten"]
     folder.put(run, [replace(right[0], value=0.75), *right[1:]])  # spoilt once more, then measured by the network
-    list(evaluate_here(trained(folder.trial, folder.store), [run], folder.store.uri))
+    evaluate_cell(trained(folder.trial, folder.store), run, folder.store, CPU, "0.0.1+first")
+    update(folder.store)
     assert folder.rows(run) == right
     frame = pd.read_parquet(Path(folder.store.uri) / "measurements.parquet")
     assert frame["value"].tolist() == [row.value for row in right]

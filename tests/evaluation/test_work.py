@@ -15,9 +15,10 @@ import torch
 from PIL import Image
 from safetensors.torch import load
 
-from pixmix_ray.datasets import Digits
+from pixmix_ray.api import evaluate
+from pixmix_ray.datasets import Digits, ImageData
 from pixmix_ray.errors import CheckpointError, DamagedError, DataError, TrainingDivergedError, WorkError
-from pixmix_ray.evaluation.cell import evaluate_cell, evaluate_here, open_trial
+from pixmix_ray.evaluation.cell import evaluate_cell, open_checkpoint
 from pixmix_ray.evaluation.checkpoints import trained
 from pixmix_ray.experiment.experiment import Experiment
 from pixmix_ray.experiment.file import read_experiment
@@ -150,6 +151,21 @@ def test_an_interrupted_training_ends_in_the_same_bytes(tiny: Open, method: str)
     assert parts.done()["losses"] == whole.done()["losses"]
     assert parts.done()["epoch_seconds"] == [progress.seconds for progress in told]
     assert parts.store.read(trial_file(parts.trial.id, "progress.safetensors")) is None
+
+
+def test_a_training_goes_on_in_the_middle_of_an_epoch(tiny: Open) -> None:
+    overrides = ("training.epochs=2", "training.batch_size=20", "model.dropout=0.2")
+    whole = finished(tiny(*overrides, results="whole"))
+    parts = tiny(*overrides, "training.checkpoint_every=2 steps", results="parts")
+    told: list[Progress] = []
+    while parts.store.read(trial_file(parts.trial.id, "done.json")) is None:
+        told += [stopped_after_an_epoch(parts)] if len(told) < 5 else train_trial(parts.trial, parts.store, CPU)
+    assert parts.trial.id == whole.trial.id
+    assert [progress.epoch for progress in told] == sorted(progress.epoch for progress in told)
+    assert [progress.epoch for progress in told if progress.is_whole] == [1, 2]
+    assert len(told) > 5
+    assert parts.file("model.safetensors") == whole.file("model.safetensors")
+    assert parts.done()["losses"] == whole.done()["losses"]
 
 
 def test_a_process_killed_before_the_mark_of_completion_goes_on_from_the_last_epoch(
@@ -364,14 +380,11 @@ def test_a_sweep_does_not_measure_a_cell_again_and_the_command_does(
         written.append(path)
 
     monkeypatch.setattr(Store, "write", noted)
-    measure = open_trial(of.trial, of.store, CPU)
+    measure = open_checkpoint(of.trial, of.store, CPU)
     path = cell_file(trained(of.trial, of.store).cell(of.run))
     measure(of.run)
     measure(of.run)
     assert written == [path]
-    list(evaluate_here(trained(of.trial, of.store), [of.run], of.store.uri))
-    assert written.count(path) == 2
-    assert written[-1] == "measurements.parquet"  # complete when the command ends
 
 
 def test_measuring_again_gives_the_same_numbers(tiny: Open) -> None:
@@ -415,23 +428,27 @@ def test_weights_that_are_not_finite_fail_their_cell_with_that_reason_and_nothin
 ) -> None:
     of = finished(tiny())
     whole = trained(of.trial, of.store)
-    bias = next(name for name in whole.weights if name.endswith("head.bias"))
-    broken = replace(whole, weights={**whole.weights, bias: torch.full_like(whole.weights[bias], value)})
+
+    def broken_network(data: ImageData) -> torch.nn.Module:
+        network = whole.build(data)
+        torch.nn.init.constant_(network.get_parameter("head.bias"), value)
+        return network
+
+    broken = replace(whole, build=broken_network)
     with pytest.raises(WorkError, match="the network returns NaN or infinite logits: the checkpoint is broken"):
         evaluate_cell(broken, of.run, of.store, CPU, "0.1.0+abc")
     assert of.store.files("cells") == set()
 
 
-def test_evaluation_here_writes_the_rows_or_keeps_nothing(tiny: Open, tmp_path: Path) -> None:
+def test_evaluation_keeps_the_rows_or_nothing(tiny: Open, tmp_path: Path) -> None:
     of = finished(tiny())
-    checkpoint = trained(of.trial, of.store)
-    (kept,) = evaluate_here(checkpoint, [of.run], str(tmp_path / "kept"))
-    (lost,) = evaluate_here(checkpoint, [of.run], None)
-    assert kept == lost
-    assert kept[0] is of.run
-    frame = read(tmp_path / "kept").set_index("metric")
-    assert {row.metric: row.value for row in kept[1]} == frame["value"].to_dict()
-    assert set(frame["code_version"]) == {code_version()}
+    trial, part = f"{of.store.uri}/trials/{of.trial.id}", of.run.benchmark
+    kept = evaluate(trial, [part], results=tmp_path / "kept")
+    lost = evaluate(trial, [part])
+    same = ["trial_id", "checkpoint_id", "metric", "value", "n", "method", "settings", "training_code_version", "cell"]
+    assert kept[same].equals(lost[same])
+    assert kept.drop(columns="note").equals(read(tmp_path / "kept").drop(columns="note"))
+    assert set(kept["code_version"]) == {code_version()}
     assert of.store.files("cells") == set()
 
 

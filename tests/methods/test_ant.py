@@ -31,7 +31,15 @@ def _digits(limit: int) -> TrainingData:
 
 
 def _setup(images: Tensor, seed: int = 0) -> Setup:
-    return Setup(images=images, data_version="", seed=seed, size=images.shape[2], crop=lambda images, generator: images)
+    return Setup(
+        images=images,
+        device=images.device,
+        height=images.shape[2],
+        data_version="",
+        seed=seed,
+        size=images.shape[2],
+        crop=lambda images, generator: images,
+    )
 
 
 def _classifier() -> nn.Module:

@@ -225,7 +225,15 @@ def test_a_training_reads_the_weights_once_and_spoils_as_the_method_does(weights
     expected = method.augment(images, None, _generator(3))
     method.prepare(DATA)
     run = method.start(
-        Setup(images=images, data_version="x", seed=1, size=images.shape[2], crop=lambda pictures, _: pictures)
+        Setup(
+            images=images,
+            device=images.device,
+            height=images.shape[2],
+            data_version="x",
+            seed=1,
+            size=images.shape[2],
+            crop=lambda pictures, _: pictures,
+        )
     )
     weights.unlink()
     assert torch.equal(run.augment(images, None, _generator(3)), expected)

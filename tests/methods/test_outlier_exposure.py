@@ -41,7 +41,8 @@ def _plain_crop(images: Tensor, generator: torch.Generator) -> Tensor:
 
 def _setup(size: int = 8, **changed: object) -> Setup:
     images = torch.zeros(4, 3, size, size, dtype=torch.uint8)
-    return Setup(**{"images": images, "data_version": "none", "seed": 0, "size": 8, "crop": _plain_crop, **changed})  # type: ignore[arg-type]  # one mapping for fields of several types
+    about = {"device": images.device, "height": images.shape[2], "images": images}
+    return Setup(**{**about, "data_version": "none", "seed": 0, "size": 8, "crop": _plain_crop, **changed})  # type: ignore[arg-type]  # one mapping for fields of several types
 
 
 class Recorder(nn.Module):

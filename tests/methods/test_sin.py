@@ -79,7 +79,15 @@ def _tensor(pictures: NDArray[np.uint8]) -> Tensor:
 
 
 def _run(method: Sin, images: Tensor) -> SinRun:
-    setup = Setup(images=images, data_version="v", seed=0, size=images.shape[2], crop=lambda pictures, _: pictures)
+    setup = Setup(
+        images=images,
+        device=images.device,
+        height=images.shape[2],
+        data_version="v",
+        seed=0,
+        size=images.shape[2],
+        crop=lambda pictures, _: pictures,
+    )
     run = method.start(setup)
     assert isinstance(run, SinRun)
     return run
@@ -112,13 +120,13 @@ def test_a_copy_takes_the_place_of_its_own_picture_with_the_probability_asked_fo
     np.save(tmp_path / "copies.npy", copies)
     run = _run(Sin(stylized=tmp_path / "copies.npy", share=0.3), before := _tensor(images))
     rows = torch.arange(4000) % 50
-    chosen = run.choose(before, rows, torch.Generator().manual_seed(1))
+    chosen = run.shown(before[rows], rows, torch.Generator().manual_seed(1))
     is_copy = (chosen == _tensor(copies)[rows]).flatten(1).all(1)
     assert torch.equal(chosen[~is_copy], _tensor(images)[rows][~is_copy])
     assert float(is_copy.float().mean()) == pytest.approx(0.3, abs=4 * np.sqrt(0.3 * 0.7 / 4000))
     assert chosen.dtype == torch.uint8
     assert torch.equal(before, _tensor(images))
-    assert torch.equal(chosen, run.choose(before, rows, torch.Generator().manual_seed(1)))
+    assert torch.equal(chosen, run.shown(before[rows], rows, torch.Generator().manual_seed(1)))
 
 
 @pytest.mark.parametrize(("share", "key"), [(0.0, 1), (1.0, 2)])
@@ -127,7 +135,7 @@ def test_none_or_all_pictures_are_replaced(share: float, key: int, tmp_path: Pat
     images = _tensor(_noise(9, 8, seed=1))
     run = _run(Sin(stylized=tmp_path / "copies.npy", share=share), images)
     rows = torch.tensor([8, 0, 3, 3])
-    assert torch.equal(run.choose(images, rows, torch.Generator()), _tensor(_noise(9, 8, seed=key))[rows])
+    assert torch.equal(run.shown(images[rows], rows, torch.Generator()), _tensor(_noise(9, 8, seed=key))[rows])
 
 
 def test_the_copies_of_a_folder_are_in_the_order_of_their_relative_paths(tmp_path: Path) -> None:
@@ -196,7 +204,7 @@ def test_copies_are_made_once_a_machine(files: Path, monkeypatch: pytest.MonkeyP
     copies = _made(files, share=0.1).copies(_tensor(images), "v", CPU)  # the share changes no copy
     assert isinstance(copies, np.memmap)
     run = _run(_made(files, share=1.0), _tensor(images))
-    assert torch.equal(run.choose(_tensor(images), torch.arange(6), torch.Generator()), _tensor(np.array(copies)))
+    assert torch.equal(run.shown(_tensor(images), torch.arange(6), torch.Generator()), _tensor(np.array(copies)))
 
 
 @pytest.mark.parametrize(
@@ -401,6 +409,6 @@ def test_copies_are_made_and_lie_on_the_gpu_of_the_training(files: Path) -> None
     images = _tensor(_noise(12, 24, seed=4))
     here = _made(files).copies(images, "here", CPU)
     run = _run(_made(files, share=1.0), images.cuda())
-    chosen = run.choose(images.cuda(), torch.arange(12, device="cuda"), torch.Generator("cuda"))
+    chosen = run.shown(images.cuda(), torch.arange(12, device="cuda"), torch.Generator("cuda"))
     assert chosen.device.type == "cuda"
     assert int((chosen.cpu().int() - _tensor(np.array(here)).int()).abs().max()) <= 2

@@ -38,11 +38,11 @@ def _zeros(weights: Weights) -> Weights:
 
 FILES: dict[str, tuple[Callable[[Weights], object], str | None]] = {
     "plain": (lambda w: w, None),
-    "DataParallel": (_prefixed("module."), None),
-    "torch.compile": (_prefixed("_orig_mod."), None),
-    "both": (_prefixed("module._orig_mod."), None),
-    "both the other way": (_prefixed("_orig_mod.module."), None),
-    "twice": (_prefixed("module.module."), None),
+    "DataParallel": (_prefixed("module."), "without the prefix 'module.'"),
+    "torch.compile": (_prefixed("_orig_mod."), "without the prefix '_orig_mod.'"),
+    "both": (_prefixed("module._orig_mod."), "without the prefix 'module._orig_mod.'"),
+    "both the other way": (_prefixed("_orig_mod.module."), "without the prefix '_orig_mod.module.'"),
+    "twice": (_prefixed("module.module."), "without the prefix 'module.module.'"),
     "Lightning": (lambda w: {"state_dict": _prefixed("model.")(w), "epoch": 3}, "without the prefix 'model.'"),
     "wrapped": (_prefixed("module.net."), "without the prefix 'net.'"),
     "model_state_dict": (lambda w: {"model_state_dict": w, "epoch": 3}, None),

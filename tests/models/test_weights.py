@@ -50,6 +50,7 @@ WRAPPERS: dict[str, Callable[[dict[str, Tensor]], object]] = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:.* without the prefix")
 @pytest.mark.parametrize("is_zip", [True, False], ids=["zip", "classic"])
 @pytest.mark.parametrize("wrapper", WRAPPERS)
 def test_torch_files_of_every_usual_layout_give_the_same_weights(tmp_path: Path, wrapper: str, is_zip: bool) -> None:

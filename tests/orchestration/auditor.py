@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from pixmix_ray.errors import StorageError
+from pixmix_ray.experiment.external import Source
 from pixmix_ray.experiment.trial import BenchmarkRun, Trial
 from pixmix_ray.orchestration.executor import EpochDone, Event, TaskEnded, TrialEnded
 from pixmix_ray.orchestration.retries import POLICIES, Cause, Problem
@@ -72,14 +73,14 @@ class Told:
 
     def __init__(self, store: MemoryStore) -> None:
         self.store = store
-        self.live: dict[int, tuple[Trial, Sequence[Cell]]] = {}  # submissions that have not ended
+        self.live: dict[int, tuple[Source, Sequence[Cell]]] = {}  # submissions that have not ended
         self.epoch: Counter[int] = Counter()  # the last one, by ticket
         self.causes: dict[str, list[Cause]] = defaultdict(list)  # since the last step of progress, by name
         self.records: dict[str, list[int]] = defaultdict(list)  # attempts that must be recorded, by path
         self.given_up: set[str] = set()
         self.to_be_made_again: set[str] = set()  # trials whose checkpoint was damaged
 
-    def submitted(self, ticket: int, trial: Trial, cells: Sequence[Cell] = ()) -> None:
+    def submitted(self, ticket: int, trial: Source, cells: Sequence[Cell] = ()) -> None:
         trains = [other for other, its_cells in self.live.values() if not its_cells]
         measured = {cell for _, its_cells in self.live.values() for cell in its_cells}
         if trial in trains or measured & set(cells):
@@ -130,7 +131,7 @@ class Told:
             self.to_be_made_again.add(name.partition("/")[0])
 
 
-def key_of(trial: Trial, run: BenchmarkRun) -> str:
+def key_of(trial: Source, run: BenchmarkRun) -> str:
     return f"{trial.id}/{run.key}"
 
 

@@ -33,6 +33,7 @@ from functools import lru_cache, partial
 
 from pixmix_ray.errors import StorageError
 from pixmix_ray.experiment.experiment import Experiment
+from pixmix_ray.experiment.external import External, Source
 from pixmix_ray.experiment.trial import BenchmarkRun, Trial
 from pixmix_ray.orchestration.accounting import Account
 from pixmix_ray.orchestration.executor import (
@@ -66,7 +67,7 @@ from tests.orchestration.auditor import (
     path_of,
 )
 
-TRIALS, CELLS, EPOCHS = 20, 5, 3
+TRIALS, CHECKPOINTS, CELLS, EPOCHS = 20, 4, 5, 3
 MOST_POLLS = 40_000  # of one driver; a history takes some hundreds
 MOST_IDLE = 1_000  # polls in a row that tell nothing while nothing runs: more than five times the longest delay
 DYING = (Cause.WORKER_DIED, Cause.NODE_DIED, Cause.KILLED_FOR_MEMORY)
@@ -107,7 +108,7 @@ class Worker:
 
     ticket: int
     node: str
-    trial: Trial
+    trial: Source
     cells: Sequence[Cell] = ()
     is_heard: bool = True  # whether anybody listens: not after a message of it was lost, or its driver is gone
     is_alive: bool = True
@@ -320,11 +321,12 @@ class Cluster:
         cell = worker.cells[len(worker.results)]
         name, problem = key_of(trial, cell.run), None
         try:
-            if worker.is_heard and not worker.results and self.draw.random() < self.odds.damaged:
+            is_trained = isinstance(trial, Trial)
+            if is_trained and worker.is_heard and not worker.results and self.draw.random() < self.odds.damaged:
                 for file in ("done.json", "model.safetensors"):
                     store.set_aside(trial_file(trial.id, file))
                 self.ledger.damaged[trial.id] += 1
-            if not store.exists(trial_file(trial.id, "done.json")):
+            if is_trained and not store.exists(trial_file(trial.id, "done.json")):
                 problem = Problem.because(Cause.DAMAGED, "simulated")
             else:
                 problem = self._own_problem(name)
@@ -352,15 +354,26 @@ class Cluster:
 
 
 @lru_cache(maxsize=1)
-def material() -> tuple[list[Trial], list[BenchmarkRun]]:
-    """The trials and benchmarks of all histories."""
+def material() -> tuple[list[Source], list[BenchmarkRun]]:
+    """The trials, checkpoints that are there already, and benchmarks of all histories."""
     experiment = an_experiment()
-    return experiment.trials(), experiment.benchmark_runs()
+    trials = experiment.trials()
+    there = [
+        External(
+            id=f"external-{number}",
+            label=f"theirs {number}",
+            dataset=trials[0].dataset,
+            model=trials[0].model,
+            checkpoint_id=f"weights {number}",
+        )
+        for number in range(CHECKPOINTS)
+    ]
+    return [*trials, *there], experiment.benchmark_runs()
 
 
 @lru_cache(maxsize=1)
 def an_experiment() -> Experiment:
-    """Of `TRIALS` x `CELLS`."""
+    """Of `TRIALS` x `CELLS`, without the checkpoints."""
     values = {
         "results": "memory",
         "dataset": "digits",

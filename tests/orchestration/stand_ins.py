@@ -11,6 +11,7 @@ import ray
 import torch
 
 from pixmix_ray.evaluation.cell import Measure
+from pixmix_ray.experiment.external import Source
 from pixmix_ray.experiment.trial import Trial
 from pixmix_ray.orchestration.work import Work
 from pixmix_ray.storage.store import Store, trial_file
@@ -40,7 +41,7 @@ def finish(trial: Trial, store: Store, **told: object) -> None:
     store.write_json(trial_file(trial.id, "done.json"), {"checkpoint_id": CHECKPOINT, **told})
 
 
-def evaluate_nothing(trial: Trial, store: Store, device: torch.device) -> Measure:
+def evaluate_nothing(trial: Source, store: Store, device: torch.device) -> Measure:
     """Cells with the same made-up measurement."""
     return lambda run: put_of(store, trial, run, ERROR)
 
@@ -53,7 +54,7 @@ def train_and_tell_where(trial: Trial, store: Store, device: torch.device) -> It
     finish(trial, store, **where(started))
 
 
-def evaluate_and_tell_where(trial: Trial, store: Store, device: torch.device) -> Measure:
+def evaluate_and_tell_where(trial: Source, store: Store, device: torch.device) -> Measure:
     """Cells, likewise, in their column `versions`."""
     return lambda run: put_of(store, trial, run, ERROR, versions=json.dumps(where(time.time())))
 

@@ -21,8 +21,10 @@ import pyarrow as pa
 import pytest
 import torch
 
+from pixmix_ray import paths
 from pixmix_ray.errors import DamagedError, PixmixRayError
 from pixmix_ray.evaluation.cell import Measure
+from pixmix_ray.experiment.external import Source
 from pixmix_ray.experiment.file import read_experiment
 from pixmix_ray.experiment.trial import BenchmarkRun, Trial, hash_of_test_set
 from pixmix_ray.metrics import Measurement
@@ -123,7 +125,8 @@ def insert(monkeypatch: pytest.MonkeyPatch) -> Callable[[Disk], Disk]:
     monkeypatch.setattr(run_lock.RunLock, "_is_alive", lambda lock, found: False)
 
     def put_below(disk: Disk) -> Disk:
-        monkeypatch.setattr(local_files, "os", System(disk))
+        for module in (local_files, paths):
+            monkeypatch.setattr(module, "os", System(disk))
         monkeypatch.setattr(local_files, "open", disk.open, raising=False)
         return disk
 
@@ -157,7 +160,7 @@ def train(trial: Trial, store: Store, device: torch.device) -> Iterator[Progress
     store.delete(trial_file(trial.id, "failed.json"))
 
 
-def evaluate(trial: Trial, store: Store, device: torch.device) -> Measure:
+def evaluate(trial: Source, store: Store, device: torch.device) -> Measure:
     """Cells as `open_trial` writes them; the predictions are a hash of the weights."""
     content = store.read(trial_file(trial.id, "done.json"))
     weights = store.read(trial_file(trial.id, "model.safetensors"))

@@ -9,6 +9,7 @@ import torch
 from pixmix_ray.errors import ClusterError, DamagedError
 from pixmix_ray.evaluation.cell import Measure
 from pixmix_ray.experiment.experiment import Experiment
+from pixmix_ray.experiment.external import Source
 from pixmix_ray.experiment.file import read_experiment
 from pixmix_ray.experiment.resources import Resources, Share
 from pixmix_ray.experiment.trial import BenchmarkRun, Trial
@@ -51,14 +52,14 @@ def train_two_epochs(trial: Trial, store: Store, device: torch.device) -> Iterat
         raise KeyError("a slip in my method")
 
 
-def measure_nothing(trial: Trial, store: Store, device: torch.device) -> Measure:
+def measure_nothing(trial: Source, store: Store, device: torch.device) -> Measure:
     return lambda run: None
 
 
 def started(
     tmp_path: Path,
     train: Callable[[Trial, Store, torch.device], Iterator[Progress]] = train_two_epochs,
-    evaluate: Callable[[Trial, Store, torch.device], Measure] = measure_nothing,
+    evaluate: Callable[[Source, Store, torch.device], Measure] = measure_nothing,
     resources: Resources | None = None,
     should_stop: Callable[[str, Progress], bool] | None = None,
 ) -> LocalExecutor:
@@ -113,7 +114,7 @@ def test_a_trial_that_is_to_be_stopped_ends_after_that_epoch(small: Experiment, 
 def test_a_cell_that_raises_is_told_of_and_the_others_are_measured(small: Experiment, tmp_path: Path) -> None:
     measured: list[str] = []
 
-    def evaluate(trial: Trial, store: Store, device: torch.device) -> Measure:
+    def evaluate(trial: Source, store: Store, device: torch.device) -> Measure:
         def measure(run: BenchmarkRun) -> None:
             if run.benchmark.settings.limit == 11:
                 raise ValueError("a slip in my benchmark")
@@ -133,7 +134,7 @@ def test_a_cell_that_raises_is_told_of_and_the_others_are_measured(small: Experi
 def test_of_a_damaged_checkpoint_the_other_cells_are_not_begun_and_its_files_are_set_aside(
     small: Experiment, tmp_path: Path
 ) -> None:
-    def evaluate(trial: Trial, store: Store, device: torch.device) -> Measure:
+    def evaluate(trial: Source, store: Store, device: torch.device) -> Measure:
         raise DamagedError("its bytes are not those that were written")
 
     trial, executor = small.trials()[0], started(tmp_path, evaluate=evaluate)

@@ -104,14 +104,16 @@ def test_every_cause_has_a_bounded_number_of_retries() -> None:
         Cause.WORKER_DIED: 3,
         Cause.NODE_DIED: 3,
         Cause.KILLED_FOR_MEMORY: 3,
+        Cause.PREEMPTED: 100,
         Cause.MESSAGE_LOST: 100,
         Cause.OUT_OF_MEMORY: 1,
         Cause.DAMAGED: 1,
         Cause.STORAGE: 0,
         Cause.OWN: 0,
     }
-    assert {cause for cause in Cause if POLICIES[cause].elsewhere} == {Cause.KILLED_FOR_MEMORY, Cause.OUT_OF_MEMORY}
-    assert {cause for cause in Cause if not POLICIES[cause].is_charged} == {Cause.MESSAGE_LOST}
+    elsewhere = {Cause.KILLED_FOR_MEMORY, Cause.OUT_OF_MEMORY, Cause.PREEMPTED}
+    assert {cause for cause in Cause if POLICIES[cause].elsewhere} == elsewhere
+    assert {cause for cause in Cause if not POLICIES[cause].is_charged} == {Cause.MESSAGE_LOST, Cause.PREEMPTED}
 
 
 @pytest.mark.parametrize("cause", [cause for cause in Cause if POLICIES[cause].is_charged])
@@ -157,9 +159,10 @@ def test_work_that_never_answers_fails_at_last_with_a_record() -> None:
     assert not last.is_retried and last.is_charged
 
 
-def test_work_that_needed_too_much_memory_avoids_the_node_and_other_work_does_not() -> None:
+def test_work_that_needed_too_much_memory_or_was_preempted_avoids_the_node_and_other_work_does_not() -> None:
     avoided = {cause: Problem.because(cause, "", THERE).avoided_node() for cause in Cause}
-    assert {cause for cause, node in avoided.items() if node == "a"} == {Cause.KILLED_FOR_MEMORY, Cause.OUT_OF_MEMORY}
+    elsewhere = {Cause.KILLED_FOR_MEMORY, Cause.OUT_OF_MEMORY, Cause.PREEMPTED}
+    assert {cause for cause, node in avoided.items() if node == "a"} == elsewhere
     assert Problem.because(Cause.OUT_OF_MEMORY, "").avoided_node() is None  # where it ran is not known
 
 

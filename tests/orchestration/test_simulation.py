@@ -107,12 +107,12 @@ class RecordsNothing(Loop):
 
 
 PLANTED = {
-    NoRetry: "given up too early",
+    NoRetry: "given up too early|before its damaged checkpoint was made again",
     AttemptsAreNotReset: "for the attempts|given up too early",
     ForgetsAnEvent: "does not end",
     CountsACellTwice: "heard 2 times of the end",
     DoesNotLookAtStorage: "for the attempts|measured .* too often",
-    DoesNotLookAtTickets: "heard 2 times of the end",
+    DoesNotLookAtTickets: "heard 2 times of the end|while it was in flight",
     LeavesADamagedCheckpoint: "before its damaged checkpoint was made again",
     RecordsNothing: r"attempts \[\] instead of",
 }

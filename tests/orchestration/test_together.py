@@ -13,8 +13,9 @@ import ray
 import torch
 
 from pixmix_ray.evaluation.cell import Measure
+from pixmix_ray.experiment.external import Source
 from pixmix_ray.experiment.file import read_experiment
-from pixmix_ray.experiment.trial import BenchmarkRun, Trial
+from pixmix_ray.experiment.trial import BenchmarkRun
 from pixmix_ray.orchestration.run import run_plan
 from pixmix_ray.orchestration.work import Work
 from pixmix_ray.planning.durations import Durations
@@ -31,7 +32,7 @@ for module in (sys.modules[__name__], stored_cells):
 KILLS, RAISES = 30, 20  # limits, which tell the cells of this test apart
 
 
-def evaluate_with_faults(trial: Trial, store: Store, device: torch.device) -> Measure:
+def evaluate_with_faults(trial: Source, store: Store, device: torch.device) -> Measure:
     """Cells that write down in which task they were begun. One kills its worker the first time, one always raises."""
     task = ray.get_runtime_context().get_task_id()
 

@@ -14,6 +14,7 @@ from ray.exceptions import OutOfMemoryError
 from ray.tune import Callback
 
 from pixmix_ray.evaluation.cell import Measure
+from pixmix_ray.experiment.external import Source
 from pixmix_ray.experiment.file import read_experiment
 from pixmix_ray.experiment.resources import Share
 from pixmix_ray.experiment.trial import BenchmarkRun, Trial
@@ -148,7 +149,7 @@ def train_until_another_is_measured(trial: Trial, store: Store, device: torch.de
     yield from train_by_seed(trial, store, device)
 
 
-def evaluate_and_say_so(trial: Trial, store: Store, device: torch.device) -> Measure:
+def evaluate_and_say_so(trial: Source, store: Store, device: torch.device) -> Measure:
     measure = evaluate_nothing(trial, store, device)
 
     def measure_and_say_so(run: BenchmarkRun) -> None:

@@ -14,6 +14,7 @@ import torch
 
 from pixmix_ray.errors import RequestError, ResultsError
 from pixmix_ray.evaluation.cell import Measure
+from pixmix_ray.experiment.external import Source
 from pixmix_ray.experiment.file import read_experiment
 from pixmix_ray.experiment.trial import BenchmarkRun, Trial
 from pixmix_ray.orchestration.run import run_plan
@@ -41,6 +42,7 @@ def opened(experiment: Path) -> Open:
 
 def error_of(cell: Cell) -> float:
     """Least at beta 2, k 3 and severity 1."""
+    assert isinstance(cell.trial, Trial)
     settings: Any = cell.trial.method.settings
     return float(0.1 * (settings.beta - 2) ** 2 + (3 - settings.k) + 0.1 * settings.severity)
 
@@ -299,7 +301,7 @@ def test_a_cell_that_failed_is_passed_over_and_not_repeated_in_the_same_run(open
     """A run takes up the trials that are suggested as others end; every third cell fails."""
     tried: list[str] = []
 
-    def evaluate(trial: Trial, store: Store, device: torch.device) -> Measure:
+    def evaluate(trial: Source, store: Store, device: torch.device) -> Measure:
         def measured(run: BenchmarkRun) -> None:
             tried.append(trial.id)
             if len(tried) % 3 == 1:

@@ -110,7 +110,7 @@ def test_parts(kind: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
 
 def test_an_evaluation(evaluated: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     (folder,) = (evaluated / "trials").iterdir()
-    code, values = shown(monkeypatch, capsys, "evaluate", "--checkpoint", folder, "--benchmarks", "clean")
+    code, values = shown(monkeypatch, capsys, "evaluate", folder, "--benchmarks", "clean")
     assert code == 0
     assert_documented("evaluate", values)
     error = next(row for row in values["measurements"] if row["metric"] == "error")

@@ -23,9 +23,9 @@ from pixmix_ray.datasets.official_arrays import picture_array
 from pixmix_ray.datasets.picture_files import rgb_picture
 from pixmix_ray.datasets.picture_source import array_images
 from pixmix_ray.errors import RequestError, ResultsError
-from pixmix_ray.evaluation.checkpoints import Request
 from pixmix_ray.evaluation.migrate import migrate
 from pixmix_ray.evaluation.rescore import rescore
+from pixmix_ray.experiment.evaluation import evaluation_of
 from pixmix_ray.experiment.file import read_experiment
 from pixmix_ray.experiment.plugins import BENCHMARKS
 from pixmix_ray.experiment.trial import BenchmarkRun
@@ -172,10 +172,10 @@ def test_a_trial_that_names_code_imports_nothing_unless_trusted(
     folder.mkdir(parents=True)
     (folder / "trial.json").write_text(json.dumps({"mixing_set": None, "dataset": {"name": "evil_part:Set"}}))
     with pytest.raises(RequestError, match="asks to import 'evil_part:Set': if you trust it, add --trust"):
-        Request(checkpoint=str(folder), benchmarks=("clean",)).open()
+        evaluation_of([str(folder)], ["clean"])
     assert not (tmp_path / "ran").exists()
     with pytest.raises(RequestError, match="cannot import"):  # trusted, it is imported, and holds no such class
-        Request(checkpoint=str(folder), benchmarks=("clean",), is_trusted=True).open()
+        evaluation_of([str(folder)], ["clean"], is_trusted=True)
     assert (tmp_path / "ran").exists()
 
 
@@ -208,7 +208,7 @@ def test_a_trial_cannot_say_itself_that_another_is_trusted(tmp_path: Path) -> No
     spec = {"name": "fvis", "trial": "/elsewhere", "trust": True}
     (folder / "trial.json").write_text(json.dumps({"mixing_set": {"name": "join", "sets": ["fractals", spec]}}))
     with pytest.raises(RequestError, match="asks to import '/elsewhere': if you trust it, add --trust"):
-        Request(checkpoint=str(folder), benchmarks=("clean",)).open()
+        evaluation_of([str(folder)], ["clean"])
 
 
 CLEAN = BenchmarkRun(benchmark=BENCHMARKS.read("clean"), version="")

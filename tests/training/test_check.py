@@ -14,8 +14,8 @@ from pixmix_ray.experiment.file import read_experiment
 from pixmix_ray.methods import Method
 from pixmix_ray.metrics import Measurement, Predictions
 from pixmix_ray.models import Model
+from pixmix_ray.training import TrainingData, train
 from pixmix_ray.training.check import check_parts
-from pixmix_ray.training.loop import TrainingData, train
 from pixmix_ray.training.trial import fresh_network
 
 FILE: Mapping[str, Any] = {

@@ -1,6 +1,7 @@
 """Seeds and resumption: the same run, in one go or in two, ends in the same bits."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,11 +10,12 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from pixmix_ray.datasets import Digits
+from pixmix_ray.errors import RequestError
 from pixmix_ray.experiment.recipe import Recipe
-from pixmix_ray.methods import AdversarialL2, Ant, AugMix, Baseline, CutMix, Cutout, Method, Mixup, PixMix
+from pixmix_ray.methods import AdversarialL2, Ant, AugMix, Baseline, CutMix, Cutout, Method, Mixup, PixMix, Setup
 from pixmix_ray.mixing_sets import Pictures
 from pixmix_ray.models import WideResNet
-from pixmix_ray.training import TrainingData, train
+from pixmix_ray.training import Epoch, Share, TrainingData, train
 
 METHODS: list[Method] = [
     Baseline(),
@@ -144,3 +146,79 @@ def test_a_run_that_is_complete_has_nothing_left_to_train(data: TrainingData) ->
     resumed = _network(seed=9)
     assert list(train(resumed, Baseline(), data, _recipe(epochs=2), seed=0, after=(2, _saved(last.tensors)))) == []
     assert _are_identical(_bits(resumed), trained)
+
+
+@pytest.mark.parametrize("method", METHODS, ids=repr)
+def test_a_run_interrupted_in_the_middle_of_an_epoch_ends_in_the_same_bits(method: Method, data: TrainingData) -> None:
+    recipe = _recipe(epochs=2)
+    whole, losses = _trained(method, data, recipe, seed=4)
+
+    often = recipe.model_copy(update={"checkpoint_every": "1 step"})
+    states = list(_kept(train(_network(), method, data, often, seed=4)))
+    assert [(state.number, state.is_whole) for state in states] == [(n, b == 2) for n in (1, 2) for b in range(3)]
+    state = states[4]
+    resumed = _network(seed=99)  # other weights: all of them must come from the file
+    (last,) = train(resumed, method, data, recipe, seed=4, after=(1, _saved(state.tensors)))
+    assert last.loss == losses[1]
+    assert last.seconds > state.seconds
+    assert _are_identical(_bits(resumed), whole)
+
+
+def _kept(epochs: Iterator[Epoch]) -> Iterator[Epoch]:
+    """The epochs with their tensors as they are now: the living ones change."""
+    for epoch in epochs:
+        yield replace(epoch, tensors={name: tensor.detach().clone() for name, tensor in epoch.tensors.items()})
+
+
+@pytest.mark.parametrize(
+    ("every", "due"),
+    [(None, []), ("2 steps", [2, 4, 6]), ("1 step", [1, 2, 3, 4, 5, 6]), ("5 steps", [5]), ("90 minutes", [])],
+)
+def test_states_in_the_middle_of_an_epoch_are_due_as_the_recipe_says(every: str | None, due: list[int]) -> None:
+    images = torch.zeros((7, 3, 8, 8), dtype=torch.uint8)
+    pictures = TrainingData(images=images, labels=torch.arange(7))
+    recipe = Recipe.read({"epochs": 2, "batch_size": 1, "checkpoint_every": every}, "training")
+    found = [
+        int(state.tensors["epoch.batches"])
+        for state in train(_network(), Baseline(), pictures, recipe, seed=0)
+        if not state.is_whole
+    ]
+    assert found == 2 * due
+    assert recipe.identity() == Recipe(epochs=2, batch_size=1).identity()
+
+
+def test_minutes_are_counted_from_the_last_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 119.0, 120.0, 120.0, 239.0, 241.0, 241.0])
+    monkeypatch.setattr("pixmix_ray.experiment.recipe.time.monotonic", lambda: next(clock))
+    is_due = Recipe(checkpoint_every="2 minutes").checkpoint_due()
+    assert [is_due(1) for _ in range(4)] == [False, True, False, True]
+
+
+@pytest.mark.parametrize("every", ["10", "0 steps", "ten minutes", "1.5 minutes", "3 hours", ""])
+def test_another_span_is_refused_with_what_is_allowed(every: str) -> None:
+    with pytest.raises(RequestError, match=r"checkpoint_every = .*: it must be a number of minutes or steps, such as"):
+        Recipe.read({"checkpoint_every": every}, "training")
+
+
+@pytest.mark.parametrize("of", [1, 2, 3])
+def test_shares_of_the_batches_make_the_whole_ones(of: int, data: TrainingData) -> None:
+    method, recipe = PixMix(), _recipe()
+    setup = Setup(
+        images=data.images,
+        device=data.images.device,
+        height=data.images.shape[2],
+        data_version="",
+        seed=4,
+        size=32,
+        crop=recipe.cropped,
+    )
+    held = replace(data, held_out=torch.tensor([3, 5, 8]))
+
+    def batches(share: Share | None = None) -> list[tuple[Tensor, Tensor]]:
+        made = held.batches(method.start(setup), recipe, seed=4, share=share)
+        return [*made.batches(2), *made.batches(2, first=1), *made.held_out()]
+
+    shares = [batches(Share(rank=rank, of=of)) for rank in range(of)]
+    for place, (images, labels) in enumerate(batches()):
+        assert torch.equal(torch.cat([share[place][0] for share in shares]), images)
+        assert torch.equal(torch.cat([share[place][1] for share in shares]), labels)

@@ -2,7 +2,6 @@
 
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pandas as pd
 
 from pixmix_ray.errors import ResultsError
@@ -43,9 +42,9 @@ def augmented_pictures(store: Store, trials: pd.DataFrame) -> pd.DataFrame:
         if trial is None:
             continue
         dataset = trial.dataset.settings.load()
-        images = torch.from_numpy(np.array(dataset.train_images[:COUNT])).permute(0, 3, 1, 2).contiguous()
+        images = torch.from_numpy(dataset.some_train_images(COUNT)).permute(0, 3, 1, 2).contiguous()
         if not rows:
-            rows += [{"label": "original", "picture": picture} for picture in np.array(dataset.train_images[:COUNT])]
+            rows += [{"label": "original", "picture": picture} for picture in dataset.some_train_images(COUNT)]
         pictures = _crops(trial, images.shape[2]) if trial.mixing_set is not None else None
         made = trial.method.settings.augment(images, pictures, torch_generator(trial.seed, "sheet"))
         if made.ndim == 5:  # several views of each picture: the last is the most changed

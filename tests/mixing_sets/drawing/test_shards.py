@@ -198,7 +198,7 @@ def test_other_processes_end_with_the_one_that_was_killed(drawing: Path, cache: 
 def test_what_cannot_be_sent_is_drawn_here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pixmix_ray.mixing_sets.drawing.shards.WORTH_SHARING", -1.0)
     monkeypatch.setattr("pixmix_ray.mixing_sets.drawing.shard_processes.usable_cores", lambda: 2)
-    monkeypatch.setattr("pixmix_ray.mixing_sets.drawing.shard_processes._started", None)
+    monkeypatch.setattr("pixmix_ray.child_processes._started", None)
     assert len(sharded_pictures("toy", SIDE, COUNT, lambda indices, side: drawn(indices, side))) == COUNT
 
 

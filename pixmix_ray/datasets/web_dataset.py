@@ -1,0 +1,131 @@
+"""Pictures in tar archives as WebDataset lays them out (github.com/webdataset/webdataset), read where they lie.
+
+A sample is all members of one name up to its first dot: `n01440764_10026.jpg` with its class in `n01440764_10026.cls`,
+a number as text; or in `.json`, under `label` or `cls`. Where pictures begin in the archives is looked up once and
+kept; pictures are then read by position, in any order, and nothing is unpacked.
+"""
+
+import json
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from pixmix_ray.cache import cached_arrays
+from pixmix_ray.datasets.base import DATASETS
+from pixmix_ray.datasets.encoded import EncodedRanges
+from pixmix_ray.datasets.on_disk import OnDiskDataset, Part
+from pixmix_ray.errors import DataError, one_line
+from pixmix_ray.hashing import short_hash
+from pixmix_ray.settings import DataPath
+
+PICTURES = frozenset({"jpg", "jpeg", "png", "webp", "ppm", "bmp", "gif", "tif", "tiff"})
+
+
+@DATASETS.add("web_dataset")
+class WebDataset(OnDiskDataset):
+    """Anybody's pictures in tar archives of WebDataset.
+
+    Attributes:
+        root: the folder that holds the archives.
+        train: the archives of training pictures, by a pattern; none for evaluation alone.
+        test: those of test pictures.
+    """
+
+    summary: ClassVar[str] = "pictures in WebDataset's tar archives, root/train-*.tar and root/val-*.tar; set root"
+    kind: ClassVar[str] = "web_dataset"
+    location: ClassVar[frozenset[str]] = frozenset({"root", "train", "test"})  # version() holds the content
+
+    root: DataPath = Field(description="the folder that holds train-000000.tar and so on")
+    train: str | None = "*train*.tar"
+    test: str = "*val*.tar"
+
+    def train_part(self) -> Part:
+        """See `OnDiskDataset.train_part`."""
+        test = self._part(self.test, 0)
+        if self.train is None:
+            return Part(pictures=test.pictures, labels=np.empty(0, np.int64), class_names=test.class_names)
+        return self._part(self.train, len(test.class_names))
+
+    def test_part(self) -> Part:
+        """See `OnDiskDataset.test_part`."""
+        return self._part(self.test, 0)
+
+    def _part(self, pattern: str, num_classes: int) -> Part:
+        """The pictures of some archives; with as many classes as are given, or as are found."""
+        archives = sorted(self.root.glob(pattern))
+        if not archives:
+            raise DataError(f"no archives {self.root / pattern}: give the folder of the .tar files, and their pattern")
+        stamps = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in archives]
+        arrays = cached_arrays(f"listing-{short_hash(repr(stamps), 24)}", lambda: _listing(archives))
+        labels = cast(NDArray[np.int64], arrays["labels"])
+        found = int(labels.max()) + 1
+        if num_classes and found > num_classes:
+            raise DataError(f"{self.root / pattern} has class {found - 1}, {self.test} none above {num_classes - 1}")
+        return Part(
+            pictures=EncodedRanges(
+                files=archives,
+                file=cast(NDArray[np.int64], arrays["file"]),
+                start=cast(NDArray[np.int64], arrays["start"]),
+                size=cast(NDArray[np.int64], arrays["size"]),
+            ),
+            labels=labels,
+            class_names=tuple(map(str, range(num_classes or found))),
+        )
+
+
+def _listing(archives: list[Path]) -> dict[str, NDArray[np.generic]]:
+    """Archive, place, length and label of each picture."""
+    rows = [(number, *row) for number, archive in enumerate(archives) for row in _samples(archive)]
+    if not rows:
+        raise DataError(f"{archives[0]} holds no pictures with classes: they must be .jpg, .png, ... beside a .cls")
+    columns = np.array(rows, dtype=np.int64).T
+    return dict(zip(("file", "start", "size", "labels"), columns, strict=True))
+
+
+def _samples(archive: Path) -> Iterator[tuple[int, int, int]]:
+    """Where each picture of an archive begins, how long it is, and its label."""
+    try:
+        with tarfile.open(archive, "r:") as tar:
+            name, found, label = "", None, None
+            for member in tar:
+                if not member.isfile():
+                    continue
+                folder, _, last = member.name.rpartition("/")
+                stem, _, extension = last.partition(".")
+                if (this := f"{folder}/{stem}") != name:
+                    yield from _sample(archive, name, found, label)
+                    name, found, label = this, None, None
+                if extension.lower() in PICTURES:
+                    found = member.offset_data, member.size
+                elif extension.lower() in ("cls", "json"):
+                    stream = tar.extractfile(member)
+                    assert stream is not None  # it is a file
+                    label = _label(stream.read(), label)
+            yield from _sample(archive, name, found, label)
+    except (OSError, tarfile.TarError, ValueError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"cannot read the archive {archive} ({one_line(error)}): fetch it again") from error
+
+
+def _sample(
+    archive: Path, name: str, found: tuple[int, int] | None, label: int | None
+) -> Iterator[tuple[int, int, int]]:
+    if found is None:
+        return
+    if label is None or label < 0:
+        raise DataError(f"{archive} has no class for {name.lstrip('/')}: a number in a .cls beside it, or in a .json")
+    yield *found, label
+
+
+def _label(content: bytes, before: int | None) -> int | None:
+    """The class that a .cls, or a .json, tells."""
+    value: Any = json.loads(content)
+    if isinstance(value, dict):
+        value = value.get("label", value.get("cls", before))
+    return None if value is None else int(value)
