@@ -51,7 +51,7 @@ CONDITIONS = [
     ("training.lr<=0.05", [2]),
     ("lr=0.1", [0, 1, 3]),  # the end of a path that one path has
     ("flip=true and method<>baseline", [0, 1, 2]),
-    ("label='pixmix (dead leaves, k=4)'", [1]),
+    ("label='pixmix (dead leaves, k=4, lr=0.1)'", [1]),
     ("trial_id=trial-2", [2]),
 ]
 
