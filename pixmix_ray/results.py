@@ -110,8 +110,8 @@ class Results:
         if variant is None:
             count = len(self.parts)
             raise RequestError(f"measured in {count} ways, which are never compared: choose a variant: {labels}")
-        how_many = "several" if found else "none"
-        raise RequestError(f"variant {variant!r} is in the name of {how_many} of: {labels}")
+        how_many = f"{len(found)} ways of measuring have" if found else "no way of measuring has"
+        raise RequestError(f"{how_many} {variant!r} in its name: choose among {labels}")
 
     def objectives(self, part: Part, names: Sequence[str] | None = None) -> list[str]:
         """The names, checked; clean error and the paper's safety measures for none.

@@ -110,7 +110,7 @@ def test_what_was_measured_in_two_ways_is_shown_apart_and_never_on_one_front(tmp
     assert [len(opened.table(["clean.error"], variant=part.label).rows) for part in opened.parts] == [3, 1]
     with pytest.raises(RequestError, match="measured in 2 ways, which are never compared: choose a variant"):
         opened.front()
-    with pytest.raises(RequestError, match="variant 'limit' is in the name of several"):
+    with pytest.raises(RequestError, match="2 ways of measuring have 'limit' in its name"):
         opened.front(variant="limit")
     with pytest.raises(ResultsError, match="cannot be averaged"):
         pixmix_ray.front(opened.measurements, ["clean.error"])
