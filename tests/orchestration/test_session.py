@@ -125,3 +125,15 @@ def test_a_local_cluster_has_the_cores_that_this_process_may_use(monkeypatch: py
         with session(cpus=cpus):
             pass
     assert asked == [3, 1]
+
+
+@pytest.mark.drill
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_node_with_another_version_of_the_package_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The node has what is installed; this process says that it is another."""
+    module = import_module("pixmix_ray.orchestration.session")
+    module.check_versions(module.nodes())
+    monkeypatch.setattr(module, "code_version", lambda: "0.0.1")
+    with pytest.raises(ClusterError, match=r"runs pixmix_ray \S+ and this command is 0\.0\.1: install one version"):
+        module.check_versions(module.nodes())

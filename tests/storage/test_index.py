@@ -2,9 +2,7 @@
 
 import math
 import multiprocessing
-import os
 import random
-import resource
 import subprocess
 import sys
 from collections.abc import Callable
@@ -290,24 +288,19 @@ def test_a_cell_without_measurements_counts_as_a_cell_and_has_no_row(tmp_path: P
     assert len(list_cells(store)) == 2
 
 
-def test_reading_results_costs_little_and_needs_neither_torch_nor_ray(tmp_path: Path) -> None:
+def test_reading_results_imports_nothing_heavy(tmp_path: Path) -> None:
     store = Store(tmp_path)
     rows = [Measurement(metric="error", value=i / 64, n=4, condition=str(i)) for i in range(30)]
     for trial in range(9):
         for benchmark in range(4):
             put(store, f"t{trial}/b{benchmark}-1", *rows)
     code = (
-        "import sys; from pixmix_ray.storage.index import read; import pixmix_ray.analysis.published, "
-        "pixmix_ray.analysis.pareto; assert len(read(sys.argv[1])) == 1080; "
-        "heavy = {'torch', 'ray', 'sklearn', 'scipy', 'torchvision'} & set(sys.modules); "
+        "import sys, pixmix_ray; assert len(pixmix_ray.read(sys.argv[1]).measurements) == 1080; "
+        "heavy = {'torch', 'ray', 'sklearn', 'scipy', 'torchvision', 'pydantic', 'rich', 'duckdb'} & set(sys.modules); "
         "ours = {n for n in sys.modules if n.startswith(('pixmix_ray.experiment', 'pixmix_ray.benchmarks'))}; "
         "assert not heavy | ours, heavy | ours"
     )
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, env={**os.environ})
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    assert seconds < 5  # a tenth of it on an idle machine: this only finds what is ten times as much
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)
 
 
 @pytest.mark.parametrize("folder", ["predictions/a", "compacted"])
