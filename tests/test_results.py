@@ -61,6 +61,11 @@ def test_results_show_table_front_and_predictions(results: pixmix_ray.results.Re
     assert front["on_front"].tolist() == (front["front_probability"] > 0.5).tolist()
     found = results.predictions(method="pixmix", benchmark="clean")
     assert len(found) == N and (found["predicted"] != found["label"]).mean() == pytest.approx(0.1)
+    sure = results.certainty(["clean.error"])
+    assert sure["label"].tolist() == ["baseline", "mixup", "pixmix"] and sure["seeds_share"].isna().all()
+    pairs = results.certainty(["clean.error"], pairs=True).set_index(["better", "worse"])
+    assert len(pairs) == 6 and pairs.loc[("pixmix", "baseline"), "clean.error"] == 1.0
+    assert pairs.loc[("baseline", "pixmix"), "dominates"] == 0.0
     assert "3 trials, 3 cells" in repr(results) and "<table>" in results._repr_html_()
 
 
