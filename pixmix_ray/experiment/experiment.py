@@ -53,8 +53,8 @@ def _many(table: Table[T]) -> PlainValidator:
                 problems.setdefault(str(problem), problem)
         if len(problems) > 1:
             raise ProblemsError(table.kind, problems.values())
-        for problem in problems.values():
-            raise problem
+        if problems:
+            raise next(iter(problems.values()))
         return tuple(parts)
 
     return PlainValidator(read)
