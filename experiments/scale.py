@@ -148,8 +148,8 @@ def experiment(folder: Path, trials: int) -> Path:
     return file
 
 
-def cpu_seconds() -> dict[str, float]:
-    """CPU seconds so far of this process and of all that descend from it, by what they are."""
+def cpu_seconds() -> dict[tuple[int, str], float]:
+    """CPU seconds so far of this process and of all that descend from it, by process and what it is."""
     parents: dict[int, int] = {}
     seconds: dict[int, float] = {}
     titles: dict[int, str] = {}
@@ -161,12 +161,10 @@ def cpu_seconds() -> dict[str, float]:
             continue
         parents[int(entry.name)] = int(fields[1])
         seconds[int(entry.name)] = sum(map(int, fields[11:15])) / TICKS
-    found: dict[str, float] = defaultdict(float)
+    found = {(os.getpid(), "driver"): time.process_time()}
     for pid, used in seconds.items():
-        if pid == os.getpid():
-            found["driver"] += time.process_time()
-        elif _descends(pid, parents):
-            found[_kind(titles.get(pid, ""))] += used
+        if pid != os.getpid() and _descends(pid, parents):
+            found[pid, _kind(titles.get(pid, ""))] = used
     return found
 
 
@@ -194,13 +192,18 @@ class Samples(Silent):
         self.window = max(1, trials * BENCHMARKS // SAMPLES)
         self.started, self.trials, self.cells = time.monotonic(), 0, 0
         self.rows: list[dict[str, float]] = []
+        self.used: dict[tuple[int, str], float] = {}  # also of processes that have ended since
         self.sample()
 
     def sample(self) -> None:
         """Take one."""
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         row = {"trials": self.trials, "cells": self.cells, "wall": time.monotonic() - self.started, "memory": memory}
-        self.rows.append(row | cpu_seconds())
+        self.used |= cpu_seconds()
+        by_kind: dict[str, float] = defaultdict(float)
+        for (_, kind), seconds in self.used.items():
+            by_kind[kind] += seconds
+        self.rows.append(row | by_kind)
 
     def trial_done(self, trial: Trial) -> None:
         """Count it."""
@@ -292,8 +295,8 @@ def show(folder: Path) -> None:
     say("|" + " ---: |" * len(headers))
     for of in found:
         first, last = of["samples"][0], of["samples"][-1]
-        kinds = ("driver", "trainers", "evaluators", "ray")  # a kind whose processes have ended is in no later sample
-        used = {kind: max(row.get(kind, 0) for row in of["samples"]) - first.get(kind, 0) for kind in kinds}
+        kinds = ("driver", "trainers", "evaluators", "ray")
+        used = {kind: last.get(kind, 0) - first.get(kind, 0) for kind in kinds}
         cells = last["cells"]
         say(
             f"| {of['size']:,} | {cells:,} | {last['wall']:.0f} | {sum(used.values()):.0f} "

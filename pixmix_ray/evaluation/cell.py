@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 import torch
 from torch import nn
 
-from pixmix_ray.benchmarks import Benchmark, Clean, TestPictures, limited_batches
+from pixmix_ray.arithmetic import arithmetic
+from pixmix_ray.benchmarks import Benchmark, Clean, TestPictures, limited_batches, pictures_that_fit
 from pixmix_ray.datasets import ImageData, evenly_spaced
 from pixmix_ray.errors import DataError
 from pixmix_ray.evaluation.checkpoints import Checkpoint, opened
@@ -80,8 +81,11 @@ def _predict_within_memory(
 ) -> Predictions:
     """The benchmark's predictions, in batches that are halved for as long as memory runs out."""
     at_most: int | None = None
+    half = torch.autocast(device.type, torch.bfloat16, enabled=benchmark.precision == "bfloat16")
+    with arithmetic(), half:
+        forward = pictures_that_fit(network, pictures.images.shape[1], device)
     while True:
-        with limited_batches(at_most) as limit:
+        with arithmetic(), half, limited_batches(at_most, forward) as limit:
             try:
                 return benchmark.predict(network, pictures, device)
             except (MemoryError, RuntimeError) as error:

@@ -150,7 +150,10 @@ def test_weights_that_are_no_floating_point_are_refused(case: str, weights: Weig
 
 NO_WEIGHTS: dict[str, tuple[bytes, str]] = {
     "lfs": (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1102345\n", "run git lfs pull"),
-    "page": (b"\n<!DOCTYPE html><html><head><title>Virus scan warning</title>", "is a web page and no file of weights"),
+    "page": (
+        b"\n<!DOCTYPE html><html><head><title>Virus scan warning</title>",
+        "is a web page and not a file of weights",
+    ),
     "error page": (b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>", "is a web page"),
     "empty": (b"", "is empty: fetch it again"),
 }

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import yaml
@@ -158,13 +159,15 @@ def test_programs_are_measured_as_their_weights_are_where_they_are_trusted(
     images = torch.zeros(5, 3, 32, 32)
     save(zoo.parent / "net", network, images)
     benchmarks = [{"name": "clean", "limit": 20}, {"name": "adversaries", "limit": 4, "steps": 1}]
-    kept = {"dataset": "digits", "results": zoo.parent / "programs"}
+
+    def measured(file: str, spec: object, *, trust: bool = False) -> pd.DataFrame:
+        results = zoo.parent / "programs"
+        where = zoo.parent / file
+        return pixmix_ray.evaluate(where, benchmarks, model=spec, dataset="digits", results=results, trust=trust)
+
     with pytest.raises(ValueError, match="if you trust it, add trust: true"):
-        pixmix_ray.evaluate(zoo.parent / "net", benchmarks, model=model, **kept)  # type: ignore[arg-type]  # mixed
-    spec = {"name": model, "label": "program"}
-    program = pixmix_ray.evaluate(zoo.parent / "net", benchmarks, model=spec, trust=True, **kept)  # type: ignore[arg-type]
-    plain = pixmix_ray.evaluate(
-        zoo.parent / "a.pth", benchmarks, model={"name": "wide_resnet", **WRN.model_dump()}, **kept
-    )  # type: ignore[arg-type]
+        measured("net", model)
+    program = measured("net", {"name": model, "label": "program"}, trust=True)
+    plain = measured("a.pth", {"name": "wide_resnet", **WRN.model_dump()})
     assert set(program["method"]) == {"program"} and set(plain["method"]) == {"a"}
     assert np.allclose(program["value"], plain["value"], atol=1e-6)
