@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, PlainValidator, ValidationInfo, fie
 
 from pixmix_ray.benchmarks import Benchmark
 from pixmix_ray.datasets import Dataset
-from pixmix_ray.errors import RequestError
+from pixmix_ray.errors import ProblemsError, RequestError
 from pixmix_ray.experiment.axes import GRID, Point, Selection, variants
 from pixmix_ray.experiment.early_stopping import Asha, read_scheduler
 from pixmix_ray.experiment.external import CheckpointEntry, External, externals
@@ -43,11 +43,21 @@ def as_list(value: object) -> list[object]:
 
 def _many(table: Table[T]) -> PlainValidator:
     """Takes a part or a list of them; one with axes among its settings stands for several."""
-    return PlainValidator(
-        lambda value, info: tuple(
-            table.read(one, _base(info)) for item in _items(value) for one in _spread(table, item, _base(info))
-        )
-    )
+
+    def read(value: object, info: ValidationInfo) -> tuple[Part[T], ...]:
+        base, parts, problems = _base(info), list[Part[T]](), dict[str, RequestError]()
+        for item in _items(value):
+            try:
+                parts += [table.read(one, base) for one in _spread(table, item, base)]
+            except RequestError as problem:
+                problems.setdefault(str(problem), problem)
+        if len(problems) > 1:
+            raise ProblemsError(table.kind, problems.values())
+        if problems:
+            raise next(iter(problems.values()))
+        return tuple(parts)
+
+    return PlainValidator(read)
 
 
 def _items(value: object) -> list[object]:
@@ -219,7 +229,7 @@ class Experiment(Settings):
 
         Raises:
             DataError: the data set, the mixing set or a file that a method reads is missing or broken.
-            RequestError: a grid value that a method does not take.
+            RequestError: a grid value that a method does not take, or a trial that its workers cannot share.
         """
         versions: dict[int, str] = {}
 
@@ -243,6 +253,7 @@ class Experiment(Settings):
                 training=_filled_in(point.recipe, point.method.settings, dataset.settings.height()),
                 seed=point.seed,
             )
+            _check_shared(trial, self.resources.trial.num_workers)
             found.setdefault(trial.id, trial)
         return labelled(list(found.values()), () if self.search is None else self.search.space)
 
@@ -329,6 +340,24 @@ class Experiment(Settings):
         for values in itertools.product(*axes.values()):
             spec = {**method.settings.model_dump(), **dict(zip(axes, values, strict=True))}
             yield replace(method, settings=type(method.settings).read(spec, f"method {method.name}"))
+
+
+def _check_shared(trial: Trial, workers: int) -> None:
+    """Raise RequestError if so many workers cannot train a trial together."""
+    if workers == 1:
+        return
+    size, method = trial.training.batch_size, trial.method.settings
+    if size % workers:
+        near = [str(count) for count in range(workers, 0, -1) if size % count == 0][:1]
+        raise RequestError(
+            f"resources.trial has {workers} workers, which do not divide training.batch_size = {size}: take "
+            f"{near[0]} workers, or a batch size of {max(1, size // workers) * workers}"
+        )
+    if method.has_memory:
+        raise RequestError(
+            f"{trial.label}: {trial.method.own_name} carries something through a training that only one worker sees: "
+            "set resources.trial.workers=1 and at most one GPU"
+        )
 
 
 def _filled_in(recipe: Recipe, method: Method, height: int | None) -> Recipe:
