@@ -1,11 +1,12 @@
 """A trial whose workers are on two nodes, in a process of its own."""
 
-import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from pixmix_ray.storage.store import Store
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -35,5 +36,6 @@ def test_workers_on_two_nodes_that_hold_one_each_train_a_trial(experiment: Path)
         [sys.executable, "-c", RUN, experiment], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
     )
     assert ended.returncode == 0, ended.stderr
-    (done,) = (experiment.parent / "results" / "trials").glob("*/done.json")
-    assert len(json.loads(done.read_bytes().splitlines()[0])["losses"]) == 1
+    store = Store(str(experiment.parent / "results"))
+    (path,) = (path for path in store.files("trials") if path.endswith("done.json"))
+    assert len((store.read_json(path) or {})["losses"]) == 1
