@@ -47,7 +47,7 @@ class Augment(v2.Transform):  # type: ignore[misc]  # torchvision has no types
         self.method: Method = part.settings
         if self.method.has_memory:
             raise RequestError(
-                f"{part.name} learns in the course of a training, so it is no transform: use an experiment"
+                f"{part.name} learns in the course of a training, so it is not a transform: use an experiment"
             )
         self._set = MIXING_SETS.read(mixing_set) if self.method.needs_pictures else None
         self._seed = seed

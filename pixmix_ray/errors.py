@@ -60,7 +60,7 @@ class UnknownNameError(RequestError):
     """
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
-        self._arguments = (kind, name, names := sorted(known))
+        self._arguments = (kind, name, names := sorted(known, key=lambda one: (one.isdigit() * len(one), one)))
         near = get_close_matches(str(name), names, n=1)
         hint = f", did you mean {near[0]!r}?" if near else "."
         super().__init__(f"unknown {kind} {name!r}{hint} Known: {', '.join(names)}")

@@ -204,7 +204,9 @@ class Table(Generic[T]):
     def _checked(self, found: object, name: str) -> type[T]:
         is_one = isinstance(found, type) and issubclass(found, self.base) and found is not self.base
         if not is_one or isabstract(found):
-            raise RequestError(f"{name} is no {self.kind}: it must be a whole class derived from {self.base.__name__}")
+            raise RequestError(
+                f"{name} is not a {self.kind}: it must be a whole class derived from {self.base.__name__}"
+            )
         kind = cast(type[T], found)
         if reserved := {"name", "source"} & set(kind.model_fields):
             raise RequestError(f"{name} has a setting {reserved.pop()!r}, which has another meaning here: rename it")

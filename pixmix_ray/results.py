@@ -21,6 +21,8 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pixmix_ray.analysis.certainty import pairs as pairs_of
+from pixmix_ray.analysis.certainty import summary as certainty_summary
 from pixmix_ray.analysis.labels import configuration_labels
 from pixmix_ray.analysis.pareto import default_objectives
 from pixmix_ray.analysis.selection import in_order_of, left_out, matching, of_cells, sorted_by
@@ -110,8 +112,8 @@ class Results:
         if variant is None:
             count = len(self.parts)
             raise RequestError(f"measured in {count} ways, which are never compared: choose a variant: {labels}")
-        how_many = "several" if found else "none"
-        raise RequestError(f"variant {variant!r} is in the name of {how_many} of: {labels}")
+        how_many = f"{len(found)} ways of measuring have" if found else "no way of measuring has"
+        raise RequestError(f"{how_many} {variant!r} in its name: choose among {labels}")
 
     def objectives(self, part: Part, names: Sequence[str] | None = None) -> list[str]:
         """The names, checked; clean error and the paper's safety measures for none.
@@ -169,6 +171,23 @@ class Results:
         found = self.judged(objectives, variant=variant)
         labels = configuration_labels(found.wide)
         return found.wide.assign(label=labels, front_probability=found.certainty.on_front)
+
+    def certainty(
+        self, objectives: Sequence[str] | None = None, *, pairs: bool = False, variant: str | None = None
+    ) -> "pd.DataFrame":
+        """How sure each value is, and what of its spread is due to seeds; or of each pair which one is better.
+
+        Args:
+            objectives: as for `table`.
+            pairs: whether pairs are asked for.
+            variant: as for `table`.
+
+        Raises:
+            RequestError: as `table`.
+        """
+        found = self.judged(objectives, variant=variant)
+        made = pairs_of if pairs else certainty_summary
+        return made(found.certainty, configuration_labels(found.wide))
 
     def predictions(self, **where: object) -> "pd.DataFrame":
         """What the networks said of each picture, a row each, of the cells that the arguments select.

@@ -61,6 +61,11 @@ def test_results_show_table_front_and_predictions(results: pixmix_ray.results.Re
     assert front["on_front"].tolist() == (front["front_probability"] > 0.5).tolist()
     found = results.predictions(method="pixmix", benchmark="clean")
     assert len(found) == N and (found["predicted"] != found["label"]).mean() == pytest.approx(0.1)
+    sure = results.certainty(["clean.error"])
+    assert sure["label"].tolist() == ["baseline", "mixup", "pixmix"] and sure["seeds_share"].isna().all()
+    pairs = results.certainty(["clean.error"], pairs=True).set_index(["better", "worse"])
+    assert len(pairs) == 6 and pairs.loc[("pixmix", "baseline"), "clean.error"] == 1.0
+    assert pairs.loc[("baseline", "pixmix"), "dominates"] == 0.0
     assert "3 trials, 3 cells" in repr(results) and "<table>" in results._repr_html_()
 
 
@@ -110,7 +115,7 @@ def test_what_was_measured_in_two_ways_is_shown_apart_and_never_on_one_front(tmp
     assert [len(opened.table(["clean.error"], variant=part.label).rows) for part in opened.parts] == [3, 1]
     with pytest.raises(RequestError, match="measured in 2 ways, which are never compared: choose a variant"):
         opened.front()
-    with pytest.raises(RequestError, match="variant 'limit' is in the name of several"):
+    with pytest.raises(RequestError, match="2 ways of measuring have 'limit' in its name"):
         opened.front(variant="limit")
     with pytest.raises(ResultsError, match="cannot be averaged"):
         pixmix_ray.front(opened.measurements, ["clean.error"])

@@ -97,6 +97,9 @@ def test_commands_run_in_their_order(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert len(COMMANDS) >= 14
+    # the made-up cells are of no experiment file: which are of one is tested in tests/analysis/test_selection.py
+    cells = ["pixmix-1/clean-1", "baseline-1/clean-1"]
+    monkeypatch.setattr("pixmix_ray.cli.selection.cells_of", lambda file, uri: cells)
     for line in COMMANDS:
         assert run(line, monkeypatch) == 0, line
         assert capsys.readouterr().out, line

@@ -73,7 +73,7 @@ def read_archive(store: Store, file: Path) -> Imported:
     """Take an archive into a results folder: what is new is written, what differs is reported.
 
     Raises:
-        ResultsError: it is no archive of ours, or cannot be read.
+        ResultsError: it is not an archive of ours, or cannot be read.
         DamagedError: a file in it is not what its manifest says; nothing was written.
         StorageError: a file cannot be written; what was written stays.
     """
@@ -116,7 +116,7 @@ def _checked(content: bytes, file: Path) -> list[tuple[str, bytes]]:
     except (zipfile.BadZipFile, KeyError, TypeError, ValueError, NotImplementedError, RuntimeError) as error:
         if isinstance(error, ResultsError):
             raise
-        raise ResultsError(f"{file} is no archive of pixmix-ray export: {one_line(error)}") from None
+        raise ResultsError(f"{file} is not an archive of pixmix-ray export: {one_line(error)}") from None
 
 
 def _contents(archive: zipfile.ZipFile, files: dict[str, Any], file: Path) -> Iterator[tuple[str, bytes]]:

@@ -24,7 +24,9 @@ from pixmix_ray.analysis.influence import (
     RowEffects,
     aupr_effects,
     auroc_effects,
+    aurra_effects,
     calibration_effects,
+    fpr_effects,
     mean_effects,
     soft_f1_effects,
 )
@@ -34,7 +36,7 @@ from pixmix_ray.metrics import consistency
 from pixmix_ray.storage.cell import read_predictions
 from pixmix_ray.storage.store import Store
 
-REVISION = 1  # raised when the same predictions come to have other effects
+REVISION = 2  # raised when the same predictions come to have other effects
 TEST_SET = "test"
 INSIDE, POOLED = "in_distribution", "pooled"  # conditions of the benchmarks that are none of a corruption
 LARGE = 50_000  # rows of a cell from which on effects are kept in this machine's cache
@@ -78,6 +80,7 @@ ROWWISE: Mapping[str, Rowwise] = {
     "mean_absolute_calibration_error": _confidences(is_squared=False),
     "mean_absolute_calibration_error_without_last_bin": _confidences(is_squared=False, has_last_bin=False),
     "soft_f1": lambda part: soft_f1_effects(part["confidence"], _correct(part)),
+    "aurra": lambda part: aurra_effects(part["confidence"], _correct(part)),
 }
 """For each metric of single predictions how far each moves it."""
 
@@ -86,7 +89,7 @@ BY_CONDITION = {
     **{f"mfr{end}": f"flip_rate{end}" for end in ("", "_unnormalised")},
     **{f"mt5d{end}": f"top5_distance{end}" for end in ("", "_unnormalised")},
     "mean_zipf_distance": "zipf_distance",
-    **{name: name for name in ROWWISE if "calibration" in name or name == "soft_f1"},
+    **{name: name for name in ROWWISE if "calibration" in name or name in ("soft_f1", "aurra")},
 }
 """The metrics that are means over the conditions -> what of each condition."""
 
@@ -96,7 +99,7 @@ SINGLY = "_by_severity"
 OWN_PICTURES = ("renditions", "natural_shifts")
 """The benchmarks on other pictures than those of the test set."""
 
-DETECTION = {"auroc": auroc_effects, "aupr": aupr_effects}
+DETECTION = {"auroc": auroc_effects, "aupr": aupr_effects, "fpr95": fpr_effects}
 SCORES: Mapping[str, Callable[[Columns], NDArray[Any]]] = {
     "": lambda part: 1 - part["confidence"],
     "_max_logit": lambda part: -part["max_logit"],

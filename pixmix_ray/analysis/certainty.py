@@ -323,6 +323,21 @@ def summary(certainty: Certainty, labels: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
+def pairs(certainty: Certainty, labels: Sequence[str]) -> pd.DataFrame:
+    """A row for each ordered pair of configurations that may be compared: how surely one is better than the other.
+
+    Columns: better, worse (labels); dominates, the probability that the first dominates the second; for each objective
+    the probability that it is better there, ties counting half, NaN where one of them lacks it.
+    """
+    may = certainty.groups[:, None] == certainty.groups
+    np.fill_diagonal(may, False)
+    first, second = np.nonzero(may)
+    names = np.array(labels, dtype=object)
+    columns = {"better": names[first], "worse": names[second], "dominates": certainty.dominates[first, second]}
+    columns |= {name: certainty.better(m)[first, second] for m, name in enumerate(certainty.objectives)}
+    return pd.DataFrame(columns)
+
+
 def improvers(certainty: Certainty, baseline: int) -> pd.DataFrame:
     """Which configurations improve on the one of row `baseline` in EVERY objective, and how surely.
 

@@ -9,7 +9,9 @@ networks together, and stays paired: every network sees the same pictures drawn.
 For means (error, mCE, flip rates) this is exact up to the normalisation of the weights. For AUROC the effects are the
 placements of DeLong, DeLong and Clarke-Pearson (Biometrics 44:837-845, 1988). For calibration errors the bins stay
 those of the sample: to bin anew after each draw would add the bias of every bin a second time. Of measures of
-detection both kinds of pictures stay as many as they are, so the effects of either kind sum to 0.
+detection both kinds of pictures stay as many as they are, so the effects of either kind sum to 0. The false alarms at a
+recall move with the threshold that the recall asks for, by the slope of the ROC curve there (Hsieh and Turnbull, Annals
+of Statistics 24:25-40, 1996), which is taken over a window of recall.
 
 A picture that appears several times (under several severities, say) has one effect, the sum over its appearances.
 """
@@ -19,9 +21,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pixmix_ray.metrics import BIN_SIZE
+from pixmix_ray.metrics import BIN_SIZE, fpr_at_recall
 
 Floats = NDArray[np.float64]
+WINDOW = 0.025
+"""Of recall, to either side, over which the slope of an ROC curve is taken."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +134,49 @@ def soft_f1_effects(confidence: ArrayLike, correct: ArrayLike) -> RowEffects:
     return RowEffects(value=value, rows=(above - value * below) / total)
 
 
+def aurra_effects(confidence: ArrayLike, correct: ArrayLike) -> RowEffects:
+    """The area under the response-rate accuracy curve of `pixmix_ray.metrics.calibration`.
+
+    A picture moves the accuracy of every response rate that it is among, and the share of its own response rate. Of
+    equal confidences each stands at every place of theirs in turn, as in the metric.
+
+    >>> round(aurra_effects([0.6, 0.9, 0.5], [False, True, True]).value, 4)
+    0.7222
+    """
+    probability, right = np.asarray(confidence, dtype=np.float64), np.asarray(correct, dtype=np.float64)
+    order = np.argsort(-probability, kind="stable")
+    starts = np.flatnonzero(np.diff(probability[order], prepend=np.inf))
+    sizes = np.diff(starts, append=len(order))
+    owner = np.repeat(np.arange(len(starts)), sizes)
+    shares = (np.add.reduceat(right[order], starts) / sizes)[owner]
+    rates = np.arange(1, len(order) + 1)
+    accuracies = np.cumsum(shares) / rates
+    # in its group a picture is among the first `place` of `size` with that share of chance, and the others then share
+    # the right ones that are left: so the accuracy there depends on whether it is right itself
+    place, size = rates - starts[owner], sizes[owner]
+    moved = np.empty(len(order))
+    for is_right in (0.0, 1.0):
+        others = (shares * size - is_right) / np.maximum(size - 1, 1)
+        before = accuracies * rates - shares * place
+        there = (before + is_right + (place - 1) * others) / rates
+        own = np.add.reduceat(there, starts) / sizes
+        within = np.add.reduceat(place / size * (is_right - there) / rates, starts)
+        later = _after_group(1 / rates, starts) * is_right - _after_group(accuracies / rates, starts)
+        of = right[order] == is_right
+        moved[of] = (own + within + later)[owner][of]
+    value = float(accuracies.mean())
+    effects = np.empty(len(order))
+    effects[order] = (moved - value) / len(order)
+    return RowEffects(value=value, rows=effects)
+
+
+def _after_group(values: Floats, starts: NDArray[np.intp]) -> Floats:
+    """For each group of neighbours the sum of the values after it."""
+    sums: Floats = np.add.reduceat(values, starts)
+    after: Floats = sums[::-1].cumsum()[::-1] - sums
+    return after
+
+
 def auroc_effects(inside: ArrayLike, outside: ArrayLike) -> DetectionEffects:
     """The AUROC of (N,) scores of ordinary and (M,) of strange pictures; ties count half.
 
@@ -176,6 +223,36 @@ def aupr_effects(inside: ArrayLike, outside: ArrayLike) -> DetectionEffects:
     of_ordinary, of_strange = effects[: len(ordinary)], effects[len(ordinary) :]
     return DetectionEffects(
         value=value, inside=of_ordinary - of_ordinary.mean(), outside=of_strange - of_strange.mean()
+    )
+
+
+def fpr_effects(inside: ArrayLike, outside: ArrayLike, recall: float = 0.95) -> DetectionEffects:
+    """The share of ordinary pictures flagged where `recall` of the strange ones are: `metrics.fpr_at_recall`.
+
+    Args:
+        inside: (N,), higher for stranger pictures.
+        outside: (M,), likewise.
+        recall: in (0, 1).
+    """
+    ordinary, strange = np.asarray(inside), np.asarray(outside)
+    value = fpr_at_recall(
+        np.concatenate([ordinary, strange]), np.arange(len(ordinary) + len(strange)) >= len(ordinary), recall
+    )
+    ranked = np.sort(strange)[::-1]
+
+    def threshold(share: float) -> float:
+        return float(ranked[min(max(int(np.ceil(share * len(ranked))), 1), len(ranked)) - 1])
+
+    # the slope of the false alarms over recall, over a window that ends at 1 at the latest
+    reach = min(WINDOW, 1 - recall)
+    far, near = (float((ordinary >= threshold(recall + side * reach)).mean()) for side in (1, -1))
+    slope = (far - near) / (2 * reach)
+    at = threshold(recall)
+    flagged, hit = (ordinary >= at).astype(np.float64), (strange >= at).astype(np.float64)
+    return DetectionEffects(
+        value=value,
+        inside=(flagged - flagged.mean()) / len(ordinary),
+        outside=-slope * (hit - hit.mean()) / len(strange),
     )
 
 

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -12,15 +12,17 @@ from pixmix_ray.storage.schema import CONFIGURATION
 
 _DISTINGUISHING = ("mixing_set", "k", "beta")  # columns that tell two configurations of one method apart
 LONGEST = 500  # letters of a label
+_SAID = ("method.name", "method.k", "method.beta", "method.version", "method.revision")
 _LABEL_COLUMNS = ("method", "dataset", "model", *_DISTINGUISHING)
 
 
 def configuration_labels(wide: pd.DataFrame) -> list[str]:
     """A short name for each row, no two the same: the method and what tells it from the method's other rows.
 
-    That is first mixing set, k and beta; where these do not tell two rows apart, the settings that differ, by their
-    path in the trial's settings; at last a number. Data set and model are named if the frame has several. A column
-    `label` is taken as it is: made of the whole frame, it keeps the names when only some rows are shown.
+    That is first mixing set, k and beta, and each setting of the method and of its recipe that is not the same in all
+    of its rows; where these do not tell two rows apart, the other settings that differ; at last a number. Data set and
+    model are named if the frame has several. A column `label` is taken as it is: made of the whole frame, it keeps the
+    names when only some rows are shown.
 
     >>> configuration_labels(pd.DataFrame({"method": ["pixmix", "pixmix", "baseline"], "k": [3, 4, None]}))
     ['pixmix (k=3)', 'pixmix (k=4)', 'baseline']
@@ -32,9 +34,10 @@ def configuration_labels(wide: pd.DataFrame) -> list[str]:
     parts = _column_parts(methods, texts)
     if "settings" in wide.columns:
         settings = [_settings(text) for text in wide["settings"]]
+        for group in _groups(methods):
+            _add_differences(parts, settings, group, _is_varied)
         for group in _groups(_joined(methods, parts)):
-            for i, differences in zip(group, _differences([settings[i] for i in group]), strict=True):
-                parts[i] += differences
+            _add_differences(parts, settings, group, lambda _: True)
     # names may be somebody else's, and these go to terminals
     return _numbered([one_line(label, LONGEST) for label in _joined(methods, parts)])
 
@@ -118,11 +121,39 @@ def flat_settings(settings: object, path: str = "") -> dict[str, str]:
     return {key: value for part in parts for key, value in part.items()}
 
 
-def _differences(settings: Sequence[dict[str, str]]) -> list[list[str]]:
-    """For each of some settings, path=value for every path whose value is not the same in all of them."""
-    keys = dict.fromkeys(key for one in settings for key in one)
-    differing = [key for key in keys if len({one.get(key) for one in settings}) > 1]
-    return [[f"{key}={one.get(key, 'unset')}" for key in differing] for one in settings]
+def _is_varied(path: str) -> bool:
+    """Whether a setting is one that people vary on purpose, and no column says it."""
+    room = path.partition(".")[0]
+    return room in ("method", "training") and path not in _SAID
+
+
+def _add_differences(
+    parts: list[list[str]], settings: Sequence[dict[str, str]], group: Sequence[int], is_wanted: Callable[[str], bool]
+) -> None:
+    """To the label of each row of a group, setting=value of every wanted setting that is not the same in all of it."""
+    keys = dict.fromkeys(key for i in group for key in settings[i])
+    differing = [key for key in keys if is_wanted(key) and len({settings[i].get(key) for i in group}) > 1]
+    short = {key: key.partition(".")[2] or key for key in differing}
+    names = {key: short[key] if list(short.values()).count(short[key]) == 1 else key for key in differing}
+    for i in group:
+        parts[i] += [f"{names[key]}={_shown(settings[i].get(key))}" for key in differing]
+
+
+def _shown(value: str | None) -> str:
+    """A value that stands there as JSON, for people: numbers to six digits, texts without quotes.
+
+    >>> _shown("0.08267512345"), _shown('"linf"'), _shown(None)
+    ('0.0826751', 'linf', 'unset')
+    """
+    if value is None:
+        return "unset"
+    try:
+        read = json.loads(value)
+    except ValueError:
+        return value
+    if read is None:
+        return "none"
+    return f"{read:g}" if isinstance(read, float) else read if isinstance(read, str) else value
 
 
 def _numbered(labels: Sequence[str]) -> list[str]:

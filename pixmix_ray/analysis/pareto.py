@@ -167,7 +167,7 @@ def code_versions(frame: pd.DataFrame) -> list[str]:
     """A line for each way in which measurements that are averaged are not of one known version of the code.
 
     >>> code_versions(pd.DataFrame({"code_version": ["0.1.0+a", "0.1.0+b.dirty"]}))
-    ['measured by several versions of the code: 0.1.0+a, 0.1.0+b.dirty (.dirty: with changes that were not committed)']
+    ['measured by several versions of the code: 0.1.0+a, 0.1.0+b.dirty (.dirty: with uncommitted changes)']
 
     Args:
         frame: measurements as read from the store (long).
@@ -176,11 +176,11 @@ def code_versions(frame: pd.DataFrame) -> list[str]:
     for column, done in (("code_version", "measured"), ("training_code_version", "trained")):
         versions = sorted(set(frame[column].dropna())) if column in frame.columns else []
         is_dirty = any(version.endswith(".dirty") for version in versions)
-        note = " (.dirty: with changes that were not committed)" if is_dirty else ""
+        note = " (.dirty: with uncommitted changes)" if is_dirty else ""
         if len(versions) > 1:
             lines.append(f"{done} by several versions of the code: {', '.join(versions)}{note}")
         elif is_dirty:
-            lines.append(f"{done} by a version of the code that cannot be told: {versions[0]}{note}")
+            lines.append(f"{done} by an unknown version of the code: {versions[0]}{note}")
     return lines
 
 

@@ -113,8 +113,8 @@ class Benchmark(Settings, ABC):
             return self.metrics[name]
         if name not in DIRECTIONS:
             raise WorkError(
-                f"{type(self).__name__} measured {name!r}, which is no metric of ours: declare it in its metrics, as "
-                f'{{"{name}": Metric(direction="lower")}}'
+                f"{type(self).__name__} measured {name!r}, which is not a metric of ours: declare it in its metrics, "
+                f'as {{"{name}": Metric(direction="lower")}}'
             )
         return Metric(direction=DIRECTIONS[name], unit=UNITS.get(name, ""))
 

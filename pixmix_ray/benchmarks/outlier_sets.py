@@ -140,7 +140,7 @@ def _read_matlab(file: Path) -> NDArray[np.uint8]:
     with file.open("rb") as stream:
         tag = stream.read(132)[128:]
     if tag not in _COMPRESSED:  # its checksum guards the reader, which some flipped bits of plain ones crash
-        raise DataError(f"{file} is no compressed MATLAB 5 file, as {SVHN_FILE} is: fetch it again, or give a .npy")
+        raise DataError(f"{file} is not a compressed MATLAB 5 file, as {SVHN_FILE} is: fetch it again, or give a .npy")
     try:
         with warnings.catch_warnings(action="ignore"):
             found = loadmat(file, variable_names=["X"])  # version 5, as published: arrays alone, no code

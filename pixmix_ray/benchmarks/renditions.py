@@ -81,7 +81,7 @@ class Renditions(Benchmark):
         found = class_folders(self.files)
         if strange := [name for name in found.class_names if name not in NUMBERS]:
             raise DataError(
-                f"{self.files} holds the folder {strange[0]!r}, which is no class of ImageNet: give the folder "
+                f"{self.files} holds the folder {strange[0]!r}, which is not a class of ImageNet: give the folder "
                 "imagenet-r, which holds n01443537 and so on"
             )
         return found

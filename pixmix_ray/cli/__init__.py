@@ -2,7 +2,7 @@
 
     sweeps      run, plan, status: an experiment file and its results folder
     results     evaluate, rescore, migrate: checkpoints and their cells
-    tables      table, pareto: what was measured, and what is on the front
+    tables      table, pareto, certainty: what was measured, how surely, and what is on the front
     questions   query, compare, explain
     figures     figure
     pages       report, serve: results as a page to look at

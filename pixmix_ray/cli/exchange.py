@@ -64,6 +64,6 @@ def import_results(
     found = read_archive(Store(results), archive)
     say(f"files: {len(found.added)} added, {len(found.same)} there already, {len(found.conflicts)} in conflict")
     for path in found.conflicts:
-        say(f"kept as it is here, another in the archive: {path}")
+        say(f"conflict: {path} differs from the one in the archive; the one here was kept")
     if found.conflicts:
         raise typer.Exit(1)

@@ -245,9 +245,14 @@ def show_measures(plan: "Plan") -> int:
         tell(line)
     count = len(frame[frame.columns.intersection(list(CONFIGURATION))].drop_duplicates())
     if count > MOST_IN_TABLE:
-        say(f"{count} configurations are no table: choose some with pixmix-ray table {plan.store.uri} --where ...")
+        say(
+            f"{count} configurations do not fit a table: choose some with pixmix-ray table {plan.store.uri} --where ..."
+        )
+    search = plan.experiment.search
     for part in apart(frame) if count <= MOST_IN_TABLE else ():
-        judged = judge(plan.store, part.frame, default_objectives(part.frame))
+        # a search ends with the front of what it searched for
+        names = default_objectives(part.frame) if search is None else list(search.objectives)
+        judged = judge(plan.store, part.frame, names)
         if part.label:
             say(part.label)
         grid = measures_grid(judged.wide, judged.certainty.objectives, judged.certainty)

@@ -1,4 +1,4 @@
-"""table and pareto: what was measured, how surely, and which methods nothing dominates."""
+"""table, pareto, certainty: what was measured, how surely, and which methods nothing dominates."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -67,6 +67,27 @@ def pareto(
             for line in front_notes(judged):
                 say(line)
     tell_versions(opened)
+
+
+@commands.command(epilog="Example: pixmix-ray certainty results/quickstart --objectives clean.error,corruptions.mce")
+@selecting
+def certainty(
+    results: Results,
+    objectives: Objectives = None,
+    pairs: Annotated[bool, typer.Option("--pairs", help="How surely one dominates another, and is better.")] = False,
+    form: Form = "terminal",
+    *,
+    selection: Selection,
+) -> None:
+    """Show how sure each value is, and what of it is due to seeds and to pictures; or of pairs which one is better."""
+    from pixmix_ray.report.grid import grid_of
+
+    opened = selection.open(results)
+    for label in _labels(opened, selection.variant):
+        if label and form == "terminal":
+            say(f"\n{label}")
+        found = opened.certainty(split_names(objectives), pairs=pairs, variant=label)
+        show(grid_of(found, "fractions; 95 % intervals; shares of 1,000 draws of pictures and seeds"), form)
 
 
 def split_names(text: str | None) -> list[str] | None:

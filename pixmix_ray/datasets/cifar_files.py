@@ -139,7 +139,7 @@ class _ArraysOnly(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in self.admitted:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is no part of a data set")
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is not part of a data set")
         return self.admitted[module, name]
 
 

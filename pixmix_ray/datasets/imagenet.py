@@ -120,7 +120,9 @@ class ImageNet(ClassFolderDataset):
         """Raise DataError if the folders are not the 1,000 of ILSVRC 2012, whose order the published weights follow."""
         wanted = WNIDS if self.classes is None else tuple(sorted(self._only() or ()))
         if strange := sorted(set(wanted) - set(WNIDS)):
-            raise DataError(f"{self.classes} names {strange[0]!r}, which is no class of ILSVRC 2012: use image_folder")
+            raise DataError(
+                f"{self.classes} names {strange[0]!r}, which is not a class of ILSVRC 2012: use image_folder"
+            )
         if names != wanted:
             strange_name = sorted(set(names) ^ set(wanted))[0]
             held = "lacks" if strange_name in wanted else "holds"

@@ -21,7 +21,7 @@ ABOVE = 3  # Kaggle's pictures are in ILSVRC/Data/CLS-LOC, its table beside ILSV
 
 
 def flat_validation_files(root: Path, test: str, only: frozenset[str] | None) -> ClassFolders | None:
-    """The pictures of `root/test`, class after class by WordNet number; none where it is no folder of such pictures.
+    """The pictures of `root/test`, class after class by WordNet number; none where it is not a folder of such pictures.
 
     Args:
         root: where the tables are looked for, and in the three folders above it.

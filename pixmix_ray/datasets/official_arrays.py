@@ -207,7 +207,7 @@ def _opened(file: Path, meaning: str) -> NDArray[np.generic]:
     except BROKEN as error:
         reason = one_line(error)
         raise DataError(
-            f"{file} is no whole .npy file ({reason}): it must hold {meaning}; fetch it again from its publisher"
+            f"{file} is not a whole .npy file ({reason}): it must hold {meaning}; fetch it again from its publisher"
         ) from error
     return array
 

@@ -178,7 +178,7 @@ def read_video(file: Path, count: int, size: int) -> Images:
     """The frames of a video, (count, size, size, 3) uint8.
 
     Raises:
-        DataError: PyAV is not installed, the file is no whole video, or its frames are of another number or size.
+        DataError: PyAV is not installed, the file is not a whole video, or its frames are of another number or size.
     """
     av = _decoder()
     with _decoding(file, av), av.open(str(file)) as container:

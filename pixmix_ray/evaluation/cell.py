@@ -13,7 +13,7 @@ from pixmix_ray.benchmarks import Benchmark, Clean, TestPictures, limited_batche
 from pixmix_ray.datasets import ImageData, evenly_spaced
 from pixmix_ray.errors import DataError
 from pixmix_ray.evaluation.checkpoints import Checkpoint, opened
-from pixmix_ray.evaluation.normalisation import SAMPLE, better_normalisation
+from pixmix_ray.evaluation.normalisation import better_input, sample_size
 from pixmix_ray.experiment.external import Source
 from pixmix_ray.experiment.trial import BenchmarkRun
 from pixmix_ray.hardware import hardware
@@ -120,11 +120,11 @@ def open_checkpoint(source: Source, store: Store, device: torch.device) -> Measu
 
 
 def _notice(checkpoint: Checkpoint, device: torch.device) -> str:
-    """Whether somebody else's weights clearly read more with another normalisation than that of the model named."""
+    """Whether somebody else's weights clearly read more with another normalisation or size than the model's."""
     data = checkpoint.dataset.settings.load()
-    chosen = evenly_spaced(len(data.test_labels), SAMPLE)
+    chosen = evenly_spaced(len(data.test_labels), sample_size(data.test_images.shape[1]))
     network = _frozen(checkpoint, data, device)
-    return better_normalisation(network, data.test_images[chosen], data.test_labels[chosen], device)
+    return better_input(network, data.test_images[chosen], data.test_labels[chosen], device)
 
 
 def _frozen(checkpoint: Checkpoint, data: ImageData, device: torch.device) -> nn.Module:

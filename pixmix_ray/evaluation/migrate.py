@@ -59,7 +59,9 @@ def migrate(store: Store) -> int:
     count = 0
     for cell in newest:
         if not _NAME.fullmatch(cell):
-            raise ResultsError(f"{cell!r} in results {store.uri} is no name of a cell, which is TRIAL/BENCHMARK-HASH")
+            raise ResultsError(
+                f"{cell!r} in results {store.uri} is not the name of a cell, which is TRIAL/BENCHMARK-HASH"
+            )
     for cell, old in sorted(newest.items()):
         count += _rewrite(store, cell, old.rows, test_sets)
     predictions = [path for path in store.files("predictions") if path.endswith(".parquet")]

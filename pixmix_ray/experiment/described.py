@@ -85,7 +85,8 @@ def _range(schema: Mapping[str, Any], defined: Mapping[str, Any]) -> str:
     if kind == "array" and isinstance(items := schema.get("items"), Mapping) and (inner := _range(items, defined)):
         kind = f"list of {inner}"
     kind = {"string": "text", "object": "mapping"}.get(kind, kind)
-    return " ".join([kind, *(f"{sign} {schema[key]:g}" for key, sign in _BOUNDS.items() if key in schema)]).strip()
+    bounds = " and ".join(f"{sign} {schema[key]:g}" for key, sign in _BOUNDS.items() if key in schema)
+    return f"{kind} {bounds}".strip()
 
 
 def experiment_schema() -> dict[str, Any]:

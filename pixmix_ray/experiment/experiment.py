@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, PlainValidator, ValidationInfo, fie
 
 from pixmix_ray.benchmarks import Benchmark
 from pixmix_ray.datasets import Dataset
-from pixmix_ray.errors import RequestError
+from pixmix_ray.errors import ProblemsError, RequestError
 from pixmix_ray.experiment.axes import GRID, Point, Selection, variants
 from pixmix_ray.experiment.early_stopping import Asha, read_scheduler
 from pixmix_ray.experiment.external import CheckpointEntry, External, externals
@@ -43,11 +43,21 @@ def as_list(value: object) -> list[object]:
 
 def _many(table: Table[T]) -> PlainValidator:
     """Takes a part or a list of them; one with axes among its settings stands for several."""
-    return PlainValidator(
-        lambda value, info: tuple(
-            table.read(one, _base(info)) for item in _items(value) for one in _spread(table, item, _base(info))
-        )
-    )
+
+    def read(value: object, info: ValidationInfo) -> tuple[Part[T], ...]:
+        base, parts, problems = _base(info), list[Part[T]](), dict[str, RequestError]()
+        for item in _items(value):
+            try:
+                parts += [table.read(one, base) for one in _spread(table, item, base)]
+            except RequestError as problem:
+                problems.setdefault(str(problem), problem)
+        if len(problems) > 1:
+            raise ProblemsError(table.kind, problems.values())
+        if problems:
+            raise next(iter(problems.values()))
+        return tuple(parts)
+
+    return PlainValidator(read)
 
 
 def _items(value: object) -> list[object]:

@@ -287,7 +287,7 @@ def stored_trial(where: str, *, is_trusted: bool) -> tuple[Trial, Store]:
     path = trial_file(trial_id, "trial.json")
     values = store.read_json(path) if results else None
     if values is None:
-        raise CheckpointError(f"{where} is no trial of ours: give RESULTS/trials/TRIAL, or weights and their model")
+        raise CheckpointError(f"{where} is not a trial of ours: give RESULTS/trials/TRIAL, or weights and their model")
     check_trusted(values, f"{path} in {store.uri}", is_trusted=is_trusted)
     try:
         return Trial.load(values), store

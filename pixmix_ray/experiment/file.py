@@ -122,12 +122,12 @@ def parse_part(text: str) -> object:
     """What was typed for a part: its name, or a mapping in YAML, whose relative paths start at the current folder.
 
     Raises:
-        RequestError: it is no YAML.
+        RequestError: it is not YAML.
     """
     try:
         return _typed(parse_yaml(text)) if text.lstrip().startswith("{") else text
     except (yaml.YAMLError, ValueError):
-        raise RequestError(f"{text!r} is no YAML mapping, such as '{{name: timm, arch: resnet18}}'") from None
+        raise RequestError(f"{text!r} is not a YAML mapping, such as '{{name: timm, arch: resnet18}}'") from None
 
 
 def override(raw: dict[str, Any], text: str) -> dict[str, Any]:
@@ -145,7 +145,7 @@ def override(raw: dict[str, Any], text: str) -> dict[str, Any]:
     try:
         parsed = parse_yaml(value)
     except (yaml.YAMLError, ValueError):
-        raise RequestError(f"--set {text!r}: {value!r} is no YAML value; quote it") from None
+        raise RequestError(f"--set {text!r}: {value!r} is not a YAML value; quote it") from None
     steps = path.split(".")
     if len(steps) > 1 and steps[0] in (*DEFAULTS, "methods"):
         part = raw.get(steps[0], DEFAULTS.get(steps[0]))

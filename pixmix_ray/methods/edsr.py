@@ -70,7 +70,7 @@ class Edsr(Method):
     reduction: Annotated[int, Field(ge=1)] | None = None
 
     def version(self) -> str:
-        """`edsr-` and 12 hexadecimal digits of the weights file; raises DataError if it is no EDSR."""
+        """`edsr-` and 12 hexadecimal digits of the weights file; raises DataError if it is not an EDSR."""
         read_edsr(self.weights)  # so that a wrong file is refused before anything starts
         return f"edsr-{combined(file_md5s([self.weights]))}"
 

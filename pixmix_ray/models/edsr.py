@@ -87,7 +87,7 @@ def _check_shapes(path: Path, weights: Weights, expected: dict[str, tuple[int, .
     for name in sorted(expected.keys() | weights.keys()):
         wanted, found = expected.get(name), tuple(weights[name].shape) if name in weights else None
         if wanted != found:
-            raise DataError(f"{path} is no EDSR: {name} should be {wanted}, got {found}: give {_WANTED}")
+            raise DataError(f"{path} is not an EDSR: {name} should be {wanted}, got {found}: give {_WANTED}")
 
 
 def _shapes(features: int, blocks: int, weights: Weights) -> dict[str, tuple[int, ...]]:

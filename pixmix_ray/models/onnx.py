@@ -50,7 +50,7 @@ class Onnx(PreparedModel):
         try:
             session = runtime.InferenceSession(str(weights), options, providers=providers)
         except Exception as error:  # classes of its own, of no common base
-            raise CheckpointError(f"{weights} is no ONNX file that onnxruntime reads: {one_line(error)}") from None
+            raise CheckpointError(f"{weights} is not an ONNX file that onnxruntime reads: {one_line(error)}") from None
         return self.prepared(_Session(session, weights))
 
 

@@ -89,7 +89,7 @@ class TransformersModel(PreparedModel):
         try:
             network: nn.Module = self._library().AutoModelForImageClassification.from_config(made)
         except ValueError as error:
-            raise CheckpointError(f"{self.config} is of no image classifier: {one_line(error)}") from None
+            raise CheckpointError(f"{self.config} is not of an image classifier: {one_line(error)}") from None
         return network
 
     def opened(self, weights: Path, num_outputs: int | None) -> nn.Module:
@@ -115,7 +115,7 @@ class TransformersModel(PreparedModel):
         file = self.config / CONFIG if self.config.is_dir() else self.config
         values = _json(file)
         if values is None or "model_type" not in values:
-            raise CheckpointError(f"{file} is no configuration of transformers: give a folder of save_pretrained")
+            raise CheckpointError(f"{file} is not a configuration of transformers: give a folder of save_pretrained")
         return values
 
 

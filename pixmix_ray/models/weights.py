@@ -108,7 +108,7 @@ def _check_kind(path: Path) -> None:
         raise CheckpointError(f"{path} is a pointer of Git LFS and not the file itself: run git lfs pull")
     if start.startswith((b"<!doctype", b"<html", b"<?xml")):
         raise CheckpointError(
-            f"{path} is a web page and no file of weights, such as a host shows before a download: fetch it again"
+            f"{path} is a web page and not a file of weights, such as a host shows before a download: fetch it again"
         )
 
 

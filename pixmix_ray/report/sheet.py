@@ -71,13 +71,13 @@ def parse_mixing_set(text: str, *, is_trusted: bool = False) -> Part[MixingSet]:
         is_trusted: whether classes that the trials of `fvis` name may be imported, as if `trust: true` stood there.
 
     Raises:
-        RequestError: it is no YAML, or describes no mixing set.
+        RequestError: it is not YAML, or describes no mixing set.
     """
     try:
         spec = parse_yaml(text)
     except (yaml.YAMLError, ValueError):
         raise RequestError(
-            f"{text!r} is no YAML: write a name, or a mapping as '{{name: fractals, count: 10}}'"
+            f"{text!r} is not YAML: write a name, or a mapping as '{{name: fractals, count: 10}}'"
         ) from None
     return MIXING_SETS.read(_trusting(spec) if is_trusted else spec)
 

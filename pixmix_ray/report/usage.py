@@ -8,7 +8,7 @@ from pixmix_ray.planning.usage import Usage
 
 def usage_table(usage: Usage) -> Table:
     """A row for the trials of each method and the cells of each benchmark: how many, and CPU and GPU hours."""
-    table = Table(title=Text("what was paid, failed work too"), title_justify="left")
+    table = Table(title=Text("cost so far, including failed work"), title_justify="left")
     for header in ("work", "of", "begun", "CPU hours", "GPU hours"):
         table.add_column(header, justify="left" if header in ("work", "of") else "right", no_wrap=True)
     for part in sorted(usage.spent, key=lambda part: (part.kind != "training", part.name)):

@@ -233,7 +233,7 @@ def test_what_is_not_what_was_packed_is_refused_before_anything_is_written(store
             read_archive(other, cases[-1][0])
     (tmp_path / "b.zip").write_bytes(b"no zip")
     cases = [(changed(tmp_path / "a.zip", cell, b"x" * size), *cases[0][1:]), cases[1]]
-    cases += [(tmp_path / "b.zip", ResultsError, "is no archive of pixmix-ray export")]
+    cases += [(tmp_path / "b.zip", ResultsError, "is not an archive of pixmix-ray export")]
     for file, kind, words in cases:
         with pytest.raises(kind, match=words):
             read_archive(other, file)

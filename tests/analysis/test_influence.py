@@ -1,5 +1,6 @@
 """Effects of pictures: beside numerical derivatives of weighted metrics, and the metrics themselves."""
 
+import itertools
 from collections.abc import Callable
 
 import numpy as np
@@ -12,7 +13,9 @@ from pixmix_ray.analysis.influence import (
     RowEffects,
     aupr_effects,
     auroc_effects,
+    aurra_effects,
     calibration_effects,
+    fpr_effects,
     mean_effects,
     soft_f1_effects,
 )
@@ -60,6 +63,52 @@ def test_effects_on_means_and_soft_f1_are_derivatives() -> None:
         return float(2 * (weights * doubt)[wrong].sum() / (weights * (doubt + wrong)).sum())
 
     check(soft_f1_effects(confidence, correct), soft_f1)
+
+
+def weighted_aurra(confidence: Floats, correct: NDArray[np.bool_], weights: Floats) -> float:
+    """The definition with weights: mean over all orders of equal confidences, of which there are few."""
+    values = []
+    places = [np.flatnonzero(confidence == level).tolist() for level in sorted(set(confidence.tolist()), reverse=True)]
+    for orders in itertools.product(*map(itertools.permutations, places)):
+        rows = list(itertools.chain.from_iterable(orders))
+        w, right = weights[rows], correct[rows]
+        values.append(float((w * np.cumsum(w * right) / np.cumsum(w)).sum() / w.sum()))
+    return float(np.mean(values))
+
+
+@pytest.mark.parametrize(
+    "confidence",
+    [[0.9, 0.8, 0.7, 0.6, 0.5, 0.4], [0.9, 0.9, 0.7, 0.7, 0.7, 0.4], [0.5] * 6],
+    ids=["none", "some", "all"],
+)
+def test_effects_on_aurra_are_derivatives_also_of_equal_confidences(confidence: list[float]) -> None:
+    sample, correct = np.array(confidence), np.array([True, False, True, True, False, False])
+    found = aurra_effects(sample, correct)
+    assert found.value == pytest.approx(metrics.aurra(sample, correct), abs=1e-12)
+    slopes = [
+        (weighted_aurra(sample, correct, 1 + SMALL * row) - weighted_aurra(sample, correct, 1 - SMALL * row))
+        / 2
+        / SMALL
+        for row in np.eye(6)
+    ]
+    assert found.rows == pytest.approx(np.array(slopes), abs=1e-7)
+
+
+def test_the_spread_of_false_alarms_at_a_recall_is_that_of_draws_with_replacement() -> None:
+    generator = np.random.default_rng(5)
+    inside, outside = generator.normal(0, 1, 3000), generator.normal(2, 1, 1500)
+    found = fpr_effects(inside, outside)
+    is_ood = np.arange(4500) >= 3000
+    assert found.value == metrics.fpr_at_recall(np.concatenate([inside, outside]), is_ood)
+    drawn = [
+        metrics.fpr_at_recall(np.concatenate([generator.choice(inside, 3000), generator.choice(outside, 1500)]), is_ood)
+        for _ in range(400)
+    ]
+    spread = np.sqrt((found.inside**2).sum() + (found.outside**2).sum())
+    assert spread == pytest.approx(np.std(drawn), rel=0.15)
+    assert found.inside.sum() == pytest.approx(0, abs=1e-12) == found.outside.sum()
+    apart = fpr_effects([0.1, 0.2, 0.3], [0.8, 0.9])  # nothing ordinary is flagged, and nothing moves that
+    assert (apart.value, apart.inside.tolist(), apart.outside.tolist()) == (0.0, [0, 0, 0], [0, 0])
 
 
 def check(found: RowEffects, weighted: Callable[[Floats], float]) -> None:

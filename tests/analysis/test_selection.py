@@ -9,13 +9,14 @@ import pytest
 import pixmix_ray
 from pixmix_ray.analysis.selection import in_order_of, left_out, matching, of_cells, sorted_by
 from pixmix_ray.analysis.variants import one_variant, ways
-from pixmix_ray.cli.selection import Selection
+from pixmix_ray.cli.selection import Selection, trials_of
 from pixmix_ray.errors import RequestError, ResultsError, UnknownNameError
+from pixmix_ray.experiment.file import read_experiment
 from pixmix_ray.metrics import Measurement
 from pixmix_ray.planning.status import read_status
 from pixmix_ray.report.fronts import front_grid
 from pixmix_ray.storage.store import Store, trial_file
-from tests.stored_cells import put
+from tests.stored_cells import CHECKPOINT, ERROR, put, put_of
 
 
 def frame() -> pd.DataFrame:
@@ -51,7 +52,7 @@ CONDITIONS = [
     ("training.lr<=0.05", [2]),
     ("lr=0.1", [0, 1, 3]),  # the end of a path that one path has
     ("flip=true and method<>baseline", [0, 1, 2]),
-    ("label='pixmix (dead leaves, k=4)'", [1]),
+    ("label='pixmix (dead leaves, k=4, lr=0.1)'", [1]),
     ("trial_id=trial-2", [2]),
 ]
 
@@ -160,6 +161,27 @@ def test_results_are_selected_alike_from_python(tmp_path: Path) -> None:
     assert [row[0].text for row in chosen.table(["clean.error"]).rows] == ["pixmix"]
     assert chosen.left_out == ("left out: 3 of 4 trials; show them without --where",)
     assert len(results.measurements) == 8 and results.left_out == ()
+
+
+def test_the_rows_of_an_experiment_file_are_those_of_its_cells_in_its_order(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, store = tmp_path / "two.yaml", Store(tmp_path / "results")
+    text = "{results: elsewhere, dataset: digits, methods: [mixup, baseline], benchmarks: [{name: clean, limit: 50}]}"
+    file.write_text(text)
+    experiment = read_experiment(file)
+    whole = read_experiment(file, ["benchmarks=[clean]", "methods=[baseline, mixup, cutout]"])
+    for run in (*experiment.benchmark_runs(), *whole.benchmark_runs()):
+        for trial in whole.trials():
+            store.write_json(trial_file(trial.id, "done.json"), {"checkpoint_id": CHECKPOINT})
+            about = {"trial_id": trial.id, "method": trial.method.own_name, "settings": "{}"}
+            put_of(store, trial, run, ERROR, **about)
+    found = Selection(experiment=file).open(store.uri)
+    assert found.measurements["method"].tolist() == ["mixup", "baseline"]
+    assert [part.label for part in found.parts] == [""]
+    told = " ".join(capsys.readouterr().err.split())
+    assert told == ("left out: 1 of 3 trials; clean with no limit, 2 trials; show them without --experiment")
+    assert trials_of(file, store.uri) == [trial.id for trial in experiment.trials()]
 
 
 def test_tables_and_fronts_have_a_section_for_each_data_set(tmp_path: Path) -> None:

@@ -110,7 +110,10 @@ def _picture(file: Path) -> None:
 
 BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "no folder": (lambda folder: shutil.rmtree(folder), "cannot read the folder"),
-    "other class": (lambda folder: _picture(folder / "cat" / "a.png"), "holds the folder 'cat', which is no class of"),
+    "other class": (
+        lambda folder: _picture(folder / "cat" / "a.png"),
+        "holds the folder 'cat', which is not a class of",
+    ),
     "one less": (lambda folder: shutil.rmtree(folder / CHOSEN[7]), "holds 199 classes, ImageNet-R has 200"),
     "empty": (lambda folder: (folder / CHOSEN[0] / "art_0.png").unlink(), f"no pictures in .*{CHOSEN[0]}"),
     "broken": (

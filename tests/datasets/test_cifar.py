@@ -131,7 +131,7 @@ class Hostile:
 def test_a_hostile_pickle_runs_nothing(tmp_path: Path) -> None:
     file, target = tmp_path / "data_batch_1", tmp_path / "was_run"
     write(file, {b"data": random_rows(0), b"labels": Hostile(target)})
-    with pytest.raises(DataError, match=r"data_batch_1 .*system, which is no part of a data set"):
+    with pytest.raises(DataError, match=r"data_batch_1 .*system, which is not part of a data set"):
         read_batch(CIFAR10, file)
     assert not target.exists()
     pickle.loads(file.read_bytes())  # what the test is worth: careless unpickling does run it

@@ -86,10 +86,10 @@ WHOLE = (5 * COUNT, SIDE, SIDE, 3)
 BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "missing": (lambda folder: (folder / "fog.npy").unlink(), r"fog\.npy is missing: .*five severities"),
     "no labels": (lambda folder: (folder / "labels.npy").unlink(), r"labels\.npy is missing"),
-    "cut off": (lambda folder: _cut(folder / "fog.npy"), r"fog\.npy is no whole \.npy file"),
-    "empty": (lambda folder: (folder / "fog.npy").write_bytes(b""), r"fog\.npy is no whole \.npy file"),
-    "no array": (lambda folder: (folder / "fog.npy").write_bytes(b"PNG" * 99), r"fog\.npy is no whole \.npy file"),
-    "pickled": (lambda folder: _save(folder / "fog.npy", [1, "a"]), r"fog\.npy is no whole \.npy file"),
+    "cut off": (lambda folder: _cut(folder / "fog.npy"), r"fog\.npy is not a whole \.npy file"),
+    "empty": (lambda folder: (folder / "fog.npy").write_bytes(b""), r"fog\.npy is not a whole \.npy file"),
+    "no array": (lambda folder: (folder / "fog.npy").write_bytes(b"PNG" * 99), r"fog\.npy is not a whole \.npy file"),
+    "pickled": (lambda folder: _save(folder / "fog.npy", [1, "a"]), r"fog\.npy is not a whole \.npy file"),
     "floats": (
         lambda folder: np.save(folder / "fog.npy", np.zeros(WHOLE, np.float32)),
         r"fog\.npy is float32 \(30, 8, 8, 3\): it must be uint8 \(30, 8, 8, 3\)",
@@ -143,7 +143,7 @@ def test_sequences_lie_by_test_picture_and_stronger_noise_in_a_file_of_its_own(s
 
 BROKEN_SEQUENCES: dict[str, tuple[Callable[[Path], object], str]] = {
     "missing": (lambda folder: (folder / "gaussian_noise_2.npy").unlink(), r"gaussian_noise_2\.npy is missing"),
-    "cut off": (lambda folder: _cut(folder / "tilt.npy"), r"tilt\.npy is no whole"),
+    "cut off": (lambda folder: _cut(folder / "tilt.npy"), r"tilt\.npy is not a whole"),
     "frames": (
         lambda folder: np.save(folder / "tilt.npy", np.zeros((COUNT, 4, SIDE, SIDE, 3), np.uint8)),
         r"tilt\.npy is uint8 \(6, 4, 8, 8, 3\): it must be uint8 \(N, 3, 8, 8, 3\): 3 frames of each test picture",

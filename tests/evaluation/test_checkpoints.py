@@ -185,7 +185,7 @@ def test_the_same_weights_on_several_test_sets_have_a_cell_each_and_a_number_eac
     assert frame["trial_id"].nunique() == 1
     assert frame["cell"].nunique() == frame["data_version"].nunique() == 3
     training = ("dataset.root=" + str(folders / "pictures"), "dataset.train=train", *SQUARE)
-    evaluate(folders / "rows", weights, *training, *SMALL[:3], **foreign)  # what it is not tested on is no part of it
+    evaluate(folders / "rows", weights, *training, *SMALL[:3], **foreign)  # what it is not tested on is not part of it
     assert read(folders / "rows")["cell"].nunique() == 3
 
 

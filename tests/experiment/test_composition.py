@@ -104,16 +104,23 @@ def test_a_file_that_cannot_be_composed_is_told(tmp_path: Path, text: str, optio
 
 
 def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
-    file = {"results": "r", "dataset": "digit", "methods": ["pixmx"], "seeds": [-1], "training": {"lr": 0, "epoch": 1}}
+    file = {
+        "results": "r",
+        "dataset": "digit",
+        "methods": ["pixmx", "cutot"],
+        "seeds": [-1],
+        "training": {"lr": 0, "epoch": 1},
+    }
     path = tmp_path / "wrong.yaml"
     path.write_text(yaml.safe_dump(file))
     with pytest.raises(RequestError) as caught:
         read_experiment(path)
     text = str(caught.value)
-    assert text.startswith("experiment wrong.yaml has 5 problems:")
+    assert text.startswith("experiment wrong.yaml has 6 problems:")
     for word in (
         "did you mean 'digits'",
         "did you mean 'pixmix'",
+        "did you mean 'cutout'",
         "seeds = -1",
         "training.lr = 0",
         "did you mean 'epochs'",

@@ -29,7 +29,7 @@ def test_every_setting_of_ours_says_what_it_means(kind: str) -> None:
 def test_a_setting_has_default_and_range() -> None:
     found = {setting.name: (setting.default, setting.range) for setting in settings_of(METHODS.ours["pixmix"])}
     assert found["k"] == ("4", "integer ≥ 0")
-    assert found["severity"] == ("3", "number > 0 ≤ 10")
+    assert found["severity"] == ("3", "number > 0 and ≤ 10")
     assert found["partner"] == ("both", "both, augmented, pictures, iterative")
 
 

@@ -14,6 +14,7 @@ from pixmix_ray.models import Model, TorchvisionModel, Weights, WideResNet, fit_
 from pixmix_ray.models.cifar_resnet import CifarResNet
 from pixmix_ray.models.weights import WeightsWarning
 
+pytestmark = pytest.mark.filterwarnings("ignore:.* without the prefix 'module.")
 SMALL = CifarResNet(depth=8)
 PICTURES = torch.rand((2, 3, 32, 32), generator=torch.Generator().manual_seed(1))
 
@@ -149,7 +150,10 @@ def test_weights_that_are_no_floating_point_are_refused(case: str, weights: Weig
 
 NO_WEIGHTS: dict[str, tuple[bytes, str]] = {
     "lfs": (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1102345\n", "run git lfs pull"),
-    "page": (b"\n<!DOCTYPE html><html><head><title>Virus scan warning</title>", "is a web page and no file of weights"),
+    "page": (
+        b"\n<!DOCTYPE html><html><head><title>Virus scan warning</title>",
+        "is a web page and not a file of weights",
+    ),
     "error page": (b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>", "is a web page"),
     "empty": (b"", "is empty: fetch it again"),
 }

@@ -55,7 +55,7 @@ def test_the_set_is_read_as_in_an_experiment_file() -> None:
     assert isinstance(parse_mixing_set("fractals+fractals").settings, Join)
     with pytest.raises(UnknownNameError, match="did you mean 'fractals'"):
         parse_mixing_set("fractal")
-    with pytest.raises(RequestError, match="is no YAML: write a name"):
+    with pytest.raises(RequestError, match="is not YAML: write a name"):
         parse_mixing_set("{name: fractals")
     with pytest.raises(RequestError, match="must be a name, or a mapping"):
         parse_mixing_set("3")

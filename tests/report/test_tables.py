@@ -157,16 +157,29 @@ def settings(epochs: int, **more: object) -> str:
         ),
         (
             {"method": ["mixup", "mixup", "cutout"], "settings": [settings(5), settings(10), settings(5)]},
-            ["mixup (training.epochs=5)", "mixup (training.epochs=10)", "cutout"],
+            ["mixup (epochs=5)", "mixup (epochs=10)", "cutout"],
         ),
         (
             {"method": ["mixup"] * 2, "settings": [settings(5, method={"alpha": 0.5}), settings(5)]},
-            ["mixup (method.alpha=0.5)", "mixup (method.alpha=unset)"],
+            ["mixup (alpha=0.5)", "mixup (alpha=unset)"],
         ),
         (
-            # k tells two apart; the settings are asked only where it does not
+            # also where k tells them apart, what varies beside it is said: nothing that a search tried is hidden
             {"method": ["pixmix"] * 3, "k": [3, 4, 4], "settings": [settings(1), settings(5), settings(9)]},
-            ["pixmix (k=3)", "pixmix (k=4, training.epochs=5)", "pixmix (k=4, training.epochs=9)"],
+            ["pixmix (k=3, epochs=1)", "pixmix (k=4, epochs=5)", "pixmix (k=4, epochs=9)"],
+        ),
+        (
+            # what differs between mixing sets follows from their names
+            {
+                "method": ["pixmix"] * 2,
+                "mixing_set": ["fractals", "fvis"],
+                "settings": [settings(1, mixing_set={"count": number}) for number in (1, 2)],
+            },
+            ["pixmix (fractals)", "pixmix (fvis)"],
+        ),
+        (
+            {"method": ["pixmix"] * 2, "settings": [settings(1, method={"lr": lr}) for lr in (0.12345678, 2.0)]},
+            ["pixmix (lr=0.123457)", "pixmix (lr=2)"],
         ),
         (
             {"method": ["a", "b"], "dataset": ["cifar10", "cifar10"], "model": ["wrn_40_4", "resnet50"]},
