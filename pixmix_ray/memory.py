@@ -17,6 +17,7 @@ SIGNS = (
     "CUDA error: out of memory",
     "CUBLAS_STATUS_ALLOC_FAILED",
     "CUDNN_STATUS_ALLOC_FAILED",
+    "DataLoader worker (pid",  # "is killed by signal", "exited unexpectedly": of a process that reads pictures
 )
 """In the texts of torch's RuntimeErrors, of which torch.OutOfMemoryError is one."""
 

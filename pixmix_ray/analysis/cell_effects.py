@@ -96,6 +96,9 @@ BY_CONDITION = {
 SINGLY = "_by_severity"
 """In the name of a metric: the mean over every condition at every severity, each by itself."""
 
+OWN_PICTURES = ("renditions", "natural_shifts")
+"""The benchmarks on other pictures than those of the test set."""
+
 DETECTION = {"auroc": auroc_effects, "aupr": aupr_effects, "fpr95": fpr_effects}
 SCORES: Mapping[str, Callable[[Columns], NDArray[Any]]] = {
     "": lambda part: 1 - part["confidence"],
@@ -212,7 +215,7 @@ class _Maker:
         value = float(np.mean([part.value for part, _ in parts]))
         pictures = np.concatenate([index for _, index in parts])
         rows = np.concatenate([part.rows for part, _ in parts]) / len(parts)
-        return value, {"renditions" if self.benchmark == "renditions" else TEST_SET: _summed(pictures, rows)}
+        return value, {self.benchmark if self.benchmark in OWN_PICTURES else TEST_SET: _summed(pictures, rows)}
 
     def _of_condition(self, columns: Columns, metric: str, name: str) -> tuple[RowEffects, NDArray[Any]]:
         mask = columns["condition"] == name

@@ -177,6 +177,8 @@ OF_BENCHMARK: Mapping[str, str] = {
     "adversaries": "each picture after the attack; the official ball is around the picture with noise, twice as large "
     "as stated (`centre: noised`), ours around the clean picture",
     "renditions": "the 200 classes of ImageNet-R, among which alone the network chooses",
+    "natural_shifts": "other photographs of ImageNet's classes (-A, -V2, -Sketch, ObjectNet): each set by itself, then "
+    "the plain mean over the sets",
     "anomalies": "each set of outliers against the test pictures, then the mean over the sets: over other sets it is "
     "another number, and the row names them",
 }

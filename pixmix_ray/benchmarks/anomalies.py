@@ -31,14 +31,14 @@ from pixmix_ray.benchmarks.base import (
     BENCHMARKS,
     Benchmark,
     TestPictures,
-    batches,
     classify,
     extras_of,
     finite_logits,
+    passes,
     predictions,
 )
 from pixmix_ray.benchmarks.extras import ANOMALY_SCORES
-from pixmix_ray.benchmarks.made_pictures import MadePictures, Piece
+from pixmix_ray.benchmarks.made_pictures import MadePictures, Piece, runs_of
 from pixmix_ray.benchmarks.outlier_sets import (
     BLOBS_SIGMA,
     GENERATED,
@@ -212,8 +212,9 @@ class Anomalies(Benchmark):
             return key_of("noise", piece.name, self.seed, height, width, sigma, int(places[0]), len(places))
 
         cells = [(name, draw) for name in self.generated for draw in range(self.repeats)]
+        runs = list(runs_of(count, height * width * 3 * 4))
         return MadePictures(
-            pieces=tuple(Piece(name, draw, rows) for name, draw in cells for rows in batches(count, height)),
+            pieces=tuple(Piece(name, draw, rows) for name, draw in cells for rows in runs),
             make=make,
             key=key,
             nbytes=len(cells) * count * height * width * 3 * 4,
@@ -241,9 +242,13 @@ class Anomalies(Benchmark):
     ) -> Predictions:
         """Predictions for a piece of a generated set."""
         labels = np.full(len(noise), -1, dtype=np.int64)
-        images = torch.from_numpy(np.require(noise, requirements="W")).to(device).permute(0, 3, 1, 2)
-        is_past = self.noise_past_normalisation
-        logits = finite_logits(network, past_normalisation(network, images) if is_past else images)
+        parts = []
+        for rows in passes(len(noise), noise.shape[1], device):
+            images = torch.from_numpy(np.require(noise[rows], requirements="W")).to(device).permute(0, 3, 1, 2)
+            if self.noise_past_normalisation:
+                images = past_normalisation(network, images)
+            parts.append(finite_logits(network, images))
+        logits = torch.cat(parts)
         return predictions(
             logits.softmax(dim=1),
             condition=piece.name,

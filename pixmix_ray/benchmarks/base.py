@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 BATCH = 500  # pictures a forward pass, if small; it changes no result
 SMALL = 64  # pixels a side: of larger pictures a forward pass takes as many values as of BATCH that large
 CPU_PASS = 64  # pictures a forward pass at most on a processor: what the layers hand on stays in its cache
+PROBES = (8, 24)  # pictures
 GRADIENT_COST = 4  # a pass that also goes back keeps every layer: it takes that much fewer
 
 
@@ -70,6 +71,8 @@ class Benchmark(Settings, ABC):
 
     Attributes:
         limit: use that many test pictures, spread evenly over the test set; none means all.
+        precision: of the network's passes: float32, or bfloat16 autocast, which is faster on GPUs that have it and
+            moves numbers a little.
         summary: one line for `pixmix-ray list benchmarks`.
         source: paper and section.
         headline: its aggregated metrics.
@@ -89,6 +92,7 @@ class Benchmark(Settings, ABC):
     needs_gradients: ClassVar[bool] = False
 
     limit: int | None = Field(None, ge=1)
+    precision: Literal["float32", "bfloat16"] = "float32"
 
     @model_validator(mode="after")
     def _metrics_are_known(self) -> Self:
@@ -116,7 +120,8 @@ class Benchmark(Settings, ABC):
 
     def identity(self) -> dict[str, Any]:
         """The settings that change an outcome, as JSON values; a cell's name holds the revision beside them."""
-        return {name: value for name, value in super().identity().items() if name != "revision"}
+        unsaid = {"revision"} | ({"precision"} if self.precision == "float32" else set())
+        return {name: value for name, value in super().identity().items() if name not in unsaid}
 
     def version(self) -> str:
         """What beside the test set the numbers depend on, such as other folders; "" for nothing. Cheap.
@@ -179,7 +184,10 @@ BENCHMARKS: Table[Benchmark] = Table("benchmark", Benchmark)
 def to_device(images: NDArray[np.uint8], device: torch.device) -> Tensor:
     """Pictures (N, H, W, 3) uint8 as float32 (N, 3, H, W) in [0, 1] on `device`."""
     # a memory map is read-only, of which torch warns: copied where it is one
-    moved = torch.from_numpy(np.require(images, requirements=["C", "W"])).to(device)
+    found = torch.from_numpy(np.require(images, requirements=["C", "W"]))
+    if device.type == "cuda":  # from pinned memory, of which torch keeps what it has, a GPU is not waited for
+        found = found.pin_memory(device)
+    moved = found.to(device, non_blocking=True)
     return moved.permute(0, 3, 1, 2).to(torch.float32).div_(255)
 
 
@@ -189,10 +197,12 @@ class BatchLimit:
 
     Attributes:
         at_most: pictures; none for as many as usual.
+        forward: pictures of a forward pass on a GPU that its free memory holds; none where that is not known.
         last: the size of the batches that were asked for last: those at work when memory runs out.
     """
 
     at_most: int | None = None
+    forward: int | None = None
     last: int = 0
 
 
@@ -200,16 +210,18 @@ _limit: ContextVar[BatchLimit | None] = ContextVar("_limit", default=None)
 
 
 @contextmanager
-def limited_batches(at_most: int | None) -> Iterator[BatchLimit]:
-    """Within this block no batch of `batches` has more than `at_most` pictures."""
-    token = _limit.set(limit := BatchLimit(at_most=at_most))
+def limited_batches(at_most: int | None, forward: int | None = None) -> Iterator[BatchLimit]:
+    """Within this block no batch has more than `at_most` pictures, and a forward pass on a GPU has `forward`."""
+    token = _limit.set(limit := BatchLimit(at_most=at_most, forward=forward))
     try:
         yield limit
     finally:
         _limit.reset(token)
 
 
-def batches(count: int, side: int = 0, *, has_gradients: bool = False, at_most: int | None = None) -> Iterator[slice]:
+def batches(
+    count: int, side: int = 0, *, has_gradients: bool = False, at_most: int | None = None, at_once: int | None = None
+) -> Iterator[slice]:
     """Slices that cover `count`, each as many pictures as go through a network at once.
 
     Args:
@@ -217,9 +229,10 @@ def batches(count: int, side: int = 0, *, has_gradients: bool = False, at_most: 
         side: of a picture, in pixels.
         has_gradients: whether the pass goes back too.
         at_most: pictures, whatever their size; none for as many as fit.
+        at_once: pictures where memory is not short; none for what a network takes of that side.
     """
     share = min(1.0, (SMALL / max(side, 1)) ** 2) / (GRADIENT_COST if has_gradients else 1)
-    size = min(max(1, int(BATCH * share)), at_most or BATCH)
+    size = at_once or min(max(1, int(BATCH * share)), at_most or BATCH)
     if (limit := _limit.get()) is not None:
         size = min(size, limit.at_most or size)
         limit.last = min(size, count)
@@ -231,7 +244,31 @@ def passes(count: int, side: int, device: torch.device) -> Iterator[slice]:
 
     Logits may differ in their last bits with the size of a pass, as they do between devices.
     """
-    return batches(count, side, at_most=CPU_PASS if device.type == "cpu" else None)
+    limit = _limit.get()
+    if device.type == "cpu" or limit is None or limit.forward is None:
+        return batches(count, side, at_most=CPU_PASS if device.type == "cpu" else None)
+    size = min(limit.forward, limit.at_most or limit.forward)
+    limit.last = min(size, count)
+    return (slice(start, min(start + size, count)) for start in range(0, count, size))
+
+
+def pictures_that_fit(network: nn.Module, side: int, device: torch.device) -> int | None:
+    """How many pictures of `side` pixels a forward pass may have in a quarter of a GPU's free memory.
+
+    It is told from two small passes. Others may share the GPU, and what follows may need more. None on a processor,
+    where what counts is its cache.
+    """
+    if device.type != "cuda":
+        return None
+    peaks = []
+    for count in PROBES:
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        with torch.no_grad():
+            network(torch.zeros((count, 3, side, side), device=device))
+        peaks.append(torch.cuda.max_memory_allocated(device) - before)
+    each = max(1, (peaks[1] - peaks[0]) // (PROBES[1] - PROBES[0]))
+    return int(max(1, torch.cuda.mem_get_info(device)[0] // 4 // each))
 
 
 def finite_logits(network: nn.Module, images: Tensor) -> Tensor:

@@ -25,11 +25,11 @@ from torch import nn
 
 from pixmix_ray import metrics
 from pixmix_ray.benchmarks.alexnet_rates import AlexNetRates
-from pixmix_ray.benchmarks.base import BENCHMARKS, Benchmark, TestPictures, batches, finite_logits, passes, to_device
+from pixmix_ray.benchmarks.base import BENCHMARKS, Benchmark, TestPictures, finite_logits, passes, to_device
 from pixmix_ray.benchmarks.corrupted_sets import EXTRAS as CORRUPTED
 from pixmix_ray.benchmarks.corrupted_sets import IMAGENET_SIDE, SIDE, files_identity, in_known_order, is_arrays
 from pixmix_ray.benchmarks.extras import TOP_FIVE
-from pixmix_ray.benchmarks.made_pictures import KeyOfTest, MadePictures, Piece
+from pixmix_ray.benchmarks.made_pictures import KeyOfTest, MadePictures, Piece, runs_of
 from pixmix_ray.benchmarks.picture_cache import KEEP_GB
 from pixmix_ray.benchmarks.prefetch import depth_for, prefetched
 from pixmix_ray.corruptions.p.codec import encoder, through_h264
@@ -48,6 +48,7 @@ from pixmix_ray.metrics.consistency import compared_frames, flips, top5_distance
 from pixmix_ray.settings import DataPath
 
 Images = NDArray[np.uint8]
+MOST_FRAMES = 41  # of a sequence
 FRAME, ZIPF = "frame", "zipf_distance"
 KNOWN = tuple(
     dict.fromkeys(name for sets in (PERTURBATIONS, EXTRA_PERTURBATIONS) for names in sets.values() for name in names)
@@ -185,8 +186,9 @@ class Consistency(Benchmark):
             return key_of_test(piece, "perturb", self.seed, self.difficulty, self.crop, version, repr(read_as))
 
         names = self._wanted(side >= IMAGENET_SIDE)
+        runs = list(runs_of(count, MOST_FRAMES * (self.crop or side) ** 2 * 3))
         return MadePictures(
-            pieces=tuple(Piece(name, 0, rows) for name in names for rows in batches(count, side)),
+            pieces=tuple(Piece(name, 0, rows) for name in names for rows in runs),
             make=make,
             key=None if files is not None and files.read_as is None else key,
             nbytes=count * self.bytes_made(side),

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from pixmix_ray import metrics
-from pixmix_ray.benchmarks.base import TestPictures, batches, classify
+from pixmix_ray.benchmarks.base import TestPictures, classify
 from pixmix_ray.benchmarks.extras import PROPER_SCORES
-from pixmix_ray.benchmarks.made_pictures import MadePictures, Piece
+from pixmix_ray.benchmarks.made_pictures import MadePictures, Piece, runs_of
 from pixmix_ray.benchmarks.measures import RELIABILITY, RMS, OfConfidence, calibration_of, error_of, proper_scores_of
 from pixmix_ray.benchmarks.picture_cache import key_of
 from pixmix_ray.benchmarks.prefetch import depth_for, prefetched
@@ -134,8 +134,8 @@ def made_corrupted(
     keep_gb: float,
 ) -> MadePictures:
     """A corrupted copy of the test pictures for each of `cells`, corruptions and severities."""
-    side = test.images.shape[1]
-    pieces = tuple(Piece(name, severity, rows) for name, severity in cells for rows in batches(len(test.labels), side))
+    runs = list(runs_of(len(test.labels), test.images[0].size))
+    pieces = tuple(Piece(name, severity, rows) for name, severity in cells for rows in runs)
     nbytes = len(cells) * test.images.size
     return MadePictures(pieces=pieces, make=make, key=key, nbytes=nbytes, keep_gb=keep_gb)
 

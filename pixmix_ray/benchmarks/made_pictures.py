@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pixmix_ray.benchmarks.base import TestPictures
+from pixmix_ray.benchmarks.base import TestPictures, batches
 from pixmix_ray.benchmarks.picture_cache import Array, PictureCache, digest_of, key_of
 
-GROUP_BYTES = 2**25  # of pictures that are made in one go: some seconds of a core
+PIECE_BYTES = 2**25  # at most: some seconds of a core, and what a GPU takes in one pass
 
 
 class Piece(NamedTuple):
@@ -64,12 +64,10 @@ class MadePictures:
         """Whether a piece was made before, and is kept."""
         return self.key is not None and self._cache.holds(self.key(piece))
 
-    def groups(self) -> Iterator[range]:
-        """Runs of pieces, by their places in `pieces`, each of which is worth making in one go; none if not kept."""
-        if self.is_kept:
-            size = max(1, GROUP_BYTES * len(self.pieces) // max(1, self.nbytes))
-            for first in range(0, len(self.pieces), size):
-                yield range(first, min(first + size, len(self.pieces)))
+
+def runs_of(count: int, nbytes: int) -> Iterator[slice]:
+    """Slices that cover `count` test pictures, of each of which a piece holds so many bytes."""
+    return batches(count, at_once=max(1, PIECE_BYTES // nbytes))
 
 
 class KeyOfTest:

@@ -6,37 +6,27 @@ third-party pictures and have to be there: https://github.com/hendrycks/imagenet
 """
 
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field
-from torch import Tensor, nn
+from torch import nn
 
-from pixmix_ray.benchmarks.base import (
-    BENCHMARKS,
-    Benchmark,
-    TestPictures,
-    batches,
-    finite_logits,
-    predictions,
-    to_device,
-)
-from pixmix_ray.benchmarks.corrupted_sets import IMAGENET_SIDE
+from pixmix_ray.benchmarks.base import BENCHMARKS, Benchmark, TestPictures
+from pixmix_ray.benchmarks.imagenet_outputs import NUMBERS, check_side, predict_among, predictions_of
 from pixmix_ray.benchmarks.measures import RELIABILITY, calibration_of, error_of
 from pixmix_ray.datasets import evenly_spaced
 from pixmix_ray.datasets.class_folders import ClassFolders, class_folders
 from pixmix_ray.datasets.encoded import EncodedFiles
 from pixmix_ray.datasets.file_digests import combined, file_md5s
-from pixmix_ray.datasets.imagenet_classes import WNIDS
 from pixmix_ray.datasets.large_arrays import cached_squares
-from pixmix_ray.errors import DataError, WorkError
+from pixmix_ray.errors import DataError
 from pixmix_ray.metrics import Measurement, Predictions
 from pixmix_ray.settings import DataPath
 
 NUM_CLASSES, NUM_PICTURES = 200, 30_000
-NUMBERS = {wnid: number for number, wnid in enumerate(WNIDS)}
 
 
 @BENCHMARKS.add("renditions")
@@ -66,32 +56,16 @@ class Renditions(Benchmark):
         Raises:
             DataError: a class is none of ImageNet's, a picture is broken, or the test pictures are not ImageNet's.
         """
-        if test.images.shape[1] < IMAGENET_SIDE:
-            raise DataError(
-                f"renditions are for networks that know ImageNet's 1,000 classes, and the test pictures are of "
-                f"{test.images.shape[1]} pixels: use the data set imagenet, or leave renditions out"
-            )
+        check_side("renditions", test)
         self._shown(self._whole(), test)
 
     def predict(self, network: nn.Module, test: TestPictures, device: torch.device) -> Predictions:
         """One forward pass over the renditions; labels and predictions are numbers among the 1,000 classes."""
         found = self._whole()
-        images = self._shown(found, test)
         chosen = evenly_spaced(len(found.files), self.limit)
         own = np.array([NUMBERS[name] for name in found.class_names])
-        outputs = torch.from_numpy(own).to(device)
-        parts = []
-        for rows in batches(len(chosen), images.shape[1]):
-            logits = _logits(network, to_device(images[rows], device))[:, outputs]
-            part = predictions(
-                logits.softmax(dim=1),
-                condition="",
-                severity=0,
-                indices=chosen[rows],
-                labels=own[found.labels[chosen[rows]]],
-            )
-            parts.append(_renumbered(part, own))
-        return Predictions.join(parts)
+        predicted, confidence = predict_among(network, device, self._shown(found, test), own, "renditions")
+        return predictions_of(predicted, confidence, labels=own[found.labels[chosen]], indices=chosen)
 
     def measure(self, predictions: Predictions) -> list[Measurement]:
         """Error and calibration; a note where the pictures are not as many as were published."""
@@ -129,18 +103,3 @@ class Renditions(Benchmark):
         size = test.images.shape[1]
         entry = f"renditions-{combined(file_md5s([files[place] for place in chosen]))}-{size}"
         return cached_squares(entry, EncodedFiles(files), chosen, round(size * 256 / 224), size)
-
-
-def _logits(network: nn.Module, images: Tensor) -> Tensor:
-    logits = finite_logits(network, images)
-    if logits.shape[1] != len(WNIDS):
-        raise WorkError(
-            f"renditions need a network with the {len(WNIDS)} outputs of ImageNet, this one has {logits.shape[1]}"
-        )
-    return logits
-
-
-def _renumbered(part: Predictions, own: NDArray[Any]) -> Predictions:
-    """Predictions among the 200 as numbers among the 1,000."""
-    columns = {**part.columns, "predicted": own[part.predicted].astype(np.int16)}
-    return Predictions.of_columns(columns)

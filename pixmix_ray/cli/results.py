@@ -24,7 +24,9 @@ def evaluate(
     benchmarks: Annotated[str, typer.Option(help="Comma-separated names; all: those of the paper's tables.")] = "all",
     results: Annotated[str | None, typer.Option(help="Folder for the cells; default: not kept.")] = None,
     overrides: Overrides = None,
-    trust: Annotated[bool, typer.Option("--trust", help="Import classes that the trial's file names.")] = False,
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Import classes that a trial names; run weights that are programs.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Evaluate checkpoints in this process, without Ray: anybody's weights, or trials of ours."""

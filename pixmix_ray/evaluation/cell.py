@@ -8,11 +8,12 @@ from datetime import UTC, datetime
 import torch
 from torch import nn
 
-from pixmix_ray.benchmarks import Benchmark, Clean, TestPictures, limited_batches
+from pixmix_ray.arithmetic import arithmetic
+from pixmix_ray.benchmarks import Benchmark, Clean, TestPictures, limited_batches, pictures_that_fit
 from pixmix_ray.datasets import ImageData, evenly_spaced
 from pixmix_ray.errors import DataError
 from pixmix_ray.evaluation.checkpoints import Checkpoint, opened
-from pixmix_ray.evaluation.normalisation import SAMPLE, better_normalisation
+from pixmix_ray.evaluation.normalisation import better_input, sample_size
 from pixmix_ray.experiment.external import Source
 from pixmix_ray.experiment.trial import BenchmarkRun
 from pixmix_ray.hardware import hardware
@@ -80,8 +81,11 @@ def _predict_within_memory(
 ) -> Predictions:
     """The benchmark's predictions, in batches that are halved for as long as memory runs out."""
     at_most: int | None = None
+    half = torch.autocast(device.type, torch.bfloat16, enabled=benchmark.precision == "bfloat16")
+    with arithmetic(), half:
+        forward = pictures_that_fit(network, pictures.images.shape[1], device)
     while True:
-        with limited_batches(at_most) as limit:
+        with arithmetic(), half, limited_batches(at_most, forward) as limit:
             try:
                 return benchmark.predict(network, pictures, device)
             except (MemoryError, RuntimeError) as error:
@@ -116,11 +120,11 @@ def open_checkpoint(source: Source, store: Store, device: torch.device) -> Measu
 
 
 def _notice(checkpoint: Checkpoint, device: torch.device) -> str:
-    """Whether somebody else's weights clearly read more with another normalisation than that of the model named."""
+    """Whether somebody else's weights clearly read more with another normalisation or size than the model's."""
     data = checkpoint.dataset.settings.load()
-    chosen = evenly_spaced(len(data.test_labels), SAMPLE)
+    chosen = evenly_spaced(len(data.test_labels), sample_size(data.test_images.shape[1]))
     network = _frozen(checkpoint, data, device)
-    return better_normalisation(network, data.test_images[chosen], data.test_labels[chosen], device)
+    return better_input(network, data.test_images[chosen], data.test_labels[chosen], device)
 
 
 def _frozen(checkpoint: Checkpoint, data: ImageData, device: torch.device) -> nn.Module:

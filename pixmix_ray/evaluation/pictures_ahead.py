@@ -23,17 +23,17 @@ NICENESS = 10  # a network that trains on the same cores goes first
 
 @dataclass(frozen=True, kw_only=True)
 class PictureWork:
-    """Some pieces of the pictures that a benchmark makes of a data set's test pictures.
+    """One piece of the pictures that a benchmark makes of a data set's test pictures.
 
     Attributes:
         dataset: whose test pictures.
         benchmark: that needs them.
-        places: of the pieces, in `MadePictures.pieces`.
+        place: of the piece, in `MadePictures.pieces`.
     """
 
     dataset: Part[Dataset]
     benchmark: Part[Benchmark]
-    places: range
+    place: int
 
     def made(self) -> MadePictures | None:
         """All pictures of the benchmark."""
@@ -42,11 +42,9 @@ class PictureWork:
 
 
 def make(work: PictureWork) -> None:
-    """Make the pieces that are not there."""
-    if (made := work.made()) is not None:
-        for place in work.places:
-            if not made.is_there(made.pieces[place]):
-                made.pictures(made.pieces[place])
+    """Make the piece, if it is not there."""
+    if (made := work.made()) is not None and not made.is_there(made.pieces[work.place]):
+        made.pictures(made.pieces[work.place])
 
 
 def works_of(wanted: Iterable[tuple[Part[Dataset], BenchmarkRun]]) -> list[PictureWork]:
@@ -59,21 +57,21 @@ def works_of(wanted: Iterable[tuple[Part[Dataset], BenchmarkRun]]) -> list[Pictu
     once = {(hash_of_test_set(dataset), run.key): (dataset, run.benchmark) for dataset, run in different.values()}
     works, nbytes = list[PictureWork](), 0
     for dataset, benchmark in sorted(once.values(), key=lambda pair: -pair[1].settings.passes):
-        whole = PictureWork(dataset=dataset, benchmark=benchmark, places=range(0))
-        if (made := whole.made()) is not None and made.is_kept:
-            works += [replace(whole, places=places) for places in made.groups()]
+        first = PictureWork(dataset=dataset, benchmark=benchmark, place=0)
+        if (made := first.made()) is not None and made.is_kept:
+            works += [replace(first, place=place) for place in range(len(made.pieces))]
             nbytes += made.nbytes
     return works if nbytes >= WORTH_BYTES else []
 
 
 def missing(works: Sequence[PictureWork]) -> list[PictureWork]:
-    """Those of which this machine lacks a piece."""
+    """Those that this machine lacks."""
     found = list[PictureWork]()
     for _, group in itertools.groupby(works, key=lambda work: (id(work.dataset), id(work.benchmark))):
         of_one = list(group)
         made = of_one[0].made()
         assert made is not None, "works are made of those that make pictures"
-        found += [work for work in of_one if not all(made.is_there(made.pieces[place]) for place in work.places)]
+        found += [work for work in of_one if not made.is_there(made.pieces[work.place])]
     return found
 
 

@@ -1,6 +1,6 @@
 """The experiment that `evaluate` stands for: checkpoints and benchmarks, and nothing to train."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from pixmix_ray.experiment.file import override
 from pixmix_ray.experiment.plugins import DATASETS, MODELS
 
 ALL = "all"  # benchmarks: those of the paper's tables
+BESIDE = ("classes", "label")  # keys of an entry that may stand beside the settings of its model
 
 
 def evaluation_of(
@@ -27,10 +28,10 @@ def evaluation_of(
     Args:
         checkpoints: trials of ours by folder or URI, weights of anybody's, or patterns such as zoo/*.pth.
         benchmarks: as in an experiment; none for those of the paper's tables.
-        model: of the weights, likewise; a mapping may have keys of `checkpoints` beside its settings.
+        model: of the weights, likewise; a mapping may have `classes` and `label` beside its settings.
         dataset: of the weights, likewise.
         overrides: `key.path=value` below dataset, model and benchmarks.
-        is_trusted: whether the classes that the file of a trial names may be imported.
+        is_trusted: whether classes that a trial names may be imported, and weights that are programs run.
 
     Raises:
         RequestError: something is missing or does not fit.
@@ -47,7 +48,7 @@ def evaluation_of(
         if unknown := set(raw) - {"dataset", "model", "benchmarks"}:
             raise RequestError(f"--set {unknown.pop()}: evaluate takes keys below dataset, model and benchmarks")
         if "trial" not in entry:
-            entry["model"] = raw["model"]
+            entry |= _of_weights(raw["model"])
         elif raw["model"] != described["model"]:
             raise RequestError("--set: the model of a trial of ours is that which it was trained with")
         entries.append({**entry, "dataset": raw["dataset"]})
@@ -73,4 +74,12 @@ def _entry(
             f"{where} is a file of weights: say what it is with --model "
             f"({', '.join(MODELS.known())}) and --dataset ({', '.join(DATASETS.known())})"
         )
-    return {"weights": where}, {"model": model, "dataset": dataset}
+    return {"weights": where, "trust": is_trusted}, {"model": model, "dataset": dataset}
+
+
+def _of_weights(model: object) -> dict[str, Any]:
+    """The keys of an entry that a model stands for: itself, and those that are no settings of it."""
+    if not isinstance(model, Mapping):
+        return {"model": model}
+    beside = {key: value for key, value in model.items() if key in BESIDE}
+    return {"model": {key: value for key, value in model.items() if key not in BESIDE}, **beside}

@@ -229,7 +229,7 @@ class Experiment(Settings):
 
         Raises:
             DataError: the data set, the mixing set or a file that a method reads is missing or broken.
-            RequestError: a grid value that a method does not take.
+            RequestError: a grid value that a method does not take, or a trial that its workers cannot share.
         """
         versions: dict[int, str] = {}
 
@@ -253,6 +253,7 @@ class Experiment(Settings):
                 training=_filled_in(point.recipe, point.method.settings, dataset.settings.height()),
                 seed=point.seed,
             )
+            _check_shared(trial, self.resources.trial.num_workers)
             found.setdefault(trial.id, trial)
         return labelled(list(found.values()), () if self.search is None else self.search.space)
 
@@ -339,6 +340,24 @@ class Experiment(Settings):
         for values in itertools.product(*axes.values()):
             spec = {**method.settings.model_dump(), **dict(zip(axes, values, strict=True))}
             yield replace(method, settings=type(method.settings).read(spec, f"method {method.name}"))
+
+
+def _check_shared(trial: Trial, workers: int) -> None:
+    """Raise RequestError if so many workers cannot train a trial together."""
+    if workers == 1:
+        return
+    size, method = trial.training.batch_size, trial.method.settings
+    if size % workers:
+        near = [str(count) for count in range(workers, 0, -1) if size % count == 0][:1]
+        raise RequestError(
+            f"resources.trial has {workers} workers, which do not divide training.batch_size = {size}: take "
+            f"{near[0]} workers, or a batch size of {max(1, size // workers) * workers}"
+        )
+    if method.has_memory:
+        raise RequestError(
+            f"{trial.label}: {trial.method.own_name} carries something through a training that only one worker sees: "
+            "set resources.trial.workers=1 and at most one GPU"
+        )
 
 
 def _filled_in(recipe: Recipe, method: Method, height: int | None) -> Recipe:

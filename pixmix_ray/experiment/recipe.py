@@ -10,6 +10,7 @@ import torch
 from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
+from pixmix_ray.arithmetic import Tf32
 from pixmix_ray.settings import Settings
 from pixmix_ray.transforms import flip_and_crop, random_resized_crop
 
@@ -34,6 +35,10 @@ class Recipe(Settings):
         crop_padding: for "padded": the width of the frame in pixels.
         crop_size: for "resized": side of the result in pixels; none means the height of the pictures.
         precision: float32, or bfloat16 autocast, which is faster where the processor has it (docs/speed.md).
+        tf32: where GPUs compute float32 with 10 bits of mantissa, which is faster: nowhere, in convolutions, or
+            everywhere.
+        deterministic: take algorithms that give the same bits at each run on one kind of GPU, often slower ones; an
+            operation that has none fails. On a processor runs give the same bits without it.
         channels_last: memory layout; faster in every case measured so far (docs/speed.md).
         validation: fraction of the training pictures that is held out, to measure the clean error after each epoch;
             none trains on all of them.
@@ -42,7 +47,7 @@ class Recipe(Settings):
     """
 
     location: ClassVar[frozenset[str]] = frozenset({"checkpoint_every"})
-    implied: ClassVar[frozenset[str]] = frozenset({"accumulation"})
+    implied: ClassVar[frozenset[str]] = frozenset({"accumulation", "tf32", "deterministic"})
     epochs: int = Field(100, ge=1)
     batch_size: int = Field(128, ge=1)
     accumulation: int = Field(1, ge=1)
@@ -55,6 +60,8 @@ class Recipe(Settings):
     crop_padding: int = Field(4, ge=0)
     crop_size: int | None = Field(None, ge=1)
     precision: Literal["float32", "bfloat16"] = "float32"
+    tf32: Tf32 = "convolutions"
+    deterministic: bool = False
     channels_last: bool = True
     validation: float | None = Field(None, gt=0, le=0.5)
     checkpoint_every: str | None = None

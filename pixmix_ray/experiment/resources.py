@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Self
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from pixmix_ray.settings import Settings
 
@@ -33,9 +33,12 @@ class Share(Settings):
     """What one trial, or one evaluation, takes of the cluster; fractions are fine.
 
     Attributes:
-        cpus: of a node, also 1.5.
-        gpus: of a node; below 1, several share a GPU. Where there are GPUs and neither a trial nor an evaluation says
-            it, the one takes 0.75 of a GPU and the other 0.25.
+        cpus: also 1.5.
+        gpus: below 1, several share a GPU; above, several workers train a trial together, a GPU each, on one node or on
+            several. Where there are GPUs and neither a trial nor an evaluation says it, the one takes 0.75 of a GPU and
+            the other 0.25.
+        workers: processes that train a trial together, each on its share of every batch and with its part of all that
+            is given here; none means one for each GPU, at least one.
         memory: bytes, or a text such as 4GB; Ray keeps it free, and does not enforce it.
         accelerator_type: the kind of GPU as Ray names it, such as H100.
         labels: what the labels of the node must be, as in Ray's label selectors, such as {market-type: spot}.
@@ -44,10 +47,34 @@ class Share(Settings):
 
     cpus: float = Field(1, ge=0)
     gpus: float = Field(0, ge=0)
+    workers: int | None = Field(None, ge=1)
     memory: Memory | None = None
     accelerator_type: Text | None = None
     labels: Mapping[Text, Text] = {}
     custom: Mapping[Text, Annotated[float, Field(gt=0)]] = {}
+
+    @property
+    def num_workers(self) -> int:
+        """How many processes share it."""
+        return self.workers or max(1, int(self.gpus))
+
+    def of_worker(self) -> Self:
+        """What one of them takes.
+
+        >>> Share(cpus=4, gpus=2).of_worker().described()
+        '2 CPU, 1 GPU'
+        """
+        count = self.num_workers
+        if count == 1:
+            return self
+        changes = {
+            "cpus": self.cpus / count,
+            "gpus": self.gpus / count,
+            "memory": self.memory and self.memory // count,
+            "custom": {name: amount / count for name, amount in self.custom.items()},
+            "workers": 1,
+        }
+        return self.model_copy(update=changes)
 
     def described(self) -> str:
         """CPUs and GPUs for people.
@@ -56,6 +83,16 @@ class Share(Settings):
         '0.5 CPU, 1 GPU'
         """
         return ", ".join([f"{self.cpus:g} CPU", *([f"{self.gpus:g} GPU"] if self.gpus else [])])
+
+    @model_validator(mode="after")
+    def _each_worker_has_a_whole_gpu(self) -> Self:
+        if self.gpus > 1 and self.gpus != int(self.gpus):
+            raise ValueError(f"gpus = {self.gpus:g}: above 1 it must be a whole number, a GPU for each worker")
+        if self.gpus > 0 and self.num_workers > 1 and self.num_workers != self.gpus:
+            raise ValueError(
+                f"workers = {self.workers}, but gpus = {self.gpus:g}: give a GPU for each worker, or leave workers out"
+            )
+        return self
 
     @field_validator("custom")
     @classmethod
@@ -81,7 +118,7 @@ class Resources(Settings):
 
     def with_gpus(self) -> Self:
         """These shares where there are GPUs: a trial and an evaluation share one, if neither says what it takes."""
-        if "gpus" in self.trial.model_fields_set | self.evaluation.model_fields_set:
+        if {"gpus", "workers"} & (self.trial.model_fields_set | self.evaluation.model_fields_set):
             return self
         trial, evaluation = (
             share.model_copy(update={"gpus": gpus})
@@ -89,12 +126,12 @@ class Resources(Settings):
         )
         return self.model_copy(update={"trial": trial, "evaluation": evaluation})
 
-    @field_validator("trial", "evaluation")
+    @field_validator("evaluation")
     @classmethod
     def _takes_one_gpu(cls, share: Share) -> Share:
-        if share.gpus > 1:
+        if share.num_workers > 1:
             raise ValueError(
-                f"gpus = {share.gpus:g}, but one trial or evaluation uses one GPU, and the others would be idle: "
-                "give 1, or a fraction"
+                f"{'gpus' if share.workers is None else 'workers'} = {share.num_workers}, but one process evaluates: "
+                "give 1, or a fraction of a GPU; cells run side by side"
             )
         return share

@@ -9,6 +9,7 @@ from pixmix_ray.models.cifar_resnet import CifarResNet as CifarResNet
 from pixmix_ray.models.exported import Exported as Exported
 from pixmix_ray.models.function import FunctionModel as FunctionModel
 from pixmix_ray.models.onnx import Onnx as Onnx
+from pixmix_ray.models.prepared import resized as resized
 from pixmix_ray.models.robustbench_model import RobustBenchModel as RobustBenchModel
 from pixmix_ray.models.timm_model import TimmModel as TimmModel
 from pixmix_ray.models.torchscript import TorchScript as TorchScript

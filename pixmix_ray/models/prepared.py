@@ -34,9 +34,14 @@ class Prepared(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (N, K)."""
-        if self._size is not None and images.shape[2:] != (self._size, self._size):
-            images = F.interpolate(images, (self._size, self._size), mode="bilinear", antialias=True)
-        return logits_in(self.network(self.normalise(images)))
+        return logits_in(self.network(self.normalise(resized(images, self._size))))
+
+
+def resized(images: Tensor, size: int | None) -> Tensor:
+    """Pictures (N, 3, size, size), resized bilinearly; as they are where no size is given."""
+    if size is None or images.shape[2:] == (size, size):
+        return images
+    return F.interpolate(images, (size, size), mode="bilinear", antialias=True)
 
 
 class PreparedModel(Model):

@@ -5,6 +5,7 @@ where timm finds them.
 """
 
 from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -14,6 +15,8 @@ from torch import nn
 from pixmix_ray.errors import RequestError, UnknownNameError, one_line
 from pixmix_ray.models.base import IMAGENET_MEAN, IMAGENET_STD, MODELS, Channels, PositiveChannels
 from pixmix_ray.models.prepared import PreparedModel, needed
+
+NEAR = 8  # names that a message lists
 
 
 def _timm() -> Any:
@@ -75,7 +78,8 @@ def _check_known(arch: str) -> None:
     """Raise UnknownNameError if timm has no such network, or no such weights of it."""
     timm, (name, _, tag) = _timm(), arch.partition(".")
     if not timm.is_model(name):
-        raise UnknownNameError("arch", arch, timm.list_models())
+        near = get_close_matches(name, timm.list_models(), n=NEAR, cutoff=0.3)
+        raise UnknownNameError("arch", arch, [*near, "and others, see timm.list_models()"])
     if tag and not timm.is_model_pretrained(arch):
         raise UnknownNameError("arch", arch, timm.list_pretrained(f"{name}.*") or [name])
 

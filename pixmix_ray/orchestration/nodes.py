@@ -64,8 +64,13 @@ def fitting(node: Node, share: Share, beside: Share | None = None) -> int:
 
 
 def total_fitting(nodes: Iterable[Node], share: Share) -> int:
-    """How many shares the nodes hold when nothing else runs."""
-    return sum(fitting(node, share) for node in nodes)
+    """How many shares the nodes hold when nothing else runs; the workers of one may be on several nodes.
+
+    >>> total_fitting([Node(node_id=name, resources={"CPU": 3}) for name in "ab"], Share(cpus=4, workers=4))
+    1
+    """
+    worker = share.of_worker()
+    return sum(fitting(node, worker) for node in nodes) // share.num_workers
 
 
 def trials_at_once(nodes: Sequence[Node], resources: Resources) -> int:
@@ -75,20 +80,27 @@ def trials_at_once(nodes: Sequence[Node], resources: Resources) -> int:
     ...                Resources(trial=Share(cpus=0.75), evaluation=Share(cpus=0.5)))
     2
     """
-    counts = [fitting(node, resources.trial) for node in nodes]
+    worker = resources.trial.of_worker()
+    counts = [fitting(node, worker) for node in nodes]
     lost = [
-        count - fitting(node, resources.trial, beside=resources.evaluation)
+        count - fitting(node, worker, beside=resources.evaluation)
         for node, count in zip(nodes, counts, strict=True)
         if fitting(node, resources.evaluation)
     ]
-    return max(1, sum(counts) - min(lost, default=0))
+    return max(1, (sum(counts) - min(lost, default=0)) // resources.trial.num_workers)
 
 
 def lacking(nodes: Sequence[Node], resources: Resources) -> str:
-    """What no node can hold, in words; "" if a trial fits on one and an evaluation on one."""
+    """What the nodes cannot hold, in words; "" if a trial fits and an evaluation."""
     for what, share in (("trial", resources.trial), ("evaluation", resources.evaluation)):
         if total_fitting(nodes, share) == 0:
             article = "an" if what == "evaluation" else "a"
+            if share.num_workers > 1:
+                count = sum(fitting(node, share.of_worker()) for node in nodes)
+                return (
+                    f"a trial asks for {share.num_workers} workers of {described(share.of_worker())} each, and the "
+                    f"nodes hold {count}: lower resources.trial"
+                )
             return f"{article} {what} asks for {described(share)}, and {_largest(nodes, what, share)}"
     return ""
 

@@ -66,7 +66,7 @@ class PictureTasks:
 
     def _room(self, node: Node) -> int:
         """How many tasks the cores of a node hold beside as many trials as fit on it."""
-        trial = self._resources.trial
+        trial = self._resources.trial.of_worker()
         taken = fitting(node, trial, beside=self._resources.evaluation) * trial.cpus
         return int((node.resources.get("CPU", 0) - taken) / self._cpus)
 

@@ -283,8 +283,9 @@ def cluster_use() -> dict[str, tuple[float, float]]:
 
 def request_room(shares: Sequence[Share]) -> None:
     """Ask the cluster's autoscaler, if it has one, for nodes that hold all these shares at once."""
+    workers = [share.of_worker() for share in shares for _ in range(share.num_workers)]
     request_resources(
-        bundles=[bundle(share) for share in shares], bundle_label_selectors=[dict(share.labels) for share in shares]
+        bundles=[bundle(worker) for worker in workers], bundle_label_selectors=[dict(one.labels) for one in workers]
     )
 
 
@@ -294,7 +295,7 @@ def node_selector(share: Share, avoid: str | None) -> dict[str, str]:
     A node is avoided only where there is another that holds the share.
     """
     selector = dict(share.labels)
-    if avoid is not None and any(node.node_id != avoid and fitting(node, share) for node in nodes()):
+    if avoid is not None and any(node.node_id != avoid and fitting(node, share.of_worker()) for node in nodes()):
         selector[NODE_ID] = f"!{avoid}"
     return selector
 

@@ -16,7 +16,7 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,12 +29,12 @@ from ray.exceptions import OutOfMemoryError
 from ray.tune import Callback
 from ray.tune.search import Searcher
 
-from pixmix_ray.memory import free_memory
 from pixmix_ray.orchestration.executor import EpochDone, Event, ShouldStop, TrialEnded, TrialStarted
 from pixmix_ray.orchestration.nodes import bundle
 from pixmix_ray.orchestration.retries import Cause, Problem
-from pixmix_ray.orchestration.session import node_selector, place_here, problem_of
-from pixmix_ray.orchestration.work import Job, train_epochs
+from pixmix_ray.orchestration.session import node_selector, problem_of
+from pixmix_ray.orchestration.trainer import Trainer
+from pixmix_ray.orchestration.work import Job
 from pixmix_ray.storage.failures import Place
 from pixmix_ray.training.trial import Progress
 
@@ -43,61 +43,6 @@ TRIALS_A_TUNER = 1000
 MOST_PENDING = 10_000  # Tune starts so many actors at once; `Training.limit` is what limits them
 IDLE_SECONDS = 3.0  # that a Tuner waits for a further trial: another one would start its actors anew
 STOP_SECONDS = 4.0  # that Tune takes once its trainers are killed; a second or less on an idle machine
-
-
-class Trainer(tune.Trainable):
-    """One actor; each step trains one epoch, but the first of a trial, which only tells where it runs."""
-
-    _epochs: Generator[Progress, None, None] | None = None
-
-    def setup(self, config: dict[str, Any]) -> None:
-        """Take up the trial of the config."""
-        self._take_up(config)
-
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Take up the next trial in the same process."""
-        self._take_up(new_config)
-        return True
-
-    def cleanup(self) -> None:
-        """End the trial that is trained, wherever it is."""
-        if self._epochs is not None:
-            self._epochs.close()
-        self._epochs = None
-
-    def _take_up(self, config: dict[str, Any]) -> None:
-        self.cleanup()  # of a trial that was stopped early
-        self._job: Job = config["job"]
-
-    def step(self) -> dict[str, Any]:
-        """What `_Reporter` reads: `place`, `progress`, `problem` or `is_finished`."""
-        if self._epochs is None:
-            self._epochs = train_epochs(self._job, place_here())
-            return {"place": place_here(), "actor": ray.get_runtime_context().current_actor, "done": False}
-        problem = None
-        try:
-            progress = next(self._epochs, None)
-        except Exception as error:  # the worker's outermost frame: reported as this attempt's end
-            problem = Problem.of(error, place_here())
-        if problem is not None:
-            free_memory(self._job.device)  # after the error and all that its frames held
-            return {"problem": problem, "done": True}
-        if progress is None:
-            return {"is_finished": True, "done": True}
-        curves = {
-            "loss": progress.loss,
-            "validation_error": progress.validation_error,
-            "epoch_seconds": progress.seconds,
-        }
-        # the step of loggers, also after a trial went on
-        told = {**curves, "timesteps_total": progress.epoch} if progress.is_whole else {}
-        return {"progress": progress, **told, "done": False}
-
-    def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Nothing: the trial's checkpoints are in our own store."""
-
-    def load_checkpoint(self, checkpoint: dict[str, Any] | None) -> None:
-        """Nothing, likewise."""
 
 
 @dataclass(kw_only=True)
@@ -389,8 +334,8 @@ def _trial_folder(trial: Any) -> str:
 
 
 def _placement(config: dict[str, Any]) -> tune.PlacementGroupFactory:
-    """What a trial takes of the cluster, and on which nodes it may be."""
+    """What a trial takes of the cluster, and on which nodes it may be: a bundle for each of its workers."""
     share = config["job"].share
-    selector = node_selector(share, config["avoid"])
-    options: dict[str, Any] = {"bundle_label_selector": [selector]} if selector else {}
-    return tune.PlacementGroupFactory([bundle(share)], **options)
+    selector, count = node_selector(share, config["avoid"]), share.num_workers
+    options: dict[str, Any] = {"bundle_label_selector": [selector] * count} if selector else {}
+    return tune.PlacementGroupFactory([bundle(share.of_worker())] * count, **options)

@@ -21,13 +21,17 @@ from pixmix_ray.orchestration.worker_logs import logged
 from pixmix_ray.storage.failures import Place
 from pixmix_ray.storage.store import Store, log_file
 from pixmix_ray.training.trial import Progress, set_aside, train_trial
+from pixmix_ray.training.workers import ALONE, Workers
 
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """What trains a trial, as `train_trial`, and what opens a checkpoint for evaluation, as `open_checkpoint`."""
+    """What trains a trial, as `train_trial`, and what opens a checkpoint for evaluation, as `open_checkpoint`.
 
-    train: Callable[[Trial, Store, torch.device], Iterator[Progress]] = train_trial
+    Where several workers train a trial, `train` is given them as `workers`, too.
+    """
+
+    train: Callable[..., Iterator[Progress]] = train_trial
     evaluate: Callable[[Source, Store, torch.device], Measure] = open_checkpoint
 
 
@@ -80,13 +84,13 @@ class Job:
         return torch.device("cuda" if self.share.gpus > 0 else "cpu")
 
 
-def train_epochs(job: Job, place: Place) -> Generator[Progress, None, None]:
-    """Train the trial of a job, yielding each epoch once it is safe in the store; raises what the work raises."""
-    store = Store(job.results)
-    with _log(job, store, log_file(job.trial.id), place):
+def train_epochs(job: Job, place: Place, workers: Workers = ALONE) -> Generator[Progress, None, None]:
+    """Train the trial of a job, yielding each state once it is safe in the store; raises what the work raises."""
+    store, together = Store(job.results), {} if workers.share.of == 1 else {"workers": workers}
+    with _log(job, store, log_file(job.trial.id), place) if workers.is_first else nullcontext():
         _prepare(job)
         assert isinstance(job.trial, Trial)
-        yield from job.work.train(job.trial, store, job.device)
+        yield from job.work.train(job.trial, store, job.device, **together)
 
 
 def measure_cells(job: Job, place: Place) -> list[Evaluated]:
@@ -121,4 +125,4 @@ def _log(job: Job, store: Store, path: str, place: Place) -> AbstractContextMana
 def _prepare(job: Job) -> None:
     if os.path.isdir(job.folder):
         os.chdir(job.folder)
-    torch.set_num_threads(max(1, round(job.share.cpus)))
+    torch.set_num_threads(max(1, round(job.share.of_worker().cpus)))

@@ -110,7 +110,9 @@ def _counted(states: Iterable[str]) -> str:
 
 def _cost(plan: Plan) -> str:
     left = cost(plan, Durations.of(plan.store, plan.experiment.resources))
-    seconds_of = {"training": left.training, "evaluation": left.evaluation}
+    seconds_of = {"evaluation": left.evaluation}
+    if plan.trials_to_run():
+        seconds_of = {"training": left.training, **seconds_of}
     known = [f"{what} {duration(seconds)}" for what, seconds in seconds_of.items() if seconds is not None]
     unknown = [what for what, seconds in seconds_of.items() if seconds is None]
     if unknown:

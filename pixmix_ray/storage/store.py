@@ -5,7 +5,7 @@
     cells/CHECKPOINT/NAME-KEY.parquet      a checkpoint on a benchmark: a row a picture, measurements behind (`cell`)
     cells/CHECKPOINT/NAME-KEY.failed.json  why it failed (`failures`); removed when it succeeds
     trials/TRIAL/trial.json                what the trial is
-    trials/TRIAL/progress.safetensors      weights and momentum after the last whole epoch, while it trains
+    trials/TRIAL/progress.safetensors      weights and momentum where it was last saved, while it trains
     trials/TRIAL/model.safetensors         the trained weights
     trials/TRIAL/done.json                 written last: its existence means that the trial is complete
     trials/TRIAL/failed.json               why it failed; removed when it succeeds

@@ -8,11 +8,13 @@ one, ends in the same weights as one that was never interrupted.
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from pixmix_ray.arithmetic import arithmetic
 from pixmix_ray.errors import TrainingDivergedError
 from pixmix_ray.experiment.recipe import Recipe, cosine
 from pixmix_ray.memory import keep_freed_memory
@@ -123,6 +125,9 @@ class _Training:
         """Batches in an epoch."""
         return math.ceil(self.batches.num_pictures / self.recipe.batch_size)
 
+    def _arithmetic(self) -> AbstractContextManager[None]:
+        return arithmetic(self.recipe.tf32, deterministic=self.recipe.deterministic)
+
     def epoch(self, number: int, begun: Mapping[str, Tensor]) -> Iterator[Epoch]:
         """The states of an epoch, the last one after its end; `begun` may hold a place in it to go on from."""
         place = Place.first(self.batches.device, self.seed, number, self.workers.share.rank)
@@ -130,7 +135,7 @@ class _Training:
         self.network.train()
         remaining = self.batches.batches(number, place.batches)
         while place.batches < self.steps:
-            with place.at_work():
+            with place.at_work(), self._arithmetic():
                 if not place.batches:
                     self.run.begin_epoch(self.network, number)
                 self._train_on(remaining, place)
@@ -187,7 +192,8 @@ class _Training:
         if not math.isfinite(mean_loss):
             raise TrainingDivergedError(place.number, mean_loss)
         if is_whole and self.batches.num_held_out:
-            error = _error(self.network, self.batches, self.seed, self.workers)
+            with self._arithmetic():
+                error = _error(self.network, self.batches, self.seed, self.workers)
         return Epoch(
             number=place.number,
             loss=mean_loss,

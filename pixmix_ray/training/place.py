@@ -89,11 +89,9 @@ class Place:
         self.batches, self.seconds = int(tensors["epoch.batches"]), float(tensors["epoch.seconds"])
         if share.rank == 0:  # the sum is of all workers
             self.loss_sum = tensors["epoch.loss_sum"].to(self.loss_sum.device, copy=True)
-        scalars = _own(tensors["epoch.scalars"], share.rank)
+        all_scalars = tensors["epoch.scalars"].reshape(-1, tensors["epoch.scalars"].shape[-1])
         # at every worker the same but for what a smaller share took
-        self.scalars.bit_generator.state = _philox_state(
-            _own(tensors["epoch.scalars"], 0) if scalars is None else scalars
-        )
+        self.scalars.bit_generator.state = _philox_state(all_scalars[min(share.rank, len(all_scalars) - 1)])
         for kind in self.global_states:
             if f"epoch.{kind}" in tensors and (own := _own(tensors[f"epoch.{kind}"], share.rank)) is not None:
                 self.global_states[kind] = own.cpu()

@@ -8,10 +8,12 @@ worker processes, or of trainers as long as their shares of a batch are multiple
 
 Workers are those of torch's DataLoader, and get places in the set and nothing else: what they hold of a million files
 is a memory map. They are forked, which costs nothing where spawning one imports torch anew, and is safe, since they use
-neither torch nor threads of it. They answer by pipes: shared memory is 64 MB in many containers.
+neither torch nor threads of it. Pictures come in memory that is shared with them, and not in files of /dev/shm, of
+which many containers have 64 MB.
 """
 
 import math
+import mmap
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -76,7 +78,7 @@ class Group:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Reader(Dataset[object]):
+class Reader:
     """What a worker process does: from a group to its pictures, cut.
 
     Attributes:
@@ -93,17 +95,16 @@ class Reader(Dataset[object]):
     copies: Encoded | None = None
     share: float = 0.0
 
-    def __getitem__(self, group: Group) -> "Images | PixmixRayError":
-        """The pictures, (B, size, size, 3) uint8; an error of ours is returned, since others become long texts."""
+    def read(self, group: Group, made: Images) -> None:
+        """Put the pictures of a group into `made`, (B, size, size, 3) uint8.
+
+        Raises:
+            DataError: one cannot be read or decoded (named).
+        """
         draws = uniforms(self.seed, "crop", group.epoch, indices=group.rows, count=DRAWS)
-        made = np.empty((len(group.rows), self.cut.size, self.cut.size, 3), np.uint8)
-        try:
-            with warnings.catch_warnings(action="ignore"):  # of Pillow, about metadata and size
-                for place, row in enumerate(group.rows.tolist()):
-                    made[place] = self._picture(row, draws[place])
-        except PixmixRayError as error:
-            return error
-        return made
+        with warnings.catch_warnings(action="ignore"):  # of Pillow, about metadata and size
+            for place, row in enumerate(group.rows.tolist()):
+                made[place] = self._picture(row, draws[place])
 
     def _picture(self, row: int, draws: NDArray[np.float64]) -> Images:
         source, place = self.files.pictures, int(self.files.places(np.array([row]))[0])
@@ -116,6 +117,27 @@ class Reader(Dataset[object]):
         return np.asarray(resized_box(rgb, (left, top, left + width, top + height), self.cut.size))
 
 
+class _Slots(Dataset[object]):
+    """Places for the groups that are read ahead, in memory that is shared with the processes that are forked later."""
+
+    def __init__(self, reader: Reader, groups: list[Group], count: int) -> None:
+        self._reader, self._groups, size = reader, groups, reader.cut.size
+        shape = (count, max(len(group.rows) for group in groups), size, size, 3)
+        self._slots = np.frombuffer(mmap.mmap(-1, math.prod(shape)), np.uint8).reshape(shape)
+
+    def slot(self, number: int) -> Images:
+        """The pictures of group `number`, once they are read, and until so many more groups are."""
+        return self._slots[number % len(self._slots), : len(self._groups[number].rows)]
+
+    def __getitem__(self, number: int) -> PixmixRayError | None:
+        """Read group `number`; an error of ours is returned, since the loader makes long texts of those it raises."""
+        try:
+            self._reader.read(self._groups[number], self.slot(number))
+        except PixmixRayError as error:
+            return error
+        return None
+
+
 def read_groups(reader: Reader, groups: list[Group], workers: int, device: torch.device) -> Iterator[Tensor]:
     """The pictures of each group, uint8 (B, 3, size, size) on the device, in order; read ahead by worker processes.
 
@@ -124,32 +146,33 @@ def read_groups(reader: Reader, groups: list[Group], workers: int, device: torch
     """
     if not groups:
         return
+    workers = min(workers, len(groups))
+    slots = _Slots(reader, groups, workers * GROUPS_AHEAD + 2)  # what is read ahead, and what is looked at
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="This DataLoader will create")  # more than it thinks there are cores
         warnings.filterwarnings("ignore", category=DeprecationWarning, message=".*fork")  # beside threads
-        iterator = iter(
-            DataLoader(
-                reader,
-                batch_size=None,
-                sampler=groups,
-                num_workers=min(workers, len(groups)),
-                prefetch_factor=GROUPS_AHEAD,
-                collate_fn=_as_it_is,
-                multiprocessing_context="fork",
-                generator=torch.Generator(),  # else it draws a seed from the global one
-            )
+        loader = DataLoader(
+            slots,
+            batch_size=None,
+            sampler=range(len(groups)),
+            num_workers=workers,
+            prefetch_factor=GROUPS_AHEAD,
+            collate_fn=_as_it_is,
+            multiprocessing_context="fork",
+            generator=torch.Generator(),  # else it draws a seed from the global one
         )
-    for found in iterator:
-        if isinstance(found, PixmixRayError):
-            raise found
-        images = torch.from_numpy(found)
+        iterator = iter(loader)
+    for number, error in enumerate(iterator):
+        if error is not None:
+            raise error
+        images = torch.from_numpy(slots.slot(number))
         if device.type == "cuda":
-            images = images.pin_memory().to(device, non_blocking=True)
+            images = images.pin_memory().to(device, non_blocking=True)  # copied, as the slot is used again
         yield images.permute(0, 3, 1, 2).contiguous()
 
 
 def _as_it_is(found: Any) -> Any:
-    """What a worker made: the loader is not to make tensors in shared memory of it."""
+    """What a worker returned: the loader is not to make a tensor of it."""
     return found
 
 
@@ -250,7 +273,10 @@ class StreamedBatches(Batches):
         if not self._recipe.flip:
             return images
         is_flipped = torch.rand(len(images), generator=generator, device=images.device) < 0.5
-        return torch.where(is_flipped.view(-1, 1, 1, 1), images.flip(3), images)
+        if images.device.type != "cpu":  # whose number of rows the host would wait for
+            return torch.where(is_flipped.view(-1, 1, 1, 1), images.flip(3), images)
+        rows = is_flipped.nonzero().squeeze(1)
+        return images.index_copy_(0, rows, images.index_select(0, rows).flip(3))
 
     def _labels(self, rows: NDArray[np.int64]) -> Tensor:
         return torch.from_numpy(self._data.files.labels_of(rows)).to(self.device, non_blocking=True)

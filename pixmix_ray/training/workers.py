@@ -15,8 +15,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from pixmix_ray.errors import WorkError
 from pixmix_ray.training.batches import Share
+from pixmix_ray.training.ending import is_told_to_end
 
 WHOLE = Share()
+PLAIN = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 TIMEOUT = timedelta(minutes=10)  # without an answer of the others: then one is taken to be lost
 
 
@@ -28,7 +30,7 @@ class Workers:
         copies: how many of them have each picture of the batch that they are at: all, where there are fewer pictures.
     """
 
-    def __init__(self, share: Share = WHOLE, is_ending: Callable[[], bool] = lambda: False) -> None:
+    def __init__(self, share: Share = WHOLE, is_ending: Callable[[], bool] = is_told_to_end) -> None:
         """The worker of a share.
 
         Args:
@@ -66,21 +68,19 @@ class Workers:
 
 
 ALONE = Workers()
-"""One worker that nobody ends."""
+"""The only worker of a training."""
 
 
 class ConnectedWorkers(Workers):
     """Workers in processes of their own, on one machine or several, joined by torch.distributed."""
 
-    def __init__(
-        self, share: Share, is_ending: Callable[[], bool], store: distributed.Store, device: torch.device
-    ) -> None:
+    def __init__(self, share: Share, is_ending: Callable[[], bool], store: Any, device: torch.device) -> None:
         """Wait until all have joined.
 
         Args:
             share: which of them this is.
             is_ending: as for one worker alone.
-            store: where they meet; the same for all.
+            store: where they meet, one of torch.distributed's stores.
             device: where this one trains.
         """
         super().__init__(share, is_ending)
@@ -113,7 +113,9 @@ def add_gradients(workers: Workers, parameters: Iterable[nn.Parameter]) -> None:
     """Make the gradients of all parameters that have some the sums of those of all workers."""
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     flat = workers.total(torch.cat([gradient.reshape(-1) for gradient in gradients]))
-    for gradient, summed in zip(gradients, flat.split([gradient.numel() for gradient in gradients]), strict=True):
+    for gradient, summed in zip(
+        gradients, torch.split(flat, [gradient.numel() for gradient in gradients]), strict=True
+    ):
         gradient.copy_(summed.view_as(gradient))
 
 
@@ -176,7 +178,7 @@ class _WholeBatchNorm(nn.Module):
 
 
 def _total(workers: Workers, values: Tensor) -> Tensor:
-    summed: Tensor = _Total.apply(workers, values)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    summed: Tensor = _Total.apply(workers, values)
     return summed
 
 
@@ -188,7 +190,7 @@ def normalised_together(network: nn.Module, workers: Workers) -> nn.Module:
     """
     for parent in list(network.modules()) if workers.share.of > 1 else ():
         for name, child in parent.named_children():
-            if type(child) in (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d):
+            if isinstance(child, _BatchNorm) and type(child) in PLAIN:
                 setattr(parent, name, _WholeBatchNorm(child, workers).train(child.training))
             elif isinstance(child, _BatchNorm):
                 raise WorkError(

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from pixmix_ray.benchmarks import TestPictures, base
+from pixmix_ray.benchmarks import TestPictures, base, made_pictures
 from pixmix_ray.benchmarks import consistency as module
 from pixmix_ray.benchmarks.consistency import Consistency
 from pixmix_ray.corruptions.p.sequences import PERTURBATIONS, frames, perturb
@@ -173,7 +173,8 @@ def test_no_more_than_a_batch_of_sequences_is_there_at_a_time(monkeypatch: pytes
     whole = Consistency(names=("translate",)).predict(_network(), _test_pictures(), CPU)
     monkeypatch.setattr(module, "perturb", counted)
     monkeypatch.setattr(base, "BATCH", 5)
-    few = Consistency(names=("translate",)).predict(network, _test_pictures(), CPU)
+    monkeypatch.setattr(made_pictures, "PIECE_BYTES", 5 * module.MOST_FRAMES * 32 * 32 * 3)
+    few = Consistency(names=("translate",), keep_gb=0).predict(network, _test_pictures(), CPU)
     assert made == [5, 5, 2]
     assert max(shown) == 5
     for name in ("index", "frame", "predicted", *(f"top{rank}" for rank in range(1, 6))):

@@ -429,8 +429,8 @@ class _Recorder(nn.Module):
 
 
 def test_no_more_than_a_batch_of_corrupted_pictures_is_made_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    from pixmix_ray.benchmarks import base
     from pixmix_ray.benchmarks import corruptions as module
+    from pixmix_ray.benchmarks import made_pictures
 
     made: list[int] = []
 
@@ -439,8 +439,9 @@ def test_no_more_than_a_batch_of_corrupted_pictures_is_made_at_a_time(monkeypatc
         return images
 
     monkeypatch.setattr(module, "corrupt", counted)
-    monkeypatch.setattr(base, "BATCH", 25)
-    Corruptions(names=("fog",), severities=(1,)).predict(_network(), _test_pictures(60), CPU)
+    test = _test_pictures(60)
+    monkeypatch.setattr(made_pictures, "PIECE_BYTES", 25 * test.images[0].size)
+    Corruptions(names=("fog",), severities=(1,), keep_gb=0).predict(_network(), test, CPU)
     assert made == [25, 25, 10]
 
 

@@ -14,13 +14,13 @@ from pixmix_ray.benchmarks import Anomalies, Clean, Consistency, Corruptions, Co
 from pixmix_ray.benchmarks.picture_cache import FOLDER
 from pixmix_ray.cache import cache_folder
 from pixmix_ray.child_processes import end_children, start_children
-from pixmix_ray.datasets import Digits
+from pixmix_ray.datasets import Dataset, Digits
 from pixmix_ray.evaluation import pictures_ahead
 from pixmix_ray.evaluation.pictures_ahead import PictureWork, make, missing, works_of
 from pixmix_ray.experiment.plugins import Part
 from pixmix_ray.experiment.trial import BenchmarkRun
 
-DIGITS = Part(name="digits", settings=Digits(train_limit=10))
+DIGITS: Part[Dataset] = Part(name="digits", settings=Digits(train_limit=10))
 CORRUPTIONS = Corruptions(names=("brightness", "contrast"), limit=20)
 PATIENCE = 120  # seconds until a test that waits for processes fails
 
@@ -29,7 +29,7 @@ PATIENCE = 120  # seconds until a test that waits for processes fails
 def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
     monkeypatch.setenv("PIXMIX_RAY_CACHE", str(tmp_path))
     monkeypatch.setattr(pictures_ahead, "WORTH_BYTES", 1)
-    monkeypatch.setattr(made_pictures, "GROUP_BYTES", 20 * 32 * 32 * 3)
+    monkeypatch.setattr(made_pictures, "PIECE_BYTES", 20 * 41 * 32 * 32 * 3)
     yield cache_folder() / FOLDER
 
 
@@ -58,7 +58,7 @@ def test_what_is_made_ahead_is_what_an_evaluation_reads(
     benchmark: Corruptions, pieces: int, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     works = _works(benchmark)
-    assert sum(len(work.places) for work in works) == pieces
+    assert len(works) == pieces
     for work in works:
         make(work)
     assert len(list(folder.glob("*.npy"))) == pieces and not missing(works)
@@ -78,10 +78,10 @@ def test_what_is_made_ahead_is_what_an_evaluation_reads(
         assert sorted(file.stat().st_ino for file in folder.glob("*.npy")) == before
 
 
-def test_works_are_groups_of_pieces_that_different_cells_share(folder: Path) -> None:
+def test_works_are_pieces_that_different_cells_share(folder: Path) -> None:
     other = replace(DIGITS, settings=Digits(train_limit=20))  # trained on others, tested on the same
     works = works_of([(DIGITS, _run(CORRUPTIONS)), (DIGITS, _run(CORRUPTIONS)), (other, _run(CORRUPTIONS))])
-    assert [list(work.places) for work in works] == [[place] for place in range(10)]
+    assert [work.place for work in works] == list(range(10))
     make(works[3])
     assert missing(works) == [*works[:3], *works[4:]]
 

@@ -508,3 +508,14 @@ def test_a_checkpoint_is_not_evaluated_on_other_classes_than_it_was_trained_on(t
     fewer = replace(checkpoint, class_names=("0", "1"))
     with pytest.raises(CheckpointError, match="there are 10, and 2 in the training"):
         evaluate_cell(fewer, of.run, of.store, CPU, "0.1.0+abc")
+
+
+def test_passes_in_bfloat16_are_another_cell_that_says_so(tiny: Open) -> None:
+    plain = evaluated(finished(tiny()))
+    half = evaluated(tiny("benchmarks=[{name: clean, limit: 50, precision: bfloat16}]"))
+    assert half.trial.id == plain.trial.id and half.run.key != plain.run.key
+    assert tiny("benchmarks=[{name: clean, limit: 50, precision: float32}]").run.key == plain.run.key
+    assert '"precision": "bfloat16"' in half.run.settings_text and "precision" not in plain.run.settings_text
+    cells = [read_cell(of.store, trained(of.trial, of.store).cell(of.run)) for of in (plain, half)]
+    first, second = (cell.rows.sort_by("index")["confidence"].to_numpy() for cell in cells if cell is not None)
+    assert (first != second).any() and np.abs(first - second).max() < 0.1

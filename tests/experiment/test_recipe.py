@@ -13,7 +13,8 @@ from pixmix_ray.transforms import flip_and_crop, random_resized_crop
 
 def test_the_default_recipe_is_the_papers() -> None:
     # section 3.2: 100 epochs, learning rate .1, cosine; official code: batch 128, Nesterov .9, end 1e-6, flip, pad 4
-    assert Recipe().model_dump(exclude={"precision", "channels_last"}) == {
+    others = {"precision", "channels_last", "tf32", "deterministic", "accumulation", "checkpoint_every"}
+    assert Recipe().model_dump(exclude=others) == {
         "epochs": 100,
         "batch_size": 128,
         "lr": 0.1,
@@ -129,3 +130,11 @@ def test_a_wrong_key_or_value_is_refused_by_name_in_one_line(key: str, value: ob
     with pytest.raises(RequestError, match=key) as caught:
         Recipe.read({key: value}, "training")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"), [("tf32", "nowhere"), ("tf32", "everywhere"), ("deterministic", True), ("accumulation", 2)]
+)
+def test_how_exactly_is_part_of_the_identity_where_it_is_said(setting: str, value: object) -> None:
+    assert setting not in Recipe().identity()
+    assert Recipe.read({setting: value}, "training").identity() == Recipe().identity() | {setting: value}

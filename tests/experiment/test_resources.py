@@ -57,8 +57,9 @@ def test_resources_are_no_part_of_a_trials_identity(experiment: Path) -> None:
 @pytest.mark.parametrize(
     ("share", "message"),
     [
-        ("{gpus: 2}", r"resources.trial = {'gpus': 2}: gpus = 2, but one trial or evaluation uses one GPU"),
-        ("{gpus: 1.5}", r"gpus = 1.5, .* give 1, or a fraction"),
+        ("{gpus: 1.5}", r"gpus = 1.5: above 1 it must be a whole number, a GPU for each worker"),
+        ("{gpus: 1, workers: 2}", r"workers = 2, but gpus = 1: give a GPU for each worker, or leave workers out"),
+        ("{workers: 0}", r"resources.trial.workers = 0"),
         ("{cpus: -1}", r"resources.trial.cpus = -1"),
         ("{memory: 4 apples}", r"memory = '4 apples': give a number of bytes, or a text such as 4GB"),
         ("{memory: 4iB}", r"memory = '4iB'"),
@@ -76,6 +77,42 @@ def test_a_share_that_cannot_be_is_refused_in_one_line(experiment: Path, share: 
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(("share", "told"), [("{gpus: 2}", "gpus = 2"), ("{workers: 3}", "workers = 3")])
+def test_one_process_evaluates(experiment: Path, share: str, told: str) -> None:
+    with pytest.raises(RequestError, match=f"{told}, but one process evaluates: give 1, or a fraction of a GPU"):
+        read_experiment(experiment, [f"resources.evaluation={share}"])
+
+
+@pytest.mark.parametrize(
+    ("share", "workers", "each"),
+    [
+        (Share(gpus=8, cpus=16, memory=800), 8, Share(gpus=1, cpus=2, memory=100)),
+        (Share(gpus=0.5), 1, Share(gpus=0.5)),
+        (Share(cpus=3, workers=2, custom={"licence": 1}), 2, Share(cpus=1.5, custom={"licence": 0.5})),
+    ],
+)
+def test_a_share_is_divided_among_its_workers(share: Share, workers: int, each: Share) -> None:
+    assert share.num_workers == workers
+    assert share.of_worker().model_copy(update={"workers": None}) == each
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            ["resources.trial={workers: 3}", "training.batch_size=128"],
+            r"resources.trial has 3 workers, which do not divide training.batch_size = 128: take 2 workers, or a batch "
+            r"size of 126$",
+        ),
+        (["resources.trial={workers: 2}", "methods=[ant]"], r"ant carries something through a training .*workers=1"),
+    ],
+)
+def test_a_trial_that_its_workers_cannot_share_is_refused(experiment: Path, settings: list[str], message: str) -> None:
+    with pytest.raises(RequestError, match=message):
+        read_experiment(experiment, settings).trials()
+    assert read_experiment(experiment, ["resources.trial={workers: 4}"]).trials()
+
+
 @pytest.mark.parametrize(
     ("text", "gpus"),
     [
@@ -84,6 +121,7 @@ def test_a_share_that_cannot_be_is_refused_in_one_line(experiment: Path, share: 
         ("{trial: {gpus: 0}}", (0, 0)),
         ("{trial: {gpus: 1}}", (1, 0)),
         ("{evaluation: {gpus: 0.5}}", (0, 0.5)),
+        ("{trial: {workers: 2}}", (0, 0)),
     ],
 )
 def test_where_there_are_gpus_they_are_used_unless_it_is_said(

@@ -122,6 +122,7 @@ def _first_test_pictures(count: int) -> tuple[NDArray[np.uint8], NDArray[np.int6
     return images[:count], labels[:count].astype(np.int64)
 
 
+@pytest.mark.filterwarnings("ignore:.* without the prefix 'module.")
 @pytest.mark.skipif(not DATA.is_dir(), reason="needs the folder `shared` beside the repository")
 def test_a_trained_file_of_other_people_loads_and_errs_as_published(monkeypatch: pytest.MonkeyPatch) -> None:
     modes: list[object] = []

@@ -14,6 +14,7 @@ from pixmix_ray.models import Model, TorchvisionModel, Weights, WideResNet, fit_
 from pixmix_ray.models.cifar_resnet import CifarResNet
 from pixmix_ray.models.weights import WeightsWarning
 
+pytestmark = pytest.mark.filterwarnings("ignore:.* without the prefix 'module.")
 SMALL = CifarResNet(depth=8)
 PICTURES = torch.rand((2, 3, 32, 32), generator=torch.Generator().manual_seed(1))
 

@@ -128,7 +128,12 @@ def zoo(monkeypatch: pytest.MonkeyPatch) -> None:
     def no_network(name: str, **_: object) -> None:
         raise OSError("no network")
 
-    for module, values in {"": {}, ".model_zoo": {"model_dicts": dicts}, ".utils": {"load_model": no_network}}.items():
+    modules: dict[str, dict[str, object]] = {
+        "": {},
+        ".model_zoo": {"model_dicts": dicts},
+        ".utils": {"load_model": no_network},
+    }
+    for module, values in modules.items():
         made = ModuleType(f"robustbench{module}")
         vars(made).update(values)
         monkeypatch.setitem(sys.modules, f"robustbench{module}", made)
@@ -185,9 +190,7 @@ def test_the_logits_are_those_of_the_other_library(source: str, tmp_path: Path) 
 @pytest.mark.parametrize("source", SOURCES)
 def test_pictures_are_resized_where_the_network_wants_another_size(source: str, tmp_path: Path) -> None:
     spec, network, weights = SOURCES[source](tmp_path)
-    _, ours = opened({**spec, "input_size": 32}, weights) if source != "torchvision_model" else (None, None)
-    if ours is None:
-        return
+    _, ours = opened({**spec, "input_size": 32}, weights)
     large = torch.rand((2, 3, 48, 48), generator=torch.Generator().manual_seed(6))
     with torch.no_grad():
         small = F.interpolate(large, (32, 32), mode="bilinear", antialias=True)
@@ -329,6 +332,28 @@ def test_published_weights_are_taken_where_the_library_finds_them(
         other = {"name": name, "function": "tests.models.my_nets:build"} if name == "function" else name
         with pytest.raises(RequestError, match=r"give weights in place of pretrained|give the folder as weights"):
             MODELS.read(other).settings.with_weights(None)
+
+
+def test_torchvisions_published_weights_come_with_their_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    model = MODELS.read({"name": "torchvision_model", "arch": "vit_b_16", "mean": [0, 0, 0]}).settings
+
+    def download(url: str, file: str, **_: object) -> None:
+        assert url.startswith("https://download.pytorch.org/models/vit_b_16")
+        Path(file).write_bytes(b"weights")
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", download)
+    settings, file = model.with_weights(None)
+    assert file.read_bytes() == b"weights" and file.is_relative_to(tmp_path)
+    assert settings.model_dump()["input_size"] == 224 and settings.model_dump()["mean"] == (0.485, 0.456, 0.406)
+
+    def no_network(*_: object, **__: object) -> None:
+        raise OSError("no network")
+
+    file.unlink()
+    monkeypatch.setattr(torch.hub, "download_url_to_file", no_network)
+    with pytest.raises(RequestError, match=r"cannot be had \(no network\): fetch it on a machine with a network"):
+        model.with_weights(None)
 
 
 def test_normalisation_and_a_fixed_size_are_timms_own() -> None:

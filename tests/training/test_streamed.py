@@ -1,6 +1,7 @@
 """Pictures that stay on disk: the pixels of the official pipeline, the same batches whoever reads, exact resumption."""
 
 import os
+import signal
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from pixmix_ray.datasets import ImageFolder
 from pixmix_ray.datasets.encoded import EncodedFiles, EncodedSet
 from pixmix_ray.errors import DataError, RequestError
 from pixmix_ray.experiment.recipe import Recipe
+from pixmix_ray.memory import is_out_of_memory
 from pixmix_ray.methods import Baseline, Method, MethodRun, PixMix, Setup, Sin
 from pixmix_ray.mixing_sets import Pictures
 from pixmix_ray.models import WideResNet
@@ -81,6 +83,12 @@ def _recipe(**settings: Any) -> Recipe:
     return Recipe.read({"epochs": 2, "batch_size": 64, "lr": 0.05, "crop": "resized", **settings}, "training")
 
 
+def _read(reader: Reader, group: Group) -> NDArray[np.uint8]:
+    made = np.empty((len(group.rows), reader.cut.size, reader.cut.size, 3), np.uint8)
+    reader.read(group, made)
+    return made
+
+
 def _batches(data: StreamedData, method: Method, recipe: Recipe, epoch: int = 1, **asked: Any) -> list[Tensor]:
     share = asked.pop("share", None)
     setup = Setup(device=CPU, height=SIDE, data_version="", seed=3, size=recipe.side(SIDE), crop=recipe.cropped)
@@ -93,8 +101,7 @@ def test_pictures_are_those_of_the_official_pipeline_cut_from_the_file_by_boxes_
 ) -> None:
     reader = Reader(files=files, cut=Cut(size=24), seed=7)
     rows = np.arange(COUNT)[::-1].copy()
-    found = reader[Group(epoch=5, rows=rows)]
-    assert isinstance(found, np.ndarray)
+    found = _read(reader, Group(epoch=5, rows=rows))
     draws = uniforms(7, "crop", 5, indices=rows, count=DRAWS)
     for place, row in enumerate(rows):
         with Image.open(files.pictures.name(row)) as image:
@@ -149,17 +156,19 @@ def test_a_training_goes_on_in_the_middle_of_an_epoch_and_measures_the_error_on_
     data: StreamedData,
 ) -> None:
     data = replace(data, held_out=np.array([2, 30, 31]))
-    recipe = _recipe(batch_size=32)
+    recipe = _recipe(batch_size=32, checkpoint_every="1 step")
     network = _network(1)
-    states = list(_kept(train(network, PixMix(), data, recipe, seed=3, is_due=lambda batches: True)))
+    states = list(_kept(train(network, PixMix(), data, recipe, seed=3)))
     assert [state.is_whole for state in states] == 2 * [False, False, True]
     resumed = _network(2)
-    rest = list(train(resumed, PixMix(), data, recipe, seed=3, after=(0, states[0].tensors)))
+    plain = _recipe(batch_size=32)
+    rest = list(train(resumed, PixMix(), data, plain, seed=3, after=(0, states[0].tensors)))
     assert [epoch.loss for epoch in rest] == [states[2].loss, states[5].loss]
     for name, tensor in network.state_dict().items():
         assert torch.equal(tensor, resumed.state_dict()[name])
-    shown = Reader(files=data.files, cut=Cut(size=SIDE, resize=SIDE))[Group(epoch=0, rows=np.array([2, 30, 31]))]
-    predicted = network.eval()(torch.from_numpy(np.asarray(shown)).permute(0, 3, 1, 2) / 255).argmax(1)
+    reader = Reader(files=data.files, cut=Cut(size=SIDE, resize=SIDE))
+    shown = _read(reader, Group(epoch=0, rows=np.array([2, 30, 31])))
+    predicted = network.eval()(torch.from_numpy(shown).permute(0, 3, 1, 2) / 255).argmax(1)
     assert states[5].validation_error == (predicted != torch.tensor([2, 0, 1])).double().mean().item()
 
 
@@ -218,11 +227,22 @@ def test_a_method_that_wants_pictures_before_the_crop_is_refused(data: StreamedD
         _batches(data, _OfSomebody(), _recipe())
 
 
+def test_a_reading_process_that_is_killed_counts_as_memory_that_ran_out(files: EncodedSet) -> None:
+    class Killed(Reader):
+        def read(self, group: Group, made: NDArray[np.uint8]) -> None:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    groups = [Group(epoch=1, rows=np.array([row])) for row in range(3)]
+    with pytest.raises(RuntimeError, match="DataLoader worker") as caught:
+        list(read_groups(Killed(files=files, cut=Cut(size=8)), groups, 1, CPU))
+    assert is_out_of_memory(caught.value)
+
+
 def test_what_is_read_ahead_is_bounded(files: EncodedSet, tmp_path: Path) -> None:
     class Counting(Reader):
-        def __getitem__(self, group: Group) -> Any:
+        def read(self, group: Group, made: NDArray[np.uint8]) -> None:
             (tmp_path / f"{group.rows[0]}-{os.getpid()}").touch()
-            return super().__getitem__(group)
+            super().read(group, made)
 
     groups = [Group(epoch=1, rows=np.array([row])) for row in range(COUNT)]
     reading = read_groups(Counting(files=files, cut=Cut(size=8)), groups, 2, CPU)

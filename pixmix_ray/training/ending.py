@@ -1,0 +1,21 @@
+"""Whether this process was told that it will be ended soon.
+
+A machine that is about to be taken away (a spot instance, a preempted job of a batch system, a pod that is evicted)
+sends SIGTERM and waits for some seconds or minutes. A training then saves its state at the next batch and goes on
+elsewhere; see `pixmix_ray.errors.PreemptedError`.
+"""
+
+import signal
+import threading
+
+_told = threading.Event()
+
+
+def watch_for_end() -> None:
+    """Take SIGTERM as that notice from now on; to be called in the main thread of a process that trains."""
+    signal.signal(signal.SIGTERM, lambda number, frame: _told.set())
+
+
+def is_told_to_end() -> bool:
+    """Whether the notice has come."""
+    return _told.is_set()
