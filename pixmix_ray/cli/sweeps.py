@@ -100,7 +100,8 @@ def show_plan(
         from pixmix_ray.training.check import check_parts
 
         check_externals(made.checkpoints)
-        tell(f"checked: {check_parts(made.trials, made.experiment.benchmark_runs())} parts")
+        count = check_parts(made.trials, made.experiment.benchmark_runs()) + len(made.checkpoints)
+        tell(f"checked: {count} parts")
     if json:
         print_json(plan_values(made))
         return
