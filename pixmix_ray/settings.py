@@ -1,5 +1,6 @@
 """The base of every group of settings: validated, frozen, unknown keys are errors, one line a mistake."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from types import FunctionType
@@ -89,7 +90,7 @@ class Settings(BaseModel):
     def _booleans_are_no_numbers(cls, values: Any) -> Any:
         for name, field in cls.model_fields.items() if isinstance(values, Mapping) else ():
             if name in values and _holds_boolean(values[name]) and _is_number(field.annotation):
-                raise ValueError(f"{name} = {values[name]!r}: input should be a number, and true and false are none")
+                raise ValueError(f"{name} = {values[name]!r}: must be a number, not true or false")
         return values
 
     def code(self) -> FunctionType | None:
@@ -152,9 +153,35 @@ def _explained(mistake: "ErrorDetails", where: str, model: type[BaseModel]) -> R
         return UnknownNameError(f"key in {inside}:", str(mistake["loc"][-1]), _known_keys(model, mistake["loc"][:-1]))
     if mistake["type"] == "missing":
         return RequestError(f"{where}: the key {key!r} is missing{_meaning(model, mistake['loc'])}")
-    message = mistake["msg"].removeprefix("Value error, ")
+    message = _in_words(mistake["msg"].removeprefix("Value error, "))
     value = f"{key} = {mistake['input']!r}: " if key else ""  # a rule about several keys has none of its own
     return RequestError(f"{where}: {value}{message[:1].lower()}{message[1:]}")
+
+
+_WORDS = {
+    r"Input should be greater than or equal to": "must be at least",
+    r"Input should be greater than": "must be above",
+    r"Input should be less than or equal to": "must be at most",
+    r"Input should be less than": "must be below",
+    r"Input should be a valid integer.*": "must be a whole number",
+    r"Input should be a valid number.*": "must be a number",
+    r"Input should be a valid boolean.*": "must be true or false",
+    r"Input should be a valid string.*": "must be a text",
+    r"Input should be": "must be",
+}
+"""What pydantic says -> how we say it; the first that fits."""
+
+
+def _in_words(message: str) -> str:
+    """A message of pydantic's in our words.
+
+    >>> _in_words("Input should be greater than or equal to 1"), _in_words("Input should be 32 or 224")
+    ('must be at least 1', 'must be 32 or 224')
+    """
+    for theirs, ours in _WORDS.items():
+        if re.match(theirs, message):
+            return re.sub(theirs, ours, message, count=1)
+    return message
 
 
 def _meaning(model: type[BaseModel], path: tuple[int | str, ...]) -> str:

@@ -68,14 +68,14 @@ MISTAKES = {
     "unknown dataset": ("name: digits", "name: digit", "unknown dataset 'digit', did you mean 'digits'"),
     "unknown setting": ("- baseline", "- {name: pixmix, kk: 3}", "'kk', did you mean 'k'"),
     "unknown recipe key": ("flip: false", "flop: false", "'flop', did you mean 'flip'"),
-    "negative k": ("- baseline", "- {name: pixmix, k: -1}", r"k = -1: .*greater than or equal to 0"),
-    "negative k in the grid": ("- baseline", "- pixmix\nk: [-1]", r"k = -1: .*greater than or equal to 0"),
-    "beta of zero": ("- baseline", "- {name: pixmix, beta: 0}", r"beta = 0: .*greater than 0"),
-    "no epochs": ("epochs: 1", "epochs: 0", r"epochs = 0: .*greater than or equal to 1"),
+    "negative k": ("- baseline", "- {name: pixmix, k: -1}", r"k = -1: .*at least 0"),
+    "negative k in the grid": ("- baseline", "- pixmix\nk: [-1]", r"k = -1: .*at least 0"),
+    "beta of zero": ("- baseline", "- {name: pixmix, beta: 0}", r"beta = 0: .*above 0"),
+    "no epochs": ("epochs: 1", "epochs: 0", r"epochs = 0: .*at least 1"),
     "no methods": ("- baseline", "[]", "methods.*at least one"),
     "missing folder": ("name: fractals\n", "name: folder\n  folders: nowhere\n", "nowhere"),
     "bad depth": ("depth: 10", "depth: 11", r"depth = 11: depth must be 6n \+ 4"),
-    "no number": ("epochs: 1", "epochs: many", r"epochs = 'many': .*integer"),
+    "no number": ("epochs: 1", "epochs: many", r"epochs = 'many': .*whole number"),
 }
 
 

@@ -20,9 +20,9 @@ def test_a_scheduler_is_a_name_or_a_name_with_settings(experiment: Path) -> None
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["scheduler=ashe"], r"scheduler: name = 'ashe': input should be 'asha'"),
+        (["scheduler=ashe"], r"scheduler: name = 'ashe': must be 'asha'"),
         (["scheduler={name: asha, metric: loss}"], r"unknown key in scheduler: 'metric'"),
-        (["scheduler={name: asha, reduction_factor: 1}"], r"reduction_factor = 1: input should be greater than 1"),
+        (["scheduler={name: asha, reduction_factor: 1}"], r"reduction_factor = 1: must be above 1"),
         (["scheduler={name: asha, grace_period: 8}"], r"grace_period = 8 must be below training.epochs = 8"),
         (
             ["scheduler=asha", "training.validation=null"],

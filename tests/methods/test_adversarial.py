@@ -225,8 +225,8 @@ def test_a_training_resumed_after_an_epoch_ends_in_the_same_bits(method: Method,
 @pytest.mark.parametrize(
     ("kind", "settings", "message"),
     [
-        (AdversarialLinf, {"eps": 8}, "eps = 8: .*less than or equal to 1"),
-        (AdversarialL2, {"eps": 0}, "eps = 0: .*greater than 0"),
+        (AdversarialLinf, {"eps": 8}, "eps = 8: .*at most 1"),
+        (AdversarialL2, {"eps": 0}, "eps = 0: .*above 0"),
         (AdversarialLinf, {"steps": 0}, "steps = 0: "),
         (AdversarialL2, {"step_size": -1}, "step_size = -1: "),
         (AdversarialL2, {"mode": "test"}, "mode = 'test': .*'evaluation' or 'training'"),

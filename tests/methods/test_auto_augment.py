@@ -145,5 +145,5 @@ def test_the_settings_are_in_the_identity() -> None:
 
 @pytest.mark.parametrize("settings", [{"policy": "svhn"}, {"magnitudes": "torch"}, {"interpolation": "bicubic"}])
 def test_an_unknown_setting_is_refused_with_what_is_allowed(settings: dict[str, str]) -> None:
-    with pytest.raises(RequestError, match=rf"{next(iter(settings))} = .*input should be '"):
+    with pytest.raises(RequestError, match=rf"{next(iter(settings))} = .*must be '"):
         AutoAugment.read(settings, "method auto_augment")

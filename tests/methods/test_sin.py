@@ -355,7 +355,7 @@ def test_a_run_interrupted_after_an_epoch_ends_in_the_same_bits(
         (
             {"stylized": "x", "stylize_size": 8},
             RequestError,
-            "stylize_size = 8: input should be greater than or equal to 9",
+            "stylize_size = 8: must be at least 9",
         ),
         ({"stylised": "x"}, UnknownNameError, "did you mean 'stylized'?"),
     ],

@@ -85,11 +85,11 @@ def test_one_number_is_a_list_of_one() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"sigma": 0}, "sigma = 0: .*greater than 0"),
-        ({"sigma": [0.1, -0.2]}, "sigma = -0.2: .*greater than 0"),
+        ({"sigma": 0}, "sigma = 0: .*above 0"),
+        ({"sigma": [0.1, -0.2]}, "sigma = -0.2: .*above 0"),
         ({"sigma": []}, "sigma"),
         ({"sigma": "much"}, "sigma = 'much'"),
-        ({"share": 1.5}, "share = 1.5: .*less than or equal to 1"),
+        ({"share": 1.5}, "share = 1.5: .*at most 1"),
         ({"std": 0.1}, "'std'"),
     ],
 )

@@ -96,5 +96,5 @@ def test_what_comes_in_from_outside_is_black() -> None:
 
 
 def test_an_unknown_space_is_refused_with_what_is_allowed() -> None:
-    with pytest.raises(RequestError, match="space = 'narrow': input should be 'wide' or 'standard'"):
+    with pytest.raises(RequestError, match="space = 'narrow': must be 'wide' or 'standard'"):
         TrivialAugment.read({"space": "narrow"}, "method trivial_augment")

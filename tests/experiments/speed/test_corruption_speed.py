@@ -230,10 +230,10 @@ def test_a_table_in_markdown_has_two_columns_for_each_peer() -> None:
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["--family", "d"], "family = 'd': input should be 'c', 'c_bar' or 'p'"),
-        (["--size", 64], "size = 64: input should be 32 or 224"),
-        (["--severity", 6], "severity = 6: input should be less than or equal to 5"),
-        (["--repeats", 0], "repeats = 0: input should be greater than or equal to 1"),
+        (["--family", "d"], "family = 'd': must be 'c', 'c_bar' or 'p'"),
+        (["--size", 64], "size = 64: must be 32 or 224"),
+        (["--severity", 6], "severity = 6: must be at most 5"),
+        (["--repeats", 0], "repeats = 0: must be at least 1"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(

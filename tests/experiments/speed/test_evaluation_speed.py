@@ -126,11 +126,11 @@ def test_a_share_is_of_the_networks_own_speed() -> None:
         (["--set", "modl.depth=10"], "unknown key in speed evaluate: 'modl', did you mean 'model'"),
         (["--set", "corruptions=[fgo]"], "unknown corruption 'fgo', did you mean 'fog'"),
         (["--set", "corruptions=[]"], "at least 1 item"),
-        (["--set", "pictures=0"], "pictures = 0: input should be greater than or equal to 1"),
+        (["--set", "pictures=0"], "pictures = 0: must be at least 1"),
         (["--set", "pictures"], "--set 'pictures' must be key=value"),
-        (["--batch", 0], "batch = 0: input should be greater than or equal to 1"),
-        (["--threads", 0], "threads = 0: input should be greater than or equal to 1"),
-        (["--device", "tpu"], "device = 'tpu': input should be 'cpu' or 'cuda'"),
+        (["--batch", 0], "batch = 0: must be at least 1"),
+        (["--threads", 0], "threads = 0: must be at least 1"),
+        (["--device", "tpu"], "device = 'tpu': must be 'cpu' or 'cuda'"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(

@@ -104,11 +104,11 @@ def test_a_choice_of_methods_at_224_pixels_is_a_table(
     [
         (["--methods", "pixmx"], "unknown method 'pixmx', did you mean 'pixmix'"),
         (["--methods", ","], "unknown method ''"),
-        (["--size", 64], "size = 64: input should be 32 or 224"),
-        (["--device", "tpu"], "device = 'tpu': input should be 'cpu' or 'cuda'"),
-        (["--batch", 1], "batch = 1: input should be greater than or equal to 2"),
-        (["--threads", 0], "threads = 0: input should be greater than or equal to 1"),
-        (["--repeats", 0], "repeats = 0: input should be greater than or equal to 1"),
+        (["--size", 64], "size = 64: must be 32 or 224"),
+        (["--device", "tpu"], "device = 'tpu': must be 'cpu' or 'cuda'"),
+        (["--batch", 1], "batch = 1: must be at least 2"),
+        (["--threads", 0], "threads = 0: must be at least 1"),
+        (["--repeats", 0], "repeats = 0: must be at least 1"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(

@@ -121,11 +121,11 @@ def test_every_class_says_what_it_is(kind: type[GeneratedSet]) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "settings", "message"),
-    [(kind, {"count": 0}, "count = 0: input should be greater than or equal to 1") for kind in NATIVE_SIDES]
+    [(kind, {"count": 0}, "count = 0: must be at least 1") for kind in NATIVE_SIDES]
     + [
-        (DeadLeaves, {"shape": "stars"}, "shape = 'stars': input should be 'squares', 'circles', 'oriented' or"),
-        (DeadLeaves, {"resolution": 64}, "resolution = 64: input should be 128 or 256"),
-        (SpectrumColorWmm, {"resolution": 512}, "resolution = 512: input should be 128 or 256"),
+        (DeadLeaves, {"shape": "stars"}, "shape = 'stars': must be 'squares', 'circles', 'oriented' or"),
+        (DeadLeaves, {"resolution": 64}, "resolution = 64: must be 128 or 256"),
+        (SpectrumColorWmm, {"resolution": 512}, "resolution = 512: must be 128 or 256"),
         (FractalDb, {"categories": 3}, "unknown key in mixing set: 'categories'"),
     ],
 )
