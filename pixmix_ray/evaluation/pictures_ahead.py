@@ -6,13 +6,14 @@ So nothing waits for this, and what goes wrong here is met, and told, by the eva
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
 from pixmix_ray.benchmarks import Benchmark
 from pixmix_ray.benchmarks.made_pictures import MadePictures
 from pixmix_ray.child_processes import end_children, start_children
 from pixmix_ray.datasets import Dataset
+from pixmix_ray.errors import PixmixRayError
 from pixmix_ray.experiment.plugins import Part
 from pixmix_ray.experiment.trial import BenchmarkRun, hash_of_test_set
 from pixmix_ray.hardware import usable_cores
@@ -58,9 +59,10 @@ def works_of(wanted: Iterable[tuple[Part[Dataset], BenchmarkRun]]) -> list[Pictu
     works, nbytes = list[PictureWork](), 0
     for dataset, benchmark in sorted(once.values(), key=lambda pair: -pair[1].settings.passes):
         first = PictureWork(dataset=dataset, benchmark=benchmark, place=0)
-        if (made := first.made()) is not None and made.is_kept:
-            works += [replace(first, place=place) for place in range(len(made.pieces))]
-            nbytes += made.nbytes
+        with suppress(PixmixRayError):  # the evaluation tells it
+            if (made := first.made()) is not None and made.is_kept:
+                works += [replace(first, place=place) for place in range(len(made.pieces))]
+                nbytes += made.nbytes
     return works if nbytes >= WORTH_BYTES else []
 
 

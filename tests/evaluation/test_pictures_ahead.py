@@ -86,6 +86,11 @@ def test_works_are_pieces_that_different_cells_share(folder: Path) -> None:
     assert missing(works) == [*works[:3], *works[4:]]
 
 
+def test_a_benchmark_that_cannot_make_its_pictures_leaves_it_to_the_evaluation_to_say_so() -> None:
+    broken = CorruptionsBar(names=("lines",), exclude=("lines",), limit=20)  # none is left
+    assert not _works(broken) and len(works_of([(DIGITS, _run(broken)), (DIGITS, _run(CORRUPTIONS))])) == 10
+
+
 def test_too_little_is_not_made_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pictures_ahead, "WORTH_BYTES", 10 * 20 * 3072 + 1)
     assert not _works(CORRUPTIONS)
