@@ -68,6 +68,7 @@ def test_the_table_of_models_names_all_of_them() -> None:
     assert {name for name in MODELS.known() if f"`{name}" not in table} == {"function"}  # named as module:function
 
 
+@pytest.mark.filterwarnings("ignore:.*are not the published ones", "ignore:.*without the prefix 'module")
 @pytest.mark.drill
 @pytest.mark.skipif(not SHARED.is_dir(), reason="needs the folder `shared` beside the repository")
 def test_the_shared_resnet_becomes_a_row_a_front_and_a_report(

@@ -135,7 +135,7 @@ def evaluation_rates(request: EvaluationSpeedRequest, tell: Callable[[str], None
 
 def benchmarks(request: EvaluationSpeedRequest) -> dict[str, Benchmark]:
     """What is measured: description -> benchmark."""
-    corrupted = Corruptions(names=request.corruptions, severities=(request.severity,))
+    corrupted = Corruptions(names=request.corruptions, severities=(request.severity,), keep_gb=0)
     return {"clean": Clean(), f"corruptions: {', '.join(corrupted.names)}": corrupted}
 
 

@@ -96,8 +96,10 @@ def show_plan(
 
     made = _plan(file, overrides, presets, limit)
     if check:
+        from pixmix_ray.evaluation.checkpoints import check_externals
         from pixmix_ray.training.check import check_parts
 
+        check_externals(made.checkpoints)
         tell(f"checked: {check_parts(made.trials, made.experiment.benchmark_runs())} parts")
     if json:
         print_json(plan_values(made))

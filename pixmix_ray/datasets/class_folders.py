@@ -23,7 +23,7 @@ from pixmix_ray.errors import DataError
 from pixmix_ray.hashing import short_hash
 
 VIDEO = ".mp4"
-MANY = 100_000  # files, from which on a listing is kept, and a version is that of a sample
+MANY = 10_000  # files, from which on a listing is kept
 SETTLED_NS = 2_000_000_000  # two changes of a folder within a tick of the clock leave the same stamp
 
 
@@ -71,7 +71,9 @@ def class_folders(
         arrays = dict(cached_arrays(entry, lambda: _listing(folder, names, files_of)))
     else:
         arrays = _listing(folder, names, files_of)
-        if is_settled and len(arrays["labels"]) >= MANY:
+        # a folder below that of a class changes without that one's stamp
+        is_flat = np.count_nonzero(arrays["text"] == ord("/")) == len(arrays["ends"])
+        if is_settled and is_flat and len(arrays["labels"]) >= MANY:
             arrays = dict(cached_arrays(entry, lambda: arrays))
     for kind, count in zip(arrays["passed_over"], arrays["passed_over_counts"], strict=True):
         passed_over.kinds[str(kind)] += int(count)

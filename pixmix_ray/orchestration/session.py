@@ -315,7 +315,8 @@ def problem_of(error: BaseException | None, place: Place | None = None) -> Probl
     """
     if isinstance(error, RayTaskError):
         told = Problem.of(error.cause, place or Place())
-        return replace(told, report=replace(told.report, traceback=error.traceback_str))
+        # an error that Ray made of both classes, its own and that of the cause, has its traceback as text alone
+        return replace(told, report=replace(told.report, traceback=getattr(error, "traceback_str", str(error))))
     return Problem.because(_cause_of(error, place), one_line(error or "its worker died"), place)
 
 

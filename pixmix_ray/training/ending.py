@@ -7,13 +7,23 @@ elsewhere; see `pixmix_ray.errors.PreemptedError`.
 
 import signal
 import threading
+from types import FrameType
 
 _told = threading.Event()
 
 
 def watch_for_end() -> None:
-    """Take SIGTERM as that notice from now on; to be called in the main thread of a process that trains."""
-    signal.signal(signal.SIGTERM, lambda number, frame: _told.set())
+    """Take SIGTERM as that notice from now on; to be called in the main thread of a process that trains.
+
+    A second SIGTERM does what the first one did before.
+    """
+    before = signal.getsignal(signal.SIGTERM)
+
+    def told(number: int, frame: FrameType | None) -> None:
+        _told.set()
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
+
+    signal.signal(signal.SIGTERM, told)
 
 
 def is_told_to_end() -> bool:

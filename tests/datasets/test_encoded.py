@@ -17,7 +17,7 @@ def test_a_list_of_paths_is_a_list_of_paths() -> None:
     paths = [folder / name for name in NAMES]
     listed = PathList.of(folder, iter(paths))
     assert list(listed) == paths
-    assert (len(listed), listed[-1], listed[1:3], listed[np.int64(2)]) == (4, paths[-1], paths[1:3], paths[2])
+    assert (len(listed), listed[-1], listed[1:3], listed[2]) == (4, paths[-1], paths[1:3], paths[2])
     for place in (4, -5):
         with pytest.raises(IndexError):
             listed[place]

@@ -276,6 +276,18 @@ def test_the_listing_of_a_large_set_is_kept_as_arrays_and_made_again_when_a_fold
         assert dataset.num_train_images() == len(TRAIN) + 1
 
 
+def test_a_listing_with_folders_within_those_of_classes_is_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = _tiny(tmp_path)
+    monkeypatch.setattr(class_folders, "MANY", 3)
+    monkeypatch.setattr(class_folders, "SETTLED_NS", 0)
+    assert isinstance(dataset, TinyImageNet)
+    assert dataset.num_train_images() == len(TRAIN)
+    _write(tmp_path / "train" / WANTED[0] / "images" / "new.JPEG", SAMPLES["val"][0].content)
+    assert dataset.num_train_images() == len(TRAIN) + 1
+
+
 def test_of_many_files_a_sample_is_hashed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pixmix_ray.datasets.on_disk.MOST_HASHED", 2)
     monkeypatch.setattr("pixmix_ray.datasets.on_disk.MOST_HASHED_BYTES", 10)

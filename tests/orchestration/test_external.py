@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import yaml
 
 import pixmix_ray
 from pixmix_ray.errors import CheckpointError
+from pixmix_ray.evaluation import normalisation
 from pixmix_ray.evaluation.cell import evaluate_cell
 from pixmix_ray.evaluation.checkpoints import opened
 from pixmix_ray.experiment.class_map import ClassMap
@@ -28,8 +30,9 @@ ENTRY = {"model": "wide_resnet", "depth": 10, "width": 1, "dropout": 0.0}
 
 
 @pytest.fixture
-def zoo(experiment: Path) -> Path:
+def zoo(experiment: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The tiny experiment, with two networks of somebody's beside its trial."""
+    monkeypatch.setattr(normalisation, "SAMPLE", 8)
     content: dict[str, Any] = yaml.safe_load(experiment.read_text())
     for seed, name in enumerate(("a", "b")):
         torch.manual_seed(seed)
@@ -158,13 +161,15 @@ def test_programs_are_measured_as_their_weights_are_where_they_are_trusted(
     images = torch.zeros(5, 3, 32, 32)
     save(zoo.parent / "net", network, images)
     benchmarks = [{"name": "clean", "limit": 20}, {"name": "adversaries", "limit": 4, "steps": 1}]
-    kept = {"dataset": "digits", "results": zoo.parent / "programs"}
+
+    def measured(file: str, spec: object, *, trust: bool = False) -> pd.DataFrame:
+        results = zoo.parent / "programs"
+        where = zoo.parent / file
+        return pixmix_ray.evaluate(where, benchmarks, model=spec, dataset="digits", results=results, trust=trust)
+
     with pytest.raises(ValueError, match="if you trust it, add trust: true"):
-        pixmix_ray.evaluate(zoo.parent / "net", benchmarks, model=model, **kept)  # type: ignore[arg-type]  # mixed
-    spec = {"name": model, "label": "program"}
-    program = pixmix_ray.evaluate(zoo.parent / "net", benchmarks, model=spec, trust=True, **kept)  # type: ignore[arg-type]
-    plain = pixmix_ray.evaluate(
-        zoo.parent / "a.pth", benchmarks, model={"name": "wide_resnet", **WRN.model_dump()}, **kept
-    )  # type: ignore[arg-type]
+        measured("net", model)
+    program = measured("net", {"name": model, "label": "program"}, trust=True)
+    plain = measured("a.pth", {"name": "wide_resnet", **WRN.model_dump()})
     assert set(program["method"]) == {"program"} and set(plain["method"]) == {"a"}
     assert np.allclose(program["value"], plain["value"], atol=1e-6)

@@ -157,6 +157,11 @@ def test_a_share_of_a_gpu_is_refused_where_there_is_none(what: str, tmp_path: Pa
         started(tmp_path, resources=Resources.model_validate({what: {"gpus": 0.5}}))
 
 
+def test_several_workers_are_refused_with_the_way_out(tmp_path: Path) -> None:
+    with pytest.raises(ClusterError, match=r"^resources.trial asks for 2 workers, .* leave --local out"):
+        started(tmp_path, resources=Resources(trial=Share(workers=2)))
+
+
 def test_work_has_the_threads_of_its_share_and_cancelling_gives_them_back(small: Experiment, tmp_path: Path) -> None:
     seen, before = [], torch.get_num_threads()
 

@@ -119,6 +119,11 @@ def test_one_evaluation_share_stays_free(nodes: list[Pair], trial: Pair, evaluat
             Resources(trial=Share(accelerator_type="A100")),
             "a trial asks for 1 CPUs and a GPU of the type A100, and ",
         ),
+        (
+            [node(CPU=3), node(CPU=8)],
+            Resources(trial=Share(cpus=12, workers=4)),
+            "a trial asks for 4 workers of 3 CPUs each, and the nodes hold 3: lower resources.trial",
+        ),
         ([], Resources(), "a trial asks for 1 CPUs, and no node is there: wait for one, or start Ray on it"),
     ],
 )
@@ -127,6 +132,14 @@ def test_what_no_node_holds_is_told_with_what_to_set(nodes: list[Node], resource
     with pytest.raises(ClusterError) as caught:
         check_room(nodes, resources)
     assert str(caught.value) == lacking(nodes, resources)
+
+
+def test_the_workers_of_a_trial_may_be_on_several_nodes() -> None:
+    eight = Resources(trial=Share(gpus=8, cpus=8), evaluation=Share(cpus=1))
+    four_each = [node(CPU=8, GPU=4), node(CPU=8, GPU=4)]
+    assert lacking(four_each, eight) == "" and trials_at_once(four_each, eight) == 1
+    assert trials_at_once(2 * four_each, eight) == 2
+    assert lacking(four_each[:1], eight) != ""
 
 
 def test_nothing_lacks_where_a_trial_fits_on_one_node_and_an_evaluation_on_another() -> None:

@@ -6,12 +6,16 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import nullcontext
 from importlib import import_module
+from typing import Any
 
 import pytest
 import ray
+from ray.exceptions import RayTaskError
 
 from pixmix_ray.errors import ClusterError
-from pixmix_ray.orchestration.session import probe, session
+from pixmix_ray.orchestration.retries import Cause
+from pixmix_ray.orchestration.session import probe, problem_of, session
+from pixmix_ray.storage.failures import Place
 
 
 @pytest.fixture
@@ -137,3 +141,12 @@ def test_a_node_with_another_version_of_the_package_is_refused(monkeypatch: pyte
     monkeypatch.setattr(module, "code_version", lambda: "0.0.1")
     with pytest.raises(ClusterError, match=r"runs pixmix_ray \S+ and this command is 0\.0\.1: install one version"):
         module.check_versions(module.nodes())
+
+
+def test_an_error_that_ray_made_of_two_classes_is_that_of_the_work() -> None:
+    """Asked for by `ray.get`, the error of a task is one of Ray's and one of the kind that the task raised."""
+    kind: Any = RayTaskError  # it has no types
+    raised = kind("train", "Traceback: a slip in my method", KeyError("a slip in my method"))
+    found = problem_of(raised.as_instanceof_cause(), Place(node="a", pid=1))
+    assert found.cause is Cause.OWN and found.report.error == "KeyError" and found.report.place.node == "a"
+    assert "a slip in my method" in found.report.traceback

@@ -37,13 +37,15 @@ class Run:
         self.epochs = [epoch for _, epoch in notes.epochs]
         self.store, self.id = Store(plan.store.uri), trial.id
         self.done = self.store.read_json(trial_file(trial.id, "done.json")) or {}
-        self.weights = load(self.store.read(trial_file(trial.id, "model.safetensors")) or b"")
+        content = self.store.read(trial_file(trial.id, "model.safetensors"))
+        self.weights = {} if content is None else load(content)
 
     def check_like(self, other: "Run", *, is_exact: bool = False) -> None:
         """Return if both ended in the same network, as far as roundings go, or to the bit."""
         assert self.failures == other.failures == ()
-        assert self.epochs == other.epochs == [1, 2]
-        assert self.done["losses"] == pytest.approx(other.done["losses"], rel=0 if is_exact else 1e-3)
+        assert self.epochs == other.epochs == [1, 2] and self.weights
+        # the sum of a loss is rounded once more where a state was saved in between
+        assert self.done["losses"] == pytest.approx(other.done["losses"], rel=1e-6 if is_exact else 1e-3)
         for name, tensor in other.weights.items():
             apart = (self.weights[name].double() - tensor).abs().max()
             assert apart <= (0 if is_exact else 0.02 * tensor.double().abs().max().clamp_min(0.01)), name

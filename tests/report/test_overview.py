@@ -92,6 +92,22 @@ def test_the_estimate_is_shown_in_seconds_or_hours(plan: MakePlan) -> None:
     assert "evaluation unknown" in counts_line(plan("training.epochs=7"))
 
 
+@pytest.mark.parametrize(
+    ("benchmark", "told"),
+    [
+        ("{name: corruptions, exclude: [frost]}", "0.215 MB for each test picture; keep_gb is 32"),  # 14 * 5 * 3072
+        ("{name: corruptions_bar, limit: 10000, keep_gb: 1}", "up to 1.5 GB; keep_gb is 1"),  # 10,000 * 10 * 5 * 3072
+        ("{name: corruptions_bar, keep_gb: 0}", ""),
+        ("clean", ""),
+    ],
+)
+def test_a_plan_tells_what_the_pictures_of_a_benchmark_take(experiment: Path, benchmark: str, told: str) -> None:
+    found = read_experiment(experiment, [f"benchmarks=[{benchmark}]"])
+    lines = overview.pictures_notes(found, found.benchmarks[0])
+    start = "pictures of 32 pixels are made once a machine and kept: "
+    assert lines == ([start + told] if told else [])
+
+
 def test_when_all_is_done_there_is_nothing_to_do(plan: MakePlan) -> None:
     made = plan()
     ((trial, _),), ((cell, _),) = made.trials.items(), made.cells.items()
