@@ -11,6 +11,11 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 
+def test_every_document_has_its_place_in_the_site() -> None:
+    text = (ROOT / "mkdocs.yml").read_text()
+    assert [file.name for file in (ROOT / "docs").glob("*.md") if f": {file.name}\n" not in text] == []
+
+
 @pytest.mark.drill
 @pytest.mark.skipif(not (find_spec("mkdocs") and find_spec("mkdocstrings")), reason="needs the extra docs")
 def test_the_site_is_built_without_a_warning_and_stands_alone(tmp_path: Path) -> None:

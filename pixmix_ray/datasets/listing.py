@@ -59,7 +59,8 @@ class PassedOver:
             rest = sum(self.kinds.values()) - sum(count for _, count in self.kinds.most_common(NAMED_KINDS))
             text = ", ".join([*most, f"{rest} others"] if rest else most)
             total = sum(self.kinds.values())
-            message = f"passed over {total} in {where} that {'is' if total == 1 else 'are'} no picture: {text}"
+            what = "is not a picture" if total == 1 else "are not pictures"
+            message = f"passed over {total} in {where} that {what}: {text}"
             warnings.warn(message, PassedOverWarning, stacklevel=stacklevel)
 
 

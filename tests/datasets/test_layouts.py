@@ -261,7 +261,7 @@ def test_the_listing_of_a_large_set_is_kept_as_arrays_and_made_again_when_a_fold
     (tmp_path / "train" / WANTED[0] / "notes.txt").touch()
     monkeypatch.setattr(class_folders, "MANY", 3)
     monkeypatch.setattr(class_folders, "SETTLED_NS", 0)
-    with pytest.warns(match="passed over 1 in .*train that is no picture: 1 .txt"):
+    with pytest.warns(match="passed over 1 in .*train that is not a picture: 1 .txt"):
         version = dataset.version()
 
     def none(*_: object) -> None:

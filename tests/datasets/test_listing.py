@@ -67,7 +67,9 @@ def test_at_every_level_the_same_is_passed_over_and_said_in_one_line(tmp_path: P
     found = picture_files(tmp_path, counted)
     assert [file.relative_to(tmp_path).as_posix() for file in found] == ["a.png", "below/a.png", "below/deeper/a.png"]
     assert counted.kinds == Counter({kind: 3 * count for kind, count in KINDS.items()})
-    with pytest.warns(PassedOverWarning, match=r"^passed over 30 in .* that are no picture: 15 hidden, 9 of a system"):
+    with pytest.warns(
+        PassedOverWarning, match=r"^passed over 30 in .* that are not pictures: 15 hidden, 9 of a system"
+    ):
         picture_files(tmp_path)
 
 
@@ -79,7 +81,7 @@ def test_a_zip_file_is_read_by_the_same_rule(tmp_path: Path) -> None:
         for file in sorted((tmp_path / "set").rglob("*")):
             archive.write(file, file.relative_to(tmp_path))
     with pytest.warns(
-        PassedOverWarning, match=r"passed over 10 in .*set\.zip that are no picture: 5 hidden, 3 of a sys"
+        PassedOverWarning, match=r"passed over 10 in .*set\.zip that are not pictures: 5 hidden, 3 of a sys"
     ):
         readers = read_source(tmp_path / "set.zip")
     assert [reader.name.partition(" in ")[0] for reader in readers] == ["set/a.png", "set/without_an_ending"]
