@@ -27,7 +27,7 @@ from pixmix_ray.cli.selection import Selection, Sort, Where
 from pixmix_ray.errors import RequestError, ResultsError, StorageError
 from pixmix_ray.storage.store import PAGE
 
-MOST_IN_TABLE, MOST_ON_PAGE = 200, 2000  # configurations
+MOST_IN_TABLE, MOST_ON_PAGE = 200, 1000  # configurations
 
 if TYPE_CHECKING:
     from pixmix_ray.orchestration.run import Run
