@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from pixmix_ray.cli.console import Json, Overrides, Results, out, print_json, say
+from pixmix_ray.errors import RequestError
 
 commands = typer.Typer()
 
@@ -15,8 +16,9 @@ commands = typer.Typer()
 )
 def evaluate(
     checkpoints: Annotated[
-        list[str], typer.Argument(metavar="WEIGHTS...", help="Weights of anybody's, or trials by folder or URI.")
-    ],
+        list[str] | None, typer.Argument(metavar="WEIGHTS...", help="Weights of anybody's, or trials by folder or URI.")
+    ] = None,
+    checkpoint: Annotated[list[str] | None, typer.Option(help="One more of WEIGHTS.")] = None,
     model: Annotated[
         str | None, typer.Option(help="Of the weights: a name, module:function, or '{name: timm, arch: resnet18}'.")
     ] = None,
@@ -36,8 +38,11 @@ def evaluate(
     from pixmix_ray.report.as_json import measured_values
     from pixmix_ray.report.overview import measurements_in, measurements_table
 
+    named = [*(checkpoints or ()), *(checkpoint or ())]
+    if not named:
+        raise RequestError("evaluate what? Give weights, or a trial's folder: pixmix-ray evaluate weights.pth ...")
     with evaluation_plan(
-        checkpoints,
+        named,
         [name.strip() for name in benchmarks.split(",")],
         model=model and parse_part(model),
         dataset=dataset and parse_part(dataset),
