@@ -260,7 +260,7 @@ def test_an_old_folder_cannot_name_a_cell_outside_of_itself(tmp_path: Path, tria
     manifest = {"benchmarks": [CLEAN.key], "trials": {trial: [[0, 0, 1]]}}
     store.write_table("compacted/1.parquet", rows, {"pixmix_ray.cells": json.dumps(manifest)})
     before = _everything(tmp_path)
-    with pytest.raises(RequestError, match="no name of a cell"):
+    with pytest.raises(RequestError, match="is not the name of a cell"):
         migrate(store)
     assert _everything(tmp_path) == before
 
