@@ -54,9 +54,9 @@ def test_tensorboard_has_the_curves_by_epoch_under_the_name_of_the_trial(experim
     )
     assert run_plan(plan).failures == ()
     (trial,) = plan.trials
-    (folder,) = (experiment.parent / "results" / "tensorboard").iterdir()
+    folder = experiment.parent / "results" / "tensorboard" / trial.id  # beside that of the final table
     done = plan.store.read_json(f"trials/{trial.id}/done.json")
-    assert done is not None and folder.name == trial.id
+    assert done is not None
     for tag, expected in (("loss", done["losses"]), ("validation_error", done["validation_errors"])):
         found = scalars(folder, tag)
         assert [step for step, _ in found] == [1, 2, 3]
@@ -78,7 +78,7 @@ def test_mlflow_and_weights_and_biases_have_a_run_of_the_trials_name_where_they_
     (trial,) = plan.trials
     assert run_plan(plan).failures == ()
     with closing(sqlite3.connect(database)) as connection:
-        assert connection.execute("select name, status from runs").fetchall() == [(trial.label, "FINISHED")]
+        assert (trial.label, "FINISHED") in connection.execute("select name, status from runs").fetchall()
         losses = connection.execute("select value from metrics where key = 'loss' order by step").fetchall()
     done = plan.store.read_json(f"trials/{trial.id}/done.json")
     assert done is not None and [loss for (loss,) in losses] == done["losses"]
