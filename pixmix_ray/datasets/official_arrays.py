@@ -66,7 +66,7 @@ class CorruptedArrays:
         _opened(self.folder / "labels.npy", LABELS)
         for name in self.names:
             _opened(self._file(name), CORRUPTED)
-        return combined(file_md5s([self.folder / "labels.npy", *map(self._file, self.names)]))
+        return _version([self.folder / "labels.npy", *map(self._file, self.names)])
 
     def check(self, images: Images, labels: NDArray[np.int64], indices: NDArray[np.int64]) -> None:
         """Nothing, if the files hold these test pictures (M, H, W, 3) corrupted.
@@ -136,7 +136,7 @@ class SequenceArrays:
         """12 hexadecimal digits over the bytes of the wanted files; raises DataError if one is missing or cut off."""
         for name, count in self.frames.items():
             _opened(self._file(name), f"{count} frames of each test picture")
-        return combined(file_md5s([self._file(name) for name in self.frames]))
+        return _version([self._file(name) for name in self.frames])
 
     def check(self, images: Images, labels: NDArray[np.int64], indices: NDArray[np.int64]) -> None:
         """Nothing, if the files hold sequences of these test pictures.
@@ -195,6 +195,16 @@ def picture_array(file: Path, shape: Sequence[int], meaning: str) -> Images:
         sizes = ", ".join("N" if wanted == -1 else str(wanted) for wanted in shape)
         raise _unlike(file, array, f"uint8 ({sizes}): {meaning}")
     return cast(Images, array)
+
+
+def _version(files: Sequence[Path]) -> str:
+    """12 hexadecimal digits over the bytes of files, of which no two are the same."""
+    md5s, seen = file_md5s(files), dict[bytes, Path]()
+    for file, md5 in zip(files, md5s, strict=True):
+        other = seen.setdefault(md5.tobytes(), file)
+        if other is not file:
+            raise DataError(f"{file} is the same file as {other.name}: fetch it again")
+    return combined(md5s)
 
 
 def _opened(file: Path, meaning: str) -> NDArray[np.generic]:

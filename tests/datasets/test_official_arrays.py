@@ -1,5 +1,6 @@
 """Published .npy files: rows where the layout says they lie, and one line for each way in which a file can be wrong."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -60,6 +61,13 @@ def test_files_are_mapped_and_not_read(corrupted: CorruptedArrays) -> None:
     array = picture_array(corrupted.folder / "fog.npy", (-1, SIDE, SIDE, 3), "pictures")
     assert isinstance(array, np.memmap)
     assert not array.flags.writeable
+
+
+def test_one_file_under_two_names_is_refused(corrupted: CorruptedArrays) -> None:
+    shutil.copy(corrupted.folder / "fog.npy", corrupted.folder / "snow.npy")
+    with pytest.raises(DataError, match=r"snow\.npy is the same file as fog\.npy: fetch it again"):
+        corrupted.version()
+    assert len(replace(corrupted, names=("snow",)).version()) == 12
 
 
 def test_the_version_is_the_content_of_the_wanted_files(corrupted: CorruptedArrays) -> None:
