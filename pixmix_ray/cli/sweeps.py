@@ -27,7 +27,7 @@ from pixmix_ray.cli.selection import Selection, Sort, Where
 from pixmix_ray.errors import RequestError, ResultsError, StorageError
 from pixmix_ray.storage.store import PAGE
 
-MOST_IN_TABLE, MOST_ON_PAGE = 200, 1000  # configurations
+MOST_SHOWN = 1000  # trials: their predictions are read for the intervals
 
 if TYPE_CHECKING:
     from pixmix_ray.orchestration.run import Run
@@ -233,26 +233,23 @@ def _counts(plan: "Plan") -> str:
 
 
 def show_measures(plan: "Plan") -> int:
-    """Show the table and front of the experiment's own cells, if a screen holds them; how many configurations."""
+    """Show the table and front of the experiment's own cells, if they are not too many; how many trials there are."""
     frame = plan.own_rows()
     from pixmix_ray.analysis.pareto import code_versions, default_objectives
     from pixmix_ray.analysis.spread import judge
     from pixmix_ray.analysis.variants import apart
     from pixmix_ray.report.fronts import front_notes
     from pixmix_ray.report.tables import measures_grid
-    from pixmix_ray.storage.schema import CONFIGURATION
 
     if frame.empty:
         return 0
     for line in code_versions(frame):
         tell(line)
-    count = len(frame[frame.columns.intersection(list(CONFIGURATION))].drop_duplicates())
-    if count > MOST_IN_TABLE:
-        say(
-            f"{count} configurations do not fit a table: choose some with pixmix-ray table {plan.store.uri} --where ..."
-        )
+    count = int(frame["trial_id"].nunique())
+    if count > MOST_SHOWN:
+        say(f"{count} trials: show some of them with pixmix-ray table {plan.store.uri} --where ...")
     search = plan.experiment.search
-    for part in apart(frame) if count <= MOST_IN_TABLE else ():
+    for part in apart(frame) if count <= MOST_SHOWN else ():
         # a search ends with the front of what it searched for
         names = default_objectives(part.frame) if search is None else list(search.objectives)
         judged = judge(plan.store, part.frame, names)
@@ -271,8 +268,8 @@ def _show_files(plan: "Plan", count: int, *, is_changed: bool) -> None:
     say("  measurements.parquet  all measurements, a row each (pandas, polars, DuckDB)")
     say("  cells/                what each network said of each picture, and what follows from it (Parquet)")
     say("  trials/               checkpoints")
-    if count > MOST_ON_PAGE:
-        say(f"no {PAGE}: {count} configurations are more than a page holds: {MOST_ON_PAGE}")
+    if count > MOST_SHOWN:
+        say(f"no {PAGE}: {count} trials are more than a page holds: {MOST_SHOWN}")
     elif (not is_changed and plan.store.files(PAGE)) or _write_report(plan):
         say(f"  {PAGE}           all of it as a page: open it in a browser")
 
