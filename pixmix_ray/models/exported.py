@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from pixmix_ray.errors import CheckpointError, RequestError, one_line
+from pixmix_ray.errors import CheckpointError, one_line
 from pixmix_ray.models.base import MODELS
 from pixmix_ray.models.prepared import PreparedModel
 
@@ -35,10 +35,6 @@ class Exported(PreparedModel):
     def label(self) -> str:
         """The name in results."""
         return "exported"
-
-    def network(self, num_classes: int) -> nn.Module:
-        """Not to be had without its file."""
-        raise RequestError("an exported program cannot be trained: it stands under checkpoints, with weights")
 
     def opened(self, weights: Path, num_outputs: int | None) -> nn.Module:
         """The network in the file."""

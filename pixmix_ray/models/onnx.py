@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pixmix_ray.errors import CheckpointError, RequestError, one_line
+from pixmix_ray.errors import CheckpointError, one_line
 from pixmix_ray.models.base import MODELS
 from pixmix_ray.models.exported import in_batches
 from pixmix_ray.models.prepared import PreparedModel, needed
@@ -33,10 +33,6 @@ class Onnx(PreparedModel):
     def label(self) -> str:
         """The name in results."""
         return "onnx"
-
-    def network(self, num_classes: int) -> nn.Module:
-        """Not to be had without its file."""
-        raise RequestError("an ONNX file cannot be trained: it stands under checkpoints, with weights")
 
     def opened(self, weights: Path, num_outputs: int | None) -> nn.Module:
         """The network in the file."""

@@ -1,7 +1,6 @@
 """A network of other code behind what it expects of its input: its size, and its normalisation."""
 
 import importlib
-from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -57,9 +56,13 @@ class PreparedModel(Model):
     std: PositiveChannels = (1.0, 1.0, 1.0)
     input_size: int | None = Field(None, ge=1)
 
-    @abstractmethod
     def network(self, num_classes: int) -> nn.Module:
-        """The other code's network with fresh weights, from normalised pictures to logits."""
+        """The other code's network with fresh weights, from normalised pictures to logits.
+
+        Raises:
+            RequestError: the architecture comes with the weights, as it does where a class does not say otherwise.
+        """
+        raise RequestError(f"model {self.label()} cannot be trained: it stands under checkpoints, with weights")
 
     def build(self, num_classes: int) -> nn.Module:
         """The network, from pictures (N, 3, H, W) in [0, 1] to logits (N, num_classes)."""

@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from pixmix_ray.errors import CheckpointError, RequestError, one_line
+from pixmix_ray.errors import CheckpointError, one_line
 from pixmix_ray.models.base import MODELS
 from pixmix_ray.models.prepared import PreparedModel
 from pixmix_ray.models.weights import DAMAGED
@@ -31,10 +31,6 @@ class TorchScript(PreparedModel):
     def label(self) -> str:
         """The name in results."""
         return "torchscript"
-
-    def network(self, num_classes: int) -> nn.Module:
-        """Not to be had without its file."""
-        raise RequestError("a TorchScript file cannot be trained: it stands under checkpoints, with weights")
 
     def opened(self, weights: Path, num_outputs: int | None) -> nn.Module:
         """The network in the file."""

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FILE = "measurements.parquet"
-VERSION_KEY, VERSION = "pixmix_ray.index", "4"  # raised when the same cells come to have other rows
+VERSION_KEY, VERSION = "pixmix_ray.index", "4"  # raised when the same cells come to have other rows, or row groups
 CELL = re.compile(r"cells/(?P<cell>[\w-]+/[\w-]+-[0-9a-f]+)\.parquet")
 STRANGE_NAMED = 3
 REQUESTS = 32  # at the same time, to object storage
@@ -191,16 +191,15 @@ def _batches(store: Store, before: pq.ParquetFile, held: _Held, stamps: Mapping[
     if not names:
         yield INDEX.empty_table()
     begin, row = 0, 0
-    for group in map(
-        before.read_row_group, range(before.num_row_groups)
-    ):  # each with the new cells that come before the next one's first
+    for number in range(before.num_row_groups):  # each with the new cells that come before the next one's first
+        group = _joined([conform(before.read_row_group(number), INDEX)])
         row += len(group)
         after = np.searchsorted(held.firsts, row)
         end = len(names) if after == len(held.names) else bisect_left(names, held.names[after])
         for start in range(begin, end, BATCH):
             batch = names[start : min(start + BATCH, end)]
             added = _read(store, [cell for cell in batch if cell not in kept], stamps)
-            old = _of_cells(_joined([conform(group, INDEX)]), [cell for cell in batch if cell in kept])
+            old = _of_cells(group, [cell for cell in batch if cell in kept])
             yield _of_cells(_joined([old, added]), batch)
         begin = end
 
