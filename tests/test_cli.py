@@ -231,6 +231,11 @@ def test_the_whole_line_from_file_to_front(
 
     again, progress = run(*sets)
     assert (again, progress) == (first, "")
+    with monkeypatch.context() as patched:
+        patched.setattr("pixmix_ray.cli.sweeps.MOST_SHOWN", 1)
+        many, _ = run(*sets)
+    assert many.startswith(f"2 trials: show some of them with pixmix-ray table {results} --where") and "*" not in many
+    assert "no report.html: 2 trials are more than a page holds: 1" in many
 
     assert "cells: 4 (4 done, 0 missing, 0 failed)\nnothing left to do" in shown("plan", experiment, *sets)[0]
     priced, _ = shown("plan", experiment, *sets, "--set", "seeds=[0, 1]")
