@@ -120,6 +120,20 @@ def augmentation_rates(request: SpeedRequest, tell: Callable[[str], None]) -> li
     return rates
 
 
+def _start(method: Method, images: Tensor, size: int, crop: Callable[[Tensor, torch.Generator], Tensor]) -> MethodRun:
+    """A training with `method`."""
+    setup = Setup(
+        images=images,
+        device=images.device,
+        height=images.shape[2],
+        data_version="",
+        seed=0,
+        size=size,
+        crop=crop,
+    )
+    return method.start(setup)
+
+
 def ours(method: Method, material: Material, *, is_cropped: bool = False) -> Pipeline:
     """What the training loop does to a batch, with `method`; returns normalised float32 (N, 3, S, S).
 
@@ -128,17 +142,7 @@ def ours(method: Method, material: Material, *, is_cropped: bool = False) -> Pip
     """
     images, labels, device = material.images, material.labels, material.device
     crop = partial(flip_and_crop, flip=True, padding=PADDING)
-    run = method.start(
-        Setup(
-            images=images,
-            device=images.device,
-            height=images.shape[2],
-            data_version="",
-            seed=0,
-            size=material.size,
-            crop=crop,
-        )
-    )
+    run = _start(method, images, material.size, crop)
     network = _FirstValues().to(device)
     run.begin_epoch(network, 1)
     rows, scalars = torch.arange(len(images), device=device), rng(0, "speed", "loss")
@@ -200,17 +204,7 @@ def changes_pictures(method: Method, size: int) -> bool:
         RequestError: the method lacks a file.
     """
     images = torch.zeros(2, 3, size, size, dtype=torch.uint8)
-    run = method.start(
-        Setup(
-            images=images,
-            device=images.device,
-            height=images.shape[2],
-            data_version="",
-            seed=0,
-            size=size,
-            crop=lambda pictures, _: pictures,
-        )
-    )
+    run = _start(method, images, size, lambda pictures, _: pictures)
     is_at_work = type(method).augment is not Method.augment or type(run).augment is not MethodRun.augment
     chooses = type(run).shown is not MethodRun.shown
     return is_at_work or chooses or isinstance(method, (Baseline, *MIX_IN_LOSS))
