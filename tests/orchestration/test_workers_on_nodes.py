@@ -33,7 +33,7 @@ cluster.shutdown()
 @pytest.mark.ray
 def test_workers_on_two_nodes_that_hold_one_each_train_a_trial(experiment: Path) -> None:
     ended = subprocess.run(
-        [sys.executable, "-c", RUN, experiment], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
+        [sys.executable, "-c", RUN, experiment], cwd=ROOT, capture_output=True, text=True, timeout=3000, check=False
     )
     assert ended.returncode == 0, ended.stderr
     store = Store(str(experiment.parent / "results"))
