@@ -47,7 +47,9 @@ def query(store: Store, text: str) -> pd.DataFrame:
         _register(connection, store, text)
         try:
             found = connection.execute(text)
-            return found.df() if found.description else pd.DataFrame()
+            if not found.description:
+                raise RequestError("SQL: that returns no table: ask with select")
+            return found.df()
         except duckdb.Error as error:
             known = f"; tables: {', '.join(TABLES)}" if "does not exist" in str(error) else ""
             raise RequestError(f"SQL: {one_line(error, 300)}{known}") from None

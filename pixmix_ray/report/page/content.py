@@ -4,6 +4,7 @@ import base64
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,7 +15,7 @@ from scipy.special import ndtri
 
 from pixmix_ray.analysis.certainty import LEVEL, Certainty
 from pixmix_ray.analysis.histories import epochs, labelled_trials
-from pixmix_ray.analysis.labels import flat_settings, with_labels
+from pixmix_ray.analysis.labels import flat_settings, labelled, with_labels
 from pixmix_ray.analysis.pareto import by_configuration, code_versions, default_objectives
 from pixmix_ray.analysis.spread import Judged, judge
 from pixmix_ray.analysis.variants import Part, apart
@@ -43,11 +44,12 @@ def content(store: Store, frame: pd.DataFrame) -> dict[str, Any]:
         frame: its measurements; unchanged.
     """
     parts = apart(frame)
+    named = [replace(part, frame=labelled(part.frame)) for part in parts]
     return {
         "title": store.uri.partition("?")[0].rstrip("/").rpartition("/")[2],
         "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "overview": _overview(frame),
-        "parts": [_part(store, part) for part in parts],
+        "parts": [_part(store, part) for part in named],
         "paper": _paper(store, parts[0].frame),
         "failures": _failures(store),
         "provenance": _provenance(store, frame),
