@@ -136,9 +136,9 @@ def measured_of(frame: pd.DataFrame, cells: Iterable[str]) -> dict[str, Measured
     values: dict[str, dict[tuple[str, str], float]] = {}
     about: dict[str, tuple[str, str]] = {}
     most: dict[str, int] = {}
-    for cell, benchmark, settings, metric, condition, value, n in zip(
-        *(rows[name].tolist() for name in names), strict=True
-    ):
+    columns = [rows[name].to_numpy(dtype=object).tolist() for name in names[:5]]
+    numbers = [rows[name].tolist() for name in names[5:]]
+    for cell, benchmark, settings, metric, condition, value, n in zip(*columns, *numbers, strict=True):
         values.setdefault(cell, {})[metric, condition] = value
         about[cell], most[cell] = (benchmark, settings), max(n, most.get(cell, 0))
     return {

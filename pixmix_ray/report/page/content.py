@@ -3,7 +3,7 @@
 import base64
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -217,7 +217,12 @@ def _curves(store: Store, frame: pd.DataFrame, labels: Sequence[str]) -> tuple[l
         rows = epochs(store, frame)
     except ResultsError:
         return [[] for _ in labels], [[] for _ in labels]
-    lines: Mapping[str, Any] = {str(label): part for label, part in rows.groupby("label", sort=False)}
+    starts = np.flatnonzero(rows["epoch"].to_numpy() == 1)
+    lines: dict[str, list[NDArray[np.float64]]] = {}
+    for label, line in zip(
+        rows["label"].to_numpy()[starts], np.split(rows["loss"].to_numpy(), starts[1:]), strict=True
+    ):
+        lines.setdefault(str(label), []).append(line)
     curves: list[Any] = []
     places: list[Any] = []
     for label in labels:
@@ -225,11 +230,10 @@ def _curves(store: Store, frame: pd.DataFrame, labels: Sequence[str]) -> tuple[l
             curves.append([])
             places.append([])
             continue
-        of_trial = [part for _, part in lines[label].groupby("trial_id", sort=False)]
-        longest = max(len(part) for part in of_trial)
+        longest = max(map(len, lines[label]))
         at = np.unique(np.linspace(0, longest - 1, min(longest, CURVE_POINTS)).round().astype(int))
         places.append((at + 1).tolist())
-        curves.append([_rounded(part["loss"].to_numpy()[at[at < len(part)]], digits=3) for part in of_trial])
+        curves.append([_rounded(line[at[at < len(line)]], digits=3) for line in lines[label]])
     return curves, places
 
 
