@@ -112,6 +112,8 @@ class Results:
         if variant is None:
             count = len(self.parts)
             raise RequestError(f"measured in {count} ways, which are never compared: choose a variant: {labels}")
+        if len(self.parts) == 1:
+            raise RequestError(f"variant {variant!r}: everything here was measured in one way: ask for none")
         how_many = f"{len(found)} ways of measuring have" if found else "no way of measuring has"
         raise RequestError(f"{how_many} {variant!r} in its name: choose among {labels}")
 
@@ -126,7 +128,7 @@ class Results:
         is_whole = frame["severity"].isna() & (frame["condition"] == "")
         rows = frame[is_whole][["benchmark", "metric"]].drop_duplicates()
         known = [f"{benchmark}.{metric}" for benchmark, metric in rows.itertuples(index=False)]
-        wanted = list(names) if names else default_objectives(frame)
+        wanted = list(dict.fromkeys(names)) if names else default_objectives(frame)
         for name in wanted:
             if name not in known:
                 raise UnknownNameError("objective", name, known)
