@@ -16,11 +16,12 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 from pixmix_ray.datasets import Dataset
 from pixmix_ray.errors import RequestError, UnknownNameError
-from pixmix_ray.experiment.plugins import Part
+from pixmix_ray.experiment.labels import text_of
 from pixmix_ray.experiment.recipe import Recipe
 from pixmix_ray.methods import Method
 from pixmix_ray.mixing_sets import MixingSet
 from pixmix_ray.models import Model
+from pixmix_ray.plugins import Part
 from pixmix_ray.settings import Settings
 
 GRID = "grid"
@@ -218,16 +219,3 @@ def _differing(where: str, settings: Sequence[Settings]) -> dict[str, list[str]]
     names = type(settings[0]).model_fields if settings else {}
     texts = {name: list(dict.fromkeys(text_of(getattr(one, name)) for one in settings)) for name in names}
     return {f"{where}.{name}": values for name, values in texts.items() if len(values) > 1}
-
-
-def text_of(value: object) -> str:
-    """A value as people write it in a file.
-
-    >>> text_of(0.1), text_of(None), text_of(True), text_of(["fog", "snow"])
-    ('0.1', 'null', 'true', '[fog, snow]')
-    """
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(map(text_of, value))}]"
-    return f"{value:g}" if isinstance(value, int | float) else str(value)

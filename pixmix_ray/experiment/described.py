@@ -10,9 +10,10 @@ from typing import Any, get_args
 
 from pydantic import BeforeValidator, PlainValidator
 
-from pixmix_ray.experiment.axes import GRID, text_of
+from pixmix_ray.experiment.axes import GRID
 from pixmix_ray.experiment.experiment import Experiment
 from pixmix_ray.experiment.external import CheckpointEntry
+from pixmix_ray.experiment.labels import text_of
 from pixmix_ray.experiment.plugins import BENCHMARKS, DATASETS, METHODS, MIXING_SETS, MODELS, Table
 from pixmix_ray.experiment.recipe import Recipe
 from pixmix_ray.experiment.resources import Share

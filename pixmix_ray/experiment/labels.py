@@ -1,11 +1,13 @@
 """Labels of trials: short names for people, no two the same, that say in what the trials differ."""
 
+from __future__ import annotations
+
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pixmix_ray.experiment.axes import text_of
-from pixmix_ray.experiment.trial import Trial
+if TYPE_CHECKING:
+    from pixmix_ray.experiment.trial import Trial
 
 _SHOWN = ("method.k", "method.beta")  # in every label already
 _HIDDEN = ("name", "version", "source", "revision")
@@ -95,3 +97,16 @@ def distinct(labels: Sequence[str]) -> list[str]:
         seen[label] += 1
         found.append(label if counts[label] == 1 else f"{label} #{seen[label]}")
     return found
+
+
+def text_of(value: object) -> str:
+    """A value as people write it in a file.
+
+    >>> text_of(0.1), text_of(None), text_of(True), text_of(["fog", "snow"])
+    ('0.1', 'null', 'true', '[fog, snow]')
+    """
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(text_of, value))}]"
+    return f"{value:g}" if isinstance(value, int | float) else str(value)

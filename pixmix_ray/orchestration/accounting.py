@@ -5,18 +5,23 @@ is rewritten every few seconds, so that a killed run is accounted for up to then
 is read: every call says when it is, in seconds since any fixed moment.
 """
 
+from __future__ import annotations
+
 import uuid
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from pixmix_ray.experiment.resources import Resources, Share
 from pixmix_ray.experiment.trial import Trial
-from pixmix_ray.planning.durations import Durations
-from pixmix_ray.planning.forecast import Forecast
-from pixmix_ray.planning.plan import Cell
 from pixmix_ray.planning.usage import Kind, Spent, Usage, write_usage
 from pixmix_ray.storage.store import Store
+
+if TYPE_CHECKING:
+    from pixmix_ray.planning.durations import Durations
+    from pixmix_ray.planning.forecast import Forecast
+    from pixmix_ray.planning.plan import Cell
 
 SECONDS_BETWEEN_WRITES = 10.0
 

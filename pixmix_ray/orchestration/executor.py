@@ -7,21 +7,25 @@ Work is submitted under a number of the loop's own, its ticket; every event carr
 is about. An executor may repeat an event, or tell of work that the loop has given up: the loop knows by the ticket.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from pixmix_ray.evaluation.pictures_ahead import PictureWork
 from pixmix_ray.experiment.resources import Resources
-from pixmix_ray.experiment.trial import Trial
-from pixmix_ray.orchestration.retries import Problem
-from pixmix_ray.orchestration.work import Evaluated, Work
-from pixmix_ray.planning.plan import Cell
 from pixmix_ray.storage.failures import Place
 from pixmix_ray.storage.store import Store
-from pixmix_ray.training.trial import Progress
 
-ShouldStop = Callable[[str, Progress], bool]
+if TYPE_CHECKING:
+    from pixmix_ray.evaluation.pictures_ahead import PictureWork
+    from pixmix_ray.experiment.trial import Trial
+    from pixmix_ray.orchestration.retries import Problem
+    from pixmix_ray.orchestration.work import Evaluated, Work
+    from pixmix_ray.planning.plan import Cell
+    from pixmix_ray.training.trial import Progress
+
+ShouldStop = Callable[[str, "Progress"], bool]
 """Whether a trial, by its id, is to be stopped early after this epoch."""
 
 
@@ -39,7 +43,7 @@ class Setup:
 
     store: Store
     resources: Resources = field(default_factory=Resources)
-    work: Work = field(default_factory=Work)
+    work: Work
     should_stop: ShouldStop | None = None
     pictures: tuple[PictureWork, ...] = ()
 

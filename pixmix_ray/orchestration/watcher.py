@@ -1,10 +1,14 @@
 """Who is told what happens in a run, to show it."""
 
-from typing import Protocol
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
 
 from pixmix_ray.experiment.trial import Trial
-from pixmix_ray.planning.plan import Cell, Plan
-from pixmix_ray.training.trial import Progress
+
+if TYPE_CHECKING:
+    from pixmix_ray.planning.plan import Cell, Plan
+    from pixmix_ray.training.trial import Progress
 
 
 class Watcher(Protocol):

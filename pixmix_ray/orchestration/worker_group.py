@@ -6,9 +6,11 @@ so takes its share twice, does not hand over between two epochs, as early stoppi
 own.
 """
 
+from __future__ import annotations
+
 from collections.abc import Generator
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
@@ -16,12 +18,15 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]  # it is th
 
 from pixmix_ray.orchestration.retries import Problem
 from pixmix_ray.orchestration.session import place_here, problem_of
-from pixmix_ray.orchestration.work import Job, train_epochs
+from pixmix_ray.orchestration.work import train_epochs
 from pixmix_ray.storage.failures import Place
 from pixmix_ray.training.batches import Share
 from pixmix_ray.training.ending import is_told_to_end, watch_for_end
 from pixmix_ray.training.trial import Progress
 from pixmix_ray.training.workers import ConnectedWorkers
+
+if TYPE_CHECKING:
+    from pixmix_ray.orchestration.work import Job
 
 ANSWER_SECONDS = 20.0  # in which a worker that failed has told why, once the first one cannot go on
 

@@ -5,12 +5,14 @@ the same shares, whatever folder it was for. The last is a small file in the cac
 missing, it costs an estimate and no more. With a cluster elsewhere it is that of the machine where the command runs.
 """
 
+from __future__ import annotations
+
 import json
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,9 +20,11 @@ from pixmix_ray.cache import cache_folder, check_owner, private_folder
 from pixmix_ray.errors import DataError, ResultsError
 from pixmix_ray.experiment.resources import Resources
 from pixmix_ray.experiment.trial import Trial
-from pixmix_ray.planning.plan import Cell
 from pixmix_ray.storage.index import cell_seconds
 from pixmix_ray.storage.store import Store
+
+if TYPE_CHECKING:
+    from pixmix_ray.planning.plan import Cell
 
 FILE = "durations.json"
 KEPT = 20  # of each kind, on this machine
@@ -39,7 +43,7 @@ class Durations:
         self._measured: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=KEPT))
 
     @classmethod
-    def of(cls, store: Store, resources: Resources) -> "Durations":
+    def of(cls, store: Store, resources: Resources) -> Durations:
         """What is known from a results folder, and on this machine with the same shares."""
         found: dict[str, list[float]] = _read(resources)
         for key in list(found):

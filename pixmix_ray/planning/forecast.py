@@ -1,10 +1,14 @@
 """How long a run will take, and whether one evaluation's share is worth keeping free while trials train."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from pixmix_ray.planning.durations import Durations
-from pixmix_ray.planning.plan import Plan
+if TYPE_CHECKING:
+    from pixmix_ray.planning.durations import Durations
+    from pixmix_ray.planning.plan import Plan
 
 WORTH = 1.1  # keeping a share free may make a run longer by a tenth, for results that come while it trains
 

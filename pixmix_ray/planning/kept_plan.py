@@ -1,9 +1,14 @@
 """What a run set out to do, kept in its results folder (`pixmix_ray.storage.kept_plan`)."""
 
-from collections import Counter
+from __future__ import annotations
 
-from pixmix_ray.planning.plan import Plan
+from collections import Counter
+from typing import TYPE_CHECKING
+
 from pixmix_ray.storage.kept_plan import FILE, KeptPlan, read_kept_plan
+
+if TYPE_CHECKING:
+    from pixmix_ray.planning.plan import Plan
 
 
 def keep_plan(plan: Plan) -> None:

@@ -1,11 +1,12 @@
 """What an experiment still has to do, read from its results folder. Spends nothing."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from pixmix_ray.evaluation.relabel import relabel
-from pixmix_ray.experiment.experiment import Experiment
 from pixmix_ray.experiment.external import External, Source
 from pixmix_ray.experiment.trial import BenchmarkRun, Trial
 from pixmix_ray.garbage import without_garbage_collection
@@ -16,6 +17,8 @@ from pixmix_ray.storage.store import Store, cell_failure_file, cell_file, trial_
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from pixmix_ray.experiment.experiment import Experiment
 
 State = Literal["done", "missing", "failed", "stopped"]
 
@@ -92,7 +95,7 @@ class Plan:
         names = (found.get((cell.trial.id, cell.run.key)) for cell in self.cells)
         return [name for name in names if name is not None]
 
-    def own_rows(self) -> "pd.DataFrame":
+    def own_rows(self) -> pd.DataFrame:
         """The measurements of this sweep's cells that are done so far, and of no other in the same folder.
 
         Cells that are damaged are set aside, with a warning: a plan made afterwards has them among the missing.

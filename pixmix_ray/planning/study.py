@@ -9,6 +9,8 @@ A point that failed, was stopped early or measured no number is a failure to Opt
 the sampler keep away from it (`constant_liar`).
 """
 
+from __future__ import annotations
+
 import json
 import math
 import warnings
@@ -18,7 +20,6 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from pixmix_ray.errors import RequestError
-from pixmix_ray.experiment.experiment import Experiment
 from pixmix_ray.experiment.labels import labelled
 from pixmix_ray.experiment.search import Axis, Choices, Search, Value
 from pixmix_ray.experiment.trial import BenchmarkRun, Trial
@@ -30,6 +31,8 @@ from pixmix_ray.storage.store import Store, search_file
 
 if TYPE_CHECKING:
     import optuna
+
+    from pixmix_ray.experiment.experiment import Experiment
 
 StatesOf = Callable[[Sequence[Trial]], Collection[str]]
 """The states of all cells of some trials; of a trial that failed none is missing."""
@@ -166,7 +169,7 @@ class _Measured:
     settings: Collection[str]
 
     @staticmethod
-    def read(search: Search, store: Store, runs: Sequence[BenchmarkRun]) -> "_Measured":
+    def read(search: Search, store: Store, runs: Sequence[BenchmarkRun]) -> _Measured:
         """What the rows of a results folder say, read once."""
         frame = read_rows(store, _COLUMNS).to_pandas()
         frame = frame[(frame["condition"] == "") & frame["severity"].isna()].sort_values("finished_at", kind="stable")
@@ -270,7 +273,7 @@ class _Study:
         return dict(asked.params)
 
 
-def _distribution(axis: Axis) -> "optuna.distributions.BaseDistribution":
+def _distribution(axis: Axis) -> optuna.distributions.BaseDistribution:
     import optuna.distributions as of
 
     if isinstance(axis, Choices):
