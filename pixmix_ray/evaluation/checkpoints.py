@@ -13,10 +13,10 @@ from pixmix_ray.benchmarks.base import finite_logits, to_device
 from pixmix_ray.datasets import Dataset, ImageData
 from pixmix_ray.errors import CheckpointError, DamagedError, PixmixRayError, one_line
 from pixmix_ray.experiment.external import External, Source, described_trial, done_record
-from pixmix_ray.experiment.plugins import Part
 from pixmix_ray.experiment.trial import BenchmarkRun, Trial, hash_of_test_set
 from pixmix_ray.models import evaluation_mode, fit_weights, parse_weights
 from pixmix_ray.models.base import Model
+from pixmix_ray.plugins import Part
 from pixmix_ray.storage.sealed import content_id
 from pixmix_ray.storage.store import Store, trial_file
 

@@ -8,23 +8,23 @@ from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import BeforeValidator, Field, PlainValidator, ValidationInfo, field_validator, model_validator
 
-from pixmix_ray.benchmarks import Benchmark
-from pixmix_ray.datasets import Dataset
+from pixmix_ray.benchmarks import BENCHMARKS, Benchmark
+from pixmix_ray.datasets import DATASETS, Dataset
 from pixmix_ray.errors import ProblemsError, RequestError
 from pixmix_ray.experiment.axes import GRID, Point, Selection, variants
 from pixmix_ray.experiment.early_stopping import Asha, read_scheduler
 from pixmix_ray.experiment.external import CheckpointEntry, External, externals
 from pixmix_ray.experiment.labels import labelled
-from pixmix_ray.experiment.plugins import BENCHMARKS, DATASETS, METHODS, MIXING_SETS, MODELS, Part, Table
 from pixmix_ray.experiment.recipe import Recipe
 from pixmix_ray.experiment.resources import Resources
 from pixmix_ray.experiment.search import Search, Value
 from pixmix_ray.experiment.tracking import Tracking
 from pixmix_ray.experiment.trial import BenchmarkRun, Trial
-from pixmix_ray.methods import Method
+from pixmix_ray.methods import METHODS, Method
 from pixmix_ray.metrics import direction
-from pixmix_ray.mixing_sets import MixingSet, shorter_side_for
-from pixmix_ray.models import Model
+from pixmix_ray.mixing_sets import MIXING_SETS, MixingSet, shorter_side_for
+from pixmix_ray.models import MODELS, Model
+from pixmix_ray.plugins import Part, Table
 from pixmix_ray.settings import ResultsUri, Settings
 
 T = TypeVar("T", bound=Settings)

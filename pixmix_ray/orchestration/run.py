@@ -13,7 +13,6 @@ from pixmix_ray.evaluation.pictures_ahead import works_of
 from pixmix_ray.evaluation.relabel import relabel
 from pixmix_ray.experiment.experiment import Experiment
 from pixmix_ray.experiment.external import External
-from pixmix_ray.experiment.plugins import user_modules
 from pixmix_ray.orchestration.accounting import Account
 from pixmix_ray.orchestration.executor import Executor, Setup
 from pixmix_ray.orchestration.local_executor import LocalExecutor
@@ -26,6 +25,7 @@ from pixmix_ray.planning.forecast import Forecast, Slots, forecast
 from pixmix_ray.planning.halving import halving_of
 from pixmix_ray.planning.kept_plan import keep_plan
 from pixmix_ray.planning.plan import Plan, make_plan, updated
+from pixmix_ray.plugins import user_modules
 from pixmix_ray.storage import index
 from pixmix_ray.storage.run_lock import RunLock
 from pixmix_ray.storage.store import Store
@@ -155,7 +155,7 @@ def _prepare(experiment: Experiment, executor: Executor) -> None:
     if connect is None:
         experiment.prepare()
         return
-    from pixmix_ray.orchestration.pictures import prepare
+    from pixmix_ray.orchestration.picture_tasks import prepare
 
     modules = user_modules(experiment.parts())
     prepare(experiment, lambda: connect(modules))

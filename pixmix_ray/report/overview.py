@@ -12,17 +12,17 @@ import pandas as pd
 from rich.table import Table
 from rich.text import Text
 
-from pixmix_ray.benchmarks import Benchmark
+from pixmix_ray.benchmarks import BENCHMARKS, Benchmark
 from pixmix_ray.experiment.axes import axes_of
 from pixmix_ray.experiment.described import settings_of
 from pixmix_ray.experiment.experiment import Experiment
 from pixmix_ray.experiment.external import External
-from pixmix_ray.experiment.plugins import BENCHMARKS, Part
-from pixmix_ray.experiment.plugins import Table as Parts
 from pixmix_ray.metrics import DIRECTIONS, UNITS, Measurement, declare, direction
 from pixmix_ray.planning.durations import Durations
 from pixmix_ray.planning.forecast import cost
 from pixmix_ray.planning.status import Status
+from pixmix_ray.plugins import Part
+from pixmix_ray.plugins import Table as Parts
 from pixmix_ray.report.usage import duration
 from pixmix_ray.settings import Settings
 
