@@ -16,7 +16,8 @@ from pixmix_ray.experiment.external import External
 from pixmix_ray.orchestration.accounting import Account
 from pixmix_ray.orchestration.executor import Executor, Setup
 from pixmix_ray.orchestration.local_executor import LocalExecutor
-from pixmix_ray.orchestration.loop import Failure, Loop
+from pixmix_ray.orchestration.loop import Loop
+from pixmix_ray.orchestration.retries import Failure
 from pixmix_ray.orchestration.trackers import Tracked, keep_tables, trackers
 from pixmix_ray.orchestration.watcher import Silent, Watcher
 from pixmix_ray.orchestration.work import Work
