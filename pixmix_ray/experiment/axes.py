@@ -144,15 +144,11 @@ class Selection:
         for path in [*itertools.chain(*self.together), *itertools.chain(*self.excluded)]:
             if all(point.value(path) is None for point in points):
                 raise UnknownNameError("axis in zip or exclude:", path, known_paths(points))
-        zipped = [(group, {path: _distinct(points, path) for path in group}) for group in self.together]
-        for group, axes in zipped:
-            if len({len(values) for values in axes.values()}) > 1:
-                lengths = ", ".join(f"{path} has {len(values)}" for path, values in axes.items())
-                raise RequestError(f"zip {list(group)}: axes that go together are equally long, but {lengths} values")
+        zipped = [_axes_together(points, group) for group in self.together]
         left = [
             point
             for point in points
-            if all(_is_together(point, axes) for _, axes in zipped)
+            if all(_is_together(point, axes) for axes in zipped)
             and not any(_is_excluded(point, rule) for rule in self.excluded)
         ]
         if not left:
@@ -181,6 +177,15 @@ def _distinct(points: Iterable[Point], path: str) -> list[object]:
         if value is not None and value not in found:
             found.append(value)
     return found
+
+
+def _axes_together(points: Iterable[Point], group: Sequence[str]) -> dict[str, list[object]]:
+    """The values at each path of a group; raises RequestError where they are not equally many."""
+    axes = {path: _distinct(points, path) for path in group}
+    if len({len(values) for values in axes.values()}) > 1:
+        lengths = ", ".join(f"{path} has {len(values)}" for path, values in axes.items())
+        raise RequestError(f"zip {list(group)}: axes that go together are equally long, but {lengths} values")
+    return axes
 
 
 def _is_together(point: Point, axes: Mapping[str, list[object]]) -> bool:

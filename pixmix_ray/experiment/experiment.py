@@ -208,13 +208,18 @@ class Experiment(Settings):
                 "a search is over the settings of one method with one data set, model, mixing set and recipe, and "
                 "without a grid: give others an experiment file of their own with the same results"
             )
-        for name, _, metric in (objective.partition(".") for objective in self.search.objectives):
-            if [part.own_name for part in self.benchmarks].count(name) != 1:
-                raise ValueError(f"search.objectives names the benchmark {name!r}, which must be in benchmarks, once")
-            direction(metric)
         for axis, values in self.search.space.items():
             for value in values.ends():
                 self.at({axis: value})  # every value alone is one that the setting takes
+        return self
+
+    @model_validator(mode="after")
+    def _objectives_are_measured(self) -> Self:
+        objectives = () if self.search is None else self.search.objectives
+        for name, _, metric in (objective.partition(".") for objective in objectives):
+            if [part.own_name for part in self.benchmarks].count(name) != 1:
+                raise ValueError(f"search.objectives names the benchmark {name!r}, which must be in benchmarks, once")
+            direction(metric)
         return self
 
     @field_validator("dataset", "model", "methods", "benchmarks", "mixing_set", "training")

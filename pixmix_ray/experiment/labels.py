@@ -27,18 +27,22 @@ def labelled(trials: Sequence[Trial], always: Collection[str] = ()) -> list[Tria
     wanted = {_path_in_settings(path) for path in always}
     flats = [_flat(trial.settings) for trial in trials]
     names = [_section_names(trial) for trial in trials]
-    several = {room for room in ("dataset", "model") if len({name[room] for name in names}) > 1}
+    several = _several(names)
     differing = _differing(flats, names)
-    parts: list[list[str]] = []
-    for flat, name in zip(flats, names, strict=True):
-        shown = [name[room] for room in ("dataset", "model") if room in several]
+    bases = []
+    for trial, flat, name in zip(trials, flats, names, strict=True):
+        shown = [name[room] for room in several]
         for key, value in flat.items():
             room, _, setting = key.partition(".")
             if key not in _SHOWN and (key in wanted or key in differing[room, name["method"], name[room]]):
                 shown.append(f"{setting}={text_of(value)}")
-        parts.append(shown)
-    bases = [_label(trial, shown) for trial, shown in zip(trials, parts, strict=True)]
+        bases.append(_label(trial, shown))
     return [trial.named(label) for trial, label in zip(trials, distinct(bases), strict=True)]
+
+
+def _several(names: Sequence[Mapping[str, str]]) -> list[str]:
+    """Of the data set and the model what is not the same in all trials."""
+    return [room for room in ("dataset", "model") if len({name[room] for name in names}) > 1]
 
 
 def _label(trial: Trial, shown: Iterable[str]) -> str:

@@ -93,10 +93,7 @@ class RayExecutor:
         """
         assert self._setup is not None and self._training is not None
         nodes, resources = ray_session.nodes(), self._setup.resources
-        living = {node.node_id for node in nodes}
-        for lost in self._nodes - living:
-            log.warning("node %s is gone: what ran there is tried again elsewhere", lost[:8])
-        self._nodes = living
+        self._tell_of_lost(nodes)
         self._ask_for_room(trials, cells)
         why = lacking(nodes, resources)
         if why and not self._is_worth_waiting(resources.wait_seconds):
@@ -114,6 +111,12 @@ class RayExecutor:
             gpus=_sum(nodes, "GPU"),
             waits_for=why and f"waiting up to {resources.wait_seconds:g} s for the cluster to grow: {why}",
         )
+
+    def _tell_of_lost(self, nodes: Sequence[Node]) -> None:
+        living = {node.node_id for node in nodes}
+        for lost in self._nodes - living:
+            log.warning("node %s is gone: what ran there is tried again elsewhere", lost[:8])
+        self._nodes = living
 
     def submit_trial(self, ticket: int, trial: Trial, *, avoid: str | None = None) -> None:
         """Have a trial trained."""

@@ -113,6 +113,10 @@ def _check_loss(loss: object, network: nn.Module) -> None:
         raise WorkError(f"loss is {loss.item()} on the first batch: it must be finite")
     if not loss.requires_grad:
         raise WorkError("loss does not depend on the network's weights: no gradient would reach them")
+    _check_gradients(loss, network)
+
+
+def _check_gradients(loss: Tensor, network: nn.Module) -> None:
     network.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
     gradients = [parameter.grad for parameter in network.parameters() if parameter.requires_grad]
