@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from pixmix_ray.datasets import ImageData
-from pixmix_ray.errors import PixmixRayError, ProblemsError, RequestError, WorkError
+from pixmix_ray.errors import PixmixRayError, ProblemsError, RequestError, WorkError, one_line
 from pixmix_ray.experiment.trial import BenchmarkRun, Trial
 from pixmix_ray.identity import is_ours
 from pixmix_ray.methods import Method, Setup
@@ -58,7 +58,7 @@ def _try(label: str, check: Callable[[], None], problems: list[RequestError]) ->
         problems.append(RequestError(f"{label}: {error}"))
     except Exception as error:  # other people's code, which may raise anything
         where = own_frame(error)
-        text = " ".join(str(error).split())
+        text = one_line(error, limit=2000)
         problems.append(RequestError(f"{label}: {type(error).__name__}: {text}{f' at {where}' if where else ''}"))
 
 
