@@ -24,8 +24,7 @@ from pixmix_ray.orchestration.work import Work
 from pixmix_ray.planning.durations import Durations
 from pixmix_ray.planning.forecast import Forecast, Slots, forecast
 from pixmix_ray.planning.halving import halving_of
-from pixmix_ray.planning.kept_plan import keep_plan
-from pixmix_ray.planning.plan import Plan, make_plan, updated
+from pixmix_ray.planning.plan import Plan, keep_plan, make_plan, updated
 from pixmix_ray.plugins import user_modules
 from pixmix_ray.storage import index
 from pixmix_ray.storage.run_lock import RunLock

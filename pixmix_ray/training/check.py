@@ -20,7 +20,7 @@ from pixmix_ray.methods import Method, Setup
 from pixmix_ray.metrics import Measurement
 from pixmix_ray.seeding import rng, torch_generator
 from pixmix_ray.storage.failures import own_frame
-from pixmix_ray.training.augmented import check_augmented
+from pixmix_ray.training.batches import check_augmented
 from pixmix_ray.training.trial import fresh_network
 
 BATCH = 8  # pictures

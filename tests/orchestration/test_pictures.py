@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from pixmix_ray.experiment.file import read_experiment
 from pixmix_ray.mixing_sets import Fractals, Pictures
 from pixmix_ray.mixing_sets.base import entry_name
-from pixmix_ray.mixing_sets.drawing.shard_work import Progress, ShardedWork
-from pixmix_ray.mixing_sets.drawing.shards import drawing_with, sharded_pictures
+from pixmix_ray.mixing_sets.drawing.shards import Progress, ShardedWork, drawing_with, sharded_pictures
 from pixmix_ray.orchestration import picture_tasks
 from pixmix_ray.orchestration.picture_tasks import prepare
 

@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from pixmix_ray.cache import read_manifest
 from pixmix_ray.errors import DataError
 from pixmix_ray.mixing_sets import Pictures
-from pixmix_ray.mixing_sets.drawing.shard_work import Progress, ShardedWork
-from pixmix_ray.mixing_sets.drawing.shards import SHARD, Layout, drawing_with, sharded_pictures
+from pixmix_ray.mixing_sets.drawing.shards import SHARD, Layout, Progress, ShardedWork, drawing_with, sharded_pictures
 
 COUNT = 5 * SHARD // 2  # two shards and a half
 SIDE = 2
@@ -164,7 +163,7 @@ def test_other_processes_draw_the_same(drawing: Path, monkeypatch: pytest.Monkey
     from drawing import draw  # type: ignore[import-not-found]  # written by the fixture
 
     monkeypatch.setattr("pixmix_ray.mixing_sets.drawing.shards.WORTH_SHARING", -1.0)
-    monkeypatch.setattr("pixmix_ray.mixing_sets.drawing.shard_processes.usable_cores", lambda: 2)
+    monkeypatch.setattr("pixmix_ray.mixing_sets.drawing.shards.usable_cores", lambda: 2)
     pictures = sharded_pictures("toy", SIDE, COUNT, draw)
     assert np.array_equal(images_of(pictures), expected())
     log = log_of(drawing)
@@ -178,7 +177,7 @@ def test_what_other_processes_leave_undone_is_drawn_here(drawing: Path, monkeypa
 
     monkeypatch.setenv("PARENT", str(os.getpid()))
     monkeypatch.setattr("pixmix_ray.mixing_sets.drawing.shards.WORTH_SHARING", -1.0)
-    monkeypatch.setattr("pixmix_ray.mixing_sets.drawing.shard_processes.usable_cores", lambda: 2)
+    monkeypatch.setattr("pixmix_ray.mixing_sets.drawing.shards.usable_cores", lambda: 2)
     lines: list[str] = []
     pictures = sharded_pictures("toy", SIDE, COUNT, draw_badly, report=lines.append)
     assert np.array_equal(images_of(pictures), expected())
@@ -197,7 +196,7 @@ def test_other_processes_end_with_the_one_that_was_killed(drawing: Path, cache: 
 
 def test_what_cannot_be_sent_is_drawn_here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pixmix_ray.mixing_sets.drawing.shards.WORTH_SHARING", -1.0)
-    monkeypatch.setattr("pixmix_ray.mixing_sets.drawing.shard_processes.usable_cores", lambda: 2)
+    monkeypatch.setattr("pixmix_ray.mixing_sets.drawing.shards.usable_cores", lambda: 2)
     monkeypatch.setattr("pixmix_ray.child_processes._started", None)
     assert len(sharded_pictures("toy", SIDE, COUNT, lambda indices, side: drawn(indices, side))) == COUNT
 
