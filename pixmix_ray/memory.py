@@ -1,10 +1,8 @@
-"""Memory: keeping what is freed, telling that it ran out, and leaving out Python's searches for garbage."""
+"""Memory: keeping what is freed, and telling that it ran out on the CPU or a GPU."""
 
 import ctypes
 import gc
 import platform
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -55,18 +53,3 @@ def free_memory(device: "torch.device") -> None:
         import torch
 
         torch.cuda.empty_cache()
-
-
-@contextmanager
-def without_garbage_collection() -> Iterator[None]:
-    """For the time of a block, or of a function decorated with it, that makes hundreds of thousands of objects to stay.
-
-    Python looks through all of them again and again as they become more: more than half of the time of such a block.
-    """
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from pixmix_ray.evaluation.relabel import relabel
 from pixmix_ray.experiment.external import External, Source
 from pixmix_ray.experiment.trial import BenchmarkRun, Trial
-from pixmix_ray.memory import without_garbage_collection
+from pixmix_ray.garbage import without_garbage_collection
 from pixmix_ray.planning.cell_names import cell_names, checkpoint_ids
 from pixmix_ray.planning.study import next_trials
 from pixmix_ray.storage.index import list_cells, read_cells, refuse_older_layout, update
