@@ -13,7 +13,7 @@ from pixmix_ray.experiment.trial import BenchmarkRun, Trial
 from pixmix_ray.garbage import without_garbage_collection
 from pixmix_ray.planning.cell_names import cell_names, checkpoint_ids
 from pixmix_ray.planning.study import next_trials
-from pixmix_ray.storage.index import list_cells, read_cells, refuse_older_layout, update
+from pixmix_ray.storage.index import list_cells, read_cells, read_rows, refuse_older_layout
 from pixmix_ray.storage.kept_plan import FILE, KeptPlan, read_kept_plan
 from pixmix_ray.storage.store import Store, cell_failure_file, cell_file, trial_file
 
@@ -141,9 +141,9 @@ def updated(plan: Plan) -> Plan:
         ResultsError: the folder cannot be read.
     """
     relabel(plan.store, plan.checkpoints)
-    update(plan.store)
+    readable = set(read_rows(plan.store, ["cell"])["cell"].unique().to_pylist())
     done = {cell.name for cell, state in plan.cells.items() if state == "done"}
-    return plan if done <= set(list_cells(plan.store)) else make_plan(plan.experiment)
+    return plan if done <= readable else make_plan(plan.experiment)
 
 
 @dataclass(frozen=True, kw_only=True)
