@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from pixmix_ray.errors import StorageError
 from pixmix_ray.experiment.external import Source
 from pixmix_ray.experiment.trial import Trial
-from pixmix_ray.orchestration.accounting import Account
 from pixmix_ray.orchestration.executor import (
     Capacity,
     EpochDone,
@@ -30,6 +29,7 @@ from pixmix_ray.orchestration.work import Evaluated
 from pixmix_ray.planning.halving import keep_stopped
 from pixmix_ray.planning.order import LongestFirst
 from pixmix_ray.planning.plan import Cell, Plan
+from pixmix_ray.planning.usage import Account
 from pixmix_ray.storage.failures import Place
 from pixmix_ray.storage.store import cell_failure_file, log_file, trial_file
 from pixmix_ray.training.trial import Progress

@@ -13,7 +13,6 @@ from pixmix_ray.evaluation.pictures_ahead import works_of
 from pixmix_ray.evaluation.relabel import relabel
 from pixmix_ray.experiment.experiment import Experiment
 from pixmix_ray.experiment.external import External
-from pixmix_ray.orchestration.accounting import Account
 from pixmix_ray.orchestration.executor import Executor, Setup
 from pixmix_ray.orchestration.local_executor import LocalExecutor
 from pixmix_ray.orchestration.loop import Loop
@@ -21,10 +20,10 @@ from pixmix_ray.orchestration.retries import Failure
 from pixmix_ray.orchestration.trackers import Tracked, keep_tables, trackers
 from pixmix_ray.orchestration.watcher import Silent, Watcher
 from pixmix_ray.orchestration.work import Work
-from pixmix_ray.planning.durations import Durations
-from pixmix_ray.planning.forecast import Forecast, Slots, forecast
+from pixmix_ray.planning.durations import Durations, Forecast, Slots, forecast
 from pixmix_ray.planning.halving import halving_of
 from pixmix_ray.planning.plan import Plan, keep_plan, make_plan, updated
+from pixmix_ray.planning.usage import Account
 from pixmix_ray.plugins import user_modules
 from pixmix_ray.storage import index
 from pixmix_ray.storage.run_lock import RunLock

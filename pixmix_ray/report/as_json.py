@@ -12,8 +12,7 @@ from pydantic_core import PydanticUndefined
 
 from pixmix_ray.experiment.described import settings_of
 from pixmix_ray.metrics import DIRECTIONS, UNITS
-from pixmix_ray.planning.durations import Durations
-from pixmix_ray.planning.forecast import cost
+from pixmix_ray.planning.durations import Durations, cost
 from pixmix_ray.planning.plan import Plan
 from pixmix_ray.planning.status import Status
 from pixmix_ray.planning.usage import Usage

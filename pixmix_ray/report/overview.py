@@ -18,8 +18,7 @@ from pixmix_ray.experiment.described import settings_of
 from pixmix_ray.experiment.experiment import Experiment
 from pixmix_ray.experiment.external import External
 from pixmix_ray.metrics import DIRECTIONS, UNITS, Measurement, declare, direction
-from pixmix_ray.planning.durations import Durations
-from pixmix_ray.planning.forecast import cost
+from pixmix_ray.planning.durations import Durations, cost
 from pixmix_ray.planning.status import Status
 from pixmix_ray.plugins import Part
 from pixmix_ray.plugins import Table as Parts

@@ -35,7 +35,6 @@ from pixmix_ray.errors import StorageError
 from pixmix_ray.experiment.experiment import Experiment
 from pixmix_ray.experiment.external import External, Source
 from pixmix_ray.experiment.trial import BenchmarkRun, Trial
-from pixmix_ray.orchestration.accounting import Account
 from pixmix_ray.orchestration.executor import (
     Capacity,
     EpochDone,
@@ -48,9 +47,9 @@ from pixmix_ray.orchestration.executor import (
 from pixmix_ray.orchestration.loop import Loop
 from pixmix_ray.orchestration.retries import Cause, Problem
 from pixmix_ray.orchestration.work import Evaluated
-from pixmix_ray.planning.durations import Durations
-from pixmix_ray.planning.forecast import Forecast
+from pixmix_ray.planning.durations import Durations, Forecast
 from pixmix_ray.planning.plan import Cell, plan_of
+from pixmix_ray.planning.usage import Account
 from pixmix_ray.storage.failures import Place
 from pixmix_ray.storage.store import trial_file
 from pixmix_ray.training.trial import Progress
