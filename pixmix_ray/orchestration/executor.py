@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pixmix_ray.evaluation.pictures_ahead import PictureWork
     from pixmix_ray.experiment.trial import Trial
     from pixmix_ray.orchestration.retries import Problem
-    from pixmix_ray.orchestration.work import Evaluated, Work
+    from pixmix_ray.orchestration.work import CellResult, Work
     from pixmix_ray.planning.plan import Cell
     from pixmix_ray.training.trial import Progress
 
@@ -30,7 +30,7 @@ ShouldStop = Callable[[str, "Progress"], bool]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Setup:
+class RunSetup:
     """What all the work of a run has in common.
 
     Attributes:
@@ -114,7 +114,7 @@ class TaskEnded:
     """
 
     ticket: int
-    results: Sequence[Evaluated] = ()
+    results: Sequence[CellResult] = ()
     problem: Problem | None = None
 
 
@@ -124,7 +124,7 @@ Event = TrialStarted | EpochDone | TrialEnded | TaskStarted | TaskEnded
 class Executor(Protocol):
     """Does the work of one run at a time."""
 
-    def start(self, setup: Setup) -> None:
+    def start(self, setup: RunSetup) -> None:
         """Get ready for the work of a run; what was submitted to an earlier one is forgotten."""
 
     def capacity(self, trials: int, cells: int, *, keeps_share: bool = True) -> Capacity:

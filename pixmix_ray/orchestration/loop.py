@@ -23,9 +23,9 @@ from pixmix_ray.orchestration.executor import (
     TrialEnded,
     TrialStarted,
 )
-from pixmix_ray.orchestration.retries import Attempted, Attempts, Cause, Failure, Problem, note_failure
+from pixmix_ray.orchestration.retries import Attempts, Cause, Failure, Problem, WorkItem, note_failure
 from pixmix_ray.orchestration.watcher import Watcher
-from pixmix_ray.orchestration.work import Evaluated
+from pixmix_ray.orchestration.work import CellResult
 from pixmix_ray.planning.halving import keep_stopped
 from pixmix_ray.planning.order import LongestFirst
 from pixmix_ray.planning.plan import Cell, Plan
@@ -279,7 +279,7 @@ class Loop:
                 self.waiting_cells.append(cell)
 
     def _trial_failed(self, trial: Trial, problem: Problem) -> None:
-        work = Attempted(
+        work = WorkItem(
             name=trial.id,
             label=trial.label,
             record=trial_file(trial.id, "failed.json"),
@@ -296,7 +296,7 @@ class Loop:
             self._leave_cell(trial)
 
     def _task_ended(self, task: _InFlight, event: TaskEnded) -> None:
-        ended: Mapping[Cell, Evaluated] = dict(zip(task.cells, event.results, strict=False))
+        ended: Mapping[Cell, CellResult] = dict(zip(task.cells, event.results, strict=False))
         if event.problem is not None:
             ended = self._results_from_dead_worker(task.cells, event.problem)
         for cell in task.cells:
@@ -312,12 +312,12 @@ class Loop:
             else:
                 self._cell_failed(cell, problem)
 
-    def _results_from_dead_worker(self, cells: Sequence[Cell], problem: Problem) -> dict[Cell, Evaluated]:
+    def _results_from_dead_worker(self, cells: Sequence[Cell], problem: Problem) -> dict[Cell, CellResult]:
         """What storage says of the cells of a task that told nothing: some are done, and at the next one it ended."""
         done = [cell for cell in cells if self.plan.is_measured(cell)]
-        results = {cell: Evaluated(seconds=0.0) for cell in done}
+        results = {cell: CellResult(seconds=0.0) for cell in done}
         if left := [cell for cell in cells if cell not in results]:
-            results[left[0]] = Evaluated(seconds=0.0, problem=problem)
+            results[left[0]] = CellResult(seconds=0.0, problem=problem)
         return results
 
     def _cell_done(self, cell: Cell, seconds: float) -> None:
@@ -326,7 +326,7 @@ class Loop:
         self._leave_cell(cell.trial)
 
     def _cell_failed(self, cell: Cell, problem: Problem) -> None:
-        work = Attempted(
+        work = WorkItem(
             name=_name(cell),
             label=cell.label,
             record=cell_failure_file(cell.trial.id, cell.run.key),
@@ -354,7 +354,7 @@ class Loop:
             self.waiting_trials.append(trial)
         self.cells_of.setdefault(trial.id, []).extend(cells)
 
-    def _is_retried(self, work: Attempted, problem: Problem, resume: Callable[[], None]) -> bool:
+    def _is_retried(self, work: WorkItem, problem: Problem, resume: Callable[[], None]) -> bool:
         """Whether work that has failed is tried again: then it waits. A failure that is charged is recorded."""
         if problem.cause is Cause.STORAGE:
             raise StorageError(problem.report.reason)

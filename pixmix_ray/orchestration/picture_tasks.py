@@ -25,7 +25,7 @@ from pixmix_ray.errors import one_line
 from pixmix_ray.evaluation.pictures_ahead import PictureWork, make
 from pixmix_ray.experiment.experiment import Experiment
 from pixmix_ray.experiment.resources import Resources
-from pixmix_ray.mixing_sets.drawing.shards import Progress, ShardedWork, drawing_with
+from pixmix_ray.mixing_sets.drawing.shards import DrawingProgress, ShardedWork, drawing_with
 from pixmix_ray.orchestration import session
 from pixmix_ray.orchestration.nodes import Node, fitting
 
@@ -48,7 +48,7 @@ def prepare(sweep: Experiment, connect: Callable[[], None]) -> None:
         DataError: as `Experiment.prepare`.
     """
 
-    def draw(work: ShardedWork, numbers: Sequence[int], progress: Progress) -> None:
+    def draw(work: ShardedWork, numbers: Sequence[int], progress: DrawingProgress) -> None:
         connect()
         draw_as_tasks(work, numbers, progress)
 
@@ -56,7 +56,7 @@ def prepare(sweep: Experiment, connect: Callable[[], None]) -> None:
         sweep.prepare()
 
 
-def draw_as_tasks(work: ShardedWork, numbers: Sequence[int], progress: Progress) -> None:
+def draw_as_tasks(work: ShardedWork, numbers: Sequence[int], progress: DrawingProgress) -> None:
     """Have Ray tasks draw the shards `numbers`, and write each as it comes; what fails there is left undone."""
     nodes = session.nodes()
     num_gpus = 1 if work.uses_network and any(node.resources.get("GPU", 0) for node in nodes) else 0
@@ -77,7 +77,7 @@ def draw_as_tasks(work: ShardedWork, numbers: Sequence[int], progress: Progress)
 
 
 def _as_they_end(
-    start: Callable[[int], "ray.ObjectRef[Images]"], numbers: Sequence[int], at_once: int, progress: Progress
+    start: Callable[[int], "ray.ObjectRef[Images]"], numbers: Sequence[int], at_once: int, progress: DrawingProgress
 ) -> Iterator[tuple[int, "ray.ObjectRef[Images]"]]:
     """Start the tasks of all numbers, so many at once, and return each with its number once it has ended."""
     waiting = deque(numbers)

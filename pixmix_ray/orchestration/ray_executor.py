@@ -14,7 +14,7 @@ from pixmix_ray.experiment.resources import Resources, Share
 from pixmix_ray.experiment.trial import Trial
 from pixmix_ray.orchestration import session as ray_session
 from pixmix_ray.orchestration.evaluation_tasks import EvaluationTasks
-from pixmix_ray.orchestration.executor import Capacity, EpochDone, Event, Setup
+from pixmix_ray.orchestration.executor import Capacity, EpochDone, Event, RunSetup
 from pixmix_ray.orchestration.nodes import Node, lacking, total_fitting, trials_at_once
 from pixmix_ray.orchestration.picture_tasks import PictureTasks
 from pixmix_ray.orchestration.tune_training import Training
@@ -50,7 +50,7 @@ class RayExecutor:
         self._tasks = EvaluationTasks()
         self._training: Training | None = None
         self._pictures = PictureTasks((), Resources())
-        self._setup: Setup | None = None
+        self._setup: RunSetup | None = None
         if address is not None:
             ray_session.probe(address)
 
@@ -77,7 +77,7 @@ class RayExecutor:
         """Whether a node of the connected cluster has a GPU."""
         return _sum(ray_session.nodes(), "GPU") > 0
 
-    def start(self, setup: Setup) -> None:
+    def start(self, setup: RunSetup) -> None:
         """Connect, and get ready for the work of a run."""
         self.connect()
         self._setup = setup

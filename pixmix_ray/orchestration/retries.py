@@ -152,7 +152,7 @@ class Attempts:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Attempted:
+class WorkItem:
     """A trial or a cell: its name among the attempts, its label for people, the files of its record and of its log."""
 
     name: str
@@ -161,7 +161,7 @@ class Attempted:
     log: str
 
 
-def note_failure(store: Store, work: Attempted, problem: Problem, verdict: Verdict) -> None:
+def note_failure(store: Store, work: WorkItem, problem: Problem, verdict: Verdict) -> None:
     """Record a failure that is charged, and tell of one that is tried again."""
     told = problem.report
     if verdict.is_charged:

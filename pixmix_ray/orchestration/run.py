@@ -13,12 +13,12 @@ from pixmix_ray.evaluation.pictures_ahead import works_of
 from pixmix_ray.evaluation.relabel import relabel
 from pixmix_ray.experiment.experiment import Experiment
 from pixmix_ray.experiment.external import External
-from pixmix_ray.orchestration.executor import Executor, Setup
+from pixmix_ray.orchestration.executor import Executor, RunSetup
 from pixmix_ray.orchestration.local_executor import LocalExecutor
 from pixmix_ray.orchestration.loop import Loop
 from pixmix_ray.orchestration.retries import Failure
 from pixmix_ray.orchestration.trackers import Tracked, keep_tables, trackers
-from pixmix_ray.orchestration.watcher import Silent, Watcher
+from pixmix_ray.orchestration.watcher import SilentWatcher, Watcher
 from pixmix_ray.orchestration.work import Work
 from pixmix_ray.planning.durations import Durations, Forecast, Slots, forecast
 from pixmix_ray.planning.halving import halving_of
@@ -56,7 +56,7 @@ def run_plan(
     plan: Plan,
     *,
     executor: Executor | str = "ray",
-    watch: OpenWatcher = lambda plan, executor: nullcontext(Silent()),
+    watch: OpenWatcher = lambda plan, executor: nullcontext(SilentWatcher()),
     work: Work | None = None,
 ) -> Run:
     """Do all that a plan lacks; run again, only what is missing is done.
@@ -172,7 +172,7 @@ def _run_once(
         return halving is not None and error is not None and halving.report(trial_id, progress.epoch, error)
 
     executor.start(
-        Setup(
+        RunSetup(
             store=store,
             resources=resources,
             work=work,

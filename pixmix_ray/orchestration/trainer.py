@@ -21,7 +21,7 @@ from pixmix_ray.orchestration.retries import Problem
 from pixmix_ray.orchestration.session import place_here, problem_of
 from pixmix_ray.orchestration.work import Job, train_epochs
 from pixmix_ray.storage.failures import Place
-from pixmix_ray.training.batches import Share
+from pixmix_ray.training.batches import BatchShare
 from pixmix_ray.training.ending import is_told_to_end, watch_for_end
 from pixmix_ray.training.trial import Progress
 from pixmix_ray.training.workers import ConnectedWorkers
@@ -124,10 +124,10 @@ class WorkerGroup:
         host: str = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]  # it has no types
         meeting = TCPStore(host, 0, is_master=True, wait_for_workers=False)
         self._runs = [
-            actor.train.remote(self._job, Share(rank=rank, of=self._of), host, meeting.port)
+            actor.train.remote(self._job, BatchShare(rank=rank, of=self._of), host, meeting.port)
             for rank, actor in enumerate(self._actors, start=1)
         ]
-        workers = ConnectedWorkers(Share(rank=0, of=self._of), is_told_to_end, meeting, self._job.device)
+        workers = ConnectedWorkers(BatchShare(rank=0, of=self._of), is_told_to_end, meeting, self._job.device)
         try:
             yield from train_epochs(self._job, place, workers)
         finally:
@@ -160,7 +160,7 @@ class _Worker:
         """Where it is."""
         return place_here()
 
-    def train(self, job: Job, share: Share, host: str, port: int) -> None:
+    def train(self, job: Job, share: BatchShare, host: str, port: int) -> None:
         """Train with the others to the end."""
         store = TCPStore(host, port, is_master=False)
         workers = ConnectedWorkers(share, is_told_to_end, store, job.device)

@@ -42,7 +42,7 @@ class Watcher(Protocol):
         """Called several times a second."""
 
 
-class Silent:
+class SilentWatcher:
     """A watcher that shows nothing."""
 
     def planned(self, plan: Plan) -> None:
@@ -73,7 +73,7 @@ class Silent:
         """Nothing."""
 
 
-class Passing:
+class ForwardingWatcher:
     """A watcher that passes all on to another; to be derived from."""
 
     def __init__(self, inner: Watcher) -> None:

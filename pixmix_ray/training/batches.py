@@ -27,7 +27,7 @@ VALUES_AT_ONCE = {"cpu": 512 * 3 * 32 * 32, "cuda": 8192 * 3 * 32 * 32}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Share:
+class BatchShare:
     """The part of every batch that one of several workers gets: all of it where there is one worker.
 
     Attributes:
@@ -91,7 +91,7 @@ class TrainingSource(Protocol):
     def version(self) -> str:
         """Their content."""
 
-    def batches(self, run: MethodRun, recipe: Recipe, *, seed: int, share: Share | None = None) -> Batches:
+    def batches(self, run: MethodRun, recipe: Recipe, *, seed: int, share: BatchShare | None = None) -> Batches:
         """The batches that `run` makes of them; of a training by several workers, the share of one."""
 
 
@@ -132,11 +132,11 @@ class ResidentBatches(Batches):
     """
 
     def __init__(
-        self, data: "TrainingData", run: MethodRun, recipe: Recipe, *, seed: int, share: Share | None = None
+        self, data: "TrainingData", run: MethodRun, recipe: Recipe, *, seed: int, share: BatchShare | None = None
     ) -> None:
         self.device = data.images.device
         self._data, self._run, self._recipe, self._seed = data, run, recipe, seed
-        self._share = share or Share()
+        self._share = share or BatchShare()
         is_trained = torch.ones(len(data.labels), dtype=torch.bool, device=self.device)
         if data.held_out is not None:
             is_trained[data.held_out] = False
@@ -202,7 +202,7 @@ class TrainingData:
         """Of the pictures, in pixels."""
         return self.images.shape[2]
 
-    def batches(self, run: MethodRun, recipe: Recipe, *, seed: int, share: Share | None = None) -> Batches:
+    def batches(self, run: MethodRun, recipe: Recipe, *, seed: int, share: BatchShare | None = None) -> Batches:
         """The batches that `run` makes of the pictures; of a training by several workers, the share of one."""
         return ResidentBatches(self, run, recipe, seed=seed, share=share)
 

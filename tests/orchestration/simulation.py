@@ -46,7 +46,7 @@ from pixmix_ray.orchestration.executor import (
 )
 from pixmix_ray.orchestration.loop import Loop
 from pixmix_ray.orchestration.retries import Cause, Problem
-from pixmix_ray.orchestration.work import Evaluated
+from pixmix_ray.orchestration.work import CellResult
 from pixmix_ray.planning.durations import Durations, Forecast
 from pixmix_ray.planning.plan import Cell, plan_of
 from pixmix_ray.planning.usage import Account
@@ -111,7 +111,7 @@ class Worker:
     cells: Sequence[Cell] = ()
     is_heard: bool = True  # whether anybody listens: not after a message of it was lost, or its driver is gone
     is_alive: bool = True
-    results: list[Evaluated] = field(default_factory=list)
+    results: list[CellResult] = field(default_factory=list)
 
 
 class Cluster:
@@ -241,7 +241,7 @@ class Cluster:
             self._die(worker, self.draw.choice(DYING))
         return not worker.is_alive
 
-    def _end(self, worker: Worker, problem: Problem | None = None, results: Sequence[Evaluated] = ()) -> None:
+    def _end(self, worker: Worker, problem: Problem | None = None, results: Sequence[CellResult] = ()) -> None:
         """The worker is through; what it tells last may be lost, which an executor notices."""
         if worker in self.workers:
             self.workers.remove(worker)
@@ -337,7 +337,7 @@ class Cluster:
                     self.ledger.measured[name] += 1
         except StorageError as error:
             problem = Problem.of(error)
-        worker.results.append(Evaluated(seconds=self.draw.uniform(0.01, 3), problem=problem))
+        worker.results.append(CellResult(seconds=self.draw.uniform(0.01, 3), problem=problem))
         if problem is not None and problem.cause is Cause.DAMAGED:
             self._end(worker, results=worker.results)
         elif worker.is_heard or self.draw.random() < 0.5:

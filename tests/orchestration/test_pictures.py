@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pixmix_ray.experiment.file import read_experiment
 from pixmix_ray.mixing_sets import Fractals, Pictures
 from pixmix_ray.mixing_sets.base import entry_name
-from pixmix_ray.mixing_sets.drawing.shards import Progress, ShardedWork, drawing_with, sharded_pictures
+from pixmix_ray.mixing_sets.drawing.shards import DrawingProgress, ShardedWork, drawing_with, sharded_pictures
 from pixmix_ray.orchestration import picture_tasks
 from pixmix_ray.orchestration.picture_tasks import prepare
 
@@ -113,7 +113,7 @@ def test_a_sweep_is_prepared_with_the_same_pictures_as_without_ray(
     asked, connected = list[list[int]](), list[bool]()
     draw = picture_tasks.draw_as_tasks
 
-    def noted(work: ShardedWork, numbers: Sequence[int], progress: Progress) -> None:
+    def noted(work: ShardedWork, numbers: Sequence[int], progress: DrawingProgress) -> None:
         asked.append([*numbers])
         draw(work, numbers, progress)
 

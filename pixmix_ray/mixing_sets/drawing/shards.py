@@ -47,7 +47,7 @@ class ShardedWork:
         side: of the pictures, in pixels.
         draw: returns the pictures of some indices for a side; see `sharded_pictures`.
         ends: the index after the last picture of each shard, ascending.
-        uses_network: whether a network draws them; see `Layout`.
+        uses_network: whether a network draws them; see `ShardLayout`.
     """
 
     name: str
@@ -103,7 +103,7 @@ class ShardedWork:
         return self.folder / f"{number:06d}.npy"
 
 
-class Progress:
+class DrawingProgress:
     """Says now and then how many pictures are drawn, how fast, and how long it will take."""
 
     def __init__(self, work: ShardedWork, report: Report) -> None:
@@ -128,15 +128,15 @@ class Progress:
             )
 
 
-class Executor(Protocol):
+class ShardExecutor(Protocol):
     """Draws shards somewhere."""
 
-    def __call__(self, work: ShardedWork, numbers: Sequence[int], progress: Progress) -> None:
+    def __call__(self, work: ShardedWork, numbers: Sequence[int], progress: DrawingProgress) -> None:
         """Draw the shards `numbers` and write them, as many as it can, and tell `progress` now and then."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Layout:
+class ShardLayout:
     """How the pictures of a set are divided and drawn.
 
     Attributes:
@@ -152,11 +152,11 @@ class Layout:
     note: str | None = None
 
 
-_EXECUTOR: ContextVar[Executor | None] = ContextVar("executor", default=None)
+_EXECUTOR: ContextVar[ShardExecutor | None] = ContextVar("executor", default=None)
 
 
 @contextmanager
-def drawing_with(executor: Executor) -> Iterator[None]:
+def drawing_with(executor: ShardExecutor) -> Iterator[None]:
     """Have an executor draw what is missing, for the time of a `with` block and in this thread."""
     token = _EXECUTOR.set(executor)
     try:
@@ -172,7 +172,7 @@ def sharded_pictures(
     draw: Draw,
     manifest: Mapping[str, object] | None = None,
     report: Report | None = None,
-    layout: Layout = Layout(),
+    layout: ShardLayout = ShardLayout(),
 ) -> Pictures:
     """`count` square pictures with sides of `side` pixels, drawn once a machine; what was drawn before a stop is kept.
 
@@ -200,7 +200,7 @@ def sharded_pictures(
         tell = report or _to_stderr
         if layout.note:
             tell(f"drawing {version}: {layout.note}")
-        _draw_missing(work, Progress(work, tell), is_long=layout.is_long)
+        _draw_missing(work, DrawingProgress(work, tell), is_long=layout.is_long)
         sides = np.full(count, side, dtype=np.int64)
         pieces = (work.read(number).reshape(-1, 3) for number in range(len(ends)))
         pixels = Streamed(shape=(count * side * side, 3), dtype=np.uint8, pieces=pieces)
@@ -217,7 +217,7 @@ def _to_stderr(line: str) -> None:
     sys.stderr.flush()
 
 
-def _draw_missing(work: ShardedWork, progress: Progress, *, is_long: bool) -> None:
+def _draw_missing(work: ShardedWork, progress: DrawingProgress, *, is_long: bool) -> None:
     for leftover in work.folder.glob("*.part"):  # of a process that was killed
         leftover.unlink(missing_ok=True)
     if missing := work.missing():
@@ -231,7 +231,7 @@ def _draw_missing(work: ShardedWork, progress: Progress, *, is_long: bool) -> No
         progress.tell()
 
 
-def draw_in_processes(work: ShardedWork, numbers: Sequence[int], progress: Progress) -> None:
+def draw_in_processes(work: ShardedWork, numbers: Sequence[int], progress: DrawingProgress) -> None:
     """Have other processes draw shards, but where one GPU draws, or one core, or what draws them cannot be sent."""
     processes = min(len(numbers), usable_cores(), MOST_PROCESSES)
     if processes < 2 or (work.uses_network and torch.cuda.is_available()):

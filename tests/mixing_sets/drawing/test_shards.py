@@ -15,7 +15,14 @@ from numpy.typing import NDArray
 from pixmix_ray.cache import read_manifest
 from pixmix_ray.errors import DataError
 from pixmix_ray.mixing_sets import Pictures
-from pixmix_ray.mixing_sets.drawing.shards import SHARD, Layout, Progress, ShardedWork, drawing_with, sharded_pictures
+from pixmix_ray.mixing_sets.drawing.shards import (
+    SHARD,
+    DrawingProgress,
+    ShardedWork,
+    ShardLayout,
+    drawing_with,
+    sharded_pictures,
+)
 
 COUNT = 5 * SHARD // 2  # two shards and a half
 SIDE = 2
@@ -205,7 +212,7 @@ def test_shards_end_where_the_layout_says_and_long_work_is_not_tried_here_first(
     asked: list[list[int]] = []
     lines: list[str] = []
 
-    def executor(work: ShardedWork, numbers: Sequence[int], progress: Progress) -> None:
+    def executor(work: ShardedWork, numbers: Sequence[int], progress: DrawingProgress) -> None:
         asked.append([*numbers])
         work.make(numbers[1])  # and leaves the rest undone
 
@@ -213,7 +220,7 @@ def test_shards_end_where_the_layout_says_and_long_work_is_not_tried_here_first(
         asked.append(indices.tolist())
         return drawn(indices, side)
 
-    layout = Layout(ends=(1, 4, 6), is_long=True, note="slowly")
+    layout = ShardLayout(ends=(1, 4, 6), is_long=True, note="slowly")
     with drawing_with(executor):
         pictures = sharded_pictures("toy", SIDE, 6, draw, report=lines.append, layout=layout)
     assert asked == [[0, 1, 2], [1, 2, 3], [0], [4, 5]] and lines == ["drawing toy: slowly"]
