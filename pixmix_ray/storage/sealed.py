@@ -21,7 +21,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pixmix_ray.errors import DamagedError, one_line
-from pixmix_ray.hashing import short_hash
 
 SEAL = "sha256"  # the key of a JSON file's hash
 DIGEST_KEY = "pixmix_ray.digest"
@@ -141,11 +140,6 @@ def _is_checked(content: bytes) -> bool:
 
 def _digest(content: bytes) -> bytes:
     return hashlib.sha256(content).hexdigest().encode()
-
-
-def content_id(content: bytes) -> str:
-    """Twelve hexadecimal digits of the SHA-256 of a file."""
-    return short_hash(content)
 
 
 def seal_json(values: Mapping[str, Any]) -> dict[str, Any]:
