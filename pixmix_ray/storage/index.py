@@ -132,8 +132,12 @@ def update(store: Store) -> Unsealed:
 
 def read_rows(store: Store, columns: Sequence[str] | None = None) -> pa.Table:
     """The measurements of all cells, of the schema `INDEX`, or those of its columns; errors as `update`."""
-    found = update(store)
-    return _joined([found.table if columns is None else found.file.read(columns)])
+    return rows_of(update(store), columns)
+
+
+def rows_of(index: Unsealed, columns: Sequence[str] | None = None) -> pa.Table:
+    """The same of an index."""
+    return _joined([index.table if columns is None else index.file.read(columns)])
 
 
 def cell_seconds(store: Store) -> list[tuple[str, float]]:
