@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pixmix_ray import methods
 from pixmix_ray.errors import RequestError, UnknownNameError
 from pixmix_ray.methods import (
     AdversarialL2,
