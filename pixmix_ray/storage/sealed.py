@@ -21,7 +21,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pixmix_ray.errors import DamagedError, one_line
-from pixmix_ray.hashing import short_hash
 
 if TYPE_CHECKING:
     import pyarrow.dataset as ds
@@ -153,11 +152,6 @@ def _is_checked(content: bytes) -> bool:
 
 def _digest(content: bytes) -> bytes:
     return hashlib.sha256(content).hexdigest().encode()
-
-
-def content_id(content: bytes) -> str:
-    """Twelve hexadecimal digits of the SHA-256 of a file."""
-    return short_hash(content)
 
 
 def seal_json(values: Mapping[str, Any]) -> dict[str, Any]:
