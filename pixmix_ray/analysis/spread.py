@@ -136,7 +136,7 @@ def _wanted(frame: pd.DataFrame, wide: pd.DataFrame, objectives: Sequence[str]) 
 
 
 def _keys(frame: pd.DataFrame, identity: Sequence[str]) -> list[tuple[Hashable, ...]]:
-    columns = [[None if pd.isna(value) else value for value in frame[name].tolist()] for name in identity]
+    columns = [frame[name].astype(object).where(frame[name].notna(), None).tolist() for name in identity]
     return list(zip(*columns, strict=True))
 
 

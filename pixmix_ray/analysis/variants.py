@@ -59,18 +59,19 @@ def ways(frame: pd.DataFrame) -> list[OneWay]:
     """
     if frame.empty:
         return []
-    texts = {name: _texts(frame, name) for name in (*PLACE, *HOW, "trial_id")}
-    numbers = pd.DataFrame(texts).groupby([*PLACE, *HOW], sort=False).ngroup().to_numpy()
-    firsts = [int(np.flatnonzero(numbers == number)[0]) for number in dict.fromkeys(numbers.tolist())]
-    places = [(texts["dataset"][at], texts["benchmark"][at]) for at in firsts]
-    keys = [(texts["benchmark_settings"][at], texts["data_version"][at]) for at in firsts]
+    names = [name for name in (*PLACE, *HOW) if name in frame.columns]
+    numbers = frame.groupby(names, dropna=False, sort=False, observed=True).ngroup().to_numpy()
+    firsts = frame.iloc[np.unique(numbers, return_index=True)[1]]
+    trial_ids = frame["trial_id"] if "trial_id" in frame.columns else pd.Series("", index=frame.index)
+    texts = {name: _texts(firsts, name) for name in (*PLACE, *HOW)}
+    places, keys = (list(zip(*(texts[name] for name in pair), strict=True)) for pair in (PLACE, HOW))
     found = []
     for number, (place, key) in enumerate(zip(places, keys, strict=True)):
         rows = np.flatnonzero(numbers == number)
         others = [other for where, other in zip(places, keys, strict=True) if where == place]
         differing = _told_apart(key, others)
         words = " with ".join(filter(None, (place[1], ", ".join(differing))))
-        trials = frozenset(texts["trial_id"][at] for at in rows)
+        trials = frozenset(trial_ids.iloc[rows].astype(str).unique())
         found.append(OneWay(dataset=place[0], benchmark=place[1], key=key, words=words, trials=trials, rows=rows))
     return found
 
