@@ -11,6 +11,7 @@ objectives, and of five and six up to `EXACT_FRONT` rows on the front; beyond, t
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +30,7 @@ POINTS = 100_000
 Floats = NDArray[np.float64]
 
 
-def is_on_front(costs: Floats) -> NDArray[np.bool_]:
+def is_on_front(costs: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
     """(n,) whether no row is as good everywhere and better somewhere; equal rows are on it together.
 
     >>> is_on_front(np.array([[1.0, 2.0], [2.0, 1.0], [2.0, 2.0], [1.0, np.nan]])).tolist()

@@ -96,8 +96,8 @@ def _matched(
     measured = measured_of(frame, chosen["cell"].astype(str))
     names = list(scales)
     found = {
-        names[place]: _figure(store, measured, part, scales[names[place]])
-        for place, part in chosen.groupby("_key", sort=False)
+        names[place]: _figure(store, measured, chosen[chosen["_key"] == place], scales[names[place]])
+        for place in chosen["_key"].unique().tolist()
     }
     notes = [f"of several configurations of {', '.join(several)} the one with the most seeds"] if several else []
     shown = frame[frame["cell"].isin(set(chosen["cell"]))]
