@@ -132,9 +132,13 @@ def make_lines(folder: Path) -> None:
 
 
 def tests_for(mutant: Mutant, lines: dict[str, list[str]], seconds: dict[str, float]) -> list[str]:
-    """The tests that run the changed line, the quickest first; for a line that runs at import, those of the module."""
+    """The tests that run the changed line, the quickest first; for a line that runs at import, those of its module.
+
+    For a module that is nothing else, such as a table of numbers, those of its room.
+    """
     found = lines.get(str(mutant.line), [])
     found = found or sorted({test for tests in lines.values() for test in tests})
+    found = found or [test for test in seconds if test.startswith(f"tests/{mutant.room}/")]
     return sorted(found, key=lambda test: seconds.get(test, 1.0))
 
 
