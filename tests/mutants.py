@@ -200,10 +200,12 @@ def run(folder: Path, count: int, seed: int) -> None:
     for mutant in sample(count, seed, copy):
         if mutant.key in done:
             continue
-        tests = tests_for(mutant, known["lines"].get(mutant.module, {}), known["seconds"])
-        expected = sum(known["seconds"].get(test, 1.0) for test in tests)
         path = copy / mutant.module
         before = path.read_text()
+        tests = tests_for(mutant, known["lines"].get(mutant.module, {}), known["seconds"])
+        expected = sum(known["seconds"].get(test, 1.0) for test in tests)
+        if ">>>" in before:
+            tests.insert(0, mutant.module)  # its doctests
         after = mutate_code(before, get_operator(mutant.operator)(), mutant.occurrence)
         begun = time.monotonic()
         if after is None:
