@@ -61,7 +61,7 @@ def cache_folder() -> Path:
             return found
         return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").absolute() / "pixmix_ray"
     except RuntimeError as error:
-        raise DataError(f"there is no folder for the cache ({one_line(error)}): set PIXMIX_RAY_CACHE to one") from None
+        raise DataError(f"no folder for the cache was found ({one_line(error)}): set PIXMIX_RAY_CACHE to one") from None
 
 
 def private_folder(folder: Path) -> Path:
@@ -85,7 +85,7 @@ def check_owner(place: Path) -> None:
     """Raises DataError where a folder or file of the cache belongs to another user."""
     if (owner := place.stat().st_uid) != os.geteuid():
         raise DataError(
-            f"the cache {place} belongs to another user (number {owner}), and is not read: "
+            f"the cache {place} belongs to another user (number {owner}) and is not used: "
             "set PIXMIX_RAY_CACHE to a folder of yours"
         )
 
@@ -125,7 +125,7 @@ def cached_arrays(
     finally:
         lock.release()
     if found is None:
-        raise DataError(f"the cache entry {folder} cannot be read though it was just written: look at its disk")
+        raise DataError(f"the cache entry {folder} cannot be read although it was just written: check its disk")
     return found
 
 

@@ -111,9 +111,9 @@ class Results:
         labels = "; ".join(repr(part.label) for part in self.parts)
         if variant is None:
             count = len(self.parts)
-            raise RequestError(f"measured in {count} ways, which are never compared: choose a variant: {labels}")
-        how_many = f"{len(found)} ways of measuring have" if found else "no way of measuring has"
-        raise RequestError(f"{how_many} {variant!r} in its name: choose among {labels}")
+            raise RequestError(f"measured with {count} different settings or data: choose a variant: {labels}")
+        how_many = f"{len(found)} variants have" if found else "no variant has"
+        raise RequestError(f"{how_many} the text {variant!r}: choose one of {labels}")
 
     def objectives(self, part: Part, names: Sequence[str] | None = None) -> list[str]:
         """The names, checked; clean error and the paper's safety measures for none.

@@ -157,7 +157,7 @@ def test_an_address_with_nothing_behind_is_reported(
         (["run", "nowhere.yaml", "--local", "--address", "h:1"], "--local runs in this process, and --address h:1 on"),
         (["evaluate", "nowhere.pt", "--benchmarks", "clean"], "no checkpoint nowhere.pt"),
         (["evaluate", "--checkpoint", "nowhere.pt", "--benchmarks", "clean"], "no checkpoint nowhere.pt"),
-        (["evaluate", "--benchmarks", "clean"], "evaluate what"),
+        (["evaluate", "--benchmarks", "clean"], "no checkpoint was given: give weights"),
     ],
 )
 def test_a_mistake_on_the_command_line_is_one_line_and_exit_code_2(
@@ -234,8 +234,11 @@ def test_the_whole_line_from_file_to_front(
     with monkeypatch.context() as patched:
         patched.setattr("pixmix_ray.cli.sweeps.MOST_SHOWN", 1)
         many, _ = run(*sets)
-    assert many.startswith(f"2 trials: show some of them with pixmix-ray table {results} --where") and "*" not in many
-    assert "no report.html: 2 trials are more than a page holds: 1" in many
+    assert (
+        many.startswith(f"2 trials are too many to show here: select some with pixmix-ray table {results} --where")
+        and "*" not in many
+    )
+    assert "no report.html: a page holds at most 1 trials, and there are 2" in many
 
     assert "cells: 4 (4 done, 0 missing, 0 failed)\nnothing left to do" in shown("plan", experiment, *sets)[0]
     priced, _ = shown("plan", experiment, *sets, "--set", "seeds=[0, 1]")

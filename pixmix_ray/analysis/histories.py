@@ -34,7 +34,9 @@ def epochs(store: Store, frame: pd.DataFrame) -> pd.DataFrame:
             rows[column] = found if len(found) == len(losses) else np.nan
         parts.append(rows.assign(label=label, trial_id=trial_id, seed=seed))
     if not parts:
-        raise ResultsError(f"no trial of {store.uri} was trained here: there are no training curves")
+        raise ResultsError(
+            f"no trial in {store.uri} was trained by pixmix_ray, so there are no training curves: choose another figure"
+        )
     return pd.concat(parts, ignore_index=True)
 
 

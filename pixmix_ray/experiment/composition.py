@@ -31,7 +31,7 @@ def composed(file: Path, read: ReadYaml, above: tuple[Path, ...] = ()) -> dict[s
     """
     file = file.resolve()
     if file in above:
-        raise RequestError(f"{above[-1]} extends {file.name}, which extends it: leave one of the two out")
+        raise RequestError(f"{above[-1]} and {file.name} extend each other: remove one of the two extends")
     own = read(file)
     extended = own.pop("extends", None) or []
     names = [extended] if isinstance(extended, str) else extended

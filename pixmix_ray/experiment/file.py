@@ -46,7 +46,9 @@ def read_experiment(
     if isinstance(source, Experiment):
         if overrides or presets or limit is not None:
             changes = [*overrides, *presets, *([] if limit is None else [f"limit {limit}"])]
-            raise RequestError(f"{changes[0]!r} cannot change an Experiment: change the mapping that it is made of")
+            raise RequestError(
+                f"{changes[0]!r} cannot be applied to an Experiment: change the mapping it was made from"
+            )
         return source
     raw = dict(source) if isinstance(source, Mapping) else composed(Path(source), _read_yaml)
     raw = with_presets(raw, presets)
@@ -97,7 +99,7 @@ class _Loader(yaml.SafeLoader):
         keys = [key.value for key, _ in node.value]
         for key in keys:
             if keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} is there twice", node.start_mark)
+                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} occurs twice", node.start_mark)
         return super().construct_mapping(node, deep)
 
 
@@ -181,7 +183,7 @@ def _put(node: object, path: list[str], value: object, text: str) -> object:
     if isinstance(node, list):
         place = _place(node, step, text)
         return [*node[:place], _put(node[place], rest, value, text), *node[place + 1 :]]
-    raise RequestError(f"--set {text!r}: {step!r} lies below a plain value")
+    raise RequestError(f"--set {text!r}: there is no key {step!r} below a plain value")
 
 
 def _spelled(node: object) -> object:
@@ -198,7 +200,7 @@ def _place(parts: list[Any], step: str, text: str) -> int:
         return names.index(step)
     if step.isdigit() and int(step) < len(parts):
         return int(step)
-    raise RequestError(f"--set {text!r}: no {step!r} in the list; it holds {', '.join(names)}")
+    raise RequestError(f"--set {text!r}: no {step!r} in the list: choose among {', '.join(names)}")
 
 
 def _name(part: object) -> str:

@@ -62,7 +62,7 @@ class PreparedModel(Model):
         Raises:
             RequestError: the architecture comes with the weights, as it does where a class does not say otherwise.
         """
-        raise RequestError(f"model {self.label()} cannot be trained: it stands under checkpoints, with weights")
+        raise RequestError(f"model {self.label()} can only be evaluated: list it under checkpoints, with its weights")
 
     def build(self, num_classes: int) -> nn.Module:
         """The network, from pictures (N, 3, H, W) in [0, 1] to logits (N, num_classes)."""

@@ -91,7 +91,7 @@ def test_a_limit_is_put_on_every_benchmark_that_has_none_as_low(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("text", "options", "error"),
     [
-        ("extends: mine.yaml", {}, "extends mine.yaml, which extends it"),
+        ("extends: mine.yaml", {}, "and mine.yaml extend each other"),
         ("extends: no.yaml", {}, "cannot read the experiment file"),
         ("extends: {a: b}", {}, "extends must be a file or a list of files"),
         ("extends: ../base.yaml", {"presets": ["smok"]}, "unknown preset 'smok', did you mean 'smoke'"),

@@ -34,7 +34,7 @@ def test_a_scheduler_is_a_name_or_a_name_with_settings(experiment: Path) -> None
                 "methods=[pixmix]",
                 "search={objectives: [clean.error], space: {training.epochs: {low: 2, high: 9, integer: true}}}",
             ],
-            r"search.space cannot hold training.epochs beside a scheduler",
+            r"search.space cannot contain training.epochs with a scheduler",
         ),
     ],
 )

@@ -145,7 +145,7 @@ def test_plus_signs_are_short_for_a_join() -> None:
 @pytest.mark.parametrize(
     ("spec", "error", "message"),
     [
-        ("fractals+", RequestError, r"mixing set 'fractals\+' joins a set without a name"),
+        ("fractals+", RequestError, r"mixing set 'fractals\+' has an empty name"),
         ("fractals+fractal", UnknownNameError, "unknown mixing set 'fractal', did you mean 'fractals'"),
         ({"name": "fractals+fractals", "count": 3}, UnknownNameError, "unknown key in mixing set join: 'count'"),
         ({"name": "join"}, RequestError, "mixing set join: the key 'sets' is missing"),

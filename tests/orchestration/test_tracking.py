@@ -100,7 +100,7 @@ def test_a_package_that_is_not_installed_is_named_before_anything_runs(
 
 
 def test_tensorboard_needs_a_local_folder(experiment: Path) -> None:
-    with pytest.raises(RequestError, match=r"tracking\.tensorboard writes to a local folder, and results is s3://b/f"):
+    with pytest.raises(RequestError, match=r"tracking\.tensorboard needs local results, and results is s3://b/f"):
         read_experiment(experiment, ["tracking.tensorboard=true", "results=s3://b/f"])
 
 

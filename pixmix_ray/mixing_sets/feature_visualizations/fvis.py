@@ -232,7 +232,7 @@ class FeatureVisualizations(GeneratedSet):
     def _read_trial(self, folder: Path) -> NamedModel:
         missing = [name for name in (TRIAL_FILE, WEIGHTS_FILE, DONE_FILE) if not (folder / name).is_file()]
         if TRIAL_FILE in missing:
-            raise CheckpointError(f"{folder} is not a trial of ours: give the folder RESULTS/trials/TRIAL")
+            raise CheckpointError(f"{folder} is not a trial: give the folder RESULTS/trials/TRIAL")
         if missing:
             raise CheckpointError(f"the trial {folder} is not done, it lacks {missing[0]}: run its experiment again")
         try:

@@ -153,7 +153,7 @@ def test_mistakes_are_one_line(weights: Path, tmp_path: Path) -> None:
         fvis(weights, model={"name": "cifar_resnet", "depth": 20}).version()
     with pytest.raises(CheckpointError, match=r"no file of weights .*missing.pt: give a .safetensors"):
         fvis(tmp_path / "missing.pt").version()
-    with pytest.raises(CheckpointError, match=r"nowhere is not a trial of ours: give the folder RESULTS/trials/TRIAL"):
+    with pytest.raises(CheckpointError, match=r"nowhere is not a trial: give the folder RESULTS/trials/TRIAL"):
         MIXING_SETS.read({"name": "fvis", "trial": str(tmp_path / "nowhere")}).settings.version()
     with pytest.raises(UnknownNameError, match="unknown model 'resnet'"):
         fvis(weights, model="resnet")
