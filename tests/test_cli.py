@@ -289,7 +289,7 @@ def test_a_cell_with_a_flipped_bit_is_set_aside_and_measured_again_by_the_same_c
     assert "measured in" in progress and "epoch 1/1" not in progress
     assert again == first
     status, _ = shown_by(monkeypatch, capsys, "status", results)
-    assert f"{file.relative_to(results)}.damaged: not what was written" in status
+    assert f"{file.relative_to(results)}.damaged: was damaged" in status
 
 
 def test_a_failed_trial_is_named_and_the_exit_code_is_1(

@@ -96,14 +96,16 @@ class Adversaries(Benchmark):
             }
             for name in OF_PGD:
                 if getattr(self, name) != unset[name]:
-                    raise ValueError(f"{name} is a setting of pgd, autoattack has none: leave it out")
+                    raise ValueError(f"{name} is a setting of pgd and not of autoattack: leave it out")
         elif self.step_size > 2 * self.eps * (1 + 1e-9):
             raise ValueError(
                 f"step_size = {self.step_size:g} leads across the whole ball of radius eps = {self.eps:g}: set both "
                 f"for norm {self.norm}, or leave step_size out, which makes it a quarter of eps"
             )
         if not self.random_start and self.restarts > 1:
-            raise ValueError(f"restarts = {self.restarts} without random_start would all be the same: set it to true")
+            raise ValueError(
+                f"restarts = {self.restarts} without random_start would all be the same: set random_start to true"
+            )
         if self.centre == "noised" and (self.norm != "linf" or not self.random_start):
             raise ValueError("centre = 'noised' is the official code's attack: it needs norm linf and random_start")
         return self

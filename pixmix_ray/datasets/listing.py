@@ -116,7 +116,7 @@ def files_below(
     while links:
         link = links.pop(0)
         if Path(link).parent.resolve().is_relative_to(os.path.realpath(link)):
-            raise DataError(f"{link} is a link to a folder that holds it, an endless path: remove the link")
+            raise DataError(f"{link} is a link to a folder above it, an endless path: remove the link")
         if (identity := _identity(link)) in seen:
             passed_over.kinds["second ways to a folder"] += 1
             continue

@@ -97,8 +97,8 @@ def logits_in(returned: object) -> Tensor:
     found = returned if isinstance(returned, Tensor) else getattr(returned, "logits", None)
     if not isinstance(found, Tensor):
         raise WorkError(
-            f"the network returns a {type(returned).__name__}: it must return logits, a tensor (N, K), or what has "
-            "them as logits: wrap it so that it does"
+            f"the network returns a {type(returned).__name__}: it must return logits, a tensor (N, K), or an object "
+            "with the attribute logits: wrap it so that it does"
         )
     return found
 

@@ -285,7 +285,7 @@ class Loop:
             self._leave(trial)
             self.watcher.trial_stopped(trial, in_flight.epoch)
         else:
-            lost = Problem.because(Cause.MESSAGE_LOST, "the trial was said to be done, and its checkpoint is not there")
+            lost = Problem.because(Cause.MESSAGE_LOST, "the trial ended without leaving a checkpoint")
             self._trial_failed(trial, event.problem or lost)
 
     def _trial_done(self, trial: Trial) -> None:

@@ -117,7 +117,7 @@ def check_room(nodes: Sequence[Node], resources: Resources) -> None:
 
 def _largest(nodes: Sequence[Node], what: str, share: Share) -> str:
     if not nodes:
-        return "no node is there: wait for one, or start Ray on it"
+        return "the cluster has no nodes: wait for one, or start Ray on one"
     # what the share asks for comes first: the way out is about the node that comes closest
     order = ("GPU", "CPU") if share.gpus else ("CPU", "GPU")
     largest = max(nodes, key=lambda node: tuple(node.resources.get(name, 0) for name in order))

@@ -209,7 +209,7 @@ class _Guarded:
             return call()
         except Exception as error:  # other people's code, and a network
             self._inner = None
-            log.warning("%s is left out from now on: %s: %s", self._name, type(error).__name__, one_line(error))
+            log.warning("tracking with %s stopped: %s: %s", self._name, type(error).__name__, one_line(error))
             return None
 
 
@@ -257,7 +257,7 @@ def keep_tables(followers: Sequence[Tracker], plan: Plan) -> None:
     try:
         table = summary(plan.store, plan.own_rows()) if followers else pd.DataFrame()
     except (ResultsError, StorageError) as error:  # whoever reads the results says more
-        log.warning("no table for trackers: %s", error)
+        log.warning("trackers get no final table: %s", error)
         return
     if len(table):
         name = plan.store.uri.partition("?")[0].rstrip("/").rpartition("/")[2]

@@ -113,7 +113,7 @@ def read_status(uri: str | Path) -> Status:
             for i in ids
         ),
         failures=tuple(_failure(store, path) for path in sorted(files) if path.endswith("failed.json"))
-        + tuple(f"{path}: not what was written, set aside" for path in sorted(files) if path.endswith(DAMAGED)),
+        + tuple(f"{path}: was damaged and set aside" for path in sorted(files) if path.endswith(DAMAGED)),
     )
 
 

@@ -38,7 +38,7 @@ def changes_grid(found: Comparison) -> Grid:
         )
     judged = f"for {found.comparisons} differences together"
     caption = (
-        f"percent; difference: B less A, ± half of its 95 % interval; better or worse only where real at 95 % {judged}"
+        f"percent; difference: B minus A, ± half of its 95 % interval; better or worse only where real at 95 % {judged}"
     )
     return Grid(columns=columns, rows=tuple(rows), caption=caption)
 

@@ -115,7 +115,7 @@ def _data(experiment: Experiment | None) -> Iterator[Finding]:
             found="there" if has_installed_photographs() else "not there",
             hint=""
             if has_installed_photographs()
-            else "for corruptions.frost: a folder of yours as frost, or the extra",
+            else "for corruptions.frost: set frost to your own folder, or install the extra",
         )
         return
     parts: list[Part[Any]] = [*experiment.dataset, *experiment.mixing_set, *experiment.methods, *experiment.benchmarks]

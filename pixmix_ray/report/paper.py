@@ -103,7 +103,7 @@ def _matched(
         chosen = max(configurations, key=lambda group: (group["seed"].nunique(), group["finished_at"].max()))
         found[key] = _figure(store, whole, chosen, scales[key])  # type: ignore[index]  # a group's name is its key
         used |= set(chosen["cell"])
-    notes = [f"of several configurations of {', '.join(sorted(several))} the one with the most seeds"]
+    notes = [f"{', '.join(sorted(several))}: of several configurations, the one with the most seeds is shown"]
     shown = frame[frame["cell"].isin(used)]
     names = [f"{benchmark}." for benchmark in dict.fromkeys(shown["benchmark"].astype(str))]
     below = [f"ours: {line}" for line in departures(shown)]

@@ -554,7 +554,7 @@ def test_an_unknown_generated_set_is_refused_with_the_nearest_name() -> None:
 
 
 def test_no_set_at_all_is_refused() -> None:
-    with pytest.raises(RequestError, match="no set at all"):
+    with pytest.raises(RequestError, match="no set of outliers"):
         Anomalies.read({"generated": []}, "benchmark anomalies")
 
 

@@ -147,7 +147,7 @@ def test_classes_that_are_numbers_are_sorted_as_such_or_as_text(tmp_path: Path) 
     assert class_folders(folder).class_names == tuple(as_text)
     settings = {"root": tmp_path, "train": None, "size": 8, "resize": 8}
     with pytest.warns(
-        UserWarning, match=r"numbers and sorted as such, 0, 1, 2 to 11: .* set dataset.class_order: text"
+        UserWarning, match=r"numbers and sorted numerically, 0, 1, 2 to 11: .* set dataset.class_order: text"
     ):
         numbered = ImageFolder.model_validate(settings)
         assert numbered.load().class_names == tuple(by_number)

@@ -253,7 +253,7 @@ def _with_words_for_labels(folder: Folder, run: BenchmarkRun) -> None:
 SPOILT: dict[str, tuple[Spoil, str]] = {
     "predictions without extras": (
         _without_extras,
-        "the predictions lack label_log_probability, squared_error: they are of an older version",
+        "the predictions lack label_log_probability, squared_error, as an older version wrote them",
     ),
     "another version's key": (_of_an_older_version, "an older version of the benchmark clean made it"),
     "a setting that is no more": (_settings(temperature=2), "unknown key in benchmark: 'temperature'"),
@@ -272,7 +272,7 @@ SPOILT: dict[str, tuple[Spoil, str]] = {
     "predictions of another kind": (_with_words_for_labels, "cannot be measured (ArrowInvalid"),
     "no predictions": (
         lambda folder, run: folder.put_rows(run, PREDICTIONS.empty_table()),
-        "its predictions are not there",
+        "it has no predictions",
     ),
 }
 

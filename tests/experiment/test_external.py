@@ -90,7 +90,7 @@ WRONG: dict[str, tuple[list[object], dict[str, Any], type[RequestError], str]] =
     "unknown key": ([{**WRN, "weights": "a", "dept": 10}], {}, RequestError, "did you mean 'depth'"),
     "no such file": ([{**WRN, "weights": "zoo/c.pth"}], {}, CheckpointError, "no checkpoint .*zoo/c.pth"),
     "nothing matches": ([{**WRN, "weights": "zoo/*.pt"}], {}, CheckpointError, r"no file matches .*zoo/\*.pt"),
-    "not published": ([{**WRN, "pretrained": True}], {}, RequestError, "no published weights to take"),
+    "not published": ([{**WRN, "pretrained": True}], {}, RequestError, "no published weights"),
     "no trial": ([{"trial": "zoo"}], {}, CheckpointError, "is not a trial: give RESULTS/trials/TRIAL"),
     "a trial with a model": ([{**WRN, "trial": "a"}], {}, RequestError, "has its own model: leave model out"),
     "which data set": (

@@ -352,7 +352,9 @@ def test_torchvisions_published_weights_come_with_their_input(tmp_path: Path, mo
 
     file.unlink()
     monkeypatch.setattr(torch.hub, "download_url_to_file", no_network)
-    with pytest.raises(RequestError, match=r"cannot be had \(no network\): fetch it on a machine with a network"):
+    with pytest.raises(
+        RequestError, match=r"cannot be downloaded \(no network\): fetch it on a machine with a network"
+    ):
         model.with_weights(None)
 
 

@@ -133,7 +133,7 @@ def test_a_cell_that_was_damaged_and_set_aside_is_told_and_not_counted(experimen
         read(store.uri)
     status = read_status(store.uri)
     assert only_trial(status).cells_done == 0
-    assert status.failures == (f"{path}.damaged: not what was written, set aside",)
+    assert status.failures == (f"{path}.damaged: was damaged and set aside",)
 
 
 def test_the_weights_of_a_running_trial_are_not_read(experiment: Path, monkeypatch: pytest.MonkeyPatch) -> None:

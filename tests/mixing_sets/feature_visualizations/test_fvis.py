@@ -140,7 +140,7 @@ def test_one_of_our_trials_is_visualized(experiment: Path) -> None:
     (follower,) = both.trials()
     assert Trial.load(json.loads(json.dumps(follower.dump()))).id == follower.id
     Store(experiment.parent / "results").delete(f"trials/{trial.id}/done.json")
-    with pytest.raises(CheckpointError, match=r"is not done, it lacks done.json: run its experiment again"):
+    with pytest.raises(CheckpointError, match=r"is not complete, as done.json is missing: run its experiment again"):
         made.settings.version()
 
 
