@@ -160,7 +160,7 @@ def _legend(compared: int, *, has_ours: bool) -> tuple[tuple[Mark, str], ...]:
     """What the marks mean: of the paper's figures alone the best, beside ours what differs."""
     if not has_ours:
         return (("best", "best"), ("second", "second best"))
-    return (("differs", f"outside our interval, for {compared} figures together"),) if compared else ()
+    return (("differs", f"outside our interval at 95 %, over {compared} values"),) if compared else ()
 
 
 def _published(

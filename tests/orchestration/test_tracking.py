@@ -117,7 +117,7 @@ def test_a_tool_that_raises_is_left_out_with_one_warning_and_fails_nothing(
     guarded.log(trial, {"loss": 1.0}, 1)
     guarded.close()
     assert [record.getMessage() for record in caplog.records] == [
-        "MLflow is left out from now on: ConnectionError: no route to host"
+        "tracking with MLflow stopped: ConnectionError: no route to host"
     ]
 
 
