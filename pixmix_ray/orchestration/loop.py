@@ -305,7 +305,9 @@ class Loop:
             record=trial_file(trial.id, "failed.json"),
             log=log_file(trial.id),
         )
-        if not self._is_retried(work, problem, lambda: self.waiting_trials.appendleft(trial)):
+        if self._is_retried(work, problem, lambda: self.waiting_trials.appendleft(trial)):
+            self.watcher.waits_again(trial)
+        else:
             self.failures.append(self._failure(f"{trial.label} ({trial.id})", problem, work.log))
             self._leave(trial)
             self.watcher.trial_failed(trial, problem.report.reason)
@@ -322,6 +324,7 @@ class Loop:
         for cell in task.cells:
             if cell not in ended:  # it was not begun
                 self._wait(cell)
+                self.watcher.waits_again(cell)
                 continue
             seconds, problem = ended[cell].seconds, ended[cell].problem
             self.account.cell_ended(cell, seconds, has_failed=problem is not None)
@@ -353,7 +356,9 @@ class Loop:
             log=log_file(cell.trial.id, cell.run.key),
         )
         again = self._train_again if problem.cause is Cause.DAMAGED else self._wait
-        if not self._is_retried(work, problem, lambda: again(cell)):
+        if self._is_retried(work, problem, lambda: again(cell)):
+            self.watcher.waits_again(cell)
+        else:
             self.failures.append(self._failure(f"{cell.label} ({cell.trial.id})", problem, work.log))
             self.watcher.cell_failed(cell, problem.report.reason)
             self._leave_cell(cell.trial)

@@ -12,11 +12,12 @@ ON_A_NODE_OF_THE_KIND = 0.001  # of Ray's resource accelerator_type:NAME, of whi
 
 @dataclass(frozen=True, kw_only=True)
 class Node:
-    """A living node: Ray's id of it, what it has by Ray's names of resources, and its labels."""
+    """A living node: Ray's id of it, what it has by Ray's names of resources, its labels, and its host's name."""
 
     node_id: str
     resources: Mapping[str, float]
     labels: Mapping[str, str] = field(default_factory=dict)
+    host: str = "unknown host"
 
 
 def bundle(share: Share) -> dict[str, float]:

@@ -231,7 +231,7 @@ def cluster_lines(address: str) -> list[str]:
     in_use = ", ".join(f"{used:g} of {total:g} {kind}s in use" for kind, (used, total) in use.items())
     return [
         f"{address}: {len(living)} node{'s' if len(living) > 1 else ''}, {in_use}",
-        *(f"node {node.node_id[:8]}: {text}" for node, text in zip(living, of_node, strict=True)),
+        *(f"{Place(host=node.host, node=node.node_id)}: {text}" for node, text in zip(living, of_node, strict=True)),
     ]
 
 
@@ -270,7 +270,12 @@ def nodes() -> list[Node]:
     """The living nodes of the connected cluster."""
     found = ray.nodes()  # type: ignore[no-untyped-call]
     return [
-        Node(node_id=node["NodeID"], resources=node["Resources"], labels=node.get("Labels") or {})
+        Node(
+            node_id=node["NodeID"],
+            resources=node["Resources"],
+            labels=node.get("Labels") or {},
+            host=node["NodeManagerHostname"],
+        )
         for node in found
         if node["Alive"]
     ]

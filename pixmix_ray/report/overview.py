@@ -42,7 +42,7 @@ def plan_table(plan: Plan) -> Table:
     for source in shown:
         cells = cells_of[source.id]
         if isinstance(source, External):
-            training = "–", "there already"
+            training = "–", "external"
         else:
             training = str(source.training.epochs), plan.trials[source]
         rest = "".join(f", {cells.count(of)} {word}" for of, word in LEFT_OUT.items() if of in cells)
@@ -70,7 +70,7 @@ def axes_lines(plan: Plan) -> list[str]:
         return [f"search over {axes}: {suggested} points suggested, {left} more to come"]
     points = experiment.points()
     lines = [f"axis {path}: {', '.join(values)}" for path, values in axes_of(points).items()]
-    together = [f"together: {', '.join(group)}" for group in experiment.zip]
+    together = [f"zip: {', '.join(group)}" for group in experiment.zip]
     same = "" if len(points) == len(plan.trials) else f", {len(points) - len(plan.trials)} points duplicate others"
     return [*lines, *together, f"grid: {len(plan.trials)} trials{same}"] if lines else []
 
