@@ -120,6 +120,7 @@ class Results:
 
         Raises:
             UnknownNameError: one was not measured: the nearest that was is named.
+            RequestError: one is a condition, such as a corruption.
             ResultsError: there is none.
         """
         frame = part.frame
@@ -129,7 +130,7 @@ class Results:
         wanted = list(names) if names else default_objectives(frame)
         for name in wanted:
             if name not in known:
-                raise UnknownNameError("objective", name, known)
+                raise _no_objective(name, known, frame)
         if not wanted:
             raise ResultsError(f"no objective in {self.uri}: it holds no measurement over all conditions")
         return wanted
@@ -258,3 +259,16 @@ def read(uri: str | Path) -> Results:
         ResultsError: there are no results there, or they cannot be read.
     """
     return Results(uri)
+
+
+def _no_objective(name: str, known: Sequence[str], frame: "pd.DataFrame") -> RequestError:
+    """Why a name is no objective: it is unknown, or one condition of a benchmark."""
+    benchmark, _, condition = name.rpartition(".")
+    rows = frame[(frame["benchmark"] == benchmark) & (frame["condition"] == condition)]
+    if not condition or rows.empty:
+        return UnknownNameError("objective", name, known)
+    return RequestError(
+        f"{name!r} is one condition of {benchmark}, and an objective is over all conditions: choose among "
+        f"{', '.join(one for one in known if one.startswith(f'{benchmark}.'))}; single conditions are in `pixmix-ray "
+        "report` and `query`"
+    )

@@ -176,12 +176,13 @@ def test_a_mistake_on_the_command_line_is_one_line_and_exit_code_2(
         ("datasets", ["digits", "cifar10", "cifar100"]),
         ("models", ["wide_resnet", "cifar_resnet", "depth (40)"]),
         ("benchmarks", ["clean", "corruptions", "adversaries", "anomalies"]),
+        ("", ["methods: adversarial_l2, ", "mixing-sets: ", "metrics: error, "]),
     ],
 )
 def test_list_shows_names_settings_and_defaults(
     kind: str, names: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert call(monkeypatch, "list", kind) == 0
+    assert call(monkeypatch, "list", *filter(None, [kind])) == 0
     shown = capsys.readouterr().out
     assert all(name in shown for name in names)
 

@@ -17,7 +17,10 @@ commands.add_typer(sets, name="sets")
 
 @commands.command("list", epilog="Example: pixmix-ray list methods pixmix")
 def show_list(
-    kind: Annotated[str, typer.Argument(help="methods, mixing-sets, datasets, models, benchmarks or metrics.")],
+    kind: Annotated[
+        str | None,
+        typer.Argument(help="methods, mixing-sets, datasets, models, benchmarks or metrics.", show_default=False),
+    ] = None,
     name: Annotated[
         str | None, typer.Argument(help="One of these, to show all its settings.", show_default=False)
     ] = None,
@@ -25,9 +28,18 @@ def show_list(
 ) -> None:
     """List what an experiment file can name; with NAME, show each setting's default, range and meaning."""
     from pixmix_ray.experiment.plugins import TABLES
+    from pixmix_ray.metrics import DIRECTIONS
     from pixmix_ray.report.as_json import metrics_values, part_values, parts_values
     from pixmix_ray.report.overview import metrics_table, part_lines, parts_table, settings_table
 
+    if kind is None:
+        names = {of: sorted(table.known()) for of, table in TABLES.items()} | {"metrics": list(DIRECTIONS)}
+        if json:
+            print_json({"kinds": names})
+            return
+        for of, found in names.items():
+            say(f"{of}: {', '.join(found)}")
+        return
     if kind == "metrics" and name is None:
         if json:
             print_json(metrics_values())

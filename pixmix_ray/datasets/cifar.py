@@ -28,7 +28,8 @@ Source = TypeVar("Source", "Cifar10", "Cifar100")
 
 def _check_source(dataset: Source) -> Source:
     if dataset.root is None and not dataset.download:
-        raise RequestError("root is missing: give the folder with the python batches, or set download: true")
+        name = type(dataset).__name__.lower()
+        raise RequestError(f"dataset {name} needs root: give the folder with the python batches, or set download: true")
     return dataset
 
 

@@ -72,7 +72,7 @@ def on_top(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]
     {'methods': ['baseline', 'pixmix'], 'training': {'lr': 0.1, 'epochs': 1}}
     """
     found = dict(lower)
-    for key, value in upper.items():
+    for key, value in sorted(upper.items(), key=lambda item: str(item[0]).endswith("+")):  # wherever they stand
         name = str(key)
         if name.endswith("+"):
             found[name[:-1]] = added(found.get(name[:-1]), value)

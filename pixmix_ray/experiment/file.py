@@ -37,7 +37,7 @@ def read_experiment(
         source: the file or mapping.
         overrides: `key.path=value`, or `key.path+=value` to add to a list.
         presets: names of presets of the file, which are put on top in that order.
-        limit: no benchmark takes more test pictures than so many.
+        limit: the most test pictures that any benchmark uses.
 
     Raises:
         RequestError: the source or an override is wrong; one line that says what and what is allowed.

@@ -260,7 +260,7 @@ def start_from(network: nn.Module, weights: Weights, where: str) -> None:
         (layer,) = layers
         counts = len(bare[min(other)]), len(own[min(other)])
         warnings.warn(
-            f"{where} was trained on {counts[0]} classes: its head, {layer},is replaced by a new one for {counts[1]}",
+            f"{where} was trained on {counts[0]} classes: its head, {layer}, is replaced by a new one for {counts[1]}",
             WeightsWarning,
             stacklevel=3,
         )

@@ -238,7 +238,7 @@ def test_what_is_not_what_was_packed_is_refused_before_anything_is_written(store
         with pytest.raises(kind, match=words):
             read_archive(other, file)
     later = changed(tmp_path / "a.zip", cell, None, {"version": 2, "files": {}})
-    with pytest.raises(ResultsError, match="version 2, and this version reads 1: export it again"):
+    with pytest.raises(ResultsError, match="version 2, and this program reads 1: export it again"):
         read_archive(other, later)
     assert not (tmp_path / "other").exists() and not (tmp_path / "etc").exists()
 

@@ -67,7 +67,7 @@ WRONG = [
     ("method", "a sign such as = is missing after 'method'"),
     ("method=", "a value is missing at its end"),
     ("k>>3", "a value is missing before '>'"),
-    ("k>=three", "compares numbers, and 'three' is none"),
+    ("k>=three", "compares numbers, and 'three' is not a number"),
     ("(k=3", r"'\)' is missing before 'its end'"),
     ("k=3 k=4", "'k' is not expected there"),
     ("k in 3", r"'\(' is missing before '3'"),
@@ -90,7 +90,7 @@ def test_names_and_values_that_there_are_not_are_told_with_those_that_there_are(
     with pytest.raises(ResultsError, match="no rows match --where 'method=pixmx': method is baseline, pixmix"):
         matching(frame(), "method=pixmx")
     twice = frame().assign(settings=json.dumps({"training": {"seed_of": 1}, "model": {"seed_of": 2}}))
-    with pytest.raises(RequestError, match=r"'seed_of' may be training\.seed_of or model\.seed_of"):
+    with pytest.raises(RequestError, match=r"'seed_of' may mean training\.seed_of or model\.seed_of"):
         matching(twice, "seed_of=1")
 
 

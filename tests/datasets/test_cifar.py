@@ -212,7 +212,7 @@ def test_a_missing_folder_and_a_missing_batch_are_errors_with_the_way_out(tmp_pa
 
 @VARIANTS
 def test_neither_root_nor_download_is_an_error(dataset: type[Cifar10] | type[Cifar100], layout: Layout) -> None:
-    with pytest.raises(RequestError, match=r"root is missing.*or set download: true"):
+    with pytest.raises(RequestError, match=r"dataset cifar10+ needs root: .* or set download: true"):
         dataset.read({}, f"dataset {layout.name}")
 
 
@@ -242,7 +242,7 @@ def test_a_failed_download_is_an_error_with_the_way_out(tmp_path: Path, monkeypa
         raise OSError("no route\nto host")
 
     monkeypatch.setattr(torchvision.datasets, "CIFAR100", fake)
-    with pytest.raises(DataError, match=r"cannot download cifar100 to .* \(no route to host\): fetch it"):
+    with pytest.raises(DataError, match=r"cannot download cifar100 to .* \(no route to host\): download it by hand"):
         Cifar100(root=tmp_path, download=True).load()
 
 

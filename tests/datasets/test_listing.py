@@ -79,7 +79,7 @@ def test_a_zip_file_is_read_by_the_same_rule(tmp_path: Path) -> None:
         for file in sorted((tmp_path / "set").rglob("*")):
             archive.write(file, file.relative_to(tmp_path))
     with pytest.warns(
-        PassedOverWarning, match=r"passed over 10 in .*set\.zip that are not pictures: 5 hidden, 3 of a sys"
+        PassedOverWarning, match=r"passed over 10 in .*set\.zip that are not pictures: 5 hidden, 3 system"
     ):
         readers = read_source(tmp_path / "set.zip")
     assert [reader.name.partition(" in ")[0] for reader in readers] == ["set/a.png", "set/without_an_ending"]

@@ -255,7 +255,7 @@ SPOILT: dict[str, tuple[Spoil, str]] = {
         _without_extras,
         "the predictions lack label_log_probability, squared_error, as an older version wrote them",
     ),
-    "another version's key": (_of_an_older_version, "an older version of the benchmark clean made it"),
+    "another version's key": (_of_an_older_version, "made by an older version of the benchmark clean"),
     "a setting that is no more": (_settings(temperature=2), "unknown key in benchmark: 'temperature'"),
     "a benchmark that is no more": (_settings(name="claen"), "unknown benchmark 'claen'"),
     "somebody else's benchmark": (

@@ -43,6 +43,7 @@ def seen(experiment: Experiment) -> tuple[list[str], int, float, list[str]]:
         ("", (), {}, (["baseline"], 2, 0.5, ["clean"])),
         ("methods: [cutout]", (), {}, (["cutout"], 2, 0.5, ["clean"])),
         ("methods+: cutout", (), {}, (["baseline", "cutout"], 2, 0.5, ["clean"])),
+        ("methods+: cutout\nmethods: [mixup]", (), {}, (["mixup", "cutout"], 2, 0.5, ["clean"])),
         ("training: {lr: 0.25}", (), {}, (["baseline"], 2, 0.25, ["clean"])),
         ("", (), {"presets": ["smoke"]}, (["baseline"], 1, 0.5, ["clean", "adversaries"])),
         (

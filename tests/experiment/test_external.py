@@ -112,7 +112,7 @@ WRONG: dict[str, tuple[list[object], dict[str, Any], type[RequestError], str]] =
         r"is a program, and reading it runs it: if you trust it, add trust: true \(--trust\)",
     ),
     "trained": ([], {"methods": "baseline", "model": "onnx"}, RequestError, "model onnx can only be evaluated"),
-    "twice a class": ([{**WRN, "weights": "a", "classes": ["a", "b", "a"]}], {}, RequestError, "holds 'a' twice"),
+    "twice a class": ([{**WRN, "weights": "a", "classes": ["a", "b", "a"]}], {}, RequestError, "contains 'a' twice"),
     "no classes": ([{**WRN, "weights": "a", "classes": 3}], {}, RequestError, "classes must be imagenet, a file"),
     "no file of classes": ([{**WRN, "weights": "a", "classes": "c.txt"}], {}, RequestError, "nor a file that can be"),
     "a search": (
@@ -143,7 +143,7 @@ MAPS: dict[str, tuple[object, tuple[str, ...], tuple[int, ...] | str]] = {
         ("cta", "owl"),
         "'cta' is not among the 4 .*did you mean 'cat'. .1 more",
     ),
-    "too few numbers": ([3, 1], ("dog",), "counts 2 outputs, and the data set has 1 classes"),
+    "too few numbers": ([3, 1], ("dog",), "gives 2 outputs, and the data set has 1 classes"),
 }
 
 

@@ -101,7 +101,7 @@ def test_a_share_is_divided_among_its_workers(share: Share, workers: int, each: 
     [
         (
             ["resources.trial={workers: 3}", "training.batch_size=128"],
-            r"resources.trial has 3 workers, which do not divide training.batch_size = 128: take 2 workers, or a batch "
+            r"resources.trial has 3 workers, which do not divide training.batch_size = 128: use 2 workers, or a batch "
             r"size of 126$",
         ),
         (["resources.trial={workers: 2}", "methods=[ant]"], r"ant keeps a state during training .*workers=1"),
