@@ -37,8 +37,8 @@ def show_list(
         if json:
             print_json({"kinds": names})
             return
-        for of, found in names.items():
-            say(f"{of}: {', '.join(found)}")
+        for of, listed in names.items():
+            say(f"{of}: {', '.join(listed)}")
         return
     if kind == "metrics" and name is None:
         if json:

@@ -25,14 +25,16 @@ from pixmix_ray.plugins import Part
 from pixmix_ray.storage.provenance import code_version
 
 DOWNLOADED = ("cifar10", "cifar100")
-PACKAGES = ("torch", "torchvision", "ray", "numpy", "pandas", "pyarrow")
+PACKAGES = ("torch", "torchvision", "ray", "numpy", "pandas", "pyarrow", "duckdb")
 OPTIONAL = {
     "imagecorruptions": ("the photographs of frost", "frost"),
     "torchattacks": ("AutoAttack", "autoattack"),
     "optuna": ("searches", "search"),
     "matplotlib": ("figures", "report"),
     "av": ("the videos of ImageNet-P", "video"),
-    "duckdb": ("SQL on results", ""),
+    "timm": ("model timm", "timm"),
+    "transformers": ("model transformers", "transformers"),
+    "onnxruntime": ("model onnx", "onnx"),
     "mlflow": ("tracking.mlflow", ""),
     "wandb": ("tracking.wandb", ""),
 }

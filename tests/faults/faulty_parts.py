@@ -173,7 +173,7 @@ class Diary(Method):
         return self.mixes
 
     def start(self, setup: Setup) -> MethodRun:
-        is_check = len(setup.images) <= BATCH  # before a run, in the process of the driver
+        is_check = setup.images is not None and len(setup.images) <= BATCH  # before a run, in the process of the driver
         return super().start(setup) if is_check else _Diary(self, setup.seed)
 
     def augment(self, images: Tensor, pictures: Tensor | None, generator: torch.Generator) -> Tensor:

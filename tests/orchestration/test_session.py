@@ -14,11 +14,12 @@ import ray
 from ray.exceptions import RayTaskError
 
 from pixmix_ray.errors import ClusterError
-from pixmix_ray.orchestration.executor import Setup
+from pixmix_ray.orchestration.executor import RunSetup
 from pixmix_ray.orchestration.nodes import Node
 from pixmix_ray.orchestration.ray_executor import RayExecutor
 from pixmix_ray.orchestration.retries import Cause
 from pixmix_ray.orchestration.session import probe, problem_of, session
+from pixmix_ray.orchestration.work import Work
 from pixmix_ray.storage.failures import Place
 from pixmix_ray.storage.store import Store
 
@@ -166,7 +167,7 @@ def test_a_lost_node_is_said_at_once_and_once_with_its_host(
     monkeypatch.setattr(RayExecutor, "connect", lambda executor: None)
     monkeypatch.setattr(import_module("pixmix_ray.orchestration.session"), "nodes", lambda: next(looks))
     with RayExecutor() as executor:
-        executor.start(Setup(store=Store(tmp_path)))
+        executor.start(RunSetup(store=Store(tmp_path), work=Work()))
         said = []
         for _ in range(5):
             caplog.clear()
