@@ -172,8 +172,7 @@ def _at(raw: Mapping[str, Any], path: list[str]) -> object:
     for step in path:
         node = _spelled(node)
         if isinstance(node, list):
-            names = [_name(part) for part in node]
-            node = {name: part for name, part in zip(names, node, strict=True)}
+            node = {name: node[place] for name, place in _places(node).items()}
         node = node.get(step) if isinstance(node, Mapping) else None
     return node
 
@@ -201,12 +200,19 @@ def _spelled(node: object) -> object:
 
 def _place(parts: list[Any], step: str, text: str) -> int:
     """The index of the part that `step` names or counts."""
-    names = [_name(part) for part in parts]
-    if step in names:
-        return names.index(step)
+    places = _places(parts)
+    if step in places:
+        return places[step]
     if step.isdigit() and int(step) < len(parts):
         return int(step)
-    raise RequestError(f"--set {text!r}: no {step!r} in the list: choose among {', '.join(names)}")
+    raise RequestError(f"--set {text!r}: no {step!r} in the list: choose among {', '.join(map(_name, parts))}")
+
+
+def _places(parts: list[Any]) -> dict[str, int]:
+    """The index of the first part of each name; a class named module:Class is found by its own name, too."""
+    named = [(_name(part), place) for place, part in enumerate(parts)]
+    named += [(name.rpartition(":")[2], place) for name, place in named]
+    return dict(reversed(named))
 
 
 def _name(part: object) -> str:

@@ -410,6 +410,9 @@ def test_a_file_given_by_a_relative_path_is_the_same_experiment(
 def test_an_override_reaches_into_one_method_and_into_the_default_benchmarks() -> None:
     raw = {"methods": "pixmix"}
     assert override(raw, "methods.pixmix.k=2") == {"methods": [{"name": "pixmix", "k": 2}]}
+    noise = {"name": "my_method:Noise", "sigma": 2}
+    for name in ("Noise", "my_method:Noise"):  # as plans print it, and as the file has it
+        assert override({"methods": ["pixmix", "my_method:Noise"]}, f"methods.{name}.sigma=2")["methods"][1] == noise
     assert override(raw, "benchmarks.clean.limit=5")["benchmarks"][0] == {"name": "clean", "limit": 5}
 
 
