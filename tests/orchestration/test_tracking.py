@@ -69,8 +69,9 @@ def test_tensorboard_has_the_curves_by_epoch_under_the_name_of_the_trial(experim
 @pytest.mark.usefixtures("ray_cluster")
 @pytest.mark.filterwarnings("ignore")  # theirs
 def test_mlflow_and_weights_and_biases_have_a_run_of_the_trials_name_where_they_are_installed(
-    experiment: Path,
+    experiment: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(experiment.parent)  # where MLflow puts the tables
     pytest.importorskip("mlflow")
     pytest.importorskip("wandb")
     database = experiment.parent / "mlflow.db"
