@@ -103,6 +103,7 @@ def sample(count: int, seed: int, root: Path) -> list[Mutant]:
         wanted = (count * (number + 1)) // len(ROOMS) - (count * number) // len(ROOMS)
         drawn = random.Random(f"{seed} {room}")
         chosen += [drawn.choice(places[place]) for place in drawn.sample(sorted(places), wanted)]
+    random.Random(seed).shuffle(chosen)  # what is done when it is stopped is a fair sample, too
     return chosen
 
 
@@ -131,9 +132,13 @@ def make_lines(folder: Path) -> None:
 
 
 def tests_for(mutant: Mutant, lines: dict[str, list[str]], seconds: dict[str, float]) -> list[str]:
-    """The tests that run the changed line, the quickest first; for a line that runs at import, those of the module."""
+    """The tests that run the changed line, the quickest first; for a line that runs at import, those of its module.
+
+    For a module that is nothing else, such as a table of numbers, those of its room.
+    """
     found = lines.get(str(mutant.line), [])
     found = found or sorted({test for tests in lines.values() for test in tests})
+    found = found or [test for test in seconds if test.startswith(f"tests/{mutant.room}/")]
     return sorted(found, key=lambda test: seconds.get(test, 1.0))
 
 
@@ -195,10 +200,12 @@ def run(folder: Path, count: int, seed: int) -> None:
     for mutant in sample(count, seed, copy):
         if mutant.key in done:
             continue
-        tests = tests_for(mutant, known["lines"].get(mutant.module, {}), known["seconds"])
-        expected = sum(known["seconds"].get(test, 1.0) for test in tests)
         path = copy / mutant.module
         before = path.read_text()
+        tests = tests_for(mutant, known["lines"].get(mutant.module, {}), known["seconds"])
+        expected = sum(known["seconds"].get(test, 1.0) for test in tests)
+        if ">>>" in before:
+            tests.insert(0, mutant.module)  # its doctests
         after = mutate_code(before, get_operator(mutant.operator)(), mutant.occurrence)
         begun = time.monotonic()
         if after is None:
