@@ -144,7 +144,7 @@ class Parquet(OnDiskDataset):
             return tuple(map(str, about.get("info", {}).get("features", {}).get(self.label, {}).get("names", ())))
         except (ValueError, TypeError, AttributeError, RecursionError) as error:
             reason = one_line(error)
-            raise DataError(f"cannot read what {file} says of its columns ({reason}): write it anew") from error
+            raise DataError(f"cannot read the schema in {file} ({reason}): write the file again") from error
 
 
 def _bytes(entry: str) -> Path:

@@ -110,7 +110,7 @@ def on_gpus(plan: Plan, executor: Executor) -> Plan:
         return plan
     warnings.warn(
         f"GPUs were found: a trial uses {resources.trial.gpus:g} of one, an evaluation {resources.evaluation.gpus:g}; "
-        "set resources.trial.gpus and resources.evaluation.gpus to change that, to 0 for the CPU",
+        "set resources.trial.gpus and resources.evaluation.gpus to change that; 0 uses the CPU",
         stacklevel=3,
     )
     return replace(plan, experiment=plan.experiment.model_copy(update={"resources": resources}))
