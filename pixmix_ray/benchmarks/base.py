@@ -114,7 +114,7 @@ class Benchmark(Settings, ABC):
             return self.metrics[name]
         if name not in DIRECTIONS:
             raise WorkError(
-                f"{type(self).__name__} measured {name!r}, which is not a metric of ours: declare it in its metrics, "
+                f"{type(self).__name__} measured {name!r}, which is not a known metric: declare it in metrics, "
                 f'as {{"{name}": Metric(direction="lower")}}'
             )
         return Metric(direction=DIRECTIONS[name], unit=UNITS.get(name, ""))
@@ -341,7 +341,7 @@ def extras_of(logits: Tensor, labels: NDArray[np.int64], extras: Mapping[str, Ex
     for name, extra in wanted.items():
         found[name] = extra.of(logits, true_classes).cpu().numpy().astype(extra.dtype)
         if not np.isfinite(found[name]).all():
-            raise WorkError(f"{name} comes out NaN or infinite: the network's logits are too large")
+            raise WorkError(f"{name} is NaN or infinite, as the network's logits are too large: check the checkpoint")
     return found
 
 

@@ -162,7 +162,7 @@ class Consistency(Benchmark):
         is_imagenet = test.images.shape[1] >= IMAGENET_SIDE
         names = self._wanted(is_imagenet)
         if self.alexnet is not None and not is_imagenet:
-            raise DataError("consistency: AlexNet's rates are for ImageNet's pictures: leave alexnet out")
+            raise DataError("consistency: AlexNet's rates apply only to ImageNet's pictures: leave alexnet out")
         if lacking := [name for name in names if self.alexnet is not None and name not in self.alexnet]:
             raise DataError(f"consistency: alexnet has no rates for {lacking[0]}: measure AlexNet on it, or exclude it")
         if self.crop is not None and self.crop > test.images.shape[1]:

@@ -18,7 +18,7 @@ def check_side(what: str, test: TestPictures) -> None:
     """Raise DataError where test pictures are too small to be ImageNet's; `what` needs a network that knows them."""
     if test.images.shape[1] < IMAGENET_SIDE:
         raise DataError(
-            f"{what} are for networks that know ImageNet's 1,000 classes, and the test pictures are of "
+            f"{what} are for networks with ImageNet's 1,000 classes, and the test pictures have "
             f"{test.images.shape[1]} pixels: use the data set imagenet, or leave {what} out"
         )
 

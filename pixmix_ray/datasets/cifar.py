@@ -28,7 +28,8 @@ Source = TypeVar("Source", "Cifar10", "Cifar100")
 
 def _check_source(dataset: Source) -> Source:
     if dataset.root is None and not dataset.download:
-        raise RequestError("the data set needs root, the folder with the python batches; or set download: true")
+        name = type(dataset).__name__.lower()
+        raise RequestError(f"dataset {name} needs root: give the folder with the python batches, or set download: true")
     return dataset
 
 
@@ -105,7 +106,7 @@ def _folder(layout: Layout, root: Path | None, download: bool) -> Path:
     if download:
         return _download(layout, base)
     raise DataError(
-        f"{base / layout.folder / layout.meta_file} is missing: give as root the folder that holds {layout.folder}, "
+        f"{base / layout.folder / layout.meta_file} is missing: set root to the folder that contains {layout.folder}, "
         "or set download: true"
     )
 
@@ -122,7 +123,7 @@ def _download(layout: Layout, base: Path) -> Path:
     except (OSError, RuntimeError) as error:
         reason = one_line(error)
         raise DataError(
-            f"cannot download {layout.name} to {base} ({reason}): fetch it by hand and give its root"
+            f"cannot download {layout.name} to {base} ({reason}): download it by hand and set root"
         ) from error
     return base / layout.folder
 

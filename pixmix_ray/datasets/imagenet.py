@@ -98,7 +98,7 @@ class ClassFolderDataset(OnDiskDataset, ABC):
         """Warn where weights of somebody else may expect another order of the classes."""
         if "class_order" not in self.model_fields_set and sorted(names) != list(names):
             warnings.warn(
-                f"the classes in {self.root / self.test} are numbers and sorted as such, {', '.join(names[:3])} to "
+                f"the classes in {self.root / self.test} are numbers and sorted numerically, {', '.join(names[:3])} to "
                 f"{names[-1]}: for weights that were trained with torchvision's ImageFolder, which sorts them as text, "
                 "set dataset.class_order: text",
                 DataVersionWarning,
@@ -142,6 +142,6 @@ class ImageNet(ClassFolderDataset):
             strange_name = sorted(set(names) ^ set(wanted))[0]
             held = "lacks" if strange_name in wanted else "holds"
             raise DataError(
-                f"{folder} {held} {strange_name!r}: it must hold the 1,000 folders of ILSVRC 2012, n01440764 to "
+                f"{folder} {held} {strange_name!r}: it must contain the 1,000 folders of ILSVRC 2012, n01440764 to "
                 "n15075141; for other classes use image_folder, or name some in a file by classes"
             )

@@ -93,7 +93,9 @@ class OnDiskDataset(Dataset, ABC):
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if self.resize < max(self.size, self.train_size or 0):
-            raise ValueError(f"resize = {self.resize} must be at least size and train_size, which are cut out of it")
+            raise ValueError(
+                f"resize = {self.resize} must be at least size and train_size, the sizes of the crops: raise it"
+            )
         return self
 
     @abstractmethod

@@ -81,7 +81,10 @@ class Parquet(OnDiskDataset):
         )
         names = self._names(files[0]) or tuple(map(str, range(int(labels.max()) + 1)))
         if labels.min() < 0 or labels.max() >= len(names):
-            raise DataError(f"{files[0]} has classes from {labels.min()} to {labels.max()}: it names {len(names)}")
+            raise DataError(
+                f"{files[0]} has labels from {labels.min()} to {labels.max()} and names {len(names)} classes: "
+                "fetch the files again"
+            )
         return Part(pictures=pictures, labels=labels, class_names=names, sources=files)
 
     def _laid_out(self, files: list[Path]) -> dict[str, Any]:
@@ -128,7 +131,9 @@ class Parquet(OnDiskDataset):
         values = column.field("bytes") if pa.types.is_struct(column.type) else column
         contents: list[bytes] = values.to_pylist()
         if not all(isinstance(content, bytes) for content in contents):
-            raise DataError(f"{file} does not hold the bytes of its pictures in {self.image!r}: embed them in the file")
+            raise DataError(
+                f"{file} does not contain the bytes of its pictures in {self.image!r}: embed them in the file"
+            )
         return contents
 
     def _names(self, file: Path) -> tuple[str, ...]:
@@ -139,7 +144,7 @@ class Parquet(OnDiskDataset):
             return tuple(map(str, about.get("info", {}).get("features", {}).get(self.label, {}).get("names", ())))
         except (ValueError, TypeError, AttributeError, RecursionError) as error:
             reason = one_line(error)
-            raise DataError(f"cannot read what {file} says of its columns ({reason}): write it anew") from error
+            raise DataError(f"cannot read the schema in {file} ({reason}): write the file again") from error
 
 
 def _bytes(entry: str) -> Path:

@@ -94,7 +94,7 @@ def _rgb(source: Path | io.BytesIO, name: str) -> Image.Image:
         size = image.size
         rgb = to_rgb(image, name)
     if rgb.size != size:  # a TIFF that is turned by its XMP text: places are laid out by the header
-        raise DataError(f"the picture {name} is {size} by its header and {rgb.size} decoded: save it anew")
+        raise DataError(f"the picture {name} is {size} by its header and {rgb.size} decoded: save it again")
     return rgb
 
 

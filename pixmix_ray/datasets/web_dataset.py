@@ -72,7 +72,10 @@ class WebDataset(OnDiskDataset):
         labels = cast(NDArray[np.int64], arrays["labels"])
         found = int(labels.max()) + 1
         if num_classes and found > num_classes:
-            raise DataError(f"{self.root / pattern} has class {found - 1}, {self.test} none above {num_classes - 1}")
+            raise DataError(
+                f"{self.root / pattern} has class {found - 1}, and {self.test} none above {num_classes - 1}: "
+                "give archives of the same classes"
+            )
         return Part(
             pictures=EncodedRanges(
                 files=archives,

@@ -61,7 +61,7 @@ def better_input(network: nn.Module, images: NDArray[np.uint8], labels: NDArray[
         return ""
     return (
         f"of {len(own)} test pictures the network misreads {own.mean():.1%} as it is, and {best.mean():.1%} {name}: "
-        f"if it was trained so, set {setting} (in an experiment file the same keys, without model, of its entry)"
+        f"if it was trained that way, set {setting} (in an experiment file: the same keys in its entry, without model)"
     )
 
 

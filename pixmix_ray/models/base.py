@@ -59,7 +59,7 @@ class Model(Settings, ABC):
             RequestError: there are no published ones, or they cannot be had.
         """
         if weights is None:
-            raise RequestError(f"{self.label()} has no published weights to take: give weights in place of pretrained")
+            raise RequestError(f"{self.label()} has no published weights: give weights in place of pretrained")
         return self, weights
 
     def weight_files(self, weights: Path) -> list[Path]:

@@ -52,8 +52,8 @@ class RobustBenchModel(PreparedModel):
                 _zoo("utils").load_model(self.arch, dataset=self.zoo, threat_model=self.threat_model)
             except Exception as error:  # a network, and other people's code
                 raise RequestError(
-                    f"the weights of {self.arch} cannot be had ({type(error).__name__}: {one_line(error)}): fetch them "
-                    "on a machine with a network, and give the file as weights"
+                    f"weights of {self.arch} cannot be downloaded ({type(error).__name__}: {one_line(error)}): fetch "
+                    "them on a machine with a network, and give the file as weights"
                 ) from None
         return self, file.resolve()
 

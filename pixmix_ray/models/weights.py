@@ -129,10 +129,10 @@ def _is_safetensors(path: Path) -> bool:
     if not text:
         raise CheckpointError(f"{path} is empty: fetch it again")
     if text.startswith(b"version https://git-lfs"):
-        raise CheckpointError(f"{path} is a pointer of Git LFS and not the file itself: run git lfs pull")
+        raise CheckpointError(f"{path} is a Git LFS pointer and not the file itself: run git lfs pull")
     if text.startswith((b"<!doctype", b"<html", b"<?xml")):
         raise CheckpointError(
-            f"{path} is a web page and not a file of weights, such as a host shows before a download: fetch it again"
+            f"{path} is a web page and not a file of weights, such as a download page: fetch the file itself"
         )
     kind = next((kind for mark, kind in PACKED.items() if start.startswith(mark)), "")
     if kind or start[TAR_MARK] == b"ustar":
@@ -167,7 +167,7 @@ def _state_dict(content: object, path: Path) -> dict[object, Tensor]:
         if len(set(others)) > 1:
             rest = ", ".join(sorted(set(others) - {others[0]}))
             warnings.warn(
-                f"{path} holds several networks: {others[0]} was taken, not {rest}; to have another, save it alone",
+                f"{path} holds several networks: {others[0]} was taken, not {rest}; save the wanted one alone",
                 WeightsWarning,
                 stacklevel=3,
             )
@@ -304,7 +304,7 @@ def start_from(network: nn.Module, weights: Weights, where: str) -> None:
         (layer,) = layers
         counts = len(bare[min(other)]), len(own[min(other)])
         warnings.warn(
-            f"{where} was trained on {counts[0]} classes: its head, {layer}, is made anew for {counts[1]}",
+            f"{where} was trained on {counts[0]} classes: its head, {layer}, is replaced by a new one for {counts[1]}",
             WeightsWarning,
             stacklevel=3,
         )

@@ -58,8 +58,8 @@ class LocalExecutor:
         """
         if (count := setup.resources.trial.num_workers) > 1:
             raise ClusterError(
-                f"resources.trial asks for {count} workers, and everything is done in this process here: leave --local "
-                "out, so that Ray starts them, or set resources.trial.workers=1 and resources.trial.gpus=1 or 0"
+                f"resources.trial asks for {count} workers, and --local runs everything in one process: leave --local "
+                "out, or set resources.trial.workers=1 and resources.trial.gpus=1 or 0"
             )
         for what, share in (("trial", setup.resources.trial), ("evaluation", setup.resources.evaluation)):
             if share.gpus > 0 and not torch.cuda.is_available():

@@ -20,6 +20,7 @@ from pixmix_ray.orchestration.picture_tasks import PictureTasks
 from pixmix_ray.orchestration.tune_training import Training
 from pixmix_ray.orchestration.work import Job
 from pixmix_ray.planning.plan import Cell
+from pixmix_ray.storage.failures import Place
 
 log = logging.getLogger(__name__)
 MOST_ASKED_FOR = 1000  # shares of one request to an autoscaler
@@ -43,7 +44,7 @@ class RayExecutor:
         self._address, self._cpus = address, cpus
         self._stack = ExitStack()
         self._is_connected = self._may_grow = False
-        self._nodes: set[str] = set()  # that lived when last looked
+        self._nodes: dict[str, Node] = {}  # that lived when last looked, by id
         self._asked: tuple[int, int] = (0, 0)
         self._waits_since: float | None = None
         self._events: SimpleQueue[Event] = SimpleQueue()
@@ -113,9 +114,12 @@ class RayExecutor:
         )
 
     def _tell_of_lost(self, nodes: Sequence[Node]) -> None:
-        living = {node.node_id for node in nodes}
-        for lost in self._nodes - living:
-            log.warning("node %s is gone: what ran there is tried again elsewhere", lost[:8])
+        living = {node.node_id: node for node in nodes}
+        for lost in self._nodes.keys() - living:
+            place = Place(host=self._nodes[lost].host, node=lost)
+            log.warning(
+                "lost a node: %s; the cluster has %d left, and the lost work is tried again", place, len(living)
+            )
         self._nodes = living
 
     def submit_trial(self, ticket: int, trial: Trial, *, avoid: str | None = None) -> None:

@@ -30,7 +30,7 @@ class Cause(StrEnum):
     WORKER_DIED = "worker died"
     NODE_DIED = "node died"
     KILLED_FOR_MEMORY = "killed for memory"  # by Ray's memory monitor, before the system does it
-    PREEMPTED = "told that it will be ended"
+    PREEMPTED = "preempted"
     MESSAGE_LOST = "message lost"  # the worker lives, or was never reached
     OUT_OF_MEMORY = "out of memory"
     DAMAGED = "checkpoint damaged"

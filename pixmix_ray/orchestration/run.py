@@ -109,8 +109,8 @@ def on_gpus(plan: Plan, executor: Executor) -> Plan:
     if resources == plan.experiment.resources or not getattr(executor, "has_gpus", lambda: False)():
         return plan
     warnings.warn(
-        f"there are GPUs: a trial takes {resources.trial.gpus:g} of one, an evaluation {resources.evaluation.gpus:g}; "
-        "set resources.trial.gpus and resources.evaluation.gpus to change that, 0 for the processor",
+        f"GPUs were found: a trial uses {resources.trial.gpus:g} of one, an evaluation {resources.evaluation.gpus:g}; "
+        "set resources.trial.gpus and resources.evaluation.gpus to change that; 0 uses the CPU",
         stacklevel=3,
     )
     return replace(plan, experiment=plan.experiment.model_copy(update={"resources": resources}))

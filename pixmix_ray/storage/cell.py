@@ -179,7 +179,7 @@ def predictions_of(table: pa.Table, extras: Mapping[str, Extra]) -> Predictions:
     """
     schema = predictions_schema(extras)
     if missing := [name for name in schema.names if name not in table.column_names]:
-        raise ResultsError(f"the predictions lack {', '.join(missing)}: they are of an older version, evaluate again")
+        raise ResultsError(f"the predictions lack {', '.join(missing)}, as an older version wrote them: evaluate again")
     read = table.select(schema.names).cast(schema).unify_dictionaries()
     columns: dict[str, NDArray[np.generic]] = {name: read[name].to_numpy() for name in schema.names[1:]}
     condition = read["condition"].combine_chunks()
@@ -214,7 +214,7 @@ def _columns(metadata: Mapping[str, str], columns: list[str], store: Store) -> C
     if text is None:
         if "trial_id" in columns:
             raise older_layout(store)
-        raise DamagedError("it holds no measurements")
+        raise DamagedError("it contains no measurements")
     if metadata.get(HASH_KEY) != _hash(text):
         raise DamagedError("its measurements are not those that were written")
     try:

@@ -194,7 +194,7 @@ def normalised_together(network: nn.Module, workers: Workers) -> nn.Module:
                 setattr(parent, name, _WholeBatchNorm(child, workers).train(child.training))
             elif isinstance(child, _BatchNorm):
                 raise WorkError(
-                    f"{type(child).__name__} normalises batches in a way of its own, which several workers cannot "
+                    f"{type(child).__name__} normalises batches in its own way, which several workers cannot "
                     "share: set resources.trial.workers=1"
                 )
     return network

@@ -260,7 +260,7 @@ def test_a_metric_that_does_not_come_out_as_stored_has_no_interval(tmp_path: Pat
     strange = frame.assign(value=frame["value"] + 0.1)
     judged = judge(store, strange, ["clean.error"])
     assert not judged.certainty.is_known.any()
-    assert judged.notes == ("no interval is known of clean.error in 1 of 1 rows",)
+    assert judged.notes == ("clean.error has no interval in 1 of 1 rows",)
     assert isinstance(frame, pd.DataFrame) and judge(store, frame, ["clean.error"]).notes == ()
 
 

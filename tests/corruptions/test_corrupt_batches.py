@@ -182,8 +182,8 @@ def test_an_unknown_variant_is_answered_with_the_known_ones() -> None:
     ("indices", "message"),
     [
         ([0, 1], r"indices must be \(3,\), one a picture, got shape \(2,\)"),
-        ([0, 1, -1], "indices must be whole numbers from 0 up, got int64 from -1"),
-        ([0.0, 1.0, 2.0], "indices must be whole numbers from 0 up, got float64 from 0.0"),
+        ([0, 1, -1], "indices must be whole numbers from 0, got int64 from -1"),
+        ([0.0, 1.0, 2.0], "indices must be whole numbers from 0, got float64 from 0.0"),
     ],
 )
 def test_indices_that_name_no_pictures_are_refused(indices: list[int], message: str) -> None:

@@ -291,8 +291,8 @@ def test_an_archive_is_read_by_the_rule_of_folders_and_what_is_passed_over_is_sa
         ([0, None], None, "has rows without a class in 'label'"),
         (["cat", "dog"], None, "has string in 'label'"),
         ([True, False], None, "has bool in 'label'"),
-        ([0, 1], "{broken", "cannot read what .*val.parquet says of its columns"),
-        ([0, 1], "[]", "cannot read what .*val.parquet says of its columns"),
+        ([0, 1], "{broken", "cannot read the schema in .*val.parquet"),
+        ([0, 1], "[]", "cannot read the schema in .*val.parquet"),
     ],
 )
 def test_a_class_in_a_table_is_a_whole_number(

@@ -9,6 +9,7 @@ import yaml
 
 from pixmix_ray.experiment.described import TABLES, experiment_schema, settings_of
 from pixmix_ray.methods import METHODS
+from pixmix_ray.settings import Settings
 
 jsonschema = pytest.importorskip("jsonschema")
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
@@ -37,6 +38,12 @@ def test_a_setting_has_default_and_range() -> None:
     assert found["k"] == ("4", "integer ≥ 0")
     assert found["severity"] == ("3", "number > 0 and ≤ 10")
     assert found["partner"] == ("both", "both, augmented, pictures, iterative")
+
+    class Own(Settings):
+        note: str = ""
+        must: str
+
+    assert [setting.default for setting in settings_of(Own)] == ['""', ""]
 
 
 def test_the_schema_beside_the_experiments_is_that_of_the_code(schema: dict[str, Any]) -> None:

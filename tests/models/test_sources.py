@@ -218,7 +218,7 @@ def test_what_is_trained_here_is_read_as_weights_too(source: str, tmp_path: Path
 
 @pytest.mark.parametrize("source", [name for name in SOURCES if name not in TRAINED and name != "robustbench"])
 def test_what_is_a_file_alone_cannot_be_trained(source: str) -> None:
-    with pytest.raises(RequestError, match="cannot be trained: it stands under checkpoints"):
+    with pytest.raises(RequestError, match="can only be evaluated: list it under checkpoints"):
         MODELS.read(source).settings.build(CLASSES)
 
 
@@ -352,7 +352,9 @@ def test_torchvisions_published_weights_come_with_their_input(tmp_path: Path, mo
 
     file.unlink()
     monkeypatch.setattr(torch.hub, "download_url_to_file", no_network)
-    with pytest.raises(RequestError, match=r"cannot be had \(no network\): fetch it on a machine with a network"):
+    with pytest.raises(
+        RequestError, match=r"cannot be downloaded \(no network\): fetch it on a machine with a network"
+    ):
         model.with_weights(None)
 
 

@@ -124,7 +124,7 @@ def test_one_evaluation_share_stays_free(nodes: list[Pair], trial: Pair, evaluat
             Resources(trial=Share(cpus=12, workers=4)),
             "a trial asks for 4 workers of 3 CPUs each, and the nodes hold 3: lower resources.trial",
         ),
-        ([], Resources(), "a trial asks for 1 CPUs, and no node is there: wait for one, or start Ray on it"),
+        ([], Resources(), "a trial asks for 1 CPUs, and the cluster has no nodes: wait for one, or start Ray on one"),
     ],
 )
 def test_what_no_node_holds_is_told_with_what_to_set(nodes: list[Node], resources: Resources, told: str) -> None:

@@ -197,7 +197,7 @@ def test_a_normalisation_of_another_kind_is_refused() -> None:
     class Own(nn.BatchNorm2d):
         pass
 
-    with pytest.raises(WorkError, match=r"^Own normalises batches in a way of its own.*workers=1$"):
+    with pytest.raises(WorkError, match=r"^Own normalises batches in its own way.*workers=1$"):
         normalised_together(nn.Sequential(Own(3)), Workers(BatchShare(rank=0, of=2)))
 
 
