@@ -98,14 +98,18 @@ def list_cells(store: Store) -> dict[str, FileStamp]:
             found[match["cell"]] = stamp
         elif path.endswith(".parquet"):
             strange.append(path)
-    if strange:
-        named = ", ".join(strange[:STRANGE_NAMED]) + (", ..." if len(strange) > STRANGE_NAMED else "")
-        warnings.warn(
-            f"passed over {len(strange)} Parquet files in {store.uri} that no run wrote under their names, such as the "
-            f"copies that programs for synchronising folders leave: {named}",
-            stacklevel=3,
-        )
+    _say_strange(store, strange)
     return found
+
+
+def _say_strange(store: Store, paths: Sequence[str]) -> None:
+    if paths:
+        named = ", ".join(paths[:STRANGE_NAMED]) + (", ..." if len(paths) > STRANGE_NAMED else "")
+        warnings.warn(
+            f"passed over {len(paths)} Parquet files in {store.uri} that no run wrote under their names, such as the "
+            f"copies that programs for synchronising folders leave: {named}",
+            stacklevel=4,
+        )
 
 
 @without_garbage_collection()
@@ -132,8 +136,12 @@ def update(store: Store) -> Unsealed:
 
 def read_rows(store: Store, columns: Sequence[str] | None = None) -> pa.Table:
     """The measurements of all cells, of the schema `INDEX`, or those of its columns; errors as `update`."""
-    found = update(store)
-    return _joined([found.table if columns is None else found.file.read(columns)])
+    return rows_of(update(store), columns)
+
+
+def rows_of(index: Unsealed, columns: Sequence[str] | None = None) -> pa.Table:
+    """The same of an index."""
+    return _joined([index.table if columns is None else index.file.read(columns)])
 
 
 def cell_seconds(store: Store) -> list[tuple[str, float]]:
@@ -254,7 +262,7 @@ def _read(store: Store, names: Sequence[str], stamps: Mapping[str, FileStamp]) -
 
 
 def _read_batch(store: Store, cells: Sequence[str]) -> dict[str, Columns]:
-    """The measurements of cells; those that are gone are left out, and the damaged ones too, with a warning."""
+    """The measurements of cells; those that are gone are left out, and with a warning damaged ones and mere copies."""
 
     def columns(cell: str) -> Columns | DamagedError | None:
         try:
@@ -268,11 +276,17 @@ def _read_batch(store: Store, cells: Sequence[str]) -> dict[str, Columns]:
         with ThreadPoolExecutor(REQUESTS) as pool:
             found = list(pool.map(columns, cells))
     whole: dict[str, Columns] = {}
+    copies = []
     for cell, answer in zip(cells, found, strict=True):
         if isinstance(answer, DamagedError):
             put_aside(store, answer, cell_file(cell))
         elif answer is not None:
-            whole[cell] = answer
+            own = f"{answer.common['trial_id']}/{answer.common['benchmark']}"
+            if cell.rpartition("-")[0] == own:
+                whole[cell] = answer
+            else:  # a copy of a cell, or of its folder, whose name looks like that of another
+                copies.append(cell_file(cell))
+    _say_strange(store, copies)
     return whole
 
 

@@ -157,6 +157,10 @@ def test_plus_signs_are_short_for_a_join() -> None:
         ({"name": "join", "sets": [{"name": "fractals", "weight": float("inf")}]}, RequestError, "weight = inf: "),
         ({"name": "join", "sets": [{"name": "fractals", "wieght": 1}]}, UnknownNameError, "'wieght'"),
         ({"name": "join", "sets": [{"weight": 1}]}, RequestError, "mapping with the key 'name'"),
+        ("$PIXMIX_NOT_SET/fractals", RequestError, r"the variable \$PIXMIX_NOT_SET, which is not set"),
+        (r"C:\fractals", RequestError, "mixing set .* is a path of Windows"),
+        ("s3://bucket/fractals", RequestError, "is a URI: pictures are read from local folders"),
+        ("s3:/bucket/fractals", RequestError, "looks like a URI: write s3://"),
     ],
 )
 def test_wrong_joins_are_errors_in_one_line(spec: object, error: type[Exception], message: str) -> None:
