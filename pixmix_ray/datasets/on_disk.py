@@ -48,7 +48,7 @@ class Part:
     def content(self) -> list[NDArray[np.uint8]]:
         """Digests that change with the content: of all files, or of a sample of many; and of labels in no order."""
         digests = [self._digests().ravel()] if len(self.labels) else []
-        if np.any(np.diff(self.labels) < 0):  # those in order are told by their counts
+        if np.any(np.diff(self.labels) < 0):  # those in order follow from their counts
             digests.append(np.frombuffer(bytes.fromhex(short_hash(self.labels.tobytes(), 32)), np.uint8))
         return digests
 
@@ -61,11 +61,11 @@ class Part:
             return file_md5s(files)
         some = evenly_spaced(len(self.labels), SAMPLED)
         names = short_hash("\n".join(self.pictures.name(place).rpartition("/")[2] for place in some.tolist()))
-        told = np.frombuffer(f"{len(self.labels)} {names}".encode(), np.uint8)
+        header = np.frombuffer(f"{len(self.labels)} {names}".encode(), np.uint8)
         if not is_archive:
-            return np.concatenate([told, file_md5s([files[place] for place in some.tolist()]).ravel()])
+            return np.concatenate([header, file_md5s([files[place] for place in some.tolist()]).ravel()])
         digests = "".join(short_hash(self.pictures.read(place)) for place in some.tolist())
-        return np.concatenate([told, np.frombuffer(digests.encode(), np.uint8)])
+        return np.concatenate([header, np.frombuffer(digests.encode(), np.uint8)])
 
 
 def _total_bytes(files: Sequence[Path]) -> int:
@@ -197,8 +197,8 @@ def _content(sizes: list[int], parts: Sequence[Part]) -> str:
     """12 hexadecimal digits of sizes, the names of the classes in the last part, and the content of all parts."""
     names = parts[-1].class_names
     counts = [np.bincount(part.labels, minlength=len(names)).tolist() for part in parts]
-    told = np.frombuffer(repr([[*sizes, names], counts]).encode(), np.uint8)
-    return combined(np.concatenate([told, *(digest for part in parts for digest in part.content())]))
+    header = np.frombuffer(repr([[*sizes, names], counts]).encode(), np.uint8)
+    return combined(np.concatenate([header, *(digest for part in parts for digest in part.content())]))
 
 
 def _squares(part: Part, rows: NDArray[np.int64], resize: int, size: int, entry: str) -> NDArray[np.uint8]:
