@@ -103,6 +103,7 @@ def sample(count: int, seed: int, root: Path) -> list[Mutant]:
         wanted = (count * (number + 1)) // len(ROOMS) - (count * number) // len(ROOMS)
         drawn = random.Random(f"{seed} {room}")
         chosen += [drawn.choice(places[place]) for place in drawn.sample(sorted(places), wanted)]
+    random.Random(seed).shuffle(chosen)  # what is done when it is stopped is a fair sample, too
     return chosen
 
 

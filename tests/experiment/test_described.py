@@ -21,6 +21,12 @@ def schema() -> dict[str, Any]:
     return json.loads(json.dumps(experiment_schema(), default=str))  # type: ignore[no-any-return]
 
 
+@pytest.fixture(scope="module")
+def validator(schema: dict[str, Any]) -> Any:
+    jsonschema.Draft202012Validator.check_schema(schema)
+    return jsonschema.Draft202012Validator(schema)
+
+
 @pytest.mark.parametrize("kind", TABLES)
 def test_every_setting_of_ours_says_what_it_means(kind: str) -> None:
     silent = [(name, s.name) for name, part in TABLES[kind].ours.items() for s in settings_of(part) if not s.meaning]
@@ -42,10 +48,10 @@ def test_the_schema_beside_the_experiments_is_that_of_the_code(schema: dict[str,
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.name))
-def test_the_files_here_name_the_schema_and_fit_it(file: Path, schema: dict[str, Any]) -> None:
+def test_the_files_here_name_the_schema_and_fit_it(file: Path, validator: Any) -> None:
     text = file.read_text()
     assert text.startswith("# yaml-language-server: $schema=schema.json\n")
-    jsonschema.validate(yaml.safe_load(text), schema)
+    validator.validate(yaml.safe_load(text))
 
 
 @pytest.mark.parametrize(
@@ -60,7 +66,5 @@ def test_the_files_here_name_the_schema_and_fit_it(file: Path, schema: dict[str,
         ({"seeds": ["a"]}, False),
     ],
 )
-def test_the_schema_marks_mistakes_and_nothing_else(
-    content: dict[str, Any], is_right: bool, schema: dict[str, Any]
-) -> None:
-    assert jsonschema.Draft202012Validator(schema).is_valid(content) is is_right
+def test_the_schema_marks_mistakes_and_nothing_else(content: dict[str, Any], is_right: bool, validator: Any) -> None:
+    assert validator.is_valid(content) is is_right

@@ -104,6 +104,7 @@ def test_a_trial_of_another_folder_is_a_checkpoint_too(zoo: Path) -> None:
     assert done.measurements[same].astype(str).equals(clean[same].astype(str))
 
 
+@pytest.mark.drill
 @pytest.mark.ray
 def test_on_ray_the_numbers_are_the_same(zoo: Path, ray_cluster: str) -> None:
     here = run_plan(make_plan(read_experiment(zoo)), executor="local")
