@@ -133,7 +133,7 @@ def make_lines(folder: Path) -> None:
 
 
 def tests_for(mutant: Mutant, lines: dict[str, list[str]], seconds: dict[str, float]) -> list[str]:
-    """The tests that run the changed line, the quickest first; of one that runs at import those of its module and room."""
+    """The tests that run the changed line, the quickest first; at import those of its module and room."""
     found = lines.get(str(mutant.line), [])
     if not found:
         room = f"tests/{Path(mutant.room).parent if '/' in mutant.room else mutant.room}/"

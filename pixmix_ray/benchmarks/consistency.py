@@ -27,7 +27,14 @@ from pixmix_ray import metrics
 from pixmix_ray.benchmarks.alexnet_rates import AlexNetRates
 from pixmix_ray.benchmarks.base import BENCHMARKS, Benchmark, TestPictures, finite_logits, passes, to_device
 from pixmix_ray.benchmarks.corrupted_sets import EXTRAS as CORRUPTED
-from pixmix_ray.benchmarks.corrupted_sets import IMAGENET_SIDE, SIDE, files_identity, in_known_order, is_arrays
+from pixmix_ray.benchmarks.corrupted_sets import (
+    IMAGENET_SIDE,
+    SIDE,
+    files_identity,
+    in_known_order,
+    is_arrays,
+    notes_of,
+)
 from pixmix_ray.benchmarks.extras import TOP_FIVE
 from pixmix_ray.benchmarks.made_pictures import KeyOfTest, MadePictures, Piece, runs_of
 from pixmix_ray.benchmarks.picture_cache import KEEP_GB
@@ -147,10 +154,7 @@ class Consistency(Benchmark):
 
     def notes(self) -> tuple[str, ...]:
         """What is left out, and where the sequences come from, if not made here."""
-        left_out = (f"without {', '.join(self.exclude)}",) if self.exclude else ()
-        if self.names is not None:
-            left_out = (f"only {', '.join(name for name in self.names if name not in self.exclude)}",)
-        return (*left_out, *(("the published files",) if self.files else ()))
+        return notes_of(self.names, self.exclude, self.files)
 
     def prepare(self, test: TestPictures) -> None:
         """Check the files beside the test pictures, and AlexNet's rates beside the perturbations."""

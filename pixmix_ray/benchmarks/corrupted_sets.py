@@ -293,6 +293,14 @@ def valid_severities(severities: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(sorted(set(severities)))
 
 
+def notes_of(names: Sequence[str] | None, exclude: Sequence[str], files: object) -> tuple[str, ...]:
+    """What is left out of all, or what alone is measured; and whether files that were published are read."""
+    left_out = (f"without {', '.join(exclude)}",) if exclude else ()
+    if names is not None:
+        left_out = (f"only {', '.join(name for name in names if name not in exclude)}",)
+    return (*left_out, *(("the published files",) if files else ()))
+
+
 def files_identity(files: object) -> str | None:
     """What `identity` says of a folder of published files: that there is one, not where."""
     return None if files is None else "official"

@@ -131,11 +131,6 @@ def check_aspect(name: str, width: int, height: int) -> None:
         raise DataError(f"{name} is {sizes}: crop or remove it")
 
 
-def resized_picture(file: Path, shorter_side: int) -> Image.Image:
-    """The picture as RGB, its shorter side `shorter_side` pixels long; raises DataError as `rgb_picture` does."""
-    return resized(rgb_picture(file), shorter_side)
-
-
 def resized(rgb: Image.Image, shorter_side: int) -> Image.Image:
     """The picture with its shorter side `shorter_side` pixels long, as by torchvision's Resize."""
     wanted = resized_size(rgb.width, rgb.height, shorter_side)

@@ -98,11 +98,11 @@ class ConnectedWorkers(Workers):
         size = self.total(torch.tensor(-1 if of_first is None and self.is_first else len(of_first or b"")))
         if size < 0:
             return None
-        told = torch.zeros(int(size), dtype=torch.uint8)
+        received = torch.zeros(int(size), dtype=torch.uint8)
         if of_first:
-            told[:] = torch.frombuffer(bytearray(of_first), dtype=torch.uint8)
-        distributed.broadcast(told, src=0)
-        return told.numpy().tobytes()
+            received[:] = torch.frombuffer(bytearray(of_first), dtype=torch.uint8)
+        distributed.broadcast(received, src=0)
+        return received.numpy().tobytes()
 
     def close(self) -> None:
         """Leave; the others can no longer tell anything."""

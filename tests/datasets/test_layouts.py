@@ -281,7 +281,7 @@ def test_an_archive_is_read_by_the_rule_of_folders_and_what_is_passed_over_is_sa
     dataset = _tar(tmp_path, {**with_copies, "__MACOSX/c.jpg": picture, "d.txt": b"no picture", "d.cls": b"2"})
     for _ in range(2):  # also where the listing is known
         with pytest.warns(match="passed over 6 in .*: 4 hidden, 1 of a system, 1 without a picture"):
-            assert dataset.test_part().labels.tolist() == [0, 1]
+            assert dataset.test_split().labels.tolist() == [0, 1]
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from pixmix_ray.training.workers import Workers
 
 
 @dataclass(kw_only=True)
-class Place:
+class EpochState:
     """A place in an epoch, between two batches.
 
     Attributes:
@@ -36,13 +36,13 @@ class Place:
     global_states: dict[str, Tensor]
 
     @staticmethod
-    def first(device: torch.device, seed: int, number: int, rank: int = 0) -> "Place":
+    def first(device: torch.device, seed: int, number: int, rank: int = 0) -> "EpochState":
         """The beginning of epoch `number` of the training that `seed` names, on a device; `rank` is of the worker."""
         with _forked(device):
             # dropout can only draw from the global generator: seed it for this epoch alone
             seed_globally(seed, "dropout", number, *([rank] if rank else []), device=device)
             states = _global_states(device)
-        return Place(
+        return EpochState(
             number=number,
             batches=0,
             loss_sum=torch.zeros((), device=device),
