@@ -107,7 +107,7 @@ def read_batch(layout: Layout, file: Path) -> tuple[NDArray[np.uint8], NDArray[n
 
 
 def _is_class(label: object, num_classes: int) -> bool:
-    return isinstance(label, int | np.integer) and not isinstance(label, bool) and 0 <= label < num_classes
+    return isinstance(label, int | np.integer) and not isinstance(label, bool) and bool(0 <= label < num_classes)
 
 
 def read_names(layout: Layout, file: Path) -> tuple[str, ...]:

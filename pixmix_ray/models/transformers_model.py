@@ -4,6 +4,7 @@ What the network expects of its input is read from the folder's preprocessor_con
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -135,16 +136,21 @@ def _input_of(config: Path) -> dict[str, Any]:
         ) from None
 
 
-def _meaning(values: dict[str, Any]) -> dict[str, Any]:
+def _meaning(values: Mapping[str, Any]) -> dict[str, Any]:
     """Mean, std and input_size, as far as a preprocessor_config.json says them."""
-    found: dict[str, Any] = {}
-    if values.get("do_normalize", True) and "image_mean" in values and "image_std" in values:
-        scale = values.get("rescale_factor", 1 / 255) * 255 if values.get("do_rescale", True) else 255
-        found = {key: [one / scale for one in values[f"image_{key}"]] for key in ("mean", "std")}
+    found = _normalisation_of(values)
     size = values.get("crop_size") if values.get("do_center_crop") else values.get("size")
     if isinstance(size, dict):
         size = size.get("height", size.get("shortest_edge"))
     return {**found, "input_size": int(size)} if size and values.get("do_resize", True) else found
+
+
+def _normalisation_of(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The mean and std that a preprocessor takes; none where it does not normalise."""
+    if not (values.get("do_normalize", True) and "image_mean" in values and "image_std" in values):
+        return {}
+    scale = values.get("rescale_factor", 1 / 255) * 255 if values.get("do_rescale", True) else 255
+    return {key: [one / scale for one in values[f"image_{key}"]] for key in ("mean", "std")}
 
 
 def _json(file: Path) -> dict[str, Any] | None:

@@ -17,10 +17,11 @@ import torch
 
 from pixmix_ray.cache import cache_folder
 from pixmix_ray.corruptions import has_installed_photographs
+from pixmix_ray.datasets import DATASETS
 from pixmix_ray.errors import DataError, RequestError
 from pixmix_ray.experiment.experiment import Experiment
-from pixmix_ray.experiment.plugins import DATASETS, Part
 from pixmix_ray.hardware import hardware, usable_cores
+from pixmix_ray.plugins import Part
 from pixmix_ray.storage.provenance import code_version
 
 DOWNLOADED = ("cifar10", "cifar100")

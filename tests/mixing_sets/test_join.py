@@ -9,8 +9,7 @@ from PIL import Image
 from scipy import stats
 
 from pixmix_ray.errors import RequestError, UnknownNameError
-from pixmix_ray.experiment.plugins import MIXING_SETS
-from pixmix_ray.mixing_sets import Fractals, Join, Pictures
+from pixmix_ray.mixing_sets import MIXING_SETS, Fractals, Join, Pictures
 from pixmix_ray.plugins import terms_in
 from pixmix_ray.seeding import torch_generator
 
@@ -171,7 +170,7 @@ def test_wrong_joins_are_errors_in_one_line(spec: object, error: type[Exception]
 
 
 def test_other_tables_have_no_short_form() -> None:
-    from pixmix_ray.experiment.plugins import METHODS
+    from pixmix_ray.methods import METHODS
 
     with pytest.raises(UnknownNameError, match=r"unknown method 'pixmix\+cutmix'"):
         METHODS.read("pixmix+cutmix")
