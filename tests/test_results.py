@@ -118,7 +118,7 @@ def test_failures_and_trials_without_cells_are_rows(tmp_path: Path) -> None:
 
 
 def test_a_variant_of_what_was_measured_in_one_way_is_refused(results: pixmix_ray.results.Results) -> None:
-    with pytest.raises(RequestError, match="variant 'limit': everything here was measured in one way"):
+    with pytest.raises(RequestError, match="variant 'limit': all results here have the same settings and data"):
         results.table(variant="limit")
 
 

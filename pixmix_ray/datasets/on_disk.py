@@ -27,6 +27,7 @@ MOST_RESIDENT = 4_000_000_000  # bytes of decoded training pictures; not this ma
 MOST_HASHED = 100_000  # files, and
 MOST_HASHED_BYTES = 20_000_000_000  # bytes of archives, whose content is hashed whole; of more, that of a sample
 SAMPLED = 4096  # pictures
+FEWEST_CLASSES = 2
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -185,6 +186,11 @@ class OnDiskDataset(Dataset, ABC):
         )
 
     def _version(self, train: Split, test: Split) -> str:
+        if len(test.class_names) < FEWEST_CLASSES:
+            raise DataError(
+                f"the data set {self.kind} has the class {test.class_names[0]!r} alone, which nothing can be told "
+                "from: is it unpacked whole?"
+            )
         return f"{self.kind}-{_content([self.size, self.resize, self.height()], [train, test])}"
 
 

@@ -128,8 +128,8 @@ class Parquet(OnDiskDataset):
 
     def _contents(self, file: Path, batch: pa.RecordBatch) -> list[bytes]:
         column = batch.column(self.image)
-        values = column.field("bytes") if pa.types.is_struct(column.type) else column
-        contents: list[bytes] = values.to_pylist()
+        is_pair = pa.types.is_struct(column.type) and column.type.get_field_index("bytes") >= 0
+        contents: list[bytes] = (column.field("bytes") if is_pair else column).to_pylist()
         if not all(isinstance(content, bytes) for content in contents):
             raise DataError(
                 f"{file} does not contain the bytes of its pictures in {self.image!r}: embed them in the file"
