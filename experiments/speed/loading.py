@@ -122,7 +122,7 @@ def in_threads(files: Sequence[Path]) -> Iterator[NDArray[np.uint8]]:
     reader = _reader(files)
 
     def read(group: Group) -> NDArray[np.uint8]:
-        made = np.empty((len(group.rows), SIDE, SIDE, 3), np.uint8)
+        made = np.empty((len(group.rows), 3, SIDE, SIDE), np.uint8)
         reader.read(group, made)
         return made
 

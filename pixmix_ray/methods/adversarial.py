@@ -27,6 +27,7 @@ from torch.nn import functional as F
 
 from pixmix_ray.attacks.pgd import Attack, Norm, as_at_224, pgd, random_noise
 from pixmix_ray.methods.base import METHODS, Method
+from pixmix_ray.methods.whole_batch import whole_batch
 from pixmix_ray.models import evaluation_mode
 
 Radius = Annotated[float, Field(gt=0)]
@@ -62,7 +63,8 @@ class Adversarial(Method, ABC):
         noise = torch.zeros_like(images)
         if self.random_start:
             generator = torch.Generator(images.device).manual_seed(int(rng.integers(2**63)))
-            noise = random_noise(images, attack, generator)
+            batch = whole_batch(images, labels)
+            noise = random_noise((batch.count, *images.shape[1:]), attack, generator)[batch.rows]
         if self.mode == "training":
             attacked = pgd(network, images, labels, noise, attack)
         else:
