@@ -134,7 +134,8 @@ def zoo(monkeypatch: pytest.MonkeyPatch) -> None:
         if not file.is_file():
             raise OSError("no network")
         network = Tiny()
-        network.load_state_dict(torch.load(file, map_location="cpu")["state_dict"])
+        weights = torch.load(file, map_location="cpu")["state_dict"]
+        network.load_state_dict({name.removeprefix("module."): tensor for name, tensor in weights.items()})
         return network.eval()
 
     modules: dict[str, dict[str, object]] = {
