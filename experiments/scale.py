@@ -43,7 +43,7 @@ from pixmix_ray.metrics import Measurement, Predictions
 from pixmix_ray.models import Model
 from pixmix_ray.orchestration.ray_executor import RayExecutor
 from pixmix_ray.orchestration.run import run_plan
-from pixmix_ray.orchestration.watcher import Silent
+from pixmix_ray.orchestration.watcher import SilentWatcher
 from pixmix_ray.planning.plan import Cell, make_plan
 from pixmix_ray.storage.index import FILE, read, update
 from pixmix_ray.storage.provenance import code_version
@@ -184,7 +184,7 @@ def _kind(title: str) -> str:
     return "ray"
 
 
-class Samples(Silent):
+class Samples(SilentWatcher):
     """A watcher that samples time and memory as many times as there are `SAMPLES`."""
 
     def __init__(self, trials: int) -> None:

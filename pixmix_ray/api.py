@@ -23,7 +23,7 @@ from pixmix_ray.experiment.experiment import Experiment
 from pixmix_ray.experiment.file import read_experiment
 from pixmix_ray.orchestration.executor import Executor
 from pixmix_ray.orchestration.run import Run, run_plan
-from pixmix_ray.orchestration.watcher import Silent, Watcher
+from pixmix_ray.orchestration.watcher import SilentWatcher, Watcher
 from pixmix_ray.planning.fits import check_fits
 from pixmix_ray.planning.plan import Plan, make_plan
 from pixmix_ray.report.progress import ProgressView
@@ -84,7 +84,7 @@ def run(
         if not isinstance(watch, bool):
             yield watch
         elif not watch:
-            yield Silent()
+            yield SilentWatcher()
         else:
             with ProgressView(part, Console(stderr=True), on.in_use) as view:
                 yield view

@@ -16,9 +16,8 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
 from pixmix_ray.errors import RequestError
-from pixmix_ray.experiment.plugins import METHODS, MIXING_SETS
-from pixmix_ray.methods import Method
-from pixmix_ray.mixing_sets import PictureBank, shorter_side_for
+from pixmix_ray.methods import METHODS, Method
+from pixmix_ray.mixing_sets import MIXING_SETS, PictureBank, shorter_side_for
 from pixmix_ray.seeding import rng, torch_generator
 
 

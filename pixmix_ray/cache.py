@@ -52,15 +52,18 @@ def cache_folder() -> Path:
     """The folder of the cache (it need not exist yet), an absolute path.
 
     Raises:
-        DataError: no variable names it, and this user has no home.
+        DataError: no variable names it, and this user has no home; or what it names is no local path.
     """
     try:
         if folder := os.environ.get("PIXMIX_RAY_CACHE"):
-            found = Path(folder).expanduser().absolute()
+            if "://" in (text := paths.written_path(folder)):
+                raise ValueError(f"PIXMIX_RAY_CACHE = {folder!r} is no local path")
+            found = Path(text).absolute()
             os.environ["PIXMIX_RAY_CACHE"] = str(found)  # the same folder in processes that start elsewhere
             return found
-        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").absolute() / "pixmix_ray"
-    except RuntimeError as error:
+        base = os.environ.get("XDG_CACHE_HOME", "")  # a relative one counts for nothing, as its specification has it
+        return (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / "pixmix_ray"
+    except (RuntimeError, ValueError) as error:
         raise DataError(f"there is no folder for the cache ({one_line(error)}): set PIXMIX_RAY_CACHE to one") from None
 
 

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import torch
 
-CGROUP = Path("/sys/fs/cgroup")  # of this process, as a container or batch system shows it
+CGROUP = Path("/sys/fs/cgroup")
+OWN_GROUPS = Path("/proc/self/cgroup")  # where this process is in there; a container may show its own as the root
+CPU_ROOTS = (".", "unified", "cpu", "cpu,cpuacct")  # of version 2, of both side by side, and of version 1
 
 
 def hardware(device: torch.device) -> str:
@@ -22,18 +24,30 @@ def hardware(device: torch.device) -> str:
 def usable_cores() -> int:
     """The cores that this process may use, 1 or more: those of its CPU affinity, within the quota of its cgroup."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, int(min(allowed, _quota(CGROUP))))
+    return max(1, int(min([allowed, *map(_quota, _groups())])))
 
 
-def _quota(groups: Path) -> float:
-    """The cores that containers and batch systems grant by the files of a cgroup of either version; inf for all."""
+def _groups() -> set[Path]:
+    """The folders of the cgroups that this process is in: its own, and those around it up to the root."""
+    paths = {Path()}
+    with suppress(OSError):
+        for line in OWN_GROUPS.read_text(encoding="utf-8").splitlines():
+            _, controllers, path = line.split(":", 2)
+            if not controllers or "cpu" in controllers.split(","):
+                own = Path(path.lstrip("/"))
+                paths |= {own, *own.parents}
+    return {CGROUP / root / path for root in CPU_ROOTS for path in paths}
+
+
+def _quota(group: Path) -> float:
+    """The cores that the files of a cgroup of either version grant; inf where it has none, or grants all."""
     texts = {}
-    for name in ("cpu.max", "cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"):
+    for name in ("cpu.max", "cpu.cfs_quota_us", "cpu.cfs_period_us"):
         with suppress(OSError):
-            texts[name] = (groups / name).read_text(encoding="ascii").split()
+            texts[name] = (group / name).read_text(encoding="ascii").split()
     quota, period = texts.get("cpu.max") or [
-        *texts.get("cpu/cpu.cfs_quota_us", ["-1"]),
-        *texts.get("cpu/cpu.cfs_period_us", ["1"]),
+        *texts.get("cpu.cfs_quota_us", ["-1"]),
+        *texts.get("cpu.cfs_period_us", ["1"]),
     ]
     return math.inf if quota in ("max", "-1") else int(quota) / int(period)
 

@@ -6,6 +6,8 @@ constants, and so on. Comments, docstrings and layout do not count. What code fi
 a registry that is filled by a call) is not seen.
 """
 
+from __future__ import annotations
+
 import ast
 import importlib.util
 import inspect
@@ -15,12 +17,14 @@ from collections.abc import Collection, Iterable
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import FunctionType
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 from weakref import WeakKeyDictionary
 
 from pixmix_ray.errors import RequestError
 from pixmix_ray.hashing import short_hash
-from pixmix_ray.settings import Settings
+
+if TYPE_CHECKING:
+    from pixmix_ray.settings import Settings
 
 MAIN, OURS = "__main__", "pixmix_ray"
 INSTALLED = {"site-packages", "dist-packages"}

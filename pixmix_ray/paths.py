@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from pixmix_ray.errors import one_line
-
 _MISSPELT = re.compile(r"(?P<kind>s3|gs|gcs|abfss?|az|hdfs|file|https?)(:(?!//)|//)")
 _OF_WINDOWS = re.compile(r"[A-Za-z]:[\\/]|\\\\")
 _VARIABLE = re.compile(r"\$\w+|\$\{\w+\}|%[A-Za-z]\w*%")
@@ -63,4 +61,4 @@ def written_path(text: str) -> str:
     try:
         return filled if "://" in filled else str(Path(filled).expanduser())
     except RuntimeError as error:  # no such user, or no home
-        raise ValueError(f"{text!r} cannot be filled in: {one_line(error)} Write the path out") from None
+        raise ValueError(f"{text!r} cannot be filled in: {error} Write the path out") from None

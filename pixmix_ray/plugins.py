@@ -20,9 +20,11 @@ from typing import Any, Generic, TypeVar, cast
 
 from pixmix_ray.errors import RequestError, UnknownNameError, one_line
 from pixmix_ray.identity import Code, is_ours, own_name, part_identity, source_hash, user_module_names
-from pixmix_ray.settings import Settings
+from pixmix_ray.paths import written_path
+from pixmix_ray.settings import Located, Settings
 
 FOLDER = "folder"  # the mixing set that a path alone stands for
+ARCHIVES = (".zip", ".npy", ".npz")  # endings of files that it reads
 T = TypeVar("T", bound=Settings)
 Added = TypeVar("Added", bound=Settings)
 
@@ -184,7 +186,7 @@ class Table(Generic[T]):
         name = spec["name"]
         if self.join is None or name in self.ours or name in self.short:
             pass
-        elif ":" not in name and (path := _path_of(name, base)) is not None and (path.exists() or "+" not in name):
+        elif (path := self._path_of(name, base)) is not None and (path.exists() or "+" not in name):
             spec = {**spec, "name": FOLDER, "folders": str(path)}
         elif "+" in name or "*" in name:
             spec = {**spec, "name": self.join, "sets": terms_in(name)}
@@ -193,6 +195,24 @@ class Table(Generic[T]):
                 raise RequestError(f"{spec['name']} sets {twice[0]} itself: leave it out, or name {short['name']}")
             spec = {**spec, **short}
         return spec
+
+    def _path_of(self, name: str, base: Path | None) -> Path | None:
+        """The folder or file that a text names in place of a part; none where it looks like a name, or module:Class.
+
+        Raises:
+            RequestError: it is a URI, a path of another system, or names a variable that is not set.
+        """
+        start = (name.folder if isinstance(name, Located) else base) or Path.cwd()
+        looks_like = name.startswith((".", "~", "/", "$")) or "/" in name or "\\" in name
+        if not looks_like and (":" in name or not (name.lower().endswith(ARCHIVES) or (start / name).is_dir())):
+            return None
+        try:
+            text = written_path(name)
+        except ValueError as error:
+            raise RequestError(f"{self.kind} {error}") from None
+        if "://" in text:
+            raise RequestError(f"{self.kind} {name!r} is a URI: pictures are read from local folders: fetch it")
+        return start / text
 
     def _name(self, found: type[T], given: str | None = None) -> str:
         """How a file names a class: one of ours by its name in the table, whatever it was called."""
@@ -274,14 +294,6 @@ def _split(text: str) -> list[str]:
     if depth:
         raise RequestError(f"mixing set {text!r}: a parenthesis is not closed: write it as (a+b)*0.3+c*0.7")
     return [term.strip() for term in terms]
-
-
-def _path_of(name: str, base: Path | None) -> Path | None:
-    """The folder or file that a text names in place of a part; none where it looks like a name."""
-    start = Path.cwd() if base is None else base
-    path = start / Path(name).expanduser()
-    looks_like = name.startswith((".", "~", "/")) or "/" in name or name.lower().endswith((".zip", ".npy", ".npz"))
-    return path if looks_like or path.is_dir() else None
 
 
 def _imported(name: str, base: Path | None) -> object:

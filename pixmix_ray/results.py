@@ -209,7 +209,9 @@ class Results:
         if self.left_out:
             own = ds.field("cell").isin(self.measurements["cell"].astype(str).unique().tolist())
             chosen = own if chosen is None else chosen & own
-        found: pd.DataFrame = prediction_rows(self.store, read_rows(self.store)).to_table(filter=chosen).to_pandas()
+        found: pd.DataFrame = (
+            prediction_rows(self.store, read_rows(self.store, OF_CELL)).to_table(filter=chosen).to_pandas()
+        )
         return found
 
     def sql(self, text: str) -> "pd.DataFrame":

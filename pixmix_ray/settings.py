@@ -32,19 +32,31 @@ class Located(str):
         return made
 
 
-def _absolute(value: Any, info: ValidationInfo) -> Any:
-    """The path made absolute; relative ones start at `base` of the context, the experiment file's folder."""
-    if not isinstance(value, str | Path):
-        return value
+def data_path(value: str | Path, info: ValidationInfo) -> Path:
+    """The local path made absolute; relative ones start at `base` of the context, the experiment file's folder.
+
+    Raises:
+        ValueError: it is a URI, or cannot be followed.
+    """
     text = written_path(str(value))
     if "://" in text:
-        return text
+        raise ValueError("it is a URI, and data are read from local paths: fetch it, and give where it lies")
     base = value.folder if isinstance(value, Located) else (info.context or {}).get("base")
-    return ((base or Path.cwd()) / text).resolve()
+    try:
+        return ((base or Path.cwd()) / text).resolve()
+    except RuntimeError:
+        raise ValueError("it is a link that leads back to itself: mend or remove it") from None
+
+
+def _absolute(value: Any, info: ValidationInfo) -> Any:
+    return data_path(value, info) if isinstance(value, str | Path) else value
 
 
 def _absolute_text(value: Any, info: ValidationInfo) -> Any:
-    return str(_absolute(value, info)) if isinstance(value, str | Path) and str(value) else value
+    if not isinstance(value, str | Path) or not str(value):
+        return value
+    text = written_path(str(value))
+    return text if "://" in text else str(_absolute(value, info))
 
 
 def _holds_boolean(value: object) -> bool:

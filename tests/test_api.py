@@ -18,7 +18,7 @@ from pixmix_ray.experiment.trial import Trial
 from pixmix_ray.methods import Baseline, Cutout
 from pixmix_ray.models import WideResNet
 from pixmix_ray.orchestration.run import Run
-from pixmix_ray.orchestration.watcher import Silent
+from pixmix_ray.orchestration.watcher import SilentWatcher
 from pixmix_ray.planning.plan import Cell
 
 NAMES: dict[str, Any] = {
@@ -81,7 +81,7 @@ def test_names_classes_objects_and_a_file_are_the_same_experiment(done: Run, res
 def test_what_is_done_is_not_done_again_and_a_plan_can_be_run(done: Run, results: str) -> None:
     told: list[str] = []
 
-    class Listener(Silent):
+    class Listener(SilentWatcher):
         def trial_done(self, trial: Trial) -> None:
             told.append(trial.label)
 

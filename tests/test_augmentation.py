@@ -13,8 +13,7 @@ from torchvision.transforms import v2
 
 from pixmix_ray.augmentation import Augment
 from pixmix_ray.errors import RequestError
-from pixmix_ray.experiment.plugins import METHODS
-from pixmix_ray.methods import Method, PixMix
+from pixmix_ray.methods import METHODS, Method, PixMix
 from pixmix_ray.timm import with_method
 
 SMALL = {"name": "fractals", "count": 8}

@@ -108,6 +108,8 @@ def test_a_cache_that_cannot_be_written_is_an_error_with_the_way_out(
         ({"PIXMIX_RAY_CACHE": "/ours", "XDG_CACHE_HOME": "/theirs"}, "/ours"),
         ({"XDG_CACHE_HOME": "/theirs"}, "/theirs/pixmix_ray"),
         ({"HOME": "/home/somebody"}, "/home/somebody/.cache/pixmix_ray"),
+        ({"HOME": "/home/somebody", "XDG_CACHE_HOME": "relative"}, "/home/somebody/.cache/pixmix_ray"),
+        ({"HOME": "/home/somebody", "PIXMIX_RAY_CACHE": "$HOME/ours"}, "/home/somebody/ours"),
     ],
 )
 def test_the_folder_follows_the_environment(
@@ -248,6 +250,13 @@ def test_a_user_without_a_home_is_told_what_to_set(monkeypatch: pytest.MonkeyPat
     monkeypatch.delenv("PIXMIX_RAY_CACHE", raising=False)
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setattr(Path, "home", no_home)
+    with pytest.raises(DataError, match=r"no folder for the cache .*: set PIXMIX_RAY_CACHE to one"):
+        cache_folder()
+
+
+@pytest.mark.parametrize("text", ["s3://bucket/cache", "s3:/bucket/cache", "$PIXMIX_NOT_SET/cache", "C:\\cache"])
+def test_what_is_no_local_path_is_no_place_for_the_cache(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIXMIX_RAY_CACHE", text)
     with pytest.raises(DataError, match=r"no folder for the cache .*: set PIXMIX_RAY_CACHE to one"):
         cache_folder()
 

@@ -12,7 +12,7 @@ import torch
 
 from pixmix_ray.cli import app
 from pixmix_ray.experiment.file import read_experiment
-from pixmix_ray.experiment.plugins import MODELS
+from pixmix_ray.models import MODELS
 from pixmix_ray.storage.index import read
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -11,11 +11,10 @@ from torch import nn
 import pixmix_ray
 from pixmix_ray import metrics
 from pixmix_ray.analysis.pareto import dominance
-from pixmix_ray.benchmarks import Benchmark, TestPictures, classify
+from pixmix_ray.benchmarks import BENCHMARKS, Benchmark, TestPictures, classify
 from pixmix_ray.errors import RequestError, UnknownNameError, WorkError
 from pixmix_ray.evaluation.rescore import rescore
 from pixmix_ray.experiment.file import read_experiment
-from pixmix_ray.experiment.plugins import BENCHMARKS
 from pixmix_ray.metrics import DIRECTIONS, UNITS, Measurement, Metric, Predictions
 from pixmix_ray.report.tables import measures_grid
 from pixmix_ray.storage.index import read

@@ -233,6 +233,22 @@ def test_what_seeds_add_is_drawn_for_each_side_unless_the_checkpoints_are_the_sa
     assert measured_again["high"] - measured_again["low"] == pytest.approx(0, abs=1e-6)
 
 
+def test_trial_by_trial_a_seed_is_compared_with_the_same_seed(tmp_path: Path) -> None:
+    sides = []
+    for side, errors in (("one", (0.2, 0.3)), ("two", (0.3, 0.2))):
+        store, epochs = Store(tmp_path / side), len(sides) + 1
+        for seed, error in enumerate(errors):
+            settings = f'{{"training": {{"epochs": {epochs}}}}}'
+            put(store, f"a-{seed}/clean-1", Measurement(metric="error", value=error, n=9), seed=seed, settings=settings)
+        sides.append(Side(store=store, frame=pixmix_ray.read(store.uri).measurements))
+    together = compare(*sides, ["clean.error"]).changes
+    assert together["difference"].tolist() == pytest.approx([0])
+    apart = compare(*(side.by_trial() for side in sides), ["clean.error"])
+    assert apart.changes["difference"].tolist() == pytest.approx([0.1, -0.1])
+    assert [row[0].text for row in changes_grid(apart).rows] == ["pixmix (seed=0)", "pixmix (seed=1)"]
+    assert set(apart.changes["note"]) == {"training.epochs 1 -> 2"}
+
+
 def test_other_settings_and_other_pictures_are_said_and_the_latter_not_compared(tmp_path: Path) -> None:
     one = fill(tmp_path / "one", {"pixmix": 0.2}, settings='{"training": {"epochs": 3}}')
     two = fill(tmp_path / "two", {"pixmix": 0.1}, settings='{"training": {"epochs": 5}}')

@@ -174,6 +174,14 @@ def test_what_would_become_a_local_folder_of_that_name_is_refused(text: str, sai
         assert re.search(said.replace("$", "[$]").replace("{", "[{]"), message({key: text}, kind))
 
 
+def test_data_are_read_from_local_paths(tmp_path: Path) -> None:
+    assert "root = 's3://bucket/x': it is a URI, and data are read from local paths" in message(
+        {"root": "s3://bucket/x"}, Needy
+    )
+    (tmp_path / "loop").symlink_to("loop")
+    assert "a link that leads back to itself" in message({"root": str(tmp_path / "loop")}, Needy)
+
+
 class Numbers(Settings):
     count: int = 1
     rates: tuple[float, ...] = ()

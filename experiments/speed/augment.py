@@ -20,9 +20,8 @@ from experiments.speed.peers import CHANGES_ALONE, MEAN, STD, peers_of
 from experiments.speed.pillow_pixmix import OFFICIAL
 from experiments.speed.timing import Pipeline, pictures_per_second, threads
 from pixmix_ray.errors import RequestError
-from pixmix_ray.experiment.plugins import METHODS
 from pixmix_ray.memory import keep_freed_memory
-from pixmix_ray.methods import Baseline, CutMix, Method, MethodRun, Mixup, Setup
+from pixmix_ray.methods import METHODS, Baseline, CutMix, Method, MethodRun, Mixup, Setup
 from pixmix_ray.methods.pixmix_cutmix import PixMixCutMix
 from pixmix_ray.models import Normalise
 from pixmix_ray.seeding import rng, torch_generator

@@ -24,7 +24,7 @@ def main() -> None:
     values = generator.uniform(0.2, 0.3, (n, m))
     spread = Spread(
         values=values,
-        strata={"test": effects},
+        strata={"test": [(slice(None), effects)]},
         seeds=[values[row : row + 1] for row in range(n)],
         others=np.full((n, m), np.nan),
         groups=np.zeros(n, dtype=np.int64),
@@ -35,7 +35,7 @@ def main() -> None:
         drawn = time.perf_counter()
         shown = f"on the front {np.nansum(found.on_front):.1f}, {int(found.intervals.size / 2)} intervals"
         fronts = time.perf_counter()
-        real = int(found.real.sum())
+        real = sum(int(found.real(column, row, slice(None)).sum()) for column in range(m) for row in range(n))
         total, used = time.perf_counter() - wall, time.process_time() - cpu
         parts = f"draws {drawn - wall:.2f}, pairs and intervals {fronts - drawn:.2f}, {real} real differences"
         print(f"bootstrap: {total:.2f} s, {used:.2f} CPU s ({parts}; {shown})")  # noqa: T201

@@ -22,8 +22,8 @@ from pixmix_ray.benchmarks.base import passes, to_device
 from pixmix_ray.corruptions import NAMES
 from pixmix_ray.errors import RequestError, UnknownNameError
 from pixmix_ray.experiment.file import override
-from pixmix_ray.experiment.plugins import MODELS, Part
-from pixmix_ray.models import Model, WideResNet
+from pixmix_ray.models import MODELS, Model, WideResNet
+from pixmix_ray.plugins import Part
 from pixmix_ray.settings import Settings
 
 SECONDS = 0.3  # the least that one measurement takes

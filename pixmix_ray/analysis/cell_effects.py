@@ -54,7 +54,7 @@ class Stratum:
     """
 
     pictures: NDArray[np.int64]
-    effects: Floats
+    effects: NDArray[np.floating[Any]]
 
 
 Effects = Mapping[str, Stratum]
@@ -107,22 +107,58 @@ SCORES: Mapping[str, Callable[[Columns], NDArray[Any]]] = {
 }
 
 
-def cell_effects(store: Store, cell: str, measured: pd.DataFrame, wanted: Sequence[tuple[str, str]]) -> list[Effects]:
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What was measured of a cell over all severities.
+
+    Attributes:
+        benchmark: its name.
+        settings: of the benchmark, as JSON.
+        values: by metric and condition.
+        n: the most predictions behind a value.
+    """
+
+    benchmark: str
+    settings: str
+    values: Mapping[tuple[str, str], float]
+    n: int
+
+
+def measured_of(frame: pd.DataFrame, cells: Iterable[str]) -> dict[str, Measured]:
+    """What was measured of some cells, by their names.
+
+    Args:
+        frame: measurements, those of the cells among them; unchanged.
+        cells: their names, CHECKPOINT/NAME-KEY.
+    """
+    rows = frame[frame["severity"].isna() & frame["cell"].isin(set(cells))]
+    names = ("cell", "benchmark", "benchmark_settings", "metric", "condition", "value", "n")
+    values: dict[str, dict[tuple[str, str], float]] = {}
+    about: dict[str, tuple[str, str]] = {}
+    most: dict[str, int] = {}
+    columns = [rows[name].to_numpy(dtype=object).tolist() for name in names[:5]]
+    numbers = [rows[name].tolist() for name in names[5:]]
+    for cell, benchmark, settings, metric, condition, value, n in zip(*columns, *numbers, strict=True):
+        values.setdefault(cell, {})[metric, condition] = value
+        about[cell], most[cell] = (benchmark, settings), max(n, most.get(cell, 0))
+    return {
+        cell: Measured(benchmark=about[cell][0], settings=about[cell][1], values=values[cell], n=most[cell])
+        for cell in values
+    }
+
+
+def cell_effects(store: Store, cell: str, measured: Measured, wanted: Sequence[tuple[str, str]]) -> list[Effects]:
     """For each wanted measurement of a cell how far each picture moves it; nothing where that is not known.
 
     Args:
         store: the results folder.
         cell: its name, CHECKPOINT/NAME-KEY.
-        measured: the measurements of the cell, at least; unchanged.
+        measured: what was measured of it.
         wanted: metric and condition of each, over all severities.
 
     Raises:
         DamagedError: the cell's file is not what was written.
     """
-    rows = measured[measured["severity"].isna()]
-    values = dict(zip(zip(rows["metric"], rows["condition"], strict=True), rows["value"].tolist(), strict=True))
-    about = json.loads(str(measured["benchmark_settings"].iloc[0]))
-    benchmark = str(measured["benchmark"].iloc[0])
     loaded: list[Columns] = []
 
     def columns() -> Columns:
@@ -130,12 +166,11 @@ def cell_effects(store: Store, cell: str, measured: pd.DataFrame, wanted: Sequen
             loaded.append(_columns(store, cell))
         return loaded[0]
 
-    is_large = max(rows["n"], default=0) >= LARGE
-    found = []
-    for name in wanted:
-        make = _Maker(columns=columns, benchmark=benchmark, values=values, stride=int(about.get("difficulty") or 1))
-        found.append(_kept(cell, name, values[name], make) if is_large else make.effects(*name))
-    return found
+    values, stride = measured.values, int(json.loads(measured.settings).get("difficulty") or 1)
+    make = _Maker(columns=columns, benchmark=measured.benchmark, values=values, stride=stride)
+    if measured.n < LARGE:
+        return [make.effects(*name) for name in wanted]
+    return [_kept(cell, name, values[name], make) for name in wanted]
 
 
 def _columns(store: Store, cell: str) -> Columns:

@@ -10,12 +10,15 @@ interval is that of Student's t. Of one seed nothing is known about others: the 
 
 A difference is real at 95 % where it is larger, in standard errors of its own, than the largest among ALL differences
 of the table is in 95 % of the draws (single-step maxT of Westfall and Young, "Resampling-Based Multiple Testing", 1993,
-section 2.6): of all marks of a table together one is wrong in at most one table of twenty.
+section 2.6): of all marks of a table together one is wrong in at most one table of twenty. Of more than `MAX_T`
+configurations that would take minutes, and Bonferroni's bound, which marks a little less, takes its place.
+
+Nothing here is kept of every pair: n configurations take memory of n times the draws.
 """
 
 import math
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -23,13 +26,19 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from pixmix_ray.analysis.fronts import is_on_front
+from pixmix_ray.errors import ResultsError
 from pixmix_ray.metrics import UNITS, direction
 
 DRAWS, LEVEL = 1000, 0.95
 PAIRS = 10**8  # compared pairs of configurations at most, over all draws
-CHUNK = 2**20  # pairs at a time, so that they stay in the processor's cache
+MAX_T = 1500  # configurations of which all differences are drawn together
+PAIR_ROWS = 10**7  # of a table of pairs
 UNBOUNDED = ("ce", "mce", "flip_rate", "mfr", "brier_score")  # fractions that may exceed 1
 Floats = NDArray[np.float64]
+Rows = NDArray[np.intp] | slice
+Block = tuple[slice, NDArray[np.float32]]
+"""Some neighbouring configurations, and (U, rows, m) how far each picture of a set moves each of their values."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,14 +47,14 @@ class Spread:
 
     Attributes:
         values: (n, m), NaN where it was not measured.
-        strata: for each set of pictures (U, n, m) float32, how far each picture moves each value.
+        strata: for each set of U pictures the blocks, which are gone through once.
         seeds: for each configuration (S, m), the values of its seeds, NaN where a seed lacks one.
         others: (n, m) standard errors of the values that no picture's effect is known of; NaN where there is none.
         groups: (n,) numbers; only configurations of one group may be compared.
     """
 
     values: Floats
-    strata: Mapping[str, NDArray[np.float32]]
+    strata: Mapping[str, Iterable[Block]]
     seeds: Sequence[Floats]
     others: Floats
     groups: NDArray[np.int64]
@@ -99,103 +108,109 @@ class Certainty:
         return np.asarray(~np.isnan(self.values).any(axis=1))
 
     @cached_property
-    def _pairs(self) -> tuple[Floats, Floats]:
-        """(n, n) how often i dominates j, and (n,) how often nothing dominates i."""
-        _, n, draws = self.costs.shape
-        may = (self.groups[:, None] == self.groups) & self.is_complete & self.is_complete[:, None]
-        dominates, front = np.zeros((n, n)), np.zeros(n)
-        size = max(1, CHUNK // max(n * n, 1))
-        for start in range(0, draws, size):
-            part = self.costs[:, :, start : start + size]
-            no_worse = np.broadcast_to(may[:, :, None], (n, n, part.shape[2])).copy()
-            for cost in part:
-                no_worse &= cost[:, None] <= cost[None, :]
-            better = no_worse & ~no_worse.transpose(1, 0, 2)
-            dominates += better.sum(axis=2)
-            front += (~better.any(axis=0)).sum(axis=1)
-        front = np.where(self.is_complete, front / draws, math.nan)
-        return np.where(may, dominates / draws, math.nan), front
-
-    @property
-    def dominates(self) -> Floats:
-        """(n, n) the probability that configuration i dominates j; NaN where they cannot be compared."""
-        return self._pairs[0]
-
-    @property
     def on_front(self) -> Floats:
         """(n,) the probability that nothing dominates a configuration; NaN for one that lacks an objective."""
-        return self._pairs[1]
+        draws = self.costs.shape[2]
+        found = np.full(len(self.groups), math.nan)
+        for group in np.unique(self.groups):
+            rows = np.flatnonzero((self.groups == group) & self.is_complete)
+            counts = np.zeros(len(rows))
+            for draw in range(draws):
+                counts += is_on_front(self.costs[:, rows, draw].T)
+            found[rows] = counts / draws
+        return found
 
-    def better(self, objective: int) -> Floats:
-        """(n, n) the probability that i is better than j in an objective, ties counting half; NaN if not comparable."""
+    def dominates(self, row: int, others: Rows = slice(None)) -> Floats:
+        """The probability that a configuration dominates each of the others; NaN where they cannot be compared."""
+        mine, theirs = self.costs[:, row, None], self.costs[:, others]
+        found = ((mine <= theirs).all(axis=0) & (mine < theirs).any(axis=0)).mean(axis=1)
+        return np.where(self._complete_with(row)[others], found, math.nan)
+
+    def better(self, objective: int, row: int) -> Floats:
+        """(n,) the probability that a configuration is better than each, ties counting half; NaN: not comparable."""
         cost = self.costs[objective]
-        found = np.empty((len(cost), len(cost)))
-        for row, mine in enumerate(cost):
-            found[row] = ((mine < cost).mean(axis=1) + (mine <= cost).mean(axis=1)) / 2
-        return np.where(self._comparable(objective), found, math.nan)
+        found = ((cost[row] < cost).mean(axis=1) + (cost[row] <= cost).mean(axis=1)) / 2
+        is_there = ~np.isnan(self.values[:, objective])
+        return np.where((self.groups == self.groups[row]) & is_there & is_there[row], found, math.nan)
 
     def better_everywhere(self, row: int) -> Floats:
         """(n,) the probability that a configuration is better than that of `row` in every objective."""
         is_better = (self.costs < self.costs[:, row, None]).all(axis=0).mean(axis=1)
-        may = (self.groups == self.groups[row]) & self.is_complete & self.is_complete[row]
-        return np.where(may, is_better, math.nan)
+        return np.where(self._complete_with(row), is_better, math.nan)
+
+    def _complete_with(self, row: int) -> NDArray[np.bool_]:
+        """(n,) which configurations can be compared with one in all objectives."""
+        return np.asarray((self.groups == self.groups[row]) & self.is_complete & self.is_complete[row])
 
     @property
     def all_draws(self) -> Floats:
         """(B, n, m) the drawn values themselves."""
         return self.costs.transpose(2, 1, 0) * self.signs
 
-    @cached_property
-    def real(self) -> NDArray[np.bool_]:
-        """(m, n, n) whether i is better than j, and that at 95 % for all comparisons of the table together."""
-        ratios = [self._ratios(objective) for objective in range(len(self.objectives))]
-        limit = self._critical(ratios)
-        return np.stack([ratio > limit for ratio in ratios])
+    def real(self, objective: int, better: int | Rows, worse: int | Rows) -> NDArray[np.bool_]:
+        """Whether some are better than others, pair by pair, at 95 % for all differences of the table together.
+
+        Args:
+            objective: number of it.
+            better: rows, or one row against each of the others.
+            worse: likewise.
+        """
+        cost, errors = self.values[:, objective] * self.signs[objective], self._errors(objective, better, worse)
+        gain = np.nan_to_num(cost[worse] - cost[better])
+        with np.errstate(divide="ignore", invalid="ignore"):
+            # no picture moves it: such as two networks that are right on all
+            ratios = np.where(errors > 0, gain / errors, np.where(gain > 0, math.inf, 0.0))
+        return np.asarray(ratios > self._critical)
 
     @cached_property
     def comparisons(self) -> int:
         """How many differences `real` judges together."""
-        return sum(int(np.triu(self._judged(objective), 1).sum()) for objective in range(len(self.objectives)))
+        sizes = [np.bincount(self.groups[judged]) for judged in self._is_judged.T]
+        return sum(int((size * (size - 1) // 2).sum()) for size in sizes)
 
-    def _comparable(self, objective: int) -> NDArray[np.bool_]:
-        is_there = ~np.isnan(self.values[:, objective])
-        return np.asarray((self.groups[:, None] == self.groups) & is_there & is_there[:, None])
+    @property
+    def _is_judged(self) -> NDArray[np.bool_]:
+        """(n, m) the values that are there, and whose spread is known."""
+        return ~np.isnan(self.values) & self.is_known
 
-    def _judged(self, objective: int) -> NDArray[np.bool_]:
-        known = self.is_known[:, objective]
-        return np.asarray(self._comparable(objective) & known & known[:, None])
+    def _errors(self, objective: int, one: int | Rows, other: int | Rows) -> Floats:
+        """Standard errors of the differences, pair by pair; infinite where they are not judged."""
+        cost, judged = self.costs[objective], self._is_judged[:, objective]
+        squares = (cost[one] - cost[other]).var(axis=-1, dtype=np.float64)
+        variances = cost[one].var(axis=-1, dtype=np.float64) + cost[other].var(axis=-1, dtype=np.float64)
+        squares = np.where(squares < 1e-9 * variances, 0.0, squares)  # dust of float32 where two rows move as one
+        is_comparable = (self.groups[one] == self.groups[other]) & judged[one] & judged[other]
+        return np.where(is_comparable, np.sqrt(squares), math.inf)
 
-    def _errors(self, objective: int) -> Floats:
-        """(n, n) standard errors of the differences; infinite where they are not judged."""
-        centred = self.costs[objective] - self.costs[objective].mean(axis=1, keepdims=True)
-        products = (centred @ centred.T).astype(np.float64) / centred.shape[1]
-        variances = np.diag(products)
-        squares = np.maximum(variances[:, None] + variances - 2 * products, 0.0)
-        # float32 leaves dust where two rows move as one
-        squares[squares < 1e-9 * (variances[:, None] + variances)] = 0.0
-        return np.where(self._judged(objective), np.sqrt(squares), math.inf)
-
-    def _ratios(self, objective: int) -> Floats:
-        """(n, n) by how many standard errors i is better than j; 0 where that is not judged."""
-        cost, errors = self.values[:, objective] * self.signs[objective], self._errors(objective)
-        gain = np.nan_to_num(cost[None, :] - cost[:, None])
-        with np.errstate(divide="ignore", invalid="ignore"):
-            # no picture moves it: such as two networks that are right on all
-            return np.where(errors > 0, gain / errors, np.where(gain > 0, math.inf, 0.0))
-
-    def _critical(self, ratios: Sequence[Floats]) -> float:
+    @cached_property
+    def _critical(self) -> float:
         """How many standard errors the largest of all differences exceeds in one draw of twenty."""
+        if len(self.groups) > MAX_T:
+            from scipy.special import ndtri  # slow to import
+
+            return float(-ndtri((1 - LEVEL) / 2 / max(self.comparisons, 1)))
         largest = np.zeros(self.costs.shape[2], dtype=np.float32)
         for objective, cost in enumerate(self.costs):
-            errors = self._errors(objective).astype(np.float32)
             centre = (self.values[:, objective] * self.signs[objective]).astype(np.float32)
             moved = cost - centre[:, None]
+            errors = self._all_errors(objective)
             for row in range(len(moved) - 1):
                 rest = np.flatnonzero(np.isfinite(errors[row, row + 1 :]) & (errors[row, row + 1 :] > 0)) + row + 1
                 if len(rest):
                     far = np.abs(moved[rest] - moved[row]) / errors[row, rest, None]
                     np.maximum(largest, far.max(axis=0), out=largest)
-        return float(np.quantile(largest, LEVEL)) if ratios else math.inf
+        return float(np.quantile(largest, LEVEL))
+
+    def _all_errors(self, objective: int) -> NDArray[np.float32]:
+        """(n, n) `_errors` of all pairs, by one product of matrices."""
+        centred = self.costs[objective] - self.costs[objective].mean(axis=1, keepdims=True)
+        products = (centred @ centred.T).astype(np.float64) / centred.shape[1]
+        sums = np.diag(products)[:, None] + np.diag(products)
+        squares = np.maximum(sums - 2 * products, 0.0)
+        squares[squares < 1e-9 * sums] = 0.0
+        judged = self._is_judged[:, objective]
+        is_comparable = (self.groups[:, None] == self.groups) & judged & judged[:, None]
+        return np.where(is_comparable, np.sqrt(squares), math.inf).astype(np.float32)
 
 
 def bootstrap(
@@ -218,28 +233,33 @@ def bootstrap(
     count = max(100, min(draws, PAIRS // max(n * n, 1)))
     generator = np.random.default_rng([seed, trainings, n, m])
     moved = np.zeros((count, n * m), dtype=np.float32)
-    squares = np.zeros(n * m)
+    squares = np.zeros((n, m))
+    drawn = moved.reshape(count, n, m)
     for name in sorted(spread.strata):
-        effects = spread.strata[name].reshape(-1, n * m)
-        # of their name and number, so that two results of the same pictures see the same ones drawn
-        own = np.random.default_rng([seed, zlib.crc32(name.encode()), len(effects)])
-        moved += _weights(own, count, len(effects)) @ effects
-        squares += np.einsum("ij,ij->j", effects, effects, dtype=np.float64)
+        weights: NDArray[np.float32] | None = None
+        for rows, effects in spread.strata[name]:
+            if weights is None:
+                # of their name and number, so that two results of the same pictures see the same ones drawn
+                own = np.random.default_rng([seed, zlib.crc32(name.encode()), len(effects)])
+                weights = _weights(own, count, len(effects))
+            flat = effects.reshape(len(effects), -1)
+            drawn[:, rows] += (weights @ flat).reshape(count, -1, m)
+            squares[rows] += np.einsum("ij,ij->j", flat, flat, dtype=np.float64).reshape(-1, m)
     others = np.nan_to_num(spread.others)
     moved += generator.standard_normal((count, n * m), dtype=np.float32) * others.ravel().astype(np.float32)
-    drawn = moved.reshape(count, n, m)
     counts, by_seeds = np.zeros((n, m), dtype=np.int64), np.full((n, m), math.nan)
     for row, values in enumerate(spread.seeds):
         counts[row], by_seeds[row], part = _of_seeds(generator, count, values)
         drawn[:, row] += part
-    by_pictures = np.sqrt(squares.reshape(n, m) + others**2)
-    by_pictures[(squares.reshape(n, m) == 0) & np.isnan(spread.others)] = math.nan
-    signs = signs_of(objectives)
-    costs = ((spread.values + drawn) * signs).astype(np.float32)
+    by_pictures = np.sqrt(squares + others**2)
+    by_pictures[(squares == 0) & np.isnan(spread.others)] = math.nan
+    costs = np.empty((m, n, count), dtype=np.float32)
+    for column, sign in enumerate(signs_of(objectives)):  # one by one: the sums take twice the memory
+        costs[column] = ((spread.values[:, column] + drawn[:, :, column]) * sign).T
     return Certainty(
         objectives=tuple(objectives),
         values=spread.values,
-        costs=np.ascontiguousarray(costs.transpose(2, 1, 0)),
+        costs=costs,
         by_pictures=by_pictures,
         by_seeds=by_seeds,
         seeds=counts,
@@ -328,13 +348,22 @@ def pairs(certainty: Certainty, labels: Sequence[str]) -> pd.DataFrame:
 
     Columns: better, worse (labels); dominates, the probability that the first dominates the second; for each objective
     the probability that it is better there, ties counting half, NaN where one of them lacks it.
+
+    Raises:
+        ResultsError: there are more than `PAIR_ROWS`.
     """
+    n = len(labels)
+    if n * (n - 1) > PAIR_ROWS:
+        raise ResultsError(
+            f"{n:,} configurations have {n * (n - 1):,} pairs, more than {PAIR_ROWS:,}: choose with --where"
+        )
     may = certainty.groups[:, None] == certainty.groups
     np.fill_diagonal(may, False)
-    first, second = np.nonzero(may)
     names = np.array(labels, dtype=object)
-    columns = {"better": names[first], "worse": names[second], "dominates": certainty.dominates[first, second]}
-    columns |= {name: certainty.better(m)[first, second] for m, name in enumerate(certainty.objectives)}
+    columns = {"better": np.repeat(names, may.sum(axis=1)), "worse": names[np.nonzero(may)[1]]}
+    columns["dominates"] = np.stack([certainty.dominates(row) for row in range(n)])[may]
+    for number, name in enumerate(certainty.objectives):
+        columns[name] = np.stack([certainty.better(number, row) for row in range(n)])[may]
     return pd.DataFrame(columns)
 
 
@@ -348,16 +377,20 @@ def improvers(certainty: Certainty, baseline: int) -> pd.DataFrame:
     """
     gain = certainty.signs * (certainty.values[baseline] - certainty.values)
     m = len(certainty.objectives)
-    real = certainty.real
+    everyone = slice(None)
+    really, really_worse = (
+        np.sum([certainty.real(objective, *pair) for objective in range(m)], axis=0)
+        for pair in ((everyone, baseline), (baseline, everyone))
+    )
     probability = certainty.better_everywhere(baseline)
     may = ~np.isnan(probability)
-    better, really = (gain > 0).sum(axis=1), real[:, :, baseline].sum(axis=0)
+    better = (gain > 0).sum(axis=1)
     return pd.DataFrame(
         {
             "better": np.where(may, better, 0),
             "worse": np.where(may, (gain < 0).sum(axis=1), 0),
             "really_better": np.where(may, really, 0),
-            "really_worse": np.where(may, real[:, baseline, :].sum(axis=0), 0),
+            "really_worse": np.where(may, really_worse, 0),
             "in_every": may & (better == m),
             "really_in_every": may & (really == m),
             "probability": np.where(np.arange(len(may)) == baseline, math.nan, probability),

@@ -8,7 +8,7 @@ Pictures are drawn alike on both sides, so what changed is as sure as two networ
 import json
 import math
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from pixmix_ray.storage.store import Store
 
 NAMES = tuple(name for name in CONFIGURATION if name != "settings")
 HOW = ("benchmark_settings", "data_version")
+SEED = "seed"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -32,6 +33,12 @@ class Side:
 
     store: Store
     frame: pd.DataFrame
+
+    def by_trial(self) -> "Side":
+        """The same with the seed among the settings: each trial is then a configuration of its own."""
+        pairs = list(zip(self.frame["settings"].astype(str), self.frame["seed"].tolist(), strict=True))
+        texts = {pair: json.dumps({**_settings(pair[0]), SEED: pair[1]}, sort_keys=True) for pair in set(pairs)}
+        return replace(self, frame=self.frame.assign(settings=[texts[pair] for pair in pairs]))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -159,6 +166,8 @@ def _pairs(before: pd.DataFrame, after: pd.DataFrame) -> list[tuple[int, int, st
 
 def _places(frame: pd.DataFrame, names: Sequence[str], rows: set[int]) -> dict[tuple[Hashable, ...], list[int]]:
     columns = [frame[name].tolist() for name in names if name in frame.columns]
+    if names == NAMES:
+        columns.append([_settings(text).get(SEED) for text in frame["settings"]])
     found: dict[tuple[Hashable, ...], list[int]] = {}
     for row in sorted(rows):
         key = tuple(None if pd.isna(column[row]) else column[row] for column in columns)
@@ -169,8 +178,7 @@ def _places(frame: pd.DataFrame, names: Sequence[str], rows: set[int]) -> dict[t
 def _changed(before: pd.DataFrame, row: int, after: pd.DataFrame, other: int) -> str:
     """The settings that differ: "training.epochs 12 -> 30"."""
     one, two = (
-        flat_settings(json.loads(str(frame["settings"].iloc[place])))
-        for frame, place in ((before, row), (after, other))
+        flat_settings(_settings(frame["settings"].iloc[place])) for frame, place in ((before, row), (after, other))
     )
     parts = [
         f"{key} {one.get(key, 'unset')} -> {two.get(key, 'unset')}"
@@ -178,6 +186,15 @@ def _changed(before: pd.DataFrame, row: int, after: pd.DataFrame, other: int) ->
         if one.get(key) != two.get(key)
     ]
     return ", ".join(parts)
+
+
+def _settings(text: object) -> dict[str, Any]:
+    """The settings of a configuration; what is no JSON of ours is taken as one."""
+    try:
+        found = json.loads(str(text))
+    except ValueError:
+        found = None
+    return found if isinstance(found, dict) else {"settings": str(text)}
 
 
 def _other_ways(first: pd.DataFrame, second: pd.DataFrame, objectives: Sequence[str]) -> dict[str, str]:

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from pixmix_ray.analysis.labels import with_labels
 from pixmix_ray.errors import ResultsError
@@ -22,20 +23,21 @@ def epochs(store: Store, frame: pd.DataFrame) -> pd.DataFrame:
     Raises:
         ResultsError: no trial was trained here.
     """
-    parts = []
-    for trial_id, seed, label in labelled_trials(frame).itertuples(index=False):
+    trials = labelled_trials(frame)
+    found: dict[str, list[NDArray[np.float64]]] = {"loss": [], "validation_error": [], "seconds": []}
+    for trial_id in trials["trial_id"]:
         done = store.read_json(trial_file(str(trial_id), "done.json")) or {}
         losses = _numbers(done, "losses")
-        if not len(losses):
-            continue
-        rows = pd.DataFrame({"epoch": np.arange(1, len(losses) + 1), "loss": losses})
+        found["loss"].append(losses)
         for column, name in (("validation_error", "validation_errors"), ("seconds", "epoch_seconds")):
-            found = _numbers(done, name)
-            rows[column] = found if len(found) == len(losses) else np.nan
-        parts.append(rows.assign(label=label, trial_id=trial_id, seed=seed))
-    if not parts:
+            values = _numbers(done, name)
+            found[column].append(values if len(values) == len(losses) else np.full(len(losses), np.nan))
+    counts = list(map(len, found["loss"]))
+    if not sum(counts):
         raise ResultsError(f"no trial of {store.uri} was trained here: there are no training curves")
-    return pd.concat(parts, ignore_index=True)
+    rows = trials.iloc[np.repeat(np.arange(len(trials)), counts)].reset_index(drop=True)
+    columns = {name: np.concatenate(values) for name, values in found.items()}
+    return rows.assign(epoch=np.concatenate([np.arange(1, count + 1) for count in counts]), **columns)
 
 
 def work(store: Store, frame: pd.DataFrame) -> pd.DataFrame:
@@ -62,7 +64,7 @@ def work(store: Store, frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _numbers(done: dict[str, Any], name: str) -> "np.ndarray[Any, np.dtype[np.float64]]":
+def _numbers(done: dict[str, Any], name: str) -> NDArray[np.float64]:
     values = done.get(name)
     if not isinstance(values, list):
         return np.zeros(0)

@@ -49,12 +49,29 @@ def with_labels(rows: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame:
 
     Args:
         rows: with the columns of `schema.CONFIGURATION`; unchanged.
-        frame: measurements, the configurations of `rows` among them.
+        frame: measurements, the configurations of `rows` among them; of `labelled` ones the labels are taken.
+    """
+    if "label" in rows.columns:
+        return rows
+    identity = [name for name in CONFIGURATION if name in frame.columns]
+    wide = frame.drop_duplicates("label" if "label" in frame.columns else identity)
+    named = wide[identity].assign(label=configuration_labels(wide))
+    found: pd.DataFrame = rows.merge(named, on=identity, how="left")
+    return found
+
+
+def labelled(frame: pd.DataFrame) -> pd.DataFrame:
+    """Measurements with a column `label`, so that whoever asks for labels need not make them again.
+
+    Args:
+        frame: measurements; unchanged.
     """
     identity = [name for name in CONFIGURATION if name in frame.columns]
-    wide = frame[identity].drop_duplicates(ignore_index=True)
-    found: pd.DataFrame = rows.merge(wide.assign(label=configuration_labels(wide)), on=identity, how="left")
-    return found
+    numbers = frame.groupby(identity, dropna=False, sort=False, observed=True).ngroup().to_numpy()
+    labels = np.array(
+        configuration_labels(frame[identity].iloc[np.unique(numbers, return_index=True)[1]]), dtype=object
+    )
+    return frame.assign(label=labels[numbers])
 
 
 def _column_parts(methods: Sequence[str], texts: dict[str, list[str]]) -> list[list[str]]:

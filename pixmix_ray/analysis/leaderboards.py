@@ -13,7 +13,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
@@ -115,13 +115,14 @@ def openood(store: Store, frame: pd.DataFrame) -> Forms:
     """
     files = {}
     names = labelled_trials(frame).set_index("trial_id")["label"].to_dict()
+    file_names = _file_names(names.values())
     cells = frame[frame["benchmark"] == "anomalies"].drop_duplicates("cell")
     errors = frame[(frame["benchmark"] == "clean") & (frame["metric"] == "error") & (frame["condition"] == "")]
     accuracy = {trial: 100 * (1 - value) for trial, value in zip(errors["trial_id"], errors["value"], strict=True)}
     for cell in cells.to_dict("records"):
         rows = _openood_rows(store, str(cell["cell"]), accuracy.get(cell["trial_id"]))
-        name = f"{_file_name(names[cell['trial_id']])}-s{cell['seed']}"
-        files[f"{cell['dataset']}/{name}/ood.csv"] = _csv(OPENOOD, rows)
+        name = f"{file_names[names[cell['trial_id']]]}-s{cell['seed']}"
+        files[f"{_file_name(str(cell['dataset']))}/{name}/ood.csv"] = _csv(OPENOOD, rows)
     return _forms(files, [] if accuracy else ["ACC is empty: the benchmark clean was not measured"], "anomalies")
 
 
@@ -188,14 +189,11 @@ class _Entry:
     """A configuration: its name, and its rows over all severities and conditions."""
 
     label: str
+    file_name: str
     dataset: str
     model: str
     trials: tuple[str, ...]
     rows: pd.DataFrame
-
-    @property
-    def file_name(self) -> str:
-        return _file_name(self.label)
 
     def mean(self, benchmark: str, metric: str) -> float | None:
         """The mean over the seeds; none where it was not measured."""
@@ -218,10 +216,11 @@ def _entries(frame: pd.DataFrame) -> Iterator[_Entry]:
     identity = [name for name in CONFIGURATION if name in whole.columns]
     labels = with_labels(whole[identity].drop_duplicates(ignore_index=True), frame)["label"].tolist()
     groups = [rows for _, rows in whole.groupby(identity, dropna=False, sort=False, observed=True)]
+    names = _file_names(labels)
     for label, rows in zip(labels, groups, strict=True):
-        first = rows.iloc[0]
-        trials = tuple(dict.fromkeys(rows["trial_id"].astype(str)))
-        yield _Entry(label=label, dataset=str(first["dataset"]), model=str(first["model"]), trials=trials, rows=rows)
+        first, trials = rows.iloc[0], tuple(dict.fromkeys(rows["trial_id"].astype(str)))
+        dataset, model = (_file_name(str(first[name])) for name in ("dataset", "model"))
+        yield _Entry(label=label, file_name=names[label], dataset=dataset, model=model, trials=trials, rows=rows)
 
 
 def _forms(files: Mapping[str, str], notes: Sequence[str], needed: str) -> Forms:
@@ -237,6 +236,7 @@ def _unaggregated(frame: pd.DataFrame) -> tuple[dict[str, str], list[str]]:
     files: dict[str, str] = {}
     notes: list[str] = []
     labels = labelled_trials(frame).set_index("trial_id")["label"].to_dict()
+    file_names = _file_names(labels.values())
     rows = rows.assign(label=[labels[trial] for trial in rows["trial_id"]], severity=rows["severity"].astype(int))
     for dataset, part in rows.groupby("dataset", sort=False):
         means = part.groupby(["label", "condition", "severity"], sort=False)["value"].mean().to_dict()
@@ -244,12 +244,12 @@ def _unaggregated(frame: pd.DataFrame) -> tuple[dict[str, str], list[str]]:
         lines: list[list[object]] = [["", *(name for name, _ in keys)], ["", *(severity for _, severity in keys)]]
         for label in dict.fromkeys(part["label"]):
             values = [means.get((label, *key)) for key in keys]
-            lines.append([_file_name(label), *("" if value is None else round(1 - value, 4) for value in values)])
+            lines.append([file_names[label], *("" if value is None else round(1 - value, 4) for value in values)])
             if missing := sorted({name for (name, _), value in zip(keys, values, strict=True) if value is None}):
                 notes.append(f"{label}: not measured on {', '.join(missing)}: these cells are empty")
         stream = io.StringIO()
         csv.writer(stream, lineterminator="\n").writerows(lines)
-        files[f"model_info/{dataset}/corruptions/unaggregated_results.csv"] = stream.getvalue()
+        files[f"model_info/{_file_name(str(dataset))}/corruptions/unaggregated_results.csv"] = stream.getvalue()
     return files, notes
 
 
@@ -262,7 +262,7 @@ def _openood_rows(store: Store, cell: str, accuracy: float | None) -> list[dict[
     found = []
     for name, part in rows[rows["condition"] != INSIDE].groupby("condition", observed=True):
         values = openood_metrics(inside, part["confidence"].to_numpy(dtype=np.float64))
-        found.append((str(name), values))
+        found.append((_file_name(str(name)), values))
     if not found:
         return []
     # sets of outliers that none of its near ones are among
@@ -301,9 +301,21 @@ def openood_metrics(inside: NDArray[np.float64], outside: NDArray[np.float64]) -
     return np.array([np.mean(outside > threshold), roc_auc_score(is_inside, confidence), *areas])
 
 
-def _file_name(label: str) -> str:
-    """A label as a name of a file on every system."""
-    return re.sub(r"[^A-Za-z0-9_+.=-]+", "_", label).strip("._") or "entry"
+def _file_name(text: str) -> str:
+    """A name, which may be anybody's, as that of a file on every system, and no formula in a table."""
+    return re.sub(r"[^A-Za-z0-9_+.=-]+", "_", text).strip("._").lstrip("=+-") or "entry"
+
+
+def _file_names(labels: Iterable[str]) -> dict[str, str]:
+    """For each label a name of its own; of labels that differ in strange letters alone, with a number."""
+    found: dict[str, str] = {}
+    for label in dict.fromkeys(labels):
+        name, number = _file_name(label), 1
+        while name in found.values():
+            number += 1
+            name = f"{_file_name(label)}-{number}"
+        found[label] = name
+    return found
 
 
 def _percent(error: float | None) -> str:

@@ -1,7 +1,6 @@
 """Means over seeds that rounding does not decide: exact sums, and the values of each seed where some are missing."""
 
 import math
-from collections.abc import Iterable
 from numbers import Real
 
 import numpy as np
@@ -13,14 +12,23 @@ from pixmix_ray.errors import ResultsError
 DECIMALS = 12  # of means that are compared
 
 
-def exact_mean(values: Iterable[float]) -> float:
-    """The mean of numbers, one or more, whatever their order: their sum is exact.
+def exact_means(rows: pd.DataFrame, by: list[str]) -> "pd.Series[float]":
+    """The mean of the column `value` in each group of rows, whatever their order: sums are exact.
 
-    >>> exact_mean([0.1, 0.2, 0.3]) == exact_mean([0.3, 0.2, 0.1])
-    True
+    >>> rows = pd.DataFrame({"group": [0, 0, 0, 1, 1, 1], "value": [0.1, 0.2, 0.3, 0.3, 0.2, 0.1]})
+    >>> exact_means(rows, ["group"]).nunique()
+    1
+
+    Args:
+        rows: unchanged.
+        by: columns without null that make up a group.
     """
-    numbers = list(values)
-    return math.fsum(numbers) / len(numbers)
+    groups = rows.groupby(by)
+    counts = groups.size()
+    values = rows["value"].to_numpy()[np.argsort(groups.ngroup().to_numpy(), kind="stable")].tolist()
+    ends = np.cumsum(counts.to_numpy()).tolist()
+    means = [math.fsum(values[end - count : end]) / count for end, count in zip(ends, counts.tolist(), strict=True)]
+    return pd.Series(means, index=counts.index, dtype=np.float64)
 
 
 def check_numbers(name: str, values: pd.Series) -> None:

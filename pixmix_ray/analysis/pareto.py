@@ -12,8 +12,8 @@ of a configuration, two configurations are compared by the means over the seeds 
 Configurations trained on different data sets are never compared. One that lacks an objective is never on the front and
 dominates nothing.
 
-Every pair is compared: O(n^2 m) time for n configurations and m objectives, O(n) memory for a fixed number of rows at a
-time. (Kung et al. do it in O(n log(n)^(m - 2)), which pays beyond some 10,000 rows; `dominance` names pairs anyway.)
+The front alone is moocore's (`pixmix_ray.analysis.fronts`), fast for 100,000 rows. What names who dominates whom
+compares every pair: O(n^2 m) time for n configurations and m objectives, in O(n) memory, some rows at a time.
 """
 
 import math
@@ -24,7 +24,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pixmix_ray.analysis.means import DECIMALS, check_numbers, costs_by_seed, exact_mean
+from pixmix_ray.analysis.fronts import is_on_front
+from pixmix_ray.analysis.means import DECIMALS, check_numbers, costs_by_seed, exact_means
 from pixmix_ray.analysis.variants import OneWay, ways
 from pixmix_ray.errors import ResultsError, UnknownNameError
 from pixmix_ray.metrics import direction
@@ -41,6 +42,9 @@ SAFETY_OBJECTIVES: tuple[str, ...] = (
 """Clean error and the paper's five safety measures (PixMix, section 3.1), in the order of its table 1."""
 
 _LONG = ("benchmark", "metric", "value")
+MANY = 10_000
+"""Rows up to which all that dominate a row are named."""
+
 _CHUNK = 256  # rows compared with all others at a time: 256 x 10,000 booleans are 2.5 MB
 
 
@@ -64,8 +68,7 @@ def pareto_front(frame: pd.DataFrame, objectives: Sequence[str]) -> pd.DataFrame
         ResultsError: as `by_configuration`.
     """
     comparison = _compare(frame, objectives)
-    dominated = [chunk.any(axis=1) for chunk in _dominators(comparison)]
-    return comparison.wide[~np.concatenate([*dominated, np.zeros(0, dtype=bool)]) & comparison.is_complete]
+    return comparison.wide[_is_on_front(comparison)]
 
 
 def front(measurements: pd.DataFrame, objectives: Sequence[str] | None = None) -> pd.DataFrame:
@@ -85,8 +88,9 @@ def front(measurements: pd.DataFrame, objectives: Sequence[str] | None = None) -
 def dominance(frame: pd.DataFrame, objectives: Sequence[str]) -> pd.DataFrame:
     """The wide frame with three more columns that say who is on the front and, if not, why.
 
-    `on_front` (bool); `dominated_by` (list of the row labels of all that dominate the row, in their order); `missing`
-    (list of the objectives that the row lacks: such a row is not on the front, and nothing dominates it).
+    `on_front` (bool); `dominated_by` (list of the row labels of all that dominate the row, in their order; of more than
+    `MANY` rows those on the front alone); `missing` (list of the objectives that the row lacks: such a row is not on
+    the front, and nothing dominates it).
 
     >>> wide = pd.DataFrame({"method": ["a", "b", "c"], "clean.error": [0.1, 0.2, None]})
     >>> dominance(wide, ["clean.error"])[["on_front", "dominated_by", "missing"]].values.tolist()
@@ -104,9 +108,10 @@ def dominance(frame: pd.DataFrame, objectives: Sequence[str]) -> pd.DataFrame:
     wide = comparison.wide.copy()
     if not wide.index.is_unique:
         raise ResultsError("row labels repeat, so dominated_by could not name rows: give frame.reset_index(drop=True)")
-    labels = wide.index.tolist()
+    among = np.flatnonzero(_is_on_front(comparison)) if len(wide) > MANY else np.arange(len(wide))
+    labels = wide.index[among].tolist()
     dominated_by = [
-        [labels[i] for i in np.flatnonzero(row).tolist()] for chunk in _dominators(comparison) for row in chunk
+        [labels[i] for i in np.flatnonzero(row).tolist()] for chunk in _dominators(comparison, among) for row in chunk
     ]
     wide["on_front"] = [
         complete and not rows for complete, rows in zip(comparison.is_complete.tolist(), dominated_by, strict=True)
@@ -155,9 +160,10 @@ def by_configuration(frame: pd.DataFrame, objectives: Sequence[str]) -> pd.DataF
     wide["seeds"] = aggregates.groupby(numbers)["seed"].nunique(dropna=False)
     wanted = wanted.assign(configuration=numbers.loc[wanted.index])
     _check_repeats(wanted)
-    cells = wanted.groupby(["configuration", "objective"])
+    keys = ["configuration", "objective"]
+    cells = wanted.groupby(keys)
     errors = cells["value"].sem().where(cells["value"].count() > 1, cells["standard_error"].first())
-    means = cells["value"].agg(exact_mean).unstack().reindex(index=wide.index, columns=names)
+    means = exact_means(wanted, keys).unstack().reindex(index=wide.index, columns=names)
     spreads = errors.unstack().reindex(index=wide.index, columns=names)
     counts = cells["value"].count().unstack().reindex(index=wide.index, columns=names).fillna(0).astype(np.int64)
     return pd.concat([wide, means, spreads.add_suffix(".standard_error"), counts.add_suffix(".seeds")], axis=1)
@@ -247,33 +253,49 @@ def _widened(frame: pd.DataFrame, names: list[str]) -> pd.DataFrame:
     raise UnknownNameError("objective", absent, [str(column) for column in frame.columns])
 
 
-def _dominators(comparison: _Comparison) -> Iterator[NDArray[np.bool_]]:
-    """For a few rows at a time, (rows, n): whether row j dominates row i."""
+def _is_on_front(comparison: _Comparison) -> NDArray[np.bool_]:
+    """(n,) whether a row has every objective and nothing dominates it."""
+    if comparison.by_seed is not None:
+        everyone = np.arange(len(comparison.costs))
+        dominated = [chunk.any(axis=1) for chunk in _dominators(comparison, everyone)]
+        return ~np.concatenate([*dominated, np.zeros(0, dtype=np.bool_)]) & comparison.is_complete
+    found = np.zeros(len(comparison.costs), dtype=np.bool_)
+    for group in np.unique(comparison.peers):
+        rows = comparison.peers == group
+        found[rows] = is_on_front(comparison.costs[rows])
+    return found
+
+
+def _dominators(comparison: _Comparison, among: NDArray[np.intp]) -> Iterator[NDArray[np.bool_]]:
+    """For a few rows at a time, (rows, among): whether that one of `among` dominates the row."""
     costs = comparison.costs
     if comparison.by_seed is not None:
-        yield from _dominators_by_seed(comparison, comparison.by_seed)
+        yield from _dominators_by_seed(comparison, comparison.by_seed, among)
         return
     for start in range(0, len(costs), _CHUNK):
         rows = slice(start, start + _CHUNK)
-        no_worse = comparison.peers[rows, None] == comparison.peers[None, :]
+        no_worse = comparison.peers[rows, None] == comparison.peers[among]
         better = np.zeros_like(no_worse)
         for column in costs.T:
-            no_worse &= column[None, :] <= column[rows, None]  # False for NaN on either side
-            better |= column[None, :] < column[rows, None]
+            no_worse &= column[among] <= column[rows, None]  # False for NaN on either side
+            better |= column[among] < column[rows, None]
         yield no_worse & better
 
 
-def _dominators_by_seed(comparison: _Comparison, by_seed: NDArray[np.float64]) -> Iterator[NDArray[np.bool_]]:
+def _dominators_by_seed(
+    comparison: _Comparison, by_seed: NDArray[np.float64], among: NDArray[np.intp]
+) -> Iterator[NDArray[np.bool_]]:
     """As `_dominators`, each pair by the means over the seeds that both have; if there are none, by those of each."""
-    is_there, values = ~np.isnan(by_seed), np.nan_to_num(by_seed)
+    is_there, values = ~np.isnan(by_seed[among]), np.nan_to_num(by_seed[among])
     for row, costs in enumerate(comparison.costs):
-        no_worse = comparison.peers == comparison.peers[row]
+        no_worse = comparison.peers[among] == comparison.peers[row]
         better = np.zeros_like(no_worse)
         for column in range(by_seed.shape[1]):
-            common = is_there[:, column] & is_there[row, column]
+            own = by_seed[row, column]
+            common = is_there[:, column] & ~np.isnan(own)
             count = common.sum(axis=1)
-            total = np.where(common, values[row, column] - values[:, column], 0).sum(axis=1)
-            plain = costs[column] - comparison.costs[:, column]  # NaN where one lacks the objective
+            total = np.where(common, np.nan_to_num(own) - values[:, column], 0).sum(axis=1)
+            plain = costs[column] - comparison.costs[among, column]  # NaN where one lacks the objective
             gain = np.where(count > 0, total / np.maximum(count, 1), plain).round(DECIMALS)
             no_worse &= gain >= 0
             better |= gain > 0

@@ -7,7 +7,7 @@ Predictions are read cell by cell, and what they say is kept in this machine's c
 import math
 import os
 import warnings
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -15,13 +15,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pixmix_ray.analysis.cell_effects import Effects, Stratum, cell_effects, union_of
-from pixmix_ray.analysis.certainty import DRAWS, Certainty, Floats, Spread, bootstrap
+from pixmix_ray.analysis.cell_effects import Effects, Measured, Stratum, cell_effects, measured_of, union_of
+from pixmix_ray.analysis.certainty import DRAWS, Block, Certainty, Floats, Spread, bootstrap
 from pixmix_ray.analysis.pareto import dominance, peers
 from pixmix_ray.analysis.remarks import remarks
 from pixmix_ray.errors import DamagedError
 from pixmix_ray.storage.schema import CONFIGURATION
 from pixmix_ray.storage.store import Store
+
+BLOCK = 2**26  # effects in memory at once, 4 bytes each
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -90,20 +92,21 @@ def spread_of(store: Store, frame: pd.DataFrame, wide: pd.DataFrame, objectives:
     effects = _effects(store, frame, rows)
     counts = rows.groupby(["row", "column"])["seed"].transform("size").to_numpy()
     others = np.full((n, m), math.nan)
-    parts: dict[str, list[tuple[int, int, int, Stratum]]] = {}
+    parts: dict[str, list[_Part]] = {}
     groups = peers(wide)
     datasets = wide["dataset"].tolist() if "dataset" in wide.columns else [""] * n
     for found, row, column, count, own in zip(
         effects, rows["row"].tolist(), rows["column"].tolist(), counts.tolist(), rows["standard_error"], strict=True
     ):
         for name, stratum in found.items():
-            parts.setdefault(f"{datasets[row]}/{name}", []).append((row, column, count, stratum))
+            part = _Part(row=row, column=column, count=count, stratum=stratum)
+            parts.setdefault(f"{datasets[row]}/{name}", []).append(part)
         if not found and pd.notna(own):
             # of a mean over seeds, whose errors are independent
             others[row, column] = np.hypot(np.nan_to_num(others[row, column]), float(own) / count)
     return Spread(
         values=wide[list(objectives)].to_numpy(dtype=np.float64, na_value=math.nan),
-        strata={name: _matrix(found, n, m) for name, found in parts.items()},
+        strata={name: _blocks(found, n, m) for name, found in parts.items()},
         seeds=_by_seed(rows, n, m),
         others=others,
         groups=groups,
@@ -139,36 +142,60 @@ def _keys(frame: pd.DataFrame, identity: Sequence[str]) -> list[tuple[Hashable, 
 
 def _effects(store: Store, frame: pd.DataFrame, rows: pd.DataFrame) -> list[Effects]:
     """For each of the rows the effects of its pictures."""
+    found: list[Effects] = [{} for _ in range(len(rows))]
     if "cell" not in frame.columns:
-        return [{} for _ in range(len(rows))]
-    measured = frame.groupby(frame["cell"].astype(str), sort=False).indices
-    parts = rows.groupby("cell", sort=False).indices
-    of_cell = [(str(cell), np.asarray(part)) for cell, part in parts.items()]
+        return found
+    metrics, places = rows["metric"].tolist(), rows.groupby("cell", sort=False).indices
+    measured = measured_of(frame, places)
+    known: dict[str, NDArray[np.int64]] = {}
 
-    def read(cell: str, part: NDArray[np.int64]) -> list[Effects]:
-        wanted = [(metric, "") for metric in rows["metric"].iloc[part]]
+    def once(strata: Effects) -> Effects:
+        """The same in less memory: pictures that are those of another cell are held once."""
+        lean = {}
+        for name, stratum in strata.items():
+            pictures = known.setdefault(name, stratum.pictures)
+            same = pictures if np.array_equal(pictures, stratum.pictures) else stratum.pictures
+            lean[name] = Stratum(pictures=same, effects=stratum.effects.astype(np.float32))
+        return lean
+
+    def read(cell: str) -> list[Effects]:
+        wanted = [(metrics[place], "") for place in places[cell].tolist()]
         try:
-            return cell_effects(store, cell, frame.iloc[measured[cell]], wanted)
+            return list(map(once, cell_effects(store, cell, measured[cell], wanted)))
         except DamagedError as error:
             warnings.warn(f"{error}; its intervals are left out", stacklevel=2)
             return [{} for _ in wanted]
 
-    found: list[Effects] = [{} for _ in range(len(rows))]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for (_, part), answers in zip(of_cell, pool.map(lambda one: read(*one), of_cell), strict=True):
-            for place, answer in zip(part.tolist(), answers, strict=True):
+        for cell, answers in zip(places, pool.map(read, places), strict=True):
+            for place, answer in zip(places[cell].tolist(), answers, strict=True):
                 found[place] = answer
     return found
 
 
-def _matrix(parts: Sequence[tuple[int, int, int, Stratum]], n: int, m: int) -> NDArray[np.float32]:
-    """(U, n, m) the effects of the pictures of one stratum, means over the seeds of a configuration."""
-    pictures = union_of(stratum for *_, stratum in parts)
-    matrix = np.zeros((len(pictures), n, m), dtype=np.float32)
-    for row, column, count, stratum in parts:
-        places = np.searchsorted(pictures, stratum.pictures)
-        matrix[places, row, column] += (stratum.effects / count).astype(np.float32)
-    return matrix
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Part:
+    """The effects of one stratum on the mean over `count` seeds in one row and column."""
+
+    row: int
+    column: int
+    count: int
+    stratum: Stratum
+
+
+def _blocks(parts: Sequence[_Part], n: int, m: int) -> Iterator[Block]:
+    """The effects of the pictures of one stratum, means over the seeds of a configuration, some rows at a time."""
+    pictures = union_of(part.stratum for part in parts)
+    size = max(1, BLOCK // (len(pictures) * m))
+    for start in range(0, n, size):
+        rows = slice(start, min(start + size, n))
+        matrix = np.zeros((len(pictures), rows.stop - start, m), dtype=np.float32)
+        for part in parts:
+            if start <= part.row < rows.stop:
+                own = part.stratum.pictures
+                places = slice(None) if own is pictures else np.searchsorted(pictures, own)
+                matrix[places, part.row - start, part.column] += (part.stratum.effects / part.count).astype(np.float32)
+        yield rows, matrix
 
 
 def _by_seed(rows: pd.DataFrame, n: int, m: int) -> list[Floats]:
@@ -180,24 +207,28 @@ def _by_seed(rows: pd.DataFrame, n: int, m: int) -> list[Floats]:
     return [np.stack(list(found.values())) if found else np.full((1, m), math.nan) for found in seeds]
 
 
-def standard_errors(store: Store, frame: pd.DataFrame, rows: pd.DataFrame) -> tuple[float, float]:
+def standard_errors(store: Store, measured: Mapping[str, Measured], rows: pd.DataFrame) -> tuple[float, float]:
     """The standard errors of one measurement of one configuration, over pictures and over seeds; NaN where not known.
 
     Args:
         store: the results folder.
-        frame: its measurements, among which the cells of `rows` are whole; unchanged.
+        measured: what was measured of the cells of `rows`.
         rows: a row a seed; any condition.
     """
     count, own = len(rows), rows["standard_error"].to_numpy(dtype=np.float64, na_value=math.nan)
-    parts: dict[str, list[tuple[int, int, int, Stratum]]] = {}
+    parts: dict[str, list[_Part]] = {}
     for cell, metric, condition in rows[["cell", "metric", "condition"]].astype(str).itertuples(index=False):
         try:
-            (found,) = cell_effects(store, cell, frame[frame["cell"].astype(str) == cell], [(metric, condition)])
+            (found,) = cell_effects(store, cell, measured[cell], [(metric, condition)])
         except DamagedError:
             found = {}
         for name, stratum in found.items():
-            parts.setdefault(name, []).append((0, 0, count, stratum))
-    squares = sum(float((_matrix(strata, 1, 1).astype(np.float64) ** 2).sum()) for strata in parts.values())
+            parts.setdefault(name, []).append(_Part(row=0, column=0, count=count, stratum=stratum))
+    squares = sum(
+        float((effects.astype(np.float64) ** 2).sum())
+        for strata in parts.values()
+        for _, effects in _blocks(strata, 1, 1)
+    )
     by_pictures = math.sqrt(squares) if parts else float(np.sqrt((own**2).sum()) / count)
     values = rows["value"].to_numpy(dtype=np.float64)
     return by_pictures, float(values.std(ddof=1) / math.sqrt(count)) if count > 1 else math.nan

@@ -15,8 +15,8 @@ import pyarrow.dataset as ds
 from pixmix_ray.analysis.published import published_figures
 from pixmix_ray.errors import RequestError, ResultsError, one_line
 from pixmix_ray.storage.failures import described
-from pixmix_ray.storage.index import read_rows
-from pixmix_ray.storage.schema import PREDICTIONS
+from pixmix_ray.storage.index import read_rows, rows_of, update
+from pixmix_ray.storage.schema import INDEX, PREDICTIONS
 from pixmix_ray.storage.store import Store, cell_file, trial_file
 
 if TYPE_CHECKING:
@@ -26,6 +26,9 @@ TABLES = ("measurements", "predictions", "trials", "failures", "published")
 OF_CELL = ("cell", "trial_id", "benchmark", "method", "seed")
 """Columns of `predictions` that are the same throughout a cell."""
 
+OF_TRIAL = ("trial_id", "dataset", "model", "method", "mixing_set", "k", "beta", "seed", "settings")
+
+ROWS = pa.schema([field for field in INDEX if field.name not in ("cell_modified", "cell_size")])
 FAILURES = pa.schema([(name, pa.string()) for name in ("trial_id", "cell", "reason")])
 
 
@@ -47,7 +50,9 @@ def query(store: Store, text: str) -> pd.DataFrame:
         _register(connection, store, text)
         try:
             found = connection.execute(text)
-            return found.df() if found.description else pd.DataFrame()
+            if not found.description:
+                raise RequestError("SQL: that returns no table: ask with select")
+            return found.df()
         except duckdb.Error as error:
             known = f"; tables: {', '.join(TABLES)}" if "does not exist" in str(error) else ""
             raise RequestError(f"SQL: {one_line(error, 300)}{known}") from None
@@ -55,13 +60,14 @@ def query(store: Store, text: str) -> pd.DataFrame:
 
 def _register(connection: "duckdb.DuckDBPyConnection", store: Store, text: str) -> None:
     """Make the tables that the text names; those that it does not name cost nothing."""
-    measurements = read_rows(store)
+    index = update(store)
     named = {name for name in TABLES if name in text.lower()}
-    connection.register("measurements", measurements.drop_columns(["cell_modified", "cell_size"]))
+    connection.register("measurements", index.dataset(ROWS))
     if "predictions" in named:
-        connection.register("predictions", prediction_rows(store, measurements))
+        connection.register("predictions", prediction_rows(store, rows_of(index, OF_CELL)))
     if "trials" in named:
-        connection.register("trials", pa.Table.from_pandas(trial_rows(store, measurements), preserve_index=False))
+        trials = trial_rows(store, rows_of(index, ["cell", *OF_TRIAL]))
+        connection.register("trials", pa.Table.from_pandas(trials, preserve_index=False))
     if "failures" in named:
         connection.register("failures", _failures(store))
     if "published" in named:
@@ -111,12 +117,11 @@ def trial_rows(store: Store, measurements: pa.Table | None = None) -> pd.DataFra
 
     Args:
         store: the results folder.
-        measurements: its index; none reads it.
+        measurements: of its index at least `cell` and the columns of `OF_TRIAL`; none reads it.
     """
-    measurements = read_rows(store) if measurements is None else measurements
-    names = ("trial_id", "dataset", "model", "method", "mixing_set", "k", "beta", "seed", "settings")
+    measurements = read_rows(store, ["cell", *OF_TRIAL]) if measurements is None else measurements
     cells = _first_of(measurements, "cell", ("cell", "trial_id"))["trial_id"].value_counts()
-    frame = _first_of(measurements, "trial_id", names)
+    frame = _first_of(measurements, "trial_id", OF_TRIAL)
     frame["cells"] = frame["trial_id"].map(cells).astype("int64")
     files = store.files("trials")
     found = set(frame["trial_id"])

@@ -89,15 +89,7 @@ class Adversaries(Benchmark):
         for name in ("eps", "step_size"):
             if self.norm == "linf" and (value := getattr(self, name)) > 1:
                 raise ValueError(f"{name} must be in (0, 1], got {value}: give a fraction, such as {2 / 255:.5f}")
-        if self.attack == "autoattack":
-            unset = {
-                **{name: field.default for name, field in type(self).model_fields.items()},
-                "step_size": self.eps / STEPS_IN_RADIUS,
-            }
-            for name in OF_PGD:
-                if getattr(self, name) != unset[name]:
-                    raise ValueError(f"{name} is a setting of pgd, autoattack has none: leave it out")
-        elif self.step_size > 2 * self.eps * (1 + 1e-9):
+        if self.attack == "pgd" and self.step_size > 2 * self.eps * (1 + 1e-9):
             raise ValueError(
                 f"step_size = {self.step_size:g} leads across the whole ball of radius eps = {self.eps:g}: set both "
                 f"for norm {self.norm}, or leave step_size out, which makes it a quarter of eps"
@@ -106,6 +98,17 @@ class Adversaries(Benchmark):
             raise ValueError(f"restarts = {self.restarts} without random_start would all be the same: set it to true")
         if self.centre == "noised" and (self.norm != "linf" or not self.random_start):
             raise ValueError("centre = 'noised' is the official code's attack: it needs norm linf and random_start")
+        return self
+
+    @model_validator(mode="after")
+    def _autoattack_has_no_settings_of_pgd(self) -> Self:
+        unset = {
+            **{name: field.default for name, field in type(self).model_fields.items()},
+            "step_size": self.eps / STEPS_IN_RADIUS,
+        }
+        for name in OF_PGD if self.attack == "autoattack" else ():
+            if getattr(self, name) != unset[name]:
+                raise ValueError(f"{name} is a setting of pgd, autoattack has none: leave it out")
         return self
 
     def version(self) -> str:

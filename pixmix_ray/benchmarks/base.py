@@ -43,6 +43,7 @@ BATCH = 500  # pictures a forward pass, if small; it changes no result
 SMALL = 64  # pixels a side: of larger pictures a forward pass takes as many values as of BATCH that large
 CPU_PASS = 64  # pictures a forward pass at most on a processor: what the layers hand on stays in its cache
 PROBES = (8, 24)  # pictures
+MOST_CLASSES = 2**15  # numbers of classes are kept in 16 bits
 GRADIENT_COST = 4  # a pass that also goes back keeps every layer: it takes that much fewer
 
 
@@ -304,7 +305,16 @@ def predictions(
     labels: NDArray[np.int64],
     extras: Mapping[str, NDArray[np.generic]] | None = None,
 ) -> Predictions:
-    """Predictions from class probabilities (N, K), for one condition and severity."""
+    """Predictions from class probabilities (N, K), for one condition and severity.
+
+    Raises:
+        WorkError: K is more than the numbers of classes are kept in.
+    """
+    if probability.shape[1] > MOST_CLASSES:
+        raise WorkError(
+            f"the network has {probability.shape[1]} outputs, and predictions hold at most {MOST_CLASSES}: say with "
+            "classes which of them are meant"
+        )
     confidence, predicted = probability.max(dim=1)
     count = len(indices)
     return Predictions(

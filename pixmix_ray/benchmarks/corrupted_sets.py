@@ -195,10 +195,15 @@ def measure_corrupted(
     rows += _means_over_corruptions(per_corruption, len(predictions))
     rows += _means_over_cells([row for row in rows if row.condition in names and row.severity], len(predictions))
     rows += proper_scores_of(predictions)
-    reference = None
-    if normalisers is not None:
-        reference = {name: [normalisers[name][severity - 1] for severity in severities] for name in names}
+    reference = None if normalisers is None else _reference(normalisers, names, severities)
     return [*rows, *_corruption_errors(predictions, errors, reference)]
+
+
+def _reference(
+    normalisers: Mapping[str, tuple[float, ...]], names: Sequence[str], severities: Sequence[int]
+) -> dict[str, list[float]]:
+    """AlexNet's errors of these corruptions at these severities."""
+    return {name: [normalisers[name][severity - 1] for severity in severities] for name in names}
 
 
 def _cell(part: Predictions, name: str, severity: int) -> list[Measurement]:

@@ -81,7 +81,8 @@ def print_json(values: Mapping[str, Any]) -> None:
 
 
 def tell(text: str, style: str = "") -> None:
-    """A line about what happens, likewise, to stderr."""
+    """A line about what happens, likewise, to stderr; what files are called must not steer the terminal."""
+    text = "".join(one if one.isprintable() or one == "\n" else ascii(one)[1:-1] for one in text)
     log.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
 

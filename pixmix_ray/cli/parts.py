@@ -22,7 +22,7 @@ def show_list(
     json: Json = False,
 ) -> None:
     """List what can be named in an experiment file; of one part every setting, with default, range and meaning."""
-    from pixmix_ray.experiment.plugins import TABLES
+    from pixmix_ray.experiment.described import TABLES
     from pixmix_ray.report.as_json import metrics_values, part_values, parts_values
     from pixmix_ray.report.overview import metrics_table, part_lines, parts_table, settings_table
 

@@ -34,6 +34,7 @@ def compare(
     first: Annotated[str, typer.Argument(metavar="A", help="A results folder or URI.", show_default=False)],
     second: Annotated[str, typer.Argument(metavar="B", help="Another.", show_default=False)],
     objectives: Objectives = None,
+    trials: Annotated[bool, typer.Option("--trials", help="Trial by trial, a seed with the same seed.")] = False,
     form: Form = "terminal",
     *,
     selection: Selection,
@@ -45,7 +46,8 @@ def compare(
 
     opened = [selection.open(uri) for uri in (first, second)]
     parts = [one.part(selection.variant) for one in opened]
-    before, after = (Side(store=one.store, frame=part.frame) for one, part in zip(opened, parts, strict=True))
+    sides = [Side(store=one.store, frame=part.frame) for one, part in zip(opened, parts, strict=True)]
+    before, after = (side.by_trial() for side in sides) if trials else sides
     names = split_names(objectives)
     asked = [one.objectives(part, names) for one, part in zip(opened, parts, strict=True)]
     found = compared(before, after, [name for name in asked[0] if name in asked[1]])

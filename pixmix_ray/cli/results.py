@@ -1,11 +1,14 @@
 """Checkpoints and their cells: evaluate, rescore, migrate."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pixmix_ray.cli.console import Json, Overrides, Results, out, print_json, say
 from pixmix_ray.errors import RequestError
+
+if TYPE_CHECKING:
+    from pixmix_ray.planning.plan import Plan
 
 commands = typer.Typer()
 
@@ -33,10 +36,9 @@ def evaluate(
 ) -> None:
     """Evaluate checkpoints in this process, without Ray: anybody's weights, or trials of ours."""
     from pixmix_ray.api import evaluation_plan
-    from pixmix_ray.cli.sweeps import run_and_tell, show_measures
+    from pixmix_ray.cli.sweeps import run_and_tell
     from pixmix_ray.experiment.file import parse_part
     from pixmix_ray.report.as_json import measured_values
-    from pixmix_ray.report.overview import measurements_in, measurements_table
 
     named = [*(checkpoints or ()), *(checkpoint or ())]
     if not named:
@@ -54,15 +56,22 @@ def evaluate(
         if json:
             print_json(measured_values(done.own_rows()))
         else:
-            if len(done.sources) == 1:
-                for name, rows in done.own_rows().groupby("benchmark", sort=False, observed=True):
-                    out.print(measurements_table(str(name), measurements_in(rows)))
-            show_measures(done)
-            for part in todo.experiment.benchmarks:
-                for note in part.settings.notes():
-                    say(f"{part.name}: {note}")
+            _show(done)
         if has_failed:
             raise typer.Exit(1)
+
+
+def _show(done: "Plan") -> None:
+    from pixmix_ray.cli.sweeps import show_measures
+    from pixmix_ray.report.overview import measurements_in, measurements_table
+
+    if len(done.sources) == 1:
+        for name, rows in done.own_rows().groupby("benchmark", sort=False, observed=True):
+            out.print(measurements_table(str(name), measurements_in(rows)))
+    show_measures(done)
+    for part in done.experiment.benchmarks:
+        for note in part.settings.notes():
+            say(f"{part.name}: {note}")
 
 
 @commands.command(epilog="Example: pixmix-ray rescore results/quickstart --benchmarks clean,anomalies")

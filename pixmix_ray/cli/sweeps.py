@@ -233,7 +233,11 @@ def _counts(plan: "Plan") -> str:
 
 
 def show_measures(plan: "Plan") -> int:
-    """Show the table and front of the experiment's own cells, if they are not too many; how many trials there are."""
+    """Show the table and front of the experiment's own cells, if they are not too many; how many trials have some."""
+    count = len({cell.trial.id for cell, state in plan.cells.items() if state == "done"})
+    if count > MOST_SHOWN:
+        say(f"{count} trials: show some of them with pixmix-ray table {plan.store.uri} --where ...")
+        return count
     frame = plan.own_rows()
     from pixmix_ray.analysis.pareto import code_versions, default_objectives
     from pixmix_ray.analysis.spread import judge
@@ -245,11 +249,8 @@ def show_measures(plan: "Plan") -> int:
         return 0
     for line in code_versions(frame):
         tell(line)
-    count = int(frame["trial_id"].nunique())
-    if count > MOST_SHOWN:
-        say(f"{count} trials: show some of them with pixmix-ray table {plan.store.uri} --where ...")
     search = plan.experiment.search
-    for part in apart(frame) if count <= MOST_SHOWN else ():
+    for part in apart(frame):
         # a search ends with the front of what it searched for
         names = default_objectives(part.frame) if search is None else list(search.objectives)
         judged = judge(plan.store, part.frame, names)

@@ -92,16 +92,22 @@ def read_batch(layout: Layout, file: Path) -> tuple[NDArray[np.uint8], NDArray[n
     """The images (N, 32, 32, 3) uint8 and labels (N,) int64 of one batch file; raises DataError if it is broken."""
     entry = _unpickle(file)
     data, labels = _value(entry, "data", file), _value(entry, layout.labels_key, file)
+    if isinstance(labels, np.ndarray):
+        labels = labels.tolist()
     rows = len(labels) if isinstance(labels, list) else 0
     if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.shape != (rows, 3072) or not rows:
         raise _broken(
             file, f"data must be uint8 of shape (N, 3072) with N labels, got {_shape_and_type(data)}, {rows} labels"
         )
-    wrong = [label for label in labels if type(label) is not int or not 0 <= label < layout.num_classes]
+    wrong = [label for label in labels if not _is_class(label, layout.num_classes)]
     if wrong:
         raise _broken(file, f"labels must be whole numbers in [0, {layout.num_classes - 1}], got {wrong[0]!r:.40}")
     images = np.ascontiguousarray(data.reshape(-1, *SHAPE).transpose(0, 2, 3, 1))
     return images, np.array(labels, dtype=np.int64)
+
+
+def _is_class(label: object, num_classes: int) -> bool:
+    return isinstance(label, int | np.integer) and not isinstance(label, bool) and bool(0 <= label < num_classes)
 
 
 def read_names(layout: Layout, file: Path) -> tuple[str, ...]:

@@ -75,8 +75,7 @@ def class_folders(
         is_flat = np.count_nonzero(arrays["text"] == ord("/")) == len(arrays["ends"])
         if is_settled and is_flat and len(arrays["labels"]) >= MANY:
             arrays = dict(cached_arrays(entry, lambda: arrays))
-    for kind, count in zip(arrays["passed_over"], arrays["passed_over_counts"], strict=True):
-        passed_over.kinds[str(kind)] += int(count)
+    passed_over.add(arrays)
     passed_over.say(folder)
     text, ends = cast(NDArray[np.uint8], arrays["text"]), cast(NDArray[np.int64], arrays["ends"])
     return ClassFolders(
@@ -108,8 +107,7 @@ def _listing(folder: Path, names: tuple[str, ...], files_of: FilesOf) -> dict[st
         "text": paths.text,
         "ends": paths.ends,
         "labels": np.repeat(np.arange(len(names), dtype=np.int64), counts),
-        "passed_over": np.array(list(passed_over.kinds), dtype=np.str_),
-        "passed_over_counts": np.array(list(passed_over.kinds.values()), dtype=np.int64),
+        **passed_over.as_arrays(),
     }
 
 
@@ -156,11 +154,14 @@ def video_files(folder: Path, passed_over: PassedOver | None = None) -> list[Pat
     counted = PassedOver() if passed_over is None else passed_over
     found = []
     try:
-        for file in folder.iterdir():
-            if reason := unwanted(file.name) or ("" if file.suffix.lower() == VIDEO else "no .mp4"):
-                counted.kinds[reason] += 1
-            else:
-                found.append(file)
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if reason := unwanted(entry.name) or ("" if entry.name.lower().endswith(VIDEO) else "no .mp4"):
+                    counted.kinds[reason] += 1
+                elif entry.is_file():
+                    found.append(Path(entry.path))
+                else:
+                    counted.kinds["no regular files"] += 1
     except OSError as error:
         raise DataError(f"cannot read the folder {folder}: {error.strerror}. Is the data set complete?") from error
     if not found:

@@ -35,8 +35,10 @@ class ClassFolderDataset(OnDiskDataset, ABC):
             in any case.
         classes: a text file of classes, the first word of each line, such as the 100 of ImageNet-100; others are left
             out. None takes all.
+        published: how many training and test pictures were published, where that is known; others are said.
     """
 
+    published: ClassVar[tuple[int, int] | None] = None
     # version() holds their content, and the classes in their order
     location: ClassVar[frozenset[str]] = frozenset({"root", "train", "test", "class_order", "classes"})
 
@@ -56,13 +58,24 @@ class ClassFolderDataset(OnDiskDataset, ABC):
             return Part(pictures=EncodedFiles([]), labels=np.empty(0, np.int64), class_names=names)
         part = self._folder(self.train)
         check_same_classes(self.root, part.class_names, names, (self.train, self.test))
-        return part
+        return self._counted(part, self.train, 0)
 
     def test_part(self) -> Part:
         """See `OnDiskDataset.test_part`."""
         part = self._folder(self.test)
         self.check_classes(self.root / self.test, part.class_names)
         self._say_order(part.class_names)
+        return self._counted(part, self.test, 1)
+
+    def _counted(self, part: Part, name: str, place: int) -> Part:
+        """The part; a warning says if it has not as many pictures as were published, as if half is unpacked."""
+        if self.published is not None and self.classes is None and len(part.labels) != self.published[place]:
+            warnings.warn(
+                f"{self.root / name} holds {len(part.labels)} pictures, and {self.published[place]} were published: "
+                "numbers are not comparable with published ones",
+                DataVersionWarning,
+                stacklevel=4,
+            )
         return part
 
     def _folder(self, name: str) -> Part:
@@ -107,6 +120,7 @@ class ImageNet(ClassFolderDataset):
 
     summary: ClassVar[str] = "ImageNet, 1,000 classes, root/train/n01440764/... and root/val/n01440764/...; set root"
     kind: ClassVar[str] = "imagenet"
+    published: ClassVar[tuple[int, int] | None] = (1_281_167, 50_000)
 
     def test_part(self) -> Part:
         """The validation pictures: in folders of classes, or in one folder with their classes beside it."""
@@ -114,7 +128,8 @@ class ImageNet(ClassFolderDataset):
         if found is None:
             return super().test_part()
         self.check_classes(self.root / self.test, found.class_names)
-        return Part(pictures=EncodedFiles(found.files), labels=found.labels, class_names=found.class_names)
+        part = Part(pictures=EncodedFiles(found.files), labels=found.labels, class_names=found.class_names)
+        return self._counted(part, self.test, 1)
 
     def check_classes(self, folder: Path, names: tuple[str, ...]) -> None:
         """Raise DataError if the folders are not the 1,000 of ILSVRC 2012, whose order the published weights follow."""

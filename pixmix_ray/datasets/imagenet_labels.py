@@ -66,9 +66,12 @@ def _classes(root: Path) -> dict[str, str]:
 
 
 def _of_kaggle(table: Path) -> dict[str, str]:
-    with table.open(newline="", encoding="utf-8") as stream:
-        rows = [row for row in csv.DictReader(stream) if row.get("ImageId") and row.get("PredictionString")]
-    return {row["ImageId"]: row["PredictionString"].split()[0] for row in rows}
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as stream:
+            rows = [row for row in csv.DictReader(stream) if row.get("ImageId") and row.get("PredictionString")]
+        return {row["ImageId"]: row["PredictionString"].split()[0] for row in rows}
+    except (OSError, ValueError, LookupError, csv.Error) as error:
+        raise DataError(f"cannot read {table} ({one_line(error)}): fetch it again from Kaggle") from error
 
 
 def _of_kit(kit: Path) -> dict[str, str]:

@@ -9,10 +9,13 @@ misses half of its pictures must not look whole.
 import os
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
+
+import numpy as np
+from numpy.typing import NDArray
 
 from pixmix_ray.errors import DataError
 
@@ -51,6 +54,18 @@ class PassedOver:
     """
 
     kinds: Counter[str] = field(default_factory=Counter)
+
+    def as_arrays(self) -> dict[str, NDArray[np.generic]]:
+        """What was counted, as arrays to keep beside a listing: `passed_over`, and `passed_over_counts`."""
+        return {
+            "passed_over": np.array(list(self.kinds), dtype=np.str_),
+            "passed_over_counts": np.array(list(self.kinds.values()), dtype=np.int64),
+        }
+
+    def add(self, arrays: Mapping[str, NDArray[np.generic]]) -> None:
+        """Count what a listing has kept by `as_arrays`."""
+        for kind, count in zip(arrays["passed_over"], arrays["passed_over_counts"], strict=True):
+            self.kinds[str(kind)] += int(count)
 
     def say(self, where: object, stacklevel: int = 3) -> None:
         """Warn, in one line, of what was passed over in `where`, if anything was."""
@@ -133,8 +148,8 @@ def _take(
     found: list[Path],
 ) -> None:
     path = Path(entry.path)
-    # a pipe would be waited for without end
-    is_file = entry.is_file() or entry.is_symlink()
+    # a pipe would be waited for without end, also behind a link; a link that leads nowhere is an error when it is read
+    is_file = entry.is_file() or (entry.is_symlink() and not path.exists())
     if reason := not_wanted(entry.name, lambda: path.open("rb")) if is_file else "no regular files":
         passed_over.kinds[reason] += 1
     else:

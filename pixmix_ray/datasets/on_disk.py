@@ -57,8 +57,7 @@ class Part:
         if not files and isinstance(self.pictures, EncodedFiles | EncodedRanges):
             files = self.pictures.files
         is_archive = bool(self.sources) or isinstance(self.pictures, EncodedRanges)
-        is_small = sum(file.stat().st_size for file in files) <= MOST_HASHED_BYTES if is_archive else False
-        if is_small or (not is_archive and len(files) <= MOST_HASHED):
+        if _total_bytes(files) <= MOST_HASHED_BYTES if is_archive else len(files) <= MOST_HASHED:
             return file_md5s(files)
         some = evenly_spaced(len(self.labels), SAMPLED)
         names = short_hash("\n".join(self.pictures.name(place).rpartition("/")[2] for place in some.tolist()))
@@ -67,6 +66,10 @@ class Part:
             return np.concatenate([told, file_md5s([files[place] for place in some.tolist()]).ravel()])
         digests = "".join(short_hash(self.pictures.read(place)) for place in some.tolist())
         return np.concatenate([told, np.frombuffer(digests.encode(), np.uint8)])
+
+
+def _total_bytes(files: Sequence[Path]) -> int:
+    return sum(file.stat().st_size for file in files)
 
 
 class OnDiskDataset(Dataset, ABC):

@@ -89,7 +89,7 @@ class Parquet(OnDiskDataset):
         labels, sizes = [], []
         for file in files:
             for batch in self._batches(file, [self.label, self.image]):
-                labels.append(batch.column(self.label).to_numpy(zero_copy_only=False).astype(np.int64))
+                labels.append(self._classes(file, batch))
                 sizes += [len(content) for content in self._contents(file, batch)]
         ends = np.cumsum(sizes, dtype=np.int64)
         if not len(ends):
@@ -116,6 +116,13 @@ class Parquet(OnDiskDataset):
         except (OSError, pa.ArrowException) as error:
             raise DataError(f"cannot read {file} ({one_line(error)}): fetch it again") from error
 
+    def _classes(self, file: Path, batch: pa.RecordBatch) -> NDArray[np.int64]:
+        column = batch.column(self.label)
+        if not pa.types.is_integer(column.type) or column.null_count:
+            held = "rows without a class" if column.null_count else str(column.type)
+            raise DataError(f"{file} has {held} in {self.label!r}: the class of each row must be a whole number")
+        return np.asarray(column.to_numpy(), np.int64)
+
     def _contents(self, file: Path, batch: pa.RecordBatch) -> list[bytes]:
         column = batch.column(self.image)
         values = column.field("bytes") if pa.types.is_struct(column.type) else column
@@ -127,9 +134,12 @@ class Parquet(OnDiskDataset):
     def _names(self, file: Path) -> tuple[str, ...]:
         """The names of the classes, as `datasets` writes them; none where somebody else wrote the file."""
         metadata = pq.read_schema(file).metadata or {}
-        about = json.loads(metadata.get(b"huggingface", b"{}"))
-        feature = about.get("info", {}).get("features", {}).get(self.label, {})
-        return tuple(feature.get("names", ()))
+        try:
+            about = json.loads(metadata.get(b"huggingface", b"{}"))
+            return tuple(map(str, about.get("info", {}).get("features", {}).get(self.label, {}).get("names", ())))
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
+            reason = one_line(error)
+            raise DataError(f"cannot read what {file} says of its columns ({reason}): write it anew") from error
 
 
 def _bytes(entry: str) -> Path:

@@ -27,6 +27,7 @@ class TinyImageNet(ClassFolderDataset):
 
     summary: ClassVar[str] = "Tiny ImageNet, 200 classes, 100,000 + 10,000 photographs of 64x64; set root"
     kind: ClassVar[str] = "tiny_imagenet"
+    published: ClassVar[tuple[int, int] | None] = (100_000, 10_000)
 
     root: DataPath = Field(description="the folder tiny-imagenet-200, which holds train and val")
     size: int = Field(SIDE, ge=1)
@@ -46,8 +47,9 @@ class TinyImageNet(ClassFolderDataset):
         named = [pair for pair in named if only is None or pair[0] in only]
         names, labels = np.unique([name for name, _ in named], return_inverse=True)
         folder = table.parent / "images"
-        return Part(
+        part = Part(
             pictures=EncodedFiles(PathList.of(folder, [folder / file for _, file in named])),
             labels=labels.astype(np.int64),
             class_names=tuple(map(str, names)),
         )
+        return self._counted(part, self.test, 1)

@@ -1,13 +1,15 @@
 """Pictures in tar archives as WebDataset lays them out (github.com/webdataset/webdataset), read where they lie.
 
 A sample is all members of one name up to its first dot: `n01440764_10026.jpg` with its class in `n01440764_10026.cls`,
-a number as text; or in `.json`, under `label` or `cls`. Where pictures begin in the archives is looked up once and
-kept; pictures are then read by position, in any order, and nothing is unpacked.
+a number as text; or in `.json`, under `label` or `cls`. Which members are pictures is told as in folders, and samples
+without one are counted. Where pictures begin in the archives is looked up once and kept; pictures are then read by
+position, in any order, and nothing is unpacked.
 """
 
 import json
 import tarfile
 from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
@@ -18,12 +20,14 @@ from pydantic import Field
 from pixmix_ray.cache import cached_arrays
 from pixmix_ray.datasets.base import DATASETS
 from pixmix_ray.datasets.encoded import EncodedRanges
+from pixmix_ray.datasets.listing import EXTENSIONS, PassedOver, unwanted
 from pixmix_ray.datasets.on_disk import OnDiskDataset, Part
 from pixmix_ray.errors import DataError, one_line
 from pixmix_ray.hashing import short_hash
 from pixmix_ray.settings import DataPath
 
-PICTURES = frozenset({"jpg", "jpeg", "png", "webp", "ppm", "bmp", "gif", "tif", "tiff"})
+ABOUT = (".cls", ".json")  # members that say the class
+MOST_CLASSES = 2**15  # labels are kept in 16 bits
 
 
 @DATASETS.add("web_dataset")
@@ -61,7 +65,10 @@ class WebDataset(OnDiskDataset):
         if not archives:
             raise DataError(f"no archives {self.root / pattern}: give the folder of the .tar files, and their pattern")
         stamps = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in archives]
-        arrays = cached_arrays(f"listing-{short_hash(repr(stamps), 24)}", lambda: _listing(archives))
+        arrays = cached_arrays(f"listing-tars-{short_hash(repr(stamps), 24)}", lambda: _listing(archives))
+        passed_over = PassedOver()
+        passed_over.add(arrays)
+        passed_over.say(self.root / pattern, stacklevel=5)
         labels = cast(NDArray[np.int64], arrays["labels"])
         found = int(labels.max()) + 1
         if num_classes and found > num_classes:
@@ -79,53 +86,67 @@ class WebDataset(OnDiskDataset):
 
 
 def _listing(archives: list[Path]) -> dict[str, NDArray[np.generic]]:
-    """Archive, place, length and label of each picture."""
-    rows = [(number, *row) for number, archive in enumerate(archives) for row in _samples(archive)]
+    """Archive, place, length and label of each picture, and what was passed over."""
+    passed_over = PassedOver()
+    rows = [(number, *row) for number, archive in enumerate(archives) for row in _samples(archive, passed_over)]
     if not rows:
         raise DataError(f"{archives[0]} holds no pictures with classes: they must be .jpg, .png, ... beside a .cls")
     columns = np.array(rows, dtype=np.int64).T
-    return dict(zip(("file", "start", "size", "labels"), columns, strict=True))
+    return {**dict(zip(("file", "start", "size", "labels"), columns, strict=True)), **passed_over.as_arrays()}
 
 
-def _samples(archive: Path) -> Iterator[tuple[int, int, int]]:
+def _samples(archive: Path, passed_over: PassedOver) -> Iterator[tuple[int, int, int]]:
     """Where each picture of an archive begins, how long it is, and its label."""
     try:
         with tarfile.open(archive, "r:") as tar:
-            name, found, label = "", None, None
-            for member in tar:
-                if not member.isfile():
-                    continue
-                folder, _, last = member.name.rpartition("/")
-                stem, _, extension = last.partition(".")
-                if (this := f"{folder}/{stem}") != name:
-                    yield from _sample(archive, name, found, label)
-                    name, found, label = this, None, None
-                if extension.lower() in PICTURES:
-                    found = member.offset_data, member.size
-                elif extension.lower() in ("cls", "json"):
-                    stream = tar.extractfile(member)
-                    assert stream is not None  # it is a file
-                    label = _label(stream.read(), label)
-            yield from _sample(archive, name, found, label)
+            for name, members in groupby(_members(tar, passed_over), _sample_name):
+                found, label = None, None
+                for member in members:
+                    extension = member.name.rpartition("/")[2].partition(".")[2].lower()
+                    if f".{extension}" in EXTENSIONS:
+                        found = member.offset_data, member.size
+                    elif f".{extension}" in ABOUT and (stream := tar.extractfile(member)) is not None:
+                        label = _label(stream.read(), label, f"{name} in {archive}")
+                if found is None:
+                    passed_over.kinds["without a picture"] += 1
+                elif label is None:
+                    raise DataError(f"{archive} has no class for {name}: a number in a .cls beside it, or in a .json")
+                else:
+                    yield *found, label
+    except DataError:  # a ValueError too
+        raise
     except (OSError, tarfile.TarError, ValueError) as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"cannot read the archive {archive} ({one_line(error)}): fetch it again") from error
+        raise DataError(
+            f"cannot read the archive {archive} ({one_line(error)}): it must be a whole, uncompressed .tar"
+        ) from error
 
 
-def _sample(
-    archive: Path, name: str, found: tuple[int, int] | None, label: int | None
-) -> Iterator[tuple[int, int, int]]:
-    if found is None:
-        return
-    if label is None or label < 0:
-        raise DataError(f"{archive} has no class for {name.lstrip('/')}: a number in a .cls beside it, or in a .json")
-    yield *found, label
+def _members(tar: tarfile.TarFile, passed_over: PassedOver) -> Iterator[tarfile.TarInfo]:
+    """The files of an archive that are not hidden, as those are that macOS adds (`._cat.jpg`)."""
+    for member in tar:
+        if not member.isfile():
+            continue
+        if reason := next(filter(None, map(unwanted, member.name.split("/"))), ""):
+            passed_over.kinds[reason] += 1
+        else:
+            yield member
 
 
-def _label(content: bytes, before: int | None) -> int | None:
-    """The class that a .cls, or a .json, tells."""
-    value: Any = json.loads(content)
+def _sample_name(member: tarfile.TarInfo) -> str:
+    folder, slash, last = member.name.rpartition("/")
+    return f"{folder}{slash}{last.partition('.')[0]}".removeprefix("./")
+
+
+def _label(content: bytes, before: int | None, name: str) -> int | None:
+    """The class that a .cls, or a .json, tells; `before` where a .json tells none."""
+    try:
+        value: Any = json.loads(content)
+    except (ValueError, RecursionError):
+        value = content.decode(errors="replace").strip()
     if isinstance(value, dict):
         value = value.get("label", value.get("cls", before))
-    return None if value is None else int(value)
+    if value is None or (type(value) is int and 0 <= value < MOST_CLASSES):
+        return value
+    raise DataError(
+        f"the class of {name} is {one_line(repr(value), 40)}: it must be a whole number from 0 to {MOST_CLASSES - 1}"
+    )

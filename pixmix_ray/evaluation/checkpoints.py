@@ -13,11 +13,11 @@ from pixmix_ray.benchmarks.base import finite_logits, to_device
 from pixmix_ray.datasets import Dataset, ImageData
 from pixmix_ray.errors import CheckpointError, DamagedError, PixmixRayError, one_line
 from pixmix_ray.experiment.external import External, Source, described_trial, done_record
-from pixmix_ray.experiment.plugins import Part
 from pixmix_ray.experiment.trial import BenchmarkRun, Trial, hash_of_test_set
+from pixmix_ray.hashing import short_hash
 from pixmix_ray.models import evaluation_mode, fit_weights, parse_weights
 from pixmix_ray.models.base import Model
-from pixmix_ray.storage.sealed import content_id
+from pixmix_ray.plugins import Part
 from pixmix_ray.storage.store import Store, trial_file
 
 PROBED = 2  # pictures that go through a network to see what comes out
@@ -117,7 +117,7 @@ def trained(trial: Trial, store: Store) -> Checkpoint:
     content = store.read(path)
     if content is None:
         raise DamagedError(f"{path} in {store.uri} is missing: run the experiment again, which makes it anew")
-    if content_id(content) != done.get("checkpoint_id"):
+    if short_hash(content) != done.get("checkpoint_id"):
         raise DamagedError(f"{path} in {store.uri} was damaged: run the experiment again, which makes it anew")
     source = f"{path} in {store.uri}"
     return Checkpoint(

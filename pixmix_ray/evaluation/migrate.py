@@ -16,12 +16,14 @@ from typing import Any
 
 import pyarrow as pa
 
+from pixmix_ray.benchmarks import BENCHMARKS
+from pixmix_ray.datasets import DATASETS
 from pixmix_ray.errors import DamagedError, PixmixRayError, ResultsError
 from pixmix_ray.experiment.external import external_id
-from pixmix_ray.experiment.plugins import BENCHMARKS, DATASETS, Part
 from pixmix_ray.experiment.trial import BenchmarkRun, hash_of_test_set
 from pixmix_ray.hashing import hash_of_values
 from pixmix_ray.metrics import Measurement
+from pixmix_ray.plugins import Part
 from pixmix_ray.storage.cell import COMMON, FOOTER_KEY, MEASURED, Footer, StoredCell, write_cell
 from pixmix_ray.storage.index import put_aside, update
 from pixmix_ray.storage.schema import MEASUREMENTS, PREDICTIONS

@@ -14,9 +14,9 @@ from pixmix_ray.benchmarks.made_pictures import MadePictures
 from pixmix_ray.child_processes import end_children, start_children
 from pixmix_ray.datasets import Dataset
 from pixmix_ray.errors import PixmixRayError
-from pixmix_ray.experiment.plugins import Part
 from pixmix_ray.experiment.trial import BenchmarkRun, hash_of_test_set
 from pixmix_ray.hardware import usable_cores
+from pixmix_ray.plugins import Part
 
 WORTH_BYTES = 2**26  # of pictures: what is less is made before other processes have started
 NICENESS = 10  # a network that trains on the same cores goes first

@@ -1,15 +1,20 @@
 """Labels of checkpoints that were there already: no part of what they are, so cells get a new one without a network."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pixmix_ray.experiment.external import External
 from pixmix_ray.storage.cell import read_cell, write_cell
 from pixmix_ray.storage.index import read_rows
 from pixmix_ray.storage.store import Store
+
+if TYPE_CHECKING:
+    from pixmix_ray.experiment.external import External
 
 
 def relabel(store: Store, sources: Iterable[External]) -> None:

@@ -11,11 +11,11 @@ from math import isnan
 from pathlib import Path
 from typing import Literal
 
-from pixmix_ray.benchmarks import Benchmark
+from pixmix_ray.benchmarks import BENCHMARKS, Benchmark
 from pixmix_ray.errors import DamagedError, RequestError, ResultsError, UnknownNameError, one_line
-from pixmix_ray.experiment.plugins import BENCHMARKS, Part
 from pixmix_ray.experiment.trial import BenchmarkRun
 from pixmix_ray.metrics import UNITS, Measurement, direction
+from pixmix_ray.plugins import Part
 from pixmix_ray.storage.cell import Footer, StoredCell, predictions_of, read_cell, write_cell
 from pixmix_ray.storage.index import list_cells, put_aside, refuse_older_layout, update
 from pixmix_ray.storage.provenance import code_version

@@ -16,11 +16,12 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 from pixmix_ray.datasets import Dataset
 from pixmix_ray.errors import RequestError, UnknownNameError
-from pixmix_ray.experiment.plugins import Part
+from pixmix_ray.experiment.labels import text_of
 from pixmix_ray.experiment.recipe import Recipe
 from pixmix_ray.methods import Method
 from pixmix_ray.mixing_sets import MixingSet
 from pixmix_ray.models import Model
+from pixmix_ray.plugins import Part
 from pixmix_ray.settings import Settings
 
 GRID = "grid"
@@ -143,15 +144,11 @@ class Selection:
         for path in [*itertools.chain(*self.together), *itertools.chain(*self.excluded)]:
             if all(point.value(path) is None for point in points):
                 raise UnknownNameError("axis in zip or exclude:", path, known_paths(points))
-        zipped = [(group, {path: _distinct(points, path) for path in group}) for group in self.together]
-        for group, axes in zipped:
-            if len({len(values) for values in axes.values()}) > 1:
-                lengths = ", ".join(f"{path} has {len(values)}" for path, values in axes.items())
-                raise RequestError(f"zip {list(group)}: axes that go together are equally long, but {lengths} values")
+        zipped = [_axes_together(points, group) for group in self.together]
         left = [
             point
             for point in points
-            if all(_is_together(point, axes) for _, axes in zipped)
+            if all(_is_together(point, axes) for axes in zipped)
             and not any(_is_excluded(point, rule) for rule in self.excluded)
         ]
         if not left:
@@ -180,6 +177,15 @@ def _distinct(points: Iterable[Point], path: str) -> list[object]:
         if value is not None and value not in found:
             found.append(value)
     return found
+
+
+def _axes_together(points: Iterable[Point], group: Sequence[str]) -> dict[str, list[object]]:
+    """The values at each path of a group; raises RequestError where they are not equally many."""
+    axes = {path: _distinct(points, path) for path in group}
+    if len({len(values) for values in axes.values()}) > 1:
+        lengths = ", ".join(f"{path} has {len(values)}" for path, values in axes.items())
+        raise RequestError(f"zip {list(group)}: axes that go together are equally long, but {lengths} values")
+    return axes
 
 
 def _is_together(point: Point, axes: Mapping[str, list[object]]) -> bool:
@@ -218,16 +224,3 @@ def _differing(where: str, settings: Sequence[Settings]) -> dict[str, list[str]]
     names = type(settings[0]).model_fields if settings else {}
     texts = {name: list(dict.fromkeys(text_of(getattr(one, name)) for one in settings)) for name in names}
     return {f"{where}.{name}": values for name, values in texts.items() if len(values) > 1}
-
-
-def text_of(value: object) -> str:
-    """A value as people write it in a file.
-
-    >>> text_of(0.1), text_of(None), text_of(True), text_of(["fog", "snow"])
-    ('0.1', 'null', 'true', '[fog, snow]')
-    """
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(map(text_of, value))}]"
-    return f"{value:g}" if isinstance(value, int | float) else str(value)

@@ -43,12 +43,8 @@ class ClassMap:
             return value
         if isinstance(value, str):
             value = KNOWN.get(value) or _lines(value, base)
-        items: tuple[Any, ...] = tuple(value) if isinstance(value, list | tuple) else ()
-        if items and all(isinstance(one, str) for one in items):
-            made = ClassMap(names=tuple(map(str, items)))
-        elif items and all(isinstance(one, int) and not isinstance(one, bool) and one >= 0 for one in items):
-            made = ClassMap(outputs=items)
-        else:
+        made = _of_items(tuple(value) if isinstance(value, list | tuple) else ())
+        if made is None:
             raise RequestError(
                 f"classes must be {' or '.join(KNOWN)}, a file with a name a line, a list of names of all outputs, or "
                 f"for each class of the data set the number of its output, got {one_line(repr(value), 80)}"
@@ -85,6 +81,14 @@ class ClassMap:
                 + ("" if len(missing) == 1 else f"; {len(missing) - 1} others are missing too")
             )
         return tuple(places[name] for name in classes)
+
+
+def _of_items(items: tuple[Any, ...]) -> ClassMap | None:
+    """The class map of names or of numbers; none where they are neither."""
+    kinds = {type(one) for one in items}
+    if kinds and all(issubclass(kind, str) for kind in kinds):
+        return ClassMap(names=tuple(map(str, items)))
+    return ClassMap(outputs=items) if kinds == {int} and min(items) >= 0 else None
 
 
 def _lines(text: str, base: Path | None) -> list[str]:

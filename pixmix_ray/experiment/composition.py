@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pixmix_ray.errors import RequestError, UnknownNameError
+from pixmix_ray.errors import RequestError, UnknownNameError, one_line
+from pixmix_ray.paths import written_path
 from pixmix_ray.settings import Located
 
 ReadYaml = Callable[[Path], dict[str, Any]]
@@ -29,7 +30,10 @@ def composed(file: Path, read: ReadYaml, above: tuple[Path, ...] = ()) -> dict[s
     Raises:
         RequestError: a file cannot be read, or extends itself.
     """
-    file = file.resolve()
+    try:
+        file = file.resolve()
+    except (ValueError, RuntimeError) as error:  # RuntimeError: a link that leads back to itself
+        raise RequestError(f"cannot read the experiment file {str(file)!r}: {one_line(error)}") from None
     if file in above:
         raise RequestError(f"{above[-1]} extends {file.name}, which extends it: leave one of the two out")
     own = read(file)
@@ -39,9 +43,12 @@ def composed(file: Path, read: ReadYaml, above: tuple[Path, ...] = ()) -> dict[s
         raise RequestError(f"{file.name}: extends must be a file or a list of files, got {extended!r}")
     content: dict[str, Any] = {}
     for name in names:
-        base = (file.parent / Path(name).expanduser()).resolve()
-        lower = composed(base, read, (*above, file))
-        content = on_top(content, located(lower, base.parent) if base.parent != file.parent else lower)
+        try:
+            base = file.parent / written_path(name)
+        except ValueError as error:
+            raise RequestError(f"{file.name}: extends {one_line(error)}") from None
+        lower, folder = composed(base, read, (*above, file)), base.resolve().parent
+        content = on_top(content, located(lower, folder) if folder != file.parent else lower)
     return on_top(content, {key: value for key, value in own.items() if not str(key).startswith("x-")})
 
 

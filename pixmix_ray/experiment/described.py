@@ -10,16 +10,30 @@ from typing import Any, get_args
 
 from pydantic import BeforeValidator, PlainValidator
 
-from pixmix_ray.experiment.axes import GRID, text_of
+from pixmix_ray.benchmarks import BENCHMARKS
+from pixmix_ray.datasets import DATASETS
+from pixmix_ray.experiment.axes import GRID
 from pixmix_ray.experiment.experiment import Experiment
 from pixmix_ray.experiment.external import CheckpointEntry
-from pixmix_ray.experiment.plugins import BENCHMARKS, DATASETS, METHODS, MIXING_SETS, MODELS, Table
+from pixmix_ray.experiment.labels import text_of
 from pixmix_ray.experiment.recipe import Recipe
 from pixmix_ray.experiment.resources import Share
+from pixmix_ray.methods import METHODS
+from pixmix_ray.mixing_sets import MIXING_SETS
+from pixmix_ray.models import MODELS
+from pixmix_ray.plugins import Table
 from pixmix_ray.settings import Settings
 
 _ATTRIBUTE = re.compile(r"^ +(\w+): (.*(?:\n {12,}.*)*)", re.M)
 _BOUNDS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
+TABLES: dict[str, Table[Any]] = {
+    "methods": METHODS,
+    "mixing-sets": MIXING_SETS,
+    "datasets": DATASETS,
+    "models": MODELS,
+    "benchmarks": BENCHMARKS,
+}
+"""The tables of all kinds of parts, by what `pixmix-ray list` calls them."""
 _MANY: dict[str, Table[Any]] = {
     "methods": METHODS,
     "mixing_set": MIXING_SETS,

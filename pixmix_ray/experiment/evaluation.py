@@ -4,11 +4,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pixmix_ray.datasets import DATASETS
 from pixmix_ray.errors import CheckpointError, RequestError
 from pixmix_ray.experiment.experiment import DEFAULTS
 from pixmix_ray.experiment.external import GLOB, stored_trial
 from pixmix_ray.experiment.file import override
-from pixmix_ray.experiment.plugins import DATASETS, MODELS
+from pixmix_ray.models import MODELS
 
 ALL = "all"  # benchmarks: those of the paper's tables
 BESIDE = ("classes", "label")  # keys of an entry that may stand beside the settings of its model

@@ -8,23 +8,23 @@ from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import BeforeValidator, Field, PlainValidator, ValidationInfo, field_validator, model_validator
 
-from pixmix_ray.benchmarks import Benchmark
-from pixmix_ray.datasets import Dataset
+from pixmix_ray.benchmarks import BENCHMARKS, Benchmark
+from pixmix_ray.datasets import DATASETS, Dataset
 from pixmix_ray.errors import ProblemsError, RequestError
 from pixmix_ray.experiment.axes import GRID, Point, Selection, variants
 from pixmix_ray.experiment.early_stopping import Asha, read_scheduler
 from pixmix_ray.experiment.external import CheckpointEntry, External, externals
 from pixmix_ray.experiment.labels import labelled
-from pixmix_ray.experiment.plugins import BENCHMARKS, DATASETS, METHODS, MIXING_SETS, MODELS, Part, Table
 from pixmix_ray.experiment.recipe import Recipe
 from pixmix_ray.experiment.resources import Resources
 from pixmix_ray.experiment.search import Search, Value
 from pixmix_ray.experiment.tracking import Tracking
 from pixmix_ray.experiment.trial import BenchmarkRun, Trial
-from pixmix_ray.methods import Method
+from pixmix_ray.methods import METHODS, Method
 from pixmix_ray.metrics import direction
-from pixmix_ray.mixing_sets import MixingSet, shorter_side_for
-from pixmix_ray.models import Model
+from pixmix_ray.mixing_sets import MIXING_SETS, MixingSet, shorter_side_for
+from pixmix_ray.models import MODELS, Model
+from pixmix_ray.plugins import Part, Table
 from pixmix_ray.settings import ResultsUri, Settings
 
 T = TypeVar("T", bound=Settings)
@@ -208,13 +208,18 @@ class Experiment(Settings):
                 "a search is over the settings of one method with one data set, model, mixing set and recipe, and "
                 "without a grid: give others an experiment file of their own with the same results"
             )
-        for name, _, metric in (objective.partition(".") for objective in self.search.objectives):
-            if [part.own_name for part in self.benchmarks].count(name) != 1:
-                raise ValueError(f"search.objectives names the benchmark {name!r}, which must be in benchmarks, once")
-            direction(metric)
         for axis, values in self.search.space.items():
             for value in values.ends():
                 self.at({axis: value})  # every value alone is one that the setting takes
+        return self
+
+    @model_validator(mode="after")
+    def _objectives_are_measured(self) -> Self:
+        objectives = () if self.search is None else self.search.objectives
+        for name, _, metric in (objective.partition(".") for objective in objectives):
+            if [part.own_name for part in self.benchmarks].count(name) != 1:
+                raise ValueError(f"search.objectives names the benchmark {name!r}, which must be in benchmarks, once")
+            direction(metric)
         return self
 
     @field_validator("dataset", "model", "methods", "benchmarks", "mixing_set", "training")

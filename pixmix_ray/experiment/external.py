@@ -23,14 +23,14 @@ from typing import Annotated, Any, Self, TypeAlias
 
 from pydantic import Field, PlainValidator, ValidationInfo, model_validator
 
-from pixmix_ray.datasets import Dataset, DataVersionWarning
+from pixmix_ray.datasets import DATASETS, Dataset, DataVersionWarning
 from pixmix_ray.errors import CheckpointError, DamagedError, RequestError, one_line
 from pixmix_ray.experiment.class_map import ClassMap
 from pixmix_ray.experiment.labels import distinct
-from pixmix_ray.experiment.plugins import DATASETS, MODELS, Part
 from pixmix_ray.experiment.trial import Trial
 from pixmix_ray.hashing import hash_of_values
-from pixmix_ray.models import Model
+from pixmix_ray.models import MODELS, Model
+from pixmix_ray.plugins import Part
 from pixmix_ray.settings import DataPath, ResultsUri, Settings
 from pixmix_ray.storage.sealed import open_json
 from pixmix_ray.storage.store import Store, trial_file

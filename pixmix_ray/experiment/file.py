@@ -93,6 +93,9 @@ class _Loader(yaml.SafeLoader):
         for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        return super().construct_object(node, deep=True)  # whole at once: an anchor within itself is refused
+
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         keys = [key.value for key, _ in node.value]
         for key in keys:
@@ -113,9 +116,12 @@ def parse_yaml(text: str) -> Any:
 
     Raises:
         yaml.YAMLError: it is none.
-        ValueError: it holds a date that does not exist.
+        ValueError: it holds a date that does not exist, or is nested too deeply.
     """
-    return yaml.load(text, _Loader)  # a SafeLoader
+    try:
+        return yaml.load(text, _Loader)  # a SafeLoader
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 def parse_part(text: str) -> object:

@@ -1,11 +1,13 @@
 """Labels of trials: short names for people, no two the same, that say in what the trials differ."""
 
+from __future__ import annotations
+
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pixmix_ray.experiment.axes import text_of
-from pixmix_ray.experiment.trial import Trial
+if TYPE_CHECKING:
+    from pixmix_ray.experiment.trial import Trial
 
 _SHOWN = ("method.k", "method.beta")  # in every label already
 _HIDDEN = ("name", "version", "source", "revision")
@@ -25,18 +27,22 @@ def labelled(trials: Sequence[Trial], always: Collection[str] = ()) -> list[Tria
     wanted = {_path_in_settings(path) for path in always}
     flats = [_flat(trial.settings) for trial in trials]
     names = [_section_names(trial) for trial in trials]
-    several = {room for room in ("dataset", "model") if len({name[room] for name in names}) > 1}
+    several = _several(names)
     differing = _differing(flats, names)
-    parts: list[list[str]] = []
-    for flat, name in zip(flats, names, strict=True):
-        shown = [name[room] for room in ("dataset", "model") if room in several]
+    bases = []
+    for trial, flat, name in zip(trials, flats, names, strict=True):
+        shown = [name[room] for room in several]
         for key, value in flat.items():
             room, _, setting = key.partition(".")
             if key not in _SHOWN and (key in wanted or key in differing[room, name["method"], name[room]]):
                 shown.append(f"{setting}={text_of(value)}")
-        parts.append(shown)
-    bases = [_label(trial, shown) for trial, shown in zip(trials, parts, strict=True)]
+        bases.append(_label(trial, shown))
     return [trial.named(label) for trial, label in zip(trials, distinct(bases), strict=True)]
+
+
+def _several(names: Sequence[Mapping[str, str]]) -> list[str]:
+    """Of the data set and the model what is not the same in all trials."""
+    return [room for room in ("dataset", "model") if len({name[room] for name in names}) > 1]
 
 
 def _label(trial: Trial, shown: Iterable[str]) -> str:
@@ -95,3 +101,16 @@ def distinct(labels: Sequence[str]) -> list[str]:
         seen[label] += 1
         found.append(label if counts[label] == 1 else f"{label} #{seen[label]}")
     return found
+
+
+def text_of(value: object) -> str:
+    """A value as people write it in a file.
+
+    >>> text_of(0.1), text_of(None), text_of(True), text_of(["fog", "snow"])
+    ('0.1', 'null', 'true', '[fog, snow]')
+    """
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(text_of, value))}]"
+    return f"{value:g}" if isinstance(value, int | float) else str(value)

@@ -13,13 +13,13 @@ from functools import cached_property
 from typing import Any
 
 from pixmix_ray.benchmarks import Benchmark
-from pixmix_ray.datasets import Dataset
-from pixmix_ray.experiment.plugins import DATASETS, METHODS, MIXING_SETS, MODELS, Part
+from pixmix_ray.datasets import DATASETS, Dataset
 from pixmix_ray.experiment.recipe import Recipe
 from pixmix_ray.hashing import hash_of_values, short_hash
-from pixmix_ray.methods import Method
-from pixmix_ray.mixing_sets import MixingSet
-from pixmix_ray.models import Model
+from pixmix_ray.methods import METHODS, Method
+from pixmix_ray.mixing_sets import MIXING_SETS, MixingSet
+from pixmix_ray.models import MODELS, Model
+from pixmix_ray.plugins import Part
 
 IDENTITY_VERSION = 1  # raised when the same settings come to mean another training
 

@@ -16,7 +16,7 @@ Madry's code takes ten steps, the paper seven. By default `robustness` starts at
 picture that it met; here the start is random and the last picture counts, as in the paper.
 """
 
-from abc import ABC, abstractmethod
+from contextlib import nullcontext
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
@@ -25,93 +25,108 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pixmix_ray.attacks.pgd import Attack, Norm, as_at_224, pgd, random_noise
+from pixmix_ray.attacks.pgd import Attack, as_at_224, pgd, random_noise
 from pixmix_ray.methods.base import METHODS, Method
 from pixmix_ray.methods.whole_batch import whole_batch
 from pixmix_ray.models import evaluation_mode
 
 Radius = Annotated[float, Field(gt=0)]
-
-
-class Adversarial(Method, ABC):
-    """Training on attacked pictures alone, in one norm.
-
-    Attributes:
-        norm: in which the distance from the clean picture is measured.
-        steps: of the attack; each costs a pass forward and one back to the picture.
-        step_size: length of a step, in the norm; None is 2.5 eps / steps.
-        random_start: whether the attack starts anywhere in the ball, or at the clean picture.
-        mode: of the network while it is attacked. In "evaluation" nothing but the pictures changes; in "training" each
-            pass moves the statistics of batch normalisation.
-    """
-
-    norm: ClassVar[Norm]
-
-    steps: Annotated[int, Field(ge=1)] = 7
-    step_size: Radius | None = None
-    random_start: bool = True
-    mode: Literal["evaluation", "training"] = "evaluation"
-
-    @abstractmethod
-    def radius(self, images: Tensor) -> float:
-        """ε for pictures like `images` (N, 3, H, W)."""
-
-    def loss(self, network: nn.Module, images: Tensor, labels: Tensor, rng: np.random.Generator) -> Tensor:
-        """The cross-entropy of the attacked pictures, a scalar; see `Method.loss`."""
-        eps = self.radius(images)
-        attack = Attack(norm=self.norm, eps=eps, step=self.step_size or 2.5 * eps / self.steps, steps=self.steps)
-        noise = torch.zeros_like(images)
-        if self.random_start:
-            generator = torch.Generator(images.device).manual_seed(int(rng.integers(2**63)))
-            batch = whole_batch(images, labels)
-            noise = random_noise((batch.count, *images.shape[1:]), attack, generator)[batch.rows]
-        if self.mode == "training":
-            attacked = pgd(network, images, labels, noise, attack)
-        else:
-            with evaluation_mode(network):
-                attacked = pgd(network, images, labels, noise, attack)
-        return F.cross_entropy(network(attacked), labels)
+Steps = Annotated[int, Field(ge=1)]
+Mode = Literal["evaluation", "training"]
+"""Of the network while it is attacked: in the second each pass moves the statistics of batch normalisation."""
 
 
 @METHODS.add("adversarial_linf")
-class AdversarialLinf(Adversarial):
+class AdversarialLinf(Method):
     """Adversarial training where every pixel may change by up to ε.
 
     Source: Madry et al., ICLR 2018, section 5; ε = 8/255 as in the PixMix paper, appendix B.
 
     Attributes:
+        steps: of the attack; each costs a pass forward and one back to the picture.
+        step_size: length of a step, as `eps`; None is 2.5 eps / steps; 2/255 is Madry's for CIFAR-10.
+        random_start: whether the attack starts anywhere in the ball, or at the clean picture.
+        mode: of the network while it is attacked. In "evaluation" nothing but the pictures changes; in "training" each
+            pass moves the statistics of batch normalisation.
         eps: ε, a fraction of the pixel range.
-        step_size: as above; 2/255 is Madry's for CIFAR-10.
     """
 
     summary: ClassVar[str] = "trained on attacked pictures, every pixel changed by up to 8/255"
     source: ClassVar[str] = "Madry et al., ICLR 2018, section 5"
-    norm: ClassVar[Norm] = "linf"
 
-    eps: Annotated[float, Field(gt=0, le=1)] = 8 / 255
+    steps: Steps = 7
     step_size: Radius | None = 2 / 255
+    random_start: bool = True
+    mode: Mode = "evaluation"
+    eps: Annotated[float, Field(gt=0, le=1)] = 8 / 255
 
-    def radius(self, images: Tensor) -> float:
-        """ε, the same for every size of picture."""
-        return self.eps
+    def loss(self, network: nn.Module, images: Tensor, labels: Tensor, rng: np.random.Generator) -> Tensor:
+        """The cross-entropy of the attacked pictures, a scalar; see `Method.loss`."""
+        generator = _start(images, rng) if self.random_start else None
+        return loss_of_attacked(network, images, labels, self.attack(images), generator, self.mode)
+
+    def attack(self, images: Tensor) -> Attack:
+        """The attack, the same on pictures of every size."""
+        step = self.step_size or 2.5 * self.eps / self.steps
+        return Attack(norm="linf", eps=self.eps, step=step, steps=self.steps)
 
 
 @METHODS.add("adversarial_l2")
-class AdversarialL2(Adversarial):
+class AdversarialL2(Method):
     """Adversarial training where the whole picture may move by a distance of up to ε.
 
     Source: Madry et al., ICLR 2018, section 5 and appendix; ε as in Salman et al., NeurIPS 2020.
 
     Attributes:
+        steps: of the attack; each costs a pass forward and one back to the picture.
+        step_size: length of a step, as `eps`; None is 2.5 eps / steps.
+        random_start: whether the attack starts anywhere in the ball, or at the clean picture.
+        mode: of the network while it is attacked, as for adversarial_linf.
         eps: ε, the L2 norm with pixels in [0, 1]; None is 3 at 224 pixels, and 0.43 at 32.
     """
 
     summary: ClassVar[str] = "trained on attacked pictures, moved by a limited L2 distance"
     source: ClassVar[str] = "Madry et al., ICLR 2018, section 5"
-    norm: ClassVar[Norm] = "l2"
 
+    steps: Steps = 7
+    step_size: Radius | None = None
+    random_start: bool = True
+    mode: Mode = "evaluation"
     eps: Radius | None = None
 
-    def radius(self, images: Tensor) -> float:
-        """ε as given, or as at 224 pixels."""
-        return self.eps or as_at_224(3.0, images)
+    def loss(self, network: nn.Module, images: Tensor, labels: Tensor, rng: np.random.Generator) -> Tensor:
+        """The cross-entropy of the attacked pictures, a scalar; see `Method.loss`."""
+        generator = _start(images, rng) if self.random_start else None
+        return loss_of_attacked(network, images, labels, self.attack(images), generator, self.mode)
+
+    def attack(self, images: Tensor) -> Attack:
+        """The attack on pictures like `images` (N, 3, H, W), its radius as given, or as at 224 pixels."""
+        eps = self.eps or as_at_224(3.0, images)
+        return Attack(norm="l2", eps=eps, step=self.step_size or 2.5 * eps / self.steps, steps=self.steps)
+
+
+def loss_of_attacked(
+    network: nn.Module, images: Tensor, labels: Tensor, attack: Attack, generator: torch.Generator | None, mode: Mode
+) -> Tensor:
+    """The cross-entropy of pictures after an attack on them, a scalar.
+
+    Args:
+        network: from pictures (N, 3, H, W) to logits (N, K).
+        images: float32 (N, 3, H, W) in [0, 1]; not changed.
+        labels: int64 (N,).
+        attack: its norm, radius and steps.
+        generator: of the random start, on the device of `images`; None starts at the clean pictures.
+        mode: of the network while it is attacked.
+    """
+    noise = torch.zeros_like(images)
+    if generator is not None:
+        batch = whole_batch(images, labels)
+        noise = random_noise((batch.count, *images.shape[1:]), attack, generator)[batch.rows]
+    with evaluation_mode(network) if mode == "evaluation" else nullcontext():
+        attacked = pgd(network, images, labels, noise, attack)
+    return F.cross_entropy(network(attacked), labels)
+
+
+def _start(images: Tensor, rng: np.random.Generator) -> torch.Generator:
+    """The draws of the random start of a batch."""
+    return torch.Generator(images.device).manual_seed(int(rng.integers(2**63)))

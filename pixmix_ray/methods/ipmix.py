@@ -58,7 +58,7 @@ MIXINGS: Final = ("add", "multiply", "pixels", "elements")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Choices:
+class PatchChoices:
     """All random choices for N pictures but the noise of `Noise`, as tensors on one device.
 
     A slot is one step of one chain of one picture, counted through (k, N, t); choices are drawn for every slot,
@@ -143,7 +143,7 @@ class IPMix(Method):
 
         return views(images, mixed) if self.jsd else mixed()
 
-    def draw(self, count: int, height: int, width: int, generator: torch.Generator) -> Choices:
+    def draw(self, count: int, height: int, width: int, generator: torch.Generator) -> PatchChoices:
         """The random choices for `count` pictures of `height` x `width` pixels, on the device of `generator`."""
         device, chains = generator.device, (self.k, count)
         shape = (14, *chains, self.t)
@@ -153,7 +153,7 @@ class IPMix(Method):
         magnitude = 0.1 + (self.severity - 0.1) * level
         a, b = blending.coefficients(for_a, for_b, beyond < 0.5, self.beta)
         weights, share = draw_weights(count, self.k, 1.0, generator)
-        return Choices(
+        return PatchChoices(
             length=torch.randint(0, self.t + 1, chains, generator=generator, device=device),
             is_patched=torch.rand(chains, generator=generator, device=device) < 0.5,
             operation=(operation * len(IMAGE_OPERATIONS)).long(),
@@ -184,7 +184,7 @@ def _boxes(side: Tensor, is_scar: Tensor, uniforms: Tensor, size: tuple[int, int
 
 
 def patched_chains(
-    images: Tensor, pictures: Tensor, choices: Choices, noise: Noise, overflow: Literal["clip", "wrap"] = "clip"
+    images: Tensor, pictures: Tensor, choices: PatchChoices, noise: Noise, overflow: Literal["clip", "wrap"] = "clip"
 ) -> Tensor:
     """What the chains make of the pictures: uint8 (k, N, 3, H, W).
 
@@ -215,7 +215,7 @@ def _with_level(operation: Operation, level: Tensor) -> Operation:
     return lambda images, slots: operation(images, level[slots])
 
 
-def _on_patch(mixing: str, pictures: Tensor, choices: Choices, noise: Noise, overflow: str) -> Operation:
+def _on_patch(mixing: str, pictures: Tensor, choices: PatchChoices, noise: Noise, overflow: str) -> Operation:
     """A way to mix patches, as a function of chains, uint8 (n, 3, H, W), and slots (n,)."""
     t = choices.operation.shape[2]
     boxes, a, b, kept = choices.box.flatten(1), choices.a.flatten(), choices.b.flatten(), choices.kept.flatten()

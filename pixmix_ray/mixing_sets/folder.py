@@ -21,7 +21,8 @@ from pixmix_ray.datasets.file_digests import combined, file_md5s
 from pixmix_ray.datasets.picture_files import in_threads, resized, resized_size
 from pixmix_ray.errors import DataError
 from pixmix_ray.mixing_sets.base import MIXING_SETS, MixingSet, Pictures, cached_pictures, entry_name
-from pixmix_ray.mixing_sets.sources import ARCHIVES, PictureReader, content_files, read_source
+from pixmix_ray.mixing_sets.sources import PictureReader, content_files, read_source
+from pixmix_ray.plugins import ARCHIVES
 from pixmix_ray.settings import DataPath
 
 Result = TypeVar("Result")

@@ -28,9 +28,9 @@ from pixmix_ray.datasets.picture_files import (
 )
 from pixmix_ray.datasets.picture_source import array_images
 from pixmix_ray.errors import DataError, one_line
+from pixmix_ray.plugins import ARCHIVES
 
 LARGEST_MEMBER = 2**28
-ARCHIVES = (".zip", ".npy", ".npz")
 _BROKEN_MEMBER = (*DECODING_ERRORS, zipfile.BadZipFile, zlib.error, lzma.LZMAError, RuntimeError, NotImplementedError)
 
 

@@ -42,7 +42,8 @@ class FunctionModel(PreparedModel):
             return values
         rest = {key: value for key, value in values.items() if key not in cls.model_fields}
         own = {key: value for key, value in values.items() if key in cls.model_fields}
-        return {**own, "arguments": {**own.get("arguments", {}), **rest}}
+        arguments = own.get("arguments", {})
+        return {**own, "arguments": {**arguments, **rest} if isinstance(arguments, Mapping) else arguments}
 
     def code(self) -> FunctionType:
         """The function."""

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from pixmix_ray import transforms
 from pixmix_ray.errors import RequestError, WorkError
 from pixmix_ray.models.base import Channels, Model, Normalise, PositiveChannels
 from pixmix_ray.models.weights import Weights, fit_weights, head_size, read_weights
@@ -38,9 +38,7 @@ class Prepared(nn.Module):
 
 def resized(images: Tensor, size: int | None) -> Tensor:
     """Pictures (N, 3, size, size), resized bilinearly; as they are where no size is given."""
-    if size is None or images.shape[2:] == (size, size):
-        return images
-    return F.interpolate(images, (size, size), mode="bilinear", antialias=True)
+    return images if size is None else transforms.resized(images, (size, size))
 
 
 class PreparedModel(Model):

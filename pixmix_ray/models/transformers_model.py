@@ -4,10 +4,11 @@ What the network expects of its input is read from the folder's preprocessor_con
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, model_validator
 from torch import nn
 
 from pixmix_ray.errors import CheckpointError, RequestError, one_line
@@ -15,7 +16,7 @@ from pixmix_ray.hashing import hash_of_values
 from pixmix_ray.models.base import MODELS
 from pixmix_ray.models.prepared import PreparedModel, needed
 from pixmix_ray.models.weights import Weights, fit_weights, head_size, parse_weights
-from pixmix_ray.settings import DataPath
+from pixmix_ray.settings import DataPath, data_path
 
 CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"
 WEIGHTS, SHARDS = "model.safetensors", "model-*.safetensors"
@@ -45,9 +46,10 @@ class TransformersModel(PreparedModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _takes_the_folders_input(cls, values: Any) -> Any:
-        if isinstance(values, dict) and values.get("config"):
-            return {**_input_of(Path(values["config"])), **values}
+    def _takes_the_folders_input(cls, values: Any, info: ValidationInfo) -> Any:
+        config = values.get("config") if isinstance(values, dict) else None
+        if isinstance(config, str | Path) and config:
+            return {**_input_of(data_path(config, info)), **values}
         return values
 
     def identity(self) -> dict[str, Any]:
@@ -125,14 +127,30 @@ def _input_of(config: Path) -> dict[str, Any]:
     values = _json(folder / PREPROCESSOR)
     if values is None:
         return {}
-    found: dict[str, Any] = {}
-    if values.get("do_normalize", True) and "image_mean" in values and "image_std" in values:
-        scale = values.get("rescale_factor", 1 / 255) * 255 if values.get("do_rescale", True) else 255
-        found = {key: [one / scale for one in values[f"image_{key}"]] for key in ("mean", "std")}
+    try:
+        return _meaning(values)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(
+            f"{folder / PREPROCESSOR} says of no input that is known ({one_line(error)}): remove it, and set mean, std "
+            "and input_size"
+        ) from None
+
+
+def _meaning(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Mean, std and input_size, as far as a preprocessor_config.json says them."""
+    found = _normalisation_of(values)
     size = values.get("crop_size") if values.get("do_center_crop") else values.get("size")
     if isinstance(size, dict):
         size = size.get("height", size.get("shortest_edge"))
     return {**found, "input_size": int(size)} if size and values.get("do_resize", True) else found
+
+
+def _normalisation_of(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The mean and std that a preprocessor takes; none where it does not normalise."""
+    if not (values.get("do_normalize", True) and "image_mean" in values and "image_std" in values):
+        return {}
+    scale = values.get("rescale_factor", 1 / 255) * 255 if values.get("do_rescale", True) else 255
+    return {key: [one / scale for one in values[f"image_{key}"]] for key in ("mean", "std")}
 
 
 def _json(file: Path) -> dict[str, Any] | None:
@@ -141,6 +159,6 @@ def _json(file: Path) -> dict[str, Any] | None:
         values = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{file} cannot be read: {one_line(error)}") from None
     return values if isinstance(values, dict) else None

@@ -5,10 +5,13 @@ import json
 import pickle
 import struct
 import warnings
+import zipfile
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import safetensors
 import torch
 from safetensors.torch import load as load_safetensors
@@ -38,10 +41,14 @@ STATE_DICTS = ("state_dict", "model_state_dict", "model", "net", "network")
 """Where training scripts keep a network's weights, the likeliest first; any other mapping to tensors is next."""
 
 WRAPPERS = ("module.", "_orig_mod.")  # of DataParallel and torch.compile
+COUNTER = "n_averaged"  # beside the names of torch's AveragedModel, which averages over epochs (EMA, SWA)
 ATTRIBUTES = ("model.", "net.", "network.", "backbone.", "encoder.")  # of Lightning modules and the like
 
 
 NAMED = 4  # tensors that a message names
+ZIP = b"PK\3\4"  # also torch's own files
+PACKED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\0": "xz", b"7z\xbc\xaf": "7z", b"Rar!": "rar"}
+TAR_MARK = slice(257, 262)
 
 
 class WeightsWarning(UserWarning):
@@ -60,12 +67,16 @@ def read_weights(path: Path) -> Weights:
     """
     if not path.is_file():
         raise CheckpointError(f"no checkpoint file {path}: give a .safetensors, .pt, .pth or .th file")
-    _check_kind(path)
-    if path.suffix == ".safetensors":
+    if _is_safetensors(path):
         return _unwrapped(parse_weights(path.read_bytes(), str(path)), path)
     try:
-        with warnings.catch_warnings(action="ignore"):  # torch asks the reader of a foreign pickle to file an issue
-            content = torch.load(path, map_location="cpu", weights_only=True)
+        # torch asks the reader of a foreign pickle to file an issue, and goes by the name of a file that is not opened
+        with (
+            warnings.catch_warnings(action="ignore"),
+            torch.serialization.safe_globals(_numbers()),
+            path.open("rb") as stream,
+        ):
+            content = torch.load(stream, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path} is not a file of plain tensors, and nothing else is loaded: {_first_sentence(error)}. "
@@ -76,9 +87,17 @@ def read_weights(path: Path) -> Weights:
     return _unwrapped({str(name): tensor for name, tensor in _state_dict(content, path).items()}, path)
 
 
+def _numbers() -> list[Any]:
+    """What NumPy's numbers are pickled as, such as an accuracy beside the weights: plain values, and no code."""
+    scalar = np.float64(0).__reduce__()[0]
+    kinds = [type(np.dtype(letter)) for letter in np.typecodes["AllInteger"] + np.typecodes["Float"] + "?"]
+    return [np.dtype, *kinds, *((scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core"))]
+
+
 def _unwrapped(weights: Weights, path: Path) -> Weights:
     """The weights without what wrappers put before every name."""
-    bare, prefix = without_prefixes(weights, WRAPPERS)
+    bare, prefix = without_prefixes({name: one for name, one in weights.items() if name != COUNTER}, WRAPPERS)
+    bare = bare if prefix else weights
     if prefix:
         warnings.warn(f"{path} was read without the prefix {prefix!r} of every name", WeightsWarning, stacklevel=3)
     return bare
@@ -98,18 +117,43 @@ def without_prefixes(weights: Weights, prefixes: tuple[str, ...]) -> tuple[Weigh
     return weights, taken
 
 
-def _check_kind(path: Path) -> None:
-    """Raise CheckpointError for what is often saved in place of weights."""
+def _is_safetensors(path: Path) -> bool:
+    """Whether a file is to be read as safetensors, whatever it is called.
+
+    Raises:
+        CheckpointError: it is what is often saved in place of weights.
+    """
     with path.open("rb") as stream:
-        start = stream.read(256).lstrip().lower()
-    if not start:
+        start = stream.read(TAR_MARK.stop)
+    text = start.lstrip().lower()
+    if not text:
         raise CheckpointError(f"{path} is empty: fetch it again")
-    if start.startswith(b"version https://git-lfs"):
+    if text.startswith(b"version https://git-lfs"):
         raise CheckpointError(f"{path} is a pointer of Git LFS and not the file itself: run git lfs pull")
-    if start.startswith((b"<!doctype", b"<html", b"<?xml")):
+    if text.startswith((b"<!doctype", b"<html", b"<?xml")):
         raise CheckpointError(
             f"{path} is a web page and not a file of weights, such as a host shows before a download: fetch it again"
         )
+    kind = next((kind for mark, kind in PACKED.items() if start.startswith(mark)), "")
+    if kind or start[TAR_MARK] == b"ustar":
+        raise CheckpointError(f"{path} is a {kind or 'tar'} archive: unpack it, and give the file of weights in it")
+    if start.startswith(ZIP):
+        _check_zip(path)
+        return False
+    return start[8:9] == b"{" or path.suffix == ".safetensors"  # a header in JSON after eight bytes of its length
+
+
+def _check_zip(path: Path) -> None:
+    """Raise CheckpointError for zip files that are programs, or hold no weights; a damaged one torch's reader names."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            inner = [name.partition("/")[2] for name in archive.namelist()]
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        return
+    if "constants.pkl" in inner:
+        raise CheckpointError(f"{path} is a program of TorchScript and not weights alone: give it as model torchscript")
+    if "data.pkl" not in inner:
+        raise CheckpointError(f"{path} is a zip archive: unpack it, and give the file of weights in it")
 
 
 def _state_dict(content: object, path: Path) -> dict[object, Tensor]:

@@ -12,7 +12,7 @@ from pixmix_ray.experiment.resources import Share
 from pixmix_ray.orchestration.executor import Event, TaskEnded, TaskStarted
 from pixmix_ray.orchestration.nodes import bundle
 from pixmix_ray.orchestration.session import node_selector, place_here, problem_of
-from pixmix_ray.orchestration.work import Evaluated, Job, measure_cells
+from pixmix_ray.orchestration.work import CellResult, Job, measure_cells
 from pixmix_ray.storage.failures import Place
 
 
@@ -96,7 +96,7 @@ def _import_all() -> bool:
 
 
 @ray.remote(num_returns="streaming")
-def _evaluate(job: Job) -> Iterator[Place | list[Evaluated]]:
+def _evaluate(job: Job) -> Iterator[Place | list[CellResult]]:
     place = place_here()
     yield place  # at once: a worker that dies tells nothing more
     yield measure_cells(job, place)

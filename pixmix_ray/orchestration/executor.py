@@ -7,26 +7,30 @@ Work is submitted under a number of the loop's own, its ticket; every event carr
 is about. An executor may repeat an event, or tell of work that the loop has given up: the loop knows by the ticket.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from pixmix_ray.evaluation.pictures_ahead import PictureWork
 from pixmix_ray.experiment.resources import Resources
-from pixmix_ray.experiment.trial import Trial
-from pixmix_ray.orchestration.retries import Problem
-from pixmix_ray.orchestration.work import Evaluated, Work
-from pixmix_ray.planning.plan import Cell
 from pixmix_ray.storage.failures import Place
 from pixmix_ray.storage.store import Store
-from pixmix_ray.training.trial import Progress
 
-ShouldStop = Callable[[str, Progress], bool]
+if TYPE_CHECKING:
+    from pixmix_ray.evaluation.pictures_ahead import PictureWork
+    from pixmix_ray.experiment.trial import Trial
+    from pixmix_ray.orchestration.retries import Problem
+    from pixmix_ray.orchestration.work import CellResult, Work
+    from pixmix_ray.planning.plan import Cell
+    from pixmix_ray.training.trial import Progress
+
+ShouldStop = Callable[[str, "Progress"], bool]
 """Whether a trial, by its id, is to be stopped early after this epoch."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Setup:
+class RunSetup:
     """What all the work of a run has in common.
 
     Attributes:
@@ -39,7 +43,7 @@ class Setup:
 
     store: Store
     resources: Resources = field(default_factory=Resources)
-    work: Work = field(default_factory=Work)
+    work: Work
     should_stop: ShouldStop | None = None
     pictures: tuple[PictureWork, ...] = ()
 
@@ -110,7 +114,7 @@ class TaskEnded:
     """
 
     ticket: int
-    results: Sequence[Evaluated] = ()
+    results: Sequence[CellResult] = ()
     problem: Problem | None = None
 
 
@@ -120,7 +124,7 @@ Event = TrialStarted | EpochDone | TrialEnded | TaskStarted | TaskEnded
 class Executor(Protocol):
     """Does the work of one run at a time."""
 
-    def start(self, setup: Setup) -> None:
+    def start(self, setup: RunSetup) -> None:
         """Get ready for the work of a run; what was submitted to an earlier one is forgotten."""
 
     def capacity(self, trials: int, cells: int, *, keeps_share: bool = True) -> Capacity:

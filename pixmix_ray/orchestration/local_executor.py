@@ -21,7 +21,7 @@ from pixmix_ray.orchestration.executor import (
     Capacity,
     EpochDone,
     Event,
-    Setup,
+    RunSetup,
     TaskEnded,
     TaskStarted,
     TrialEnded,
@@ -39,7 +39,7 @@ class LocalExecutor:
 
     def __init__(self) -> None:
         """Without work."""
-        self._setup: Setup | None = None
+        self._setup: RunSetup | None = None
         self._trials: deque[tuple[int, Job]] = deque()
         self._tasks: deque[tuple[int, Job]] = deque()
         self._epochs: Iterator[Progress] | None = None  # of the first trial
@@ -50,7 +50,7 @@ class LocalExecutor:
         """Whether this machine has a GPU that torch can use."""
         return torch.cuda.is_available()
 
-    def start(self, setup: Setup) -> None:
+    def start(self, setup: RunSetup) -> None:
         """Get ready for the work of a run.
 
         Raises:

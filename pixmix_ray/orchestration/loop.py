@@ -6,7 +6,6 @@ all for work that was lost; it is known by its ticket, and only what was submitt
 """
 
 import logging
-import shlex
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +13,6 @@ from dataclasses import dataclass, field
 from pixmix_ray.errors import StorageError
 from pixmix_ray.experiment.external import Source
 from pixmix_ray.experiment.trial import Trial
-from pixmix_ray.orchestration.accounting import Account
 from pixmix_ray.orchestration.executor import (
     Capacity,
     EpochDone,
@@ -25,13 +23,14 @@ from pixmix_ray.orchestration.executor import (
     TrialEnded,
     TrialStarted,
 )
-from pixmix_ray.orchestration.retries import Attempts, Cause, Problem
+from pixmix_ray.orchestration.retries import Attempts, Cause, Failure, Problem, WorkItem, note_failure
 from pixmix_ray.orchestration.watcher import Watcher
-from pixmix_ray.orchestration.work import Evaluated
+from pixmix_ray.orchestration.work import CellResult
 from pixmix_ray.planning.halving import keep_stopped
 from pixmix_ray.planning.order import LongestFirst
 from pixmix_ray.planning.plan import Cell, Plan
-from pixmix_ray.storage.failures import Place, record_failure
+from pixmix_ray.planning.usage import Account
+from pixmix_ray.storage.failures import Place
 from pixmix_ray.storage.store import cell_failure_file, log_file, trial_file
 from pixmix_ray.training.trial import Progress
 
@@ -39,16 +38,7 @@ log = logging.getLogger(__name__)
 POLL_SECONDS = 0.2
 NO_ROOM_SECONDS = 60.0  # without room for an evaluation: then it is said
 MOST_TOGETHER = 12  # cells in a task: with more, what a task costs is a small part of what they cost themselves
-TOLD_DELAY = 2.0  # seconds: a message that was lost for the third time in a row
 AHEAD = 2  # trials and tasks that are submitted before there is room, so that a free slot never waits for the loop
-
-
-@dataclass(frozen=True, kw_only=True)
-class Failure:
-    """A trial or cell that failed, and why."""
-
-    label: str
-    reason: str
 
 
 @dataclass(kw_only=True)
@@ -61,16 +51,6 @@ class _InFlight:
     submitted: float = 0.0
     errors: dict[int, float] = field(default_factory=dict)  # of validation, by epoch
     epoch: int = 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Work:
-    """A trial or a cell for the table of retries: its name there, its label for people, its record and its log."""
-
-    name: str
-    label: str
-    record: str
-    log: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -299,14 +279,14 @@ class Loop:
                 self.waiting_cells.append(cell)
 
     def _trial_failed(self, trial: Trial, problem: Problem) -> None:
-        work = _Work(
+        work = WorkItem(
             name=trial.id,
             label=trial.label,
             record=trial_file(trial.id, "failed.json"),
             log=log_file(trial.id),
         )
         if not self._is_retried(work, problem, lambda: self.waiting_trials.appendleft(trial)):
-            self.failures.append(self._failure(f"{trial.label} ({trial.id})", problem, work.log))
+            self.failures.append(Failure.of(f"{trial.label} ({trial.id})", problem, self.plan.store, work.log))
             self._leave(trial)
             self.watcher.trial_failed(trial, problem.report.reason)
 
@@ -316,7 +296,7 @@ class Loop:
             self._leave_cell(trial)
 
     def _task_ended(self, task: _InFlight, event: TaskEnded) -> None:
-        ended: Mapping[Cell, Evaluated] = dict(zip(task.cells, event.results, strict=False))
+        ended: Mapping[Cell, CellResult] = dict(zip(task.cells, event.results, strict=False))
         if event.problem is not None:
             ended = self._results_from_dead_worker(task.cells, event.problem)
         for cell in task.cells:
@@ -332,12 +312,12 @@ class Loop:
             else:
                 self._cell_failed(cell, problem)
 
-    def _results_from_dead_worker(self, cells: Sequence[Cell], problem: Problem) -> dict[Cell, Evaluated]:
+    def _results_from_dead_worker(self, cells: Sequence[Cell], problem: Problem) -> dict[Cell, CellResult]:
         """What storage says of the cells of a task that told nothing: some are done, and at the next one it ended."""
         done = [cell for cell in cells if self.plan.is_measured(cell)]
-        results = {cell: Evaluated(seconds=0.0) for cell in done}
+        results = {cell: CellResult(seconds=0.0) for cell in done}
         if left := [cell for cell in cells if cell not in results]:
-            results[left[0]] = Evaluated(seconds=0.0, problem=problem)
+            results[left[0]] = CellResult(seconds=0.0, problem=problem)
         return results
 
     def _cell_done(self, cell: Cell, seconds: float) -> None:
@@ -346,7 +326,7 @@ class Loop:
         self._leave_cell(cell.trial)
 
     def _cell_failed(self, cell: Cell, problem: Problem) -> None:
-        work = _Work(
+        work = WorkItem(
             name=_name(cell),
             label=cell.label,
             record=cell_failure_file(cell.trial.id, cell.run.key),
@@ -354,7 +334,7 @@ class Loop:
         )
         again = self._train_again if problem.cause is Cause.DAMAGED else self._wait
         if not self._is_retried(work, problem, lambda: again(cell)):
-            self.failures.append(self._failure(f"{cell.label} ({cell.trial.id})", problem, work.log))
+            self.failures.append(Failure.of(f"{cell.label} ({cell.trial.id})", problem, self.plan.store, work.log))
             self.watcher.cell_failed(cell, problem.report.reason)
             self._leave_cell(cell.trial)
 
@@ -374,30 +354,14 @@ class Loop:
             self.waiting_trials.append(trial)
         self.cells_of.setdefault(trial.id, []).extend(cells)
 
-    def _is_retried(self, work: _Work, problem: Problem, resume: Callable[[], None]) -> bool:
+    def _is_retried(self, work: WorkItem, problem: Problem, resume: Callable[[], None]) -> bool:
         """Whether work that has failed is tried again: then it waits. A failure that is charged is recorded."""
         if problem.cause is Cause.STORAGE:
             raise StorageError(problem.report.reason)
-        told, verdict = problem.report, self.attempts.failed(work.name, problem)
-        if verdict.is_charged:
-            log_path = work.log if self.plan.store.exists(work.log) else ""
-            record_failure(
-                self.plan.store,
-                work.record,
-                told,
-                attempt=verdict.attempt,
-                retried=verdict.is_retried,
-                log=log_path,
-            )
+        verdict = self.attempts.failed(work.name, problem)
+        note_failure(self.plan.store, work, problem, verdict)
         if not verdict.is_retried:
             return False
-        if verdict.is_charged:
-            log.warning(
-                "%s: attempt %d failed on %s: %s; trying again", work.label, verdict.attempt, told.place, told.reason
-            )
-        else:
-            level = logging.WARNING if verdict.delay >= TOLD_DELAY else logging.DEBUG  # now and then it is nothing
-            log.log(level, "%s: %s; trying again in %.1f s", work.label, told.reason, verdict.delay)
         if (node := problem.avoided_node()) is not None:
             self.avoid[work.name] = node
         if verdict.delay:
@@ -405,14 +369,6 @@ class Loop:
         else:
             resume()
         return True
-
-    def _failure(self, label: str, problem: Problem, log_path: str) -> Failure:
-        """For the end of the run: why, the line of the user's own code, and how to see what was printed."""
-        report = problem.report
-        where = f" at {report.where}" if report.where else ""
-        name = log_path.removeprefix("logs/").removesuffix(".log").removesuffix("/training")
-        shown = f" (pixmix-ray logs {shlex.quote(self.plan.store.uri)} {name})"
-        return Failure(label=label, reason=f"{report.reason}{where}{shown}")
 
     def _leave_cell(self, trial: Source) -> None:
         """A cell of the trial has ended; after its last one a search may suggest others."""

@@ -1,22 +1,105 @@
-"""Pictures of benchmarks made by Ray tasks, once on every node that has a cache of its own.
+"""Pictures made as Ray tasks: those of mixing sets that are missing, and those of benchmarks ahead of their use.
 
-They have the cores that trials leave free and no evaluation has asked for, so that most of them are there when the
-first trial has its checkpoint. A node that finds them in its cache, such as one that shares it, makes nothing. A task
-that fails is not tried again: whatever is missing the evaluation makes itself, and tells what is wrong.
+Mixing sets before a run, one shard a task, on whatever node has room. The driver, which holds the lock of the cache
+entry, writes each shard as its task ends, so that it does not matter whether the nodes share a file system, and whoever
+is killed, a worker, its node or the driver, no finished shard is drawn again. The entry lies in the cache of the
+driver's node; a node with a cache of its own makes its own when the first of its trials asks for it, under that cache's
+lock.
+
+Benchmarks' pictures while networks train, once on every node that has a cache of its own. Their tasks have the cores
+that trials leave free and no evaluation has asked for, so that most of them are there when the first trial has its
+checkpoint. A node that finds them in its cache, such as one that shares it, makes nothing. A task that fails is not
+tried again: whatever is missing the evaluation makes itself, and tells what is wrong.
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 
+import numpy as np
 import ray
 import torch
+from numpy.typing import NDArray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from pixmix_ray.errors import one_line
 from pixmix_ray.evaluation.pictures_ahead import PictureWork, make
+from pixmix_ray.experiment.experiment import Experiment
 from pixmix_ray.experiment.resources import Resources
+from pixmix_ray.mixing_sets.drawing.shards import DrawingProgress, ShardedWork, drawing_with
+from pixmix_ray.orchestration import session
 from pixmix_ray.orchestration.nodes import Node, fitting
 
-CPUS = 1.0  # of a task; less where an evaluation takes less
+RETRIES = 3  # of a task that draws a shard, whose worker or node died
+POLL_SECONDS = 1.0
+CPUS = 1.0  # of a task for a benchmark; less where an evaluation takes less
+
+Images = NDArray[np.uint8]
+
+
+def prepare(sweep: Experiment, connect: Callable[[], None]) -> None:
+    """`Experiment.prepare`, with the pictures that are missing drawn by the Ray cluster.
+
+    Args:
+        sweep: whose data are prepared.
+        connect: connects to Ray, or does nothing where that is done; called if there is much to draw, so that broken
+            files are named before a cluster is started.
+
+    Raises:
+        DataError: as `Experiment.prepare`.
+    """
+
+    def draw(work: ShardedWork, numbers: Sequence[int], progress: DrawingProgress) -> None:
+        connect()
+        draw_as_tasks(work, numbers, progress)
+
+    with drawing_with(draw):
+        sweep.prepare()
+
+
+def draw_as_tasks(work: ShardedWork, numbers: Sequence[int], progress: DrawingProgress) -> None:
+    """Have Ray tasks draw the shards `numbers`, and write each as it comes; what fails there is left undone."""
+    nodes = session.nodes()
+    num_gpus = 1 if work.uses_network and any(node.resources.get("GPU", 0) for node in nodes) else 0
+    places = sum(node.resources.get("GPU" if num_gpus else "CPU", 0) for node in nodes)
+    if places < 1:  # a cluster without a free core: all is drawn here
+        return
+    task = _drawn.options(num_cpus=1, num_gpus=num_gpus, max_retries=RETRIES, scheduling_strategy="SPREAD")
+    sent = ray.put(work)
+    failures: list[str] = []
+    at_once = 2 * round(places)  # so that a free place never waits for us
+    for number, drawn in _as_they_end(lambda number: task.remote(sent, number), numbers, at_once, progress):
+        try:
+            work.write(number, ray.get(drawn))
+        except ray.exceptions.RayError as error:
+            failures.append(one_line(error))
+    if failures:
+        progress.report(f"drawing {work.name}: {len(failures)} of {len(numbers)} Ray tasks failed, as {failures[0]}")
+
+
+def _as_they_end(
+    start: Callable[[int], "ray.ObjectRef[Images]"], numbers: Sequence[int], at_once: int, progress: DrawingProgress
+) -> Iterator[tuple[int, "ray.ObjectRef[Images]"]]:
+    """Start the tasks of all numbers, so many at once, and return each with its number once it has ended."""
+    waiting = deque(numbers)
+    in_flight: dict[ray.ObjectRef[Images], int] = {}
+    try:
+        while waiting or in_flight:
+            while waiting and len(in_flight) < at_once:
+                number = waiting.popleft()
+                in_flight[start(number)] = number
+            ended, _ = ray.wait(list(in_flight), num_returns=len(in_flight), timeout=POLL_SECONDS)
+            for reference in ended:
+                yield in_flight.pop(reference), reference
+            progress.tell()
+    finally:  # also when interrupted
+        for reference in in_flight:
+            ray.cancel(reference, force=True)
+
+
+@ray.remote
+def _drawn(work: ShardedWork, number: int) -> Images:
+    torch.set_num_threads(1)
+    return work.drawn(number)
 
 
 class PictureTasks:

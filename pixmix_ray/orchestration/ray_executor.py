@@ -14,7 +14,7 @@ from pixmix_ray.experiment.resources import Resources, Share
 from pixmix_ray.experiment.trial import Trial
 from pixmix_ray.orchestration import session as ray_session
 from pixmix_ray.orchestration.evaluation_tasks import EvaluationTasks
-from pixmix_ray.orchestration.executor import Capacity, EpochDone, Event, Setup
+from pixmix_ray.orchestration.executor import Capacity, EpochDone, Event, RunSetup
 from pixmix_ray.orchestration.nodes import Node, lacking, total_fitting, trials_at_once
 from pixmix_ray.orchestration.picture_tasks import PictureTasks
 from pixmix_ray.orchestration.tune_training import Training
@@ -50,7 +50,7 @@ class RayExecutor:
         self._tasks = EvaluationTasks()
         self._training: Training | None = None
         self._pictures = PictureTasks((), Resources())
-        self._setup: Setup | None = None
+        self._setup: RunSetup | None = None
         if address is not None:
             ray_session.probe(address)
 
@@ -77,7 +77,7 @@ class RayExecutor:
         """Whether a node of the connected cluster has a GPU."""
         return _sum(ray_session.nodes(), "GPU") > 0
 
-    def start(self, setup: Setup) -> None:
+    def start(self, setup: RunSetup) -> None:
         """Connect, and get ready for the work of a run."""
         self.connect()
         self._setup = setup
@@ -93,10 +93,7 @@ class RayExecutor:
         """
         assert self._setup is not None and self._training is not None
         nodes, resources = ray_session.nodes(), self._setup.resources
-        living = {node.node_id for node in nodes}
-        for lost in self._nodes - living:
-            log.warning("node %s is gone: what ran there is tried again elsewhere", lost[:8])
-        self._nodes = living
+        self._tell_of_lost(nodes)
         self._ask_for_room(trials, cells)
         why = lacking(nodes, resources)
         if why and not self._is_worth_waiting(resources.wait_seconds):
@@ -114,6 +111,12 @@ class RayExecutor:
             gpus=_sum(nodes, "GPU"),
             waits_for=why and f"waiting up to {resources.wait_seconds:g} s for the cluster to grow: {why}",
         )
+
+    def _tell_of_lost(self, nodes: Sequence[Node]) -> None:
+        living = {node.node_id for node in nodes}
+        for lost in self._nodes - living:
+            log.warning("node %s is gone: what ran there is tried again elsewhere", lost[:8])
+        self._nodes = living
 
     def submit_trial(self, ticket: int, trial: Trial, *, avoid: str | None = None) -> None:
         """Have a trial trained."""

@@ -7,6 +7,8 @@ on every attempt. A lost message costs time alone; where half of all are lost, o
 are many more attempts, but not without end.
 """
 
+import logging
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -14,9 +16,12 @@ from types import MappingProxyType
 
 from pixmix_ray.errors import DamagedError, PreemptedError, ResultsError, TryAgainError
 from pixmix_ray.memory import is_out_of_memory
-from pixmix_ray.storage.failures import ErrorReport, Place
+from pixmix_ray.storage.failures import ErrorReport, Place, record_failure
+from pixmix_ray.storage.store import Store
 
+log = logging.getLogger(__name__)
 FIRST_DELAY, LONGEST_DELAY = 0.5, 5.0  # seconds before work is tried again whose message was lost; doubled each time
+TOLD_DELAY = 2.0  # seconds: a message that was lost for the third time in a row
 
 
 class Cause(StrEnum):
@@ -144,3 +149,50 @@ class Attempts:
     def has_failed(self, name: str) -> bool:
         """Whether the work failed since it last advanced."""
         return name in self._causes
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkItem:
+    """A trial or a cell: its name among the attempts, its label for people, the files of its record and of its log."""
+
+    name: str
+    label: str
+    record: str
+    log: str
+
+
+def note_failure(store: Store, work: WorkItem, problem: Problem, verdict: Verdict) -> None:
+    """Record a failure that is charged, and tell of one that is tried again."""
+    told = problem.report
+    if verdict.is_charged:
+        record_failure(
+            store,
+            work.record,
+            told,
+            attempt=verdict.attempt,
+            retried=verdict.is_retried,
+            log=work.log if store.exists(work.log) else "",
+        )
+    if verdict.is_retried and verdict.is_charged:
+        log.warning(
+            "%s: attempt %d failed on %s: %s; trying again", work.label, verdict.attempt, told.place, told.reason
+        )
+    elif verdict.is_retried:
+        level = logging.WARNING if verdict.delay >= TOLD_DELAY else logging.DEBUG  # now and then it is nothing
+        log.log(level, "%s: %s; trying again in %.1f s", work.label, told.reason, verdict.delay)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """A trial or cell that failed for good, and why."""
+
+    label: str
+    reason: str
+
+    @staticmethod
+    def of(label: str, problem: Problem, store: Store, log_file: str) -> "Failure":
+        """For the end of the run: why, the line of the user's own code, and how to see what was printed."""
+        where = f" at {problem.report.where}" if problem.report.where else ""
+        name = log_file.removeprefix("logs/").removesuffix(".log").removesuffix("/training")
+        shown = f" (pixmix-ray logs {shlex.quote(store.uri)} {name})"
+        return Failure(label=label, reason=f"{problem.report.reason}{where}{shown}")

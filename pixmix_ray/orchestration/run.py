@@ -13,19 +13,18 @@ from pixmix_ray.evaluation.pictures_ahead import works_of
 from pixmix_ray.evaluation.relabel import relabel
 from pixmix_ray.experiment.experiment import Experiment
 from pixmix_ray.experiment.external import External
-from pixmix_ray.experiment.plugins import user_modules
-from pixmix_ray.orchestration.accounting import Account
-from pixmix_ray.orchestration.executor import Executor, Setup
+from pixmix_ray.orchestration.executor import Executor, RunSetup
 from pixmix_ray.orchestration.local_executor import LocalExecutor
-from pixmix_ray.orchestration.loop import Failure, Loop
+from pixmix_ray.orchestration.loop import Loop
+from pixmix_ray.orchestration.retries import Failure
 from pixmix_ray.orchestration.trackers import Tracked, keep_tables, trackers
-from pixmix_ray.orchestration.watcher import Silent, Watcher
+from pixmix_ray.orchestration.watcher import SilentWatcher, Watcher
 from pixmix_ray.orchestration.work import Work
-from pixmix_ray.planning.durations import Durations
-from pixmix_ray.planning.forecast import Forecast, Slots, forecast
+from pixmix_ray.planning.durations import Durations, Forecast, Slots, forecast
 from pixmix_ray.planning.halving import halving_of
-from pixmix_ray.planning.kept_plan import keep_plan
-from pixmix_ray.planning.plan import Plan, make_plan, updated
+from pixmix_ray.planning.plan import Plan, keep_plan, make_plan, updated
+from pixmix_ray.planning.usage import Account
+from pixmix_ray.plugins import user_modules
 from pixmix_ray.storage import index
 from pixmix_ray.storage.run_lock import RunLock
 from pixmix_ray.storage.store import Store
@@ -57,7 +56,7 @@ def run_plan(
     plan: Plan,
     *,
     executor: Executor | str = "ray",
-    watch: OpenWatcher = lambda plan, executor: nullcontext(Silent()),
+    watch: OpenWatcher = lambda plan, executor: nullcontext(SilentWatcher()),
     work: Work | None = None,
 ) -> Run:
     """Do all that a plan lacks; run again, only what is missing is done.
@@ -155,7 +154,7 @@ def _prepare(experiment: Experiment, executor: Executor) -> None:
     if connect is None:
         experiment.prepare()
         return
-    from pixmix_ray.orchestration.pictures import prepare
+    from pixmix_ray.orchestration.picture_tasks import prepare
 
     modules = user_modules(experiment.parts())
     prepare(experiment, lambda: connect(modules))
@@ -173,7 +172,7 @@ def _run_once(
         return halving is not None and error is not None and halving.report(trial_id, progress.epoch, error)
 
     executor.start(
-        Setup(
+        RunSetup(
             store=store,
             resources=resources,
             work=work,

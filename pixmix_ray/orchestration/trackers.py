@@ -19,7 +19,7 @@ from pixmix_ray.experiment.external import External, Source, described_trial
 from pixmix_ray.experiment.tracking import Mlflow, Tracking, Wandb
 from pixmix_ray.experiment.trial import Trial
 from pixmix_ray.hashing import hash_of_values
-from pixmix_ray.orchestration.watcher import Passing, Watcher
+from pixmix_ray.orchestration.watcher import ForwardingWatcher, Watcher
 from pixmix_ray.planning.cell_names import cell_names
 from pixmix_ray.planning.plan import Cell, Plan
 from pixmix_ray.storage.cell import read_columns
@@ -225,7 +225,7 @@ def trackers(tracking: Tracking, results: str) -> list[Tracker]:
     return [_Guarded(name, make) for name, make in makers.items()]
 
 
-class Tracked(Passing):
+class Tracked(ForwardingWatcher):
     """A watcher that tells trackers, and then another watcher."""
 
     def __init__(self, inner: Watcher, store: Store, followers: list[Tracker]) -> None:

@@ -1,10 +1,14 @@
 """Who is told what happens in a run, to show it."""
 
-from typing import Protocol
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
 
 from pixmix_ray.experiment.trial import Trial
-from pixmix_ray.planning.plan import Cell, Plan
-from pixmix_ray.training.trial import Progress
+
+if TYPE_CHECKING:
+    from pixmix_ray.planning.plan import Cell, Plan
+    from pixmix_ray.training.trial import Progress
 
 
 class Watcher(Protocol):
@@ -38,7 +42,7 @@ class Watcher(Protocol):
         """Called several times a second."""
 
 
-class Silent:
+class SilentWatcher:
     """A watcher that shows nothing."""
 
     def planned(self, plan: Plan) -> None:
@@ -69,7 +73,7 @@ class Silent:
         """Nothing."""
 
 
-class Passing:
+class ForwardingWatcher:
     """A watcher that passes all on to another; to be derived from."""
 
     def __init__(self, inner: Watcher) -> None:

@@ -36,7 +36,7 @@ class Work:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluated:
+class CellResult:
     """How the evaluation of a cell ended.
 
     Attributes:
@@ -93,11 +93,11 @@ def train_epochs(job: Job, place: Place, workers: Workers = ALONE) -> Generator[
         yield from job.work.train(job.trial, store, job.device, **together)
 
 
-def measure_cells(job: Job, place: Place) -> list[Evaluated]:
+def measure_cells(job: Job, place: Place) -> list[CellResult]:
     """How the cells of a job ended, one after the other; fewer than cells if the checkpoint could not be opened."""
     store = Store(job.results)
     measure: Measure | None = None
-    ended: list[Evaluated] = []
+    ended: list[CellResult] = []
     for run in job.runs:
         started, problem, notice = time.perf_counter(), None, ""
         try:
@@ -112,7 +112,7 @@ def measure_cells(job: Job, place: Place) -> list[Evaluated]:
                 set_aside(job.trial, store)
         if problem is not None:
             free_memory(job.device)  # after the error and all that its frames held
-        ended.append(Evaluated(seconds=time.perf_counter() - started, problem=problem, notice=notice))
+        ended.append(CellResult(seconds=time.perf_counter() - started, problem=problem, notice=notice))
         if measure is None:
             break
     return ended

@@ -1,16 +1,19 @@
-"""How long trials and cells take, in seconds at their share of the machine: the one place that knows.
+"""How long trials, cells and whole runs take, in seconds at their share of the machine: the one place that knows.
 
 What this run measures comes first, then what lies in the results folder, then what was measured on this machine with
 the same shares, whatever folder it was for. The last is a small file in the cache, which is a memory aid: damaged or
 missing, it costs an estimate and no more. With a cluster elsewhere it is that of the machine where the command runs.
 """
 
+from __future__ import annotations
+
 import json
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,15 +21,18 @@ from pixmix_ray.cache import cache_folder, check_owner, private_folder
 from pixmix_ray.errors import DataError, ResultsError
 from pixmix_ray.experiment.resources import Resources
 from pixmix_ray.experiment.trial import Trial
-from pixmix_ray.planning.plan import Cell
 from pixmix_ray.storage.index import cell_seconds
 from pixmix_ray.storage.store import Store
+
+if TYPE_CHECKING:
+    from pixmix_ray.planning.plan import Cell, Plan
 
 FILE = "durations.json"
 KEPT = 20  # of each kind, on this machine
 NEWEST = 9  # cells of each benchmark in this run
 SAMPLE = 100  # trials of a method whose files are read for what epochs took: more change a mean by a few percent
 PICTURES = 10_000  # of a test set, where a benchmark has no limit: only ratios matter
+WORTH = 1.1  # keeping a share free may make a run longer by a tenth, for results that come while it trains
 BESIDE, START = "a trial beside its epochs", "the start of a run"
 
 
@@ -39,7 +45,7 @@ class Durations:
         self._measured: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=KEPT))
 
     @classmethod
-    def of(cls, store: Store, resources: Resources) -> "Durations":
+    def of(cls, store: Store, resources: Resources) -> Durations:
         """What is known from a results folder, and on this machine with the same shares."""
         found: dict[str, list[float]] = _read(resources)
         for key in list(found):
@@ -167,3 +173,82 @@ def _trials_done(store: Store) -> Iterator[dict[str, Any]]:
         for place in np.linspace(0, len(paths) - 1, min(SAMPLE, len(paths))).round().astype(int):
             with suppress(ResultsError):  # what cannot be read tells no duration, no more
                 yield store.read_json(paths[place]) or {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slots:
+    """How many trials and cells run at once.
+
+    Attributes:
+        trials: if one evaluation's share is kept free.
+        trials_alone: if none is.
+        tasks: evaluations, if no trial trains.
+    """
+
+    trials: int
+    trials_alone: int
+    tasks: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forecast:
+    """What is decided and expected before a run begins.
+
+    Attributes:
+        keeps_evaluation_share: whether one evaluation's share is kept free while trials train.
+        seconds: how long the run will take; None if something in it was never measured.
+        work: seconds of all its trials and cells, likewise.
+    """
+
+    keeps_evaluation_share: bool = True
+    seconds: float | None = None
+    work: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """Estimated seconds of what is left, each trial and cell at its share of the machine.
+
+    Attributes:
+        training: of all trials; None if nothing like one of them was ever measured.
+        evaluation: of all cells, likewise.
+        longest: of the longest trial and the longest cell together, as far as they are known.
+    """
+
+    training: float | None
+    evaluation: float | None
+    longest: float
+
+
+def cost(plan: Plan, durations: Durations) -> Cost:
+    """What a plan lacks, in seconds of work."""
+    trials = [durations.trial(trial) for trial in plan.trials_to_run()]
+    cells = [durations.cell(cell) for cell in plan.cells_to_run()]
+    longest = sum(max((value or 0.0 for value in values), default=0.0) for values in (trials, cells))
+    return Cost(training=_total(trials), evaluation=_total(cells), longest=longest)
+
+
+def forecast(plan: Plan, durations: Durations, slots: Slots) -> Forecast:
+    """The forecast of a run.
+
+    Ray Tune keeps the process of a trial that ended for the next, and with it the share, so a share that was lent to a
+    trial does not come back before the trials run out. It is therefore lent for the whole run or not at all: where
+    evaluation is so little that a share kept for it would be idle most of the time, and the run a tenth longer.
+    """
+    left = cost(plan, durations)
+    if left.training is None or left.evaluation is None or slots.trials == 0:
+        return Forecast()
+    beside = slots.tasks * (1 - slots.trials / slots.trials_alone)  # evaluations that fit beside the trials
+    epochs_last = left.training / slots.trials
+    kept = epochs_last + max(0.0, left.evaluation - beside * epochs_last) / slots.tasks
+    lent = left.training / slots.trials_alone + left.evaluation / slots.tasks
+    is_kept = max(kept, left.longest) <= WORTH * max(lent, left.longest)
+    seconds = durations.start + max(kept if is_kept else lent, left.longest)
+    return Forecast(keeps_evaluation_share=is_kept, seconds=seconds, work=left.training + left.evaluation)
+
+
+def _total(seconds: Iterable[float | None]) -> float | None:
+    """The sum, or None if one is not known."""
+    found = list(seconds)
+    known = [value for value in found if value is not None]
+    return sum(known) if len(known) == len(found) else None

@@ -5,19 +5,24 @@ A trial that is stopped keeps its last epoch: without the scheduler, or with ano
 with it.
 """
 
+from __future__ import annotations
+
 import json
 import math
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pixmix_ray.experiment.early_stopping import Asha
 from pixmix_ray.experiment.trial import Trial
 from pixmix_ray.models import read_header
-from pixmix_ray.planning.plan import Plan
 from pixmix_ray.storage.store import Store, trial_file
+
+if TYPE_CHECKING:
+    from pixmix_ray.planning.plan import Plan
 
 
 class Halving:

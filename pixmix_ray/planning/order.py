@@ -1,11 +1,16 @@
 """The order of cells: what is expected to take longest comes first, so that no long piece is left alone at the end."""
 
+from __future__ import annotations
+
 import heapq
 import itertools
 from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from pixmix_ray.experiment.external import Source
-from pixmix_ray.planning.plan import Cell
+
+if TYPE_CHECKING:
+    from pixmix_ray.planning.plan import Cell
 
 TOGETHER_SECONDS = 1.0  # at most, for cells that share a task: it ends soon enough for whatever waits behind it
 

@@ -1,21 +1,26 @@
 """What an experiment still has to do, read from its results folder. Spends nothing."""
 
+from __future__ import annotations
+
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from pixmix_ray.evaluation.relabel import relabel
-from pixmix_ray.experiment.experiment import Experiment
 from pixmix_ray.experiment.external import External, Source
 from pixmix_ray.experiment.trial import BenchmarkRun, Trial
 from pixmix_ray.garbage import without_garbage_collection
 from pixmix_ray.planning.cell_names import cell_names, checkpoint_ids
 from pixmix_ray.planning.study import next_trials
-from pixmix_ray.storage.index import list_cells, read_cells, refuse_older_layout, update
+from pixmix_ray.storage.index import list_cells, read_cells, read_rows, refuse_older_layout
+from pixmix_ray.storage.kept_plan import FILE, KeptPlan, read_kept_plan
 from pixmix_ray.storage.store import Store, cell_failure_file, cell_file, trial_file
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from pixmix_ray.experiment.experiment import Experiment
 
 State = Literal["done", "missing", "failed", "stopped"]
 
@@ -92,7 +97,7 @@ class Plan:
         names = (found.get((cell.trial.id, cell.run.key)) for cell in self.cells)
         return [name for name in names if name is not None]
 
-    def own_rows(self) -> "pd.DataFrame":
+    def own_rows(self) -> pd.DataFrame:
         """The measurements of this sweep's cells that are done so far, and of no other in the same folder.
 
         Cells that are damaged are set aside, with a warning: a plan made afterwards has them among the missing.
@@ -136,9 +141,9 @@ def updated(plan: Plan) -> Plan:
         ResultsError: the folder cannot be read.
     """
     relabel(plan.store, plan.checkpoints)
-    update(plan.store)
+    readable = set(read_rows(plan.store, ["cell"])["cell"].unique().to_pylist())
     done = {cell.name for cell, state in plan.cells.items() if state == "done"}
-    return plan if done <= set(list_cells(plan.store)) else make_plan(plan.experiment)
+    return plan if done <= readable else make_plan(plan.experiment)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,3 +208,19 @@ def _stopped(sweep: Experiment, store: Store, files: set[str], trials: Iterable[
 
 def _state(is_done: bool, has_failed: bool) -> State:
     return "done" if is_done else "failed" if has_failed else "missing"
+
+
+def keep_plan(plan: Plan) -> None:
+    """Write what a run set out to do into its results folder; labels of earlier runs stay.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    cells = Counter(cell.trial.id for cell, state in plan.cells.items() if state != "stopped")
+    before = read_kept_plan(plan.store)
+    kept = KeptPlan(
+        labels={**before.labels, **{source.id: source.label for source in plan.sources}},
+        cells={source.id: cells[source.id] for source in plan.sources},
+    )
+    if kept != before:
+        plan.store.write_json(FILE, {"labels": kept.labels, "cells": kept.cells})

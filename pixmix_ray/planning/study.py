@@ -9,6 +9,8 @@ A point that failed, was stopped early or measured no number is a failure to Opt
 the sampler keep away from it (`constant_liar`).
 """
 
+from __future__ import annotations
+
 import json
 import math
 import warnings
@@ -18,7 +20,6 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from pixmix_ray.errors import RequestError
-from pixmix_ray.experiment.experiment import Experiment
 from pixmix_ray.experiment.labels import labelled
 from pixmix_ray.experiment.search import Axis, Choices, Search, Value
 from pixmix_ray.experiment.trial import BenchmarkRun, Trial
@@ -30,6 +31,8 @@ from pixmix_ray.storage.store import Store, search_file
 
 if TYPE_CHECKING:
     import optuna
+
+    from pixmix_ray.experiment.experiment import Experiment
 
 StatesOf = Callable[[Sequence[Trial]], Collection[str]]
 """The states of all cells of some trials; of a trial that failed none is missing."""
@@ -76,15 +79,14 @@ def next_trials(
     path = search_file(hash_of_values(described))
     points = _stored_points(experiment, store, path)
     states = [_state(states_of(point.trials)) for point in points]
-    if states.count("missing") < search.batch and len(points) < search.num_trials:
-        measured, study = _Measured.read(search, store, runs), _Study(search)
-        suggested = {point.ids for point in points}
-        for point in measured.points(experiment, described["settings"]):
-            if point.ids not in suggested:
-                study.add(point, "done", measured.values(search, point))
-        for point, state in zip(points, states, strict=True):
-            study.add(point, state, measured.values(search, point))
-        while states.count("missing") < search.batch and len(points) < search.num_trials:
+
+    def lacks_some() -> bool:
+        return states.count("missing") < search.batch and len(points) < search.num_trials
+
+    if lacks_some():
+        measured = _Measured.read(search, store, runs)
+        study = _study_of(experiment, measured, zip(points, states, strict=True), described["settings"])
+        while lacks_some():
             points.append(_point(experiment, study.suggest(len(points))))
             states.append(_state(states_of(points[-1].trials)))  # it may be the same as an earlier one, and done
             study.add(points[-1], states[-1], measured.values(search, points[-1]))
@@ -166,7 +168,7 @@ class _Measured:
     settings: Collection[str]
 
     @staticmethod
-    def read(search: Search, store: Store, runs: Sequence[BenchmarkRun]) -> "_Measured":
+    def read(search: Search, store: Store, runs: Sequence[BenchmarkRun]) -> _Measured:
         """What the rows of a results folder say, read once."""
         frame = read_rows(store, _COLUMNS).to_pandas()
         frame = frame[(frame["condition"] == "") & frame["severity"].isna()].sort_values("finished_at", kind="stable")
@@ -270,7 +272,28 @@ class _Study:
         return dict(asked.params)
 
 
-def _distribution(axis: Axis) -> "optuna.distributions.BaseDistribution":
+def _study_of(
+    experiment: Experiment, measured: _Measured, points: Iterable[tuple[_Point, str]], beside: Mapping[str, Any]
+) -> _Study:
+    """A study of the points that were suggested, with their states, and of others that were measured.
+
+    Args:
+        experiment: with a search.
+        measured: what was.
+        points: and their states.
+        beside: the settings of all trials off the axes.
+    """
+    search = experiment.search
+    assert search is not None
+    study, suggested = _Study(search), list(points)
+    known = {point.ids for point, _ in suggested}
+    others = [(point, "done") for point in measured.points(experiment, beside) if point.ids not in known]
+    for point, state in [*others, *suggested]:
+        study.add(point, state, measured.values(search, point))
+    return study
+
+
+def _distribution(axis: Axis) -> optuna.distributions.BaseDistribution:
     import optuna.distributions as of
 
     if isinstance(axis, Choices):

@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Any
 from pydantic_core import PydanticUndefined
 
 from pixmix_ray.experiment.described import settings_of
-from pixmix_ray.experiment.plugins import Table as Parts
 from pixmix_ray.metrics import DIRECTIONS, UNITS
-from pixmix_ray.planning.durations import Durations
-from pixmix_ray.planning.forecast import cost
+from pixmix_ray.planning.durations import Durations, cost
 from pixmix_ray.planning.plan import Plan
 from pixmix_ray.planning.status import Status
 from pixmix_ray.planning.usage import Usage
+from pixmix_ray.plugins import Table as Parts
 from pixmix_ray.report.overview import default_of
 from pixmix_ray.settings import Settings
 

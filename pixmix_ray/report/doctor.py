@@ -17,10 +17,11 @@ import torch
 
 from pixmix_ray.cache import cache_folder
 from pixmix_ray.corruptions import has_installed_photographs
+from pixmix_ray.datasets import DATASETS
 from pixmix_ray.errors import DataError, RequestError
 from pixmix_ray.experiment.experiment import Experiment
-from pixmix_ray.experiment.plugins import DATASETS, Part
-from pixmix_ray.hardware import hardware
+from pixmix_ray.hardware import hardware, usable_cores
+from pixmix_ray.plugins import Part
 from pixmix_ray.storage.provenance import code_version
 
 DOWNLOADED = ("cifar10", "cifar100")
@@ -85,8 +86,7 @@ def _version(name: str) -> str | None:
 
 
 def _devices() -> Iterator[Finding]:
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    yield Finding(what="CPU", found=f"{cpus} cores, {hardware(torch.device('cpu'))}")
+    yield Finding(what="CPU", found=f"{usable_cores()} cores, {hardware(torch.device('cpu'))}")
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     for number in range(count):
         hint = "an experiment uses it where resources.trial.gpus is above 0" if number == 0 else ""

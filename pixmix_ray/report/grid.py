@@ -12,6 +12,7 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, get_args
 
+import numpy as np
 import pandas as pd
 
 from pixmix_ray.errors import UnknownNameError, one_line
@@ -66,7 +67,11 @@ _LATEX_SIGNS = {
     "∞": r"$\infty$",
     "ℓ": r"$\ell$",
     "C\u0304": r"$\bar{\mathrm{C}}$",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
 }
+_LATEX_LETTERS = {chr(code) for code in range(0xC0, 0x100)} - set("ÐÞðþ×÷")  # of those beyond ASCII, what OT1 can set
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet takes for the start of a formula
 
 
@@ -212,7 +217,8 @@ class Grid:
     def _latex(self) -> str:
         """A table environment that compiles with the packages booktabs and graphicx, whatever the names.
 
-        One of many columns is as wide as the page, its letters as small as that asks for.
+        Letters that LaTeX's own fonts lack are question marks. A table of many columns is as wide as the page, its
+        letters as small as that asks for.
         """
         kinds = "".join("r" if column.is_number else "l" for column in self.columns)
         is_wide = len(self.columns) > WIDE
@@ -274,8 +280,10 @@ class Grid:
 
 def grid_of(frame: pd.DataFrame, caption: str = "") -> Grid:
     """The table of a DataFrame, as it is: numbers to six digits."""
-    numbers = {str(name): pd.api.types.is_numeric_dtype(frame[name]) for name in frame.columns}
-    columns = tuple(Column(key=name, header=(name,), is_number=numbers[name]) for name in numbers)
+    kinds = zip(map(str, frame.columns), frame.dtypes, strict=True)
+    columns = tuple(
+        Column(key=name, header=(name,), is_number=pd.api.types.is_numeric_dtype(kind)) for name, kind in kinds
+    )
     rows = tuple(tuple(plain_cell(value) for value in row) for row in frame.itertuples(index=False, name=None))
     return Grid(columns=columns, rows=rows, caption=caption)
 
@@ -284,8 +292,8 @@ def plain_cell(value: object) -> Cell:
     """A cell of any value; null is empty."""
     if value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and math.isnan(value)):
         return Cell(text="")
-    if hasattr(value, "item"):  # of NumPy
-        value = value.item()
+    if isinstance(value, np.generic | np.ndarray):
+        value = value.item() if isinstance(value, np.generic) else value.tolist()
     if isinstance(value, bool) or not isinstance(value, int | float):
         return Cell(text=str(value), value=value if isinstance(value, bool) else str(value))
     return Cell(text=f"{value:.6g}" if isinstance(value, float) else str(value), value=value)
@@ -315,7 +323,12 @@ def _markdown_text(text: str) -> str:
 def _latex_text(text: str) -> str:
     shown = _printable(text)
     parts = shown.split("C\u0304")
-    return _LATEX_SIGNS["C\u0304"].join("".join(_LATEX_SIGNS.get(letter, letter) for letter in part) for part in parts)
+    return _LATEX_SIGNS["C\u0304"].join("".join(map(_latex_letter, part)) for part in parts)
+
+
+def _latex_letter(letter: str) -> str:
+    plain = letter if letter.isascii() or letter in _LATEX_LETTERS else "?"  # else nothing would compile
+    return _LATEX_SIGNS.get(letter, plain)
 
 
 def csv_value(value: Value) -> Value:

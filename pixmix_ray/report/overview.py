@@ -1,29 +1,32 @@
 """What there is and what is to do: plans, results folders, tables of parts, and the rows of one evaluation."""
 
+from __future__ import annotations
+
 import itertools
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import fields
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pandas as pd
 from rich.table import Table
 from rich.text import Text
 
-from pixmix_ray.benchmarks import Benchmark
+from pixmix_ray.benchmarks import BENCHMARKS, Benchmark
 from pixmix_ray.experiment.axes import axes_of
 from pixmix_ray.experiment.described import settings_of
 from pixmix_ray.experiment.experiment import Experiment
 from pixmix_ray.experiment.external import External
-from pixmix_ray.experiment.plugins import BENCHMARKS, Part
-from pixmix_ray.experiment.plugins import Table as Parts
 from pixmix_ray.metrics import DIRECTIONS, UNITS, Measurement, declare, direction
-from pixmix_ray.planning.durations import Durations
-from pixmix_ray.planning.forecast import cost
-from pixmix_ray.planning.plan import Plan, State
+from pixmix_ray.planning.durations import Durations, cost
 from pixmix_ray.planning.status import Status
+from pixmix_ray.plugins import Part
+from pixmix_ray.plugins import Table as Parts
 from pixmix_ray.report.usage import duration
 from pixmix_ray.settings import Settings
+
+if TYPE_CHECKING:
+    from pixmix_ray.planning.plan import Plan, State
 
 T = TypeVar("T")
 MOST_ROWS = 1000  # of a table of trials: a row costs a millisecond, and nobody reads ten thousand

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtri, stdtrit
 
+from pixmix_ray.analysis.cell_effects import Measured, measured_of
 from pixmix_ray.analysis.certainty import LEVEL
 from pixmix_ray.analysis.departures import departures
 from pixmix_ray.analysis.paper_layout import LAYOUTS, Layout
@@ -30,6 +31,7 @@ FIGURE = "figure4"
 NAMES = (*map(str, LAYOUTS), FIGURE)
 SEVERITIES = (1, 2, 3, 4, 5)
 Key = tuple[Hashable, ...]
+Figure = Mapping[str, object]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,14 +65,14 @@ def paper_grid(
     number = int(name)
     layout, figures = LAYOUTS[number], published_figures([number])
     records = [{str(key): value for key, value in record.items()} for record in figures.to_dict("records")]
-    ours: dict[Key, _Ours] = {}
-    notes: tuple[str, ...] = ()
-    if store is not None and frame is not None:
-        ours, notes = _matched(store, frame, figures, across)
-    grid = _pivot(layout, records, [ours.get(_key(record, across)) for record in records], has_ours=frame is not None)
-    counted = f"{len(ours)} of {len(records)} figures measured" if frame is not None else ""
-    caption = "; ".join(filter(None, (grid.caption, counted)))
-    return replace(grid, title=f"Table {number}: {layout.title}", caption=caption, notes=notes)
+    title = f"Table {number}: {layout.title}"
+    alone, numbers = _arranged(layout, records)
+    if store is None or frame is None:
+        return replace(alone, title=title)
+    ours, notes = _matched(store, frame, figures, across)
+    grid = _beside(alone, numbers, records, [ours.get(_key(record, across)) for record in records])
+    counted = f"{len(ours)} of {len(records)} figures measured"
+    return replace(grid, title=title, caption=f"{grid.caption}; {counted}", notes=notes)
 
 
 def _key(record: Mapping[Any, Any], across: Sequence[Setting]) -> Key:
@@ -83,35 +85,44 @@ def _matched(
 ) -> tuple[dict[Key, _Ours], tuple[str, ...]]:
     """Our figures by the paper's keys, and what must be said of them: a line each."""
     asked = frame["severity"].isna()
-    for name in WHAT:
+    for name in (*WHAT, *(name for name in ("dataset", "model") if name not in across)):
         asked &= frame[name].isin(set(figures[name]))
     rows = as_published(frame[asked]).astype({"k": "float64", "beta": "float64"})
     scales = {_key(record, across): SCALES[str(record["unit"])] for record in figures.to_dict("records")}
-    keys = [_key(record, across) for record in rows[[*WHO, *WHAT]].to_dict("records")]
-    rows = rows.assign(_key=pd.Series(keys, index=rows.index, dtype=object))
-    rows = rows[rows["_key"].isin(set(scales))]
-    whole = frame[frame["cell"].isin(set(rows["cell"]))]
-    found: dict[Key, _Ours] = {}
-    several: set[str] = set()
-    used: set[str] = set()
-    identity = [name for name in CONFIGURATION if name in rows.columns]
-    for key, part in rows.groupby("_key", sort=False):
-        configurations = [group for _, group in part.groupby(identity, dropna=False, sort=False, observed=True)]
-        if len(configurations) > 1:
-            several.add(str(part["method"].iloc[0]))
-        # the one with the most seeds, of equals the latest
-        chosen = max(configurations, key=lambda group: (group["seed"].nunique(), group["finished_at"].max()))
-        found[key] = _figure(store, whole, chosen, scales[key])  # type: ignore[index]  # a group's name is its key
-        used |= set(chosen["cell"])
-    notes = [f"of several configurations of {', '.join(sorted(several))} the one with the most seeds"]
-    shown = frame[frame["cell"].isin(used)]
-    names = [f"{benchmark}." for benchmark in dict.fromkeys(shown["benchmark"].astype(str))]
+    places = {key: place for place, key in enumerate(scales)}
+    keys = [places.get(_key(record, across), -1) for record in rows[[*WHO, *WHAT]].to_dict("records")]
+    rows = rows.assign(_key=keys)[np.array(keys, dtype=np.int64) >= 0]
+    chosen, several = _chosen(rows)
+    measured = measured_of(frame, chosen["cell"].astype(str))
+    names = list(scales)
+    found = {
+        names[place]: _figure(store, measured, part, scales[names[place]])
+        for place, part in chosen.groupby("_key", sort=False)
+    }
+    notes = [f"of several configurations of {', '.join(several)} the one with the most seeds"] if several else []
+    shown = frame[frame["cell"].isin(set(chosen["cell"]))]
+    benchmarks = [f"{benchmark}." for benchmark in dict.fromkeys(shown["benchmark"].astype(str))]
     below = [f"ours: {line}" for line in departures(shown)]
-    return found, (*(notes if several else []), *below, *remarks(shown, names))
+    return found, (*notes, *below, *remarks(shown, benchmarks))
 
 
-def _figure(store: Store, frame: pd.DataFrame, rows: pd.DataFrame, scale: float) -> _Ours:
-    by_pictures, by_seeds = standard_errors(store, frame, rows)
+def _chosen(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """The rows of one configuration for each key, and the methods of which there were several.
+
+    The one with the most seeds, of equals the latest.
+    """
+    identity = [name for name in CONFIGURATION if name in rows.columns]
+    numbers = rows.groupby(identity, dropna=False, sort=False, observed=True).ngroup()
+    groups = rows.assign(_number=numbers).groupby(["_key", "_number"], sort=False)
+    about = groups.agg(seeds=("seed", "nunique"), latest=("finished_at", "max"), method=("method", "first"))
+    best = about.reset_index().sort_values(["seeds", "latest"], ascending=False).drop_duplicates("_key")
+    several = about["method"][about.index.get_level_values("_key").duplicated()]
+    is_best = pd.MultiIndex.from_arrays([rows["_key"], numbers]).isin(best.set_index(["_key", "_number"]).index)
+    return rows[is_best], sorted(set(several.astype(str)))
+
+
+def _figure(store: Store, measured: Mapping[str, Measured], rows: pd.DataFrame, scale: float) -> _Ours:
+    by_pictures, by_seeds = standard_errors(store, measured, rows)
     seeds = rows["seed"].nunique()
     reach = ndtri((1 + LEVEL) / 2) * np.nan_to_num(by_pictures)
     wide = stdtrit(seeds - 1, (1 + LEVEL) / 2) * by_seeds if seeds > 1 else 0.0
@@ -120,52 +131,53 @@ def _figure(store: Store, frame: pd.DataFrame, rows: pd.DataFrame, scale: float)
     return _Ours(value=float(rows["value"].mean()) * scale, half=half * scale, seeds=seeds)
 
 
-def _pivot(
-    layout: Layout, records: Sequence[Mapping[str, object]], ours: Sequence[_Ours | None], *, has_ours: bool
-) -> Grid:
-    """The figures in rows and columns, ours below the paper's."""
+def _arranged(layout: Layout, records: Sequence[Figure]) -> tuple[Grid, list[list[int | None]]]:
+    """The paper's figures in their rows and columns, best and second best marked; and the number of each."""
     row_names, column_names = (list(dict.fromkeys(map(axis, records))) for axis in (layout.row, layout.column))
     places = {(layout.row(record), layout.column(record)): number for number, record in enumerate(records)}
-    compared = sum(one is not None and not math.isnan(one.half) for one in ours)
-    factor = float(ndtri(1 - (1 - LEVEL) / 2 / max(compared, 1)) / ndtri((1 + LEVEL) / 2))
-    marks = {} if has_ours else _marks(layout, records)
+    numbers = [[places.get((names, column)) for column in column_names] for names in row_names]
+    marks = _marks(records)
     rows: list[tuple[Cell, ...]] = []
     breaks: set[int] = set()
-    for names in row_names:
-        numbers = [places.get((names, column)) for column in column_names]
+    for names, own in zip(row_names, numbers, strict=True):
         if rows and len(layout.stub) > 1 and names[0] != rows[-1][0].value:
             breaks.add(len(rows) - 1)
-        stub = [Cell(text=text, value=text) for text in names]
-        of = [[Cell(text=text, value=text)] if has_ours else [] for text in ("paper", "ours")]
-        first = numbers[0] if layout.shows_change else None
-        rows.append((*stub, *of[0], *(_published(records, number, marks, first) for number in numbers)))
-        if has_ours:
-            cells = [_own(records, ours, number, factor) for number in numbers]
-            blank = [Cell(text="", value=text) for text in names]
-            rows.append((*blank, *of[1], *cells))
-    caption = _caption(records, ours, compared) if has_ours else _units(records)
-    columns = _columns(layout, column_names, has_ours=has_ours)
-    legend = _legend(compared, has_ours=has_ours)
-    return Grid(columns=columns, rows=tuple(rows), caption=caption, legend=legend, breaks=frozenset(breaks))
+        first = own[0] if layout.shows_change else None
+        stub = (Cell(text=text, value=text) for text in names)
+        rows.append((*stub, *(_published(records, number, marks, first) for number in own)))
+    columns = [Column(key=f"row{at or ''}", header=(text,), is_number=False) for at, text in enumerate(layout.stub)]
+    columns += [Column(key=" ".join(filter(None, name)), header=name) for name in column_names]
+    legend: tuple[tuple[Mark, str], ...] = (("best", "best"), ("second", "second best"))
+    caption, between = _units(records), frozenset(breaks)
+    return Grid(columns=tuple(columns), rows=tuple(rows), caption=caption, legend=legend, breaks=between), numbers
 
 
-def _columns(layout: Layout, names: Sequence[tuple[str, ...]], *, has_ours: bool) -> tuple[Column, ...]:
-    """Of the rows' names, of whose figures they are, and of the figures."""
-    stub = [Column(key=f"row{place or ''}", header=(text,), is_number=False) for place, text in enumerate(layout.stub)]
-    of = [Column(key="of", header=("",), is_number=False)] if has_ours else []
-    return (*stub, *of, *(Column(key=" ".join(filter(None, name)), header=name) for name in names))
+def _beside(
+    alone: Grid, numbers: Sequence[Sequence[int | None]], records: Sequence[Figure], ours: Sequence[_Ours | None]
+) -> Grid:
+    """The paper's table with a row of ours below each of its own, in which is marked what differs."""
+    compared = sum(one is not None and not math.isnan(one.half) for one in ours)
+    factor = float(ndtri(1 - (1 - LEVEL) / 2 / max(compared, 1)) / ndtri((1 + LEVEL) / 2))
+    count = len(alone.columns) - len(numbers[0])
+    rows: list[tuple[Cell, ...]] = []
+    for row, own in zip(alone.rows, numbers, strict=True):
+        stub, figures = row[:count], row[count:]
+        rows.append((*stub, Cell(text="paper", value="paper"), *(replace(cell, mark="") for cell in figures)))
+        blank = (replace(cell, text="") for cell in stub)
+        rows.append((*blank, Cell(text="ours", value="ours"), *(_own(records, ours, at, factor) for at in own)))
+    whose = Column(key="of", header=("",), is_number=False)
+    differs: tuple[Mark, str] = ("differs", f"outside our interval, for {compared} figures together")
+    return replace(
+        alone,
+        columns=(*alone.columns[:count], whose, *alone.columns[count:]),
+        rows=tuple(rows),
+        caption=_caption(records, ours, compared),
+        legend=(differs,) if compared else (),
+        breaks=frozenset(2 * row + 1 for row in alone.breaks),
+    )
 
 
-def _legend(compared: int, *, has_ours: bool) -> tuple[tuple[Mark, str], ...]:
-    """What the marks mean: of the paper's figures alone the best, beside ours what differs."""
-    if not has_ours:
-        return (("best", "best"), ("second", "second best"))
-    return (("differs", f"outside our interval, for {compared} figures together"),) if compared else ()
-
-
-def _published(
-    records: Sequence[Mapping[str, object]], number: int | None, marks: Mapping[int, Mark], first: int | None
-) -> Cell:
+def _published(records: Sequence[Figure], number: int | None, marks: Mapping[int, Mark], first: int | None) -> Cell:
     if number is None:
         return Cell(text="")
     value = float(str(records[number]["value"]))
@@ -175,9 +187,7 @@ def _published(
     return Cell(text=text + change, value=value, mark=marks.get(number, ""))
 
 
-def _own(
-    records: Sequence[Mapping[str, object]], ours: Sequence[_Ours | None], number: int | None, factor: float
-) -> Cell:
+def _own(records: Sequence[Figure], ours: Sequence[_Ours | None], number: int | None, factor: float) -> Cell:
     one = None if number is None else ours[number]
     if number is None or one is None:
         return Cell(text="")
@@ -187,7 +197,7 @@ def _own(
     return Cell(text=f"{one.value:.1f}{half}", value=one.value, mark="differs" if differs else "", interval=interval)
 
 
-def _marks(layout: Layout, records: Sequence[Mapping[str, object]]) -> dict[int, Mark]:
+def _marks(records: Sequence[Figure]) -> dict[int, Mark]:
     """Best and second best of each measure, as the paper marks them."""
     groups: dict[Key, list[int]] = {}
     for number, record in enumerate(records):
@@ -201,7 +211,7 @@ def _marks(layout: Layout, records: Sequence[Mapping[str, object]]) -> dict[int,
     return marks
 
 
-def _units(records: Sequence[Mapping[str, object]]) -> str:
+def _units(records: Sequence[Figure]) -> str:
     words = {
         "percent": "percent",
         "percent_of_alexnet": "mCE, mFR and mT5D in percent of AlexNet's",
@@ -210,7 +220,7 @@ def _units(records: Sequence[Mapping[str, object]]) -> str:
     return ", ".join(words[unit] for unit in dict.fromkeys(str(record["unit"]) for record in records))
 
 
-def _caption(records: Sequence[Mapping[str, object]], ours: Sequence[_Ours | None], compared: int) -> str:
+def _caption(records: Sequence[Figure], ours: Sequence[_Ours | None], compared: int) -> str:
     seeds = sorted({one.seeds for one in ours if one is not None})
     counted = f", {seeds[0]} seed{'s' if seeds[0] > 1 else ''}" if len(seeds) == 1 else ""
     counted = f", {seeds[0]} to {seeds[-1]} seeds" if len(seeds) > 1 else counted

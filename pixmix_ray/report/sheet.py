@@ -22,10 +22,10 @@ from rich.text import Text
 from pixmix_ray.datasets.picture_files import in_threads
 from pixmix_ray.errors import RequestError, one_line
 from pixmix_ray.experiment.file import parse_yaml
-from pixmix_ray.experiment.plugins import MIXING_SETS, Part
-from pixmix_ray.mixing_sets import MixingSet, Pictures, shorter_side_for
+from pixmix_ray.mixing_sets import MIXING_SETS, MixingSet, Pictures, shorter_side_for
 from pixmix_ray.mixing_sets.complexity import MEASURES, SMALLEST_SIDE
 from pixmix_ray.mixing_sets.sources import PictureReader
+from pixmix_ray.plugins import Part
 from pixmix_ray.report.files import written_whole
 from pixmix_ray.seeding import rng
 

@@ -168,9 +168,11 @@ def _how_often(certainty: Certainty | None, row: int) -> str:
 
 def _how_surely(certainty: Certainty, better: int, worse: int) -> str:
     """In what share of the draws one dominates the other, and what of it is not real."""
-    doubtful = [name for column, name in enumerate(certainty.objectives) if not certainty.real[column, better, worse]]
+    names = enumerate(certainty.objectives)
+    doubtful = [name for column, name in names if not certainty.real(column, better, worse)]
     told = "" if not doubtful else f", not told apart in {', '.join(doubtful)}"
-    return f"; dominates in {percent(float(certainty.dominates[better, worse]))} of the draws{told}"
+    share = float(certainty.dominates(better, np.array([worse]))[0])
+    return f"; dominates in {percent(share)} of the draws{told}"
 
 
 def _share(value: float) -> Cell:
@@ -233,11 +235,13 @@ def certain_marks(certainty: Certainty, column: int, is_partial: NDArray[np.bool
             rows = rows[~partial[rows]]
         if not len(rows):
             continue
-        best = rows[np.argmin(costs[rows])]
-        for row in rows.tolist():
+        best = int(rows[np.argmin(costs[rows])])
+        is_known = certainty.is_known[rows, column] & certainty.is_known[best, column]
+        is_tied = is_known & ~certainty.real(column, best, rows)
+        for row, tied in zip(rows.tolist(), is_tied.tolist(), strict=True):
             if costs[row] == costs[best]:
                 marks[row] = "best"
-            elif certainty.is_known[[row, best], column].all() and not certainty.real[column, best, row]:
+            elif tied:
                 marks[row] = "tied"
     return marks
 

@@ -12,7 +12,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -35,11 +35,12 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FILE = "measurements.parquet"
-VERSION_KEY, VERSION = "pixmix_ray.index", "4"  # raised when the same cells come to have other rows, or row groups
+VERSION_KEY, VERSION = "pixmix_ray.index", "5"  # raised when the same cells come to have other rows, or row groups
 CELL = re.compile(r"cells/(?P<cell>[\w-]+/[\w-]+-[0-9a-f]+)\.parquet")
 STRANGE_NAMED = 3
 REQUESTS = 32  # at the same time, to object storage
 BATCH = 1024  # cells that are decoded at a time
+BATCHES = 8  # in a row group
 REPEATED = (
     "settings",
     "benchmark_settings",
@@ -81,7 +82,8 @@ def read_cells(store: Store, names: Iterable[str]) -> "pd.DataFrame":
     Raises:
         ResultsError: the results cannot be read.
     """
-    return _frame(_of_cells(read_rows(store), names))
+    rows = read_rows(store)
+    return _frame(_of_cells(rows, _held(rows), names))
 
 
 def list_cells(store: Store) -> dict[str, FileStamp]:
@@ -96,14 +98,18 @@ def list_cells(store: Store) -> dict[str, FileStamp]:
             found[match["cell"]] = stamp
         elif path.endswith(".parquet"):
             strange.append(path)
-    if strange:
-        named = ", ".join(strange[:STRANGE_NAMED]) + (", ..." if len(strange) > STRANGE_NAMED else "")
-        warnings.warn(
-            f"passed over {len(strange)} Parquet files in {store.uri} that no run wrote under their names, such as the "
-            f"copies that programs for synchronising folders leave: {named}",
-            stacklevel=3,
-        )
+    _say_strange(store, strange)
     return found
+
+
+def _say_strange(store: Store, paths: Sequence[str]) -> None:
+    if paths:
+        named = ", ".join(paths[:STRANGE_NAMED]) + (", ..." if len(paths) > STRANGE_NAMED else "")
+        warnings.warn(
+            f"passed over {len(paths)} Parquet files in {store.uri} that no run wrote under their names, such as the "
+            f"copies that programs for synchronising folders leave: {named}",
+            stacklevel=4,
+        )
 
 
 @without_garbage_collection()
@@ -122,7 +128,7 @@ def update(store: Store) -> Unsealed:
     held, stamps = _held(_joined([before.file.read(["cell", *_OWN])])), list_cells(store)
     if dict(zip(held.names, held.stamps, strict=True)) == stamps:
         return before
-    content = seal(_batches(store, before.file, held, stamps), {VERSION_KEY: VERSION})
+    content = seal(_groups(_batches(store, before.file, held, stamps)), {VERSION_KEY: VERSION})
     with suppress(StorageError):  # a folder that may only be read
         store.write(FILE, content)
     return unseal(content, INDEX)
@@ -130,8 +136,12 @@ def update(store: Store) -> Unsealed:
 
 def read_rows(store: Store, columns: Sequence[str] | None = None) -> pa.Table:
     """The measurements of all cells, of the schema `INDEX`, or those of its columns; errors as `update`."""
-    found = update(store)
-    return _joined([found.table if columns is None else found.file.read(columns)])
+    return rows_of(update(store), columns)
+
+
+def rows_of(index: Unsealed, columns: Sequence[str] | None = None) -> pa.Table:
+    """The same of an index."""
+    return _joined([index.table if columns is None else index.file.read(columns)])
 
 
 def cell_seconds(store: Store) -> list[tuple[str, float]]:
@@ -193,15 +203,23 @@ def _batches(store: Store, before: pq.ParquetFile, held: _Held, stamps: Mapping[
     begin, row = 0, 0
     for number in range(before.num_row_groups):  # each with the new cells that come before the next one's first
         group = _joined([conform(before.read_row_group(number), INDEX)])
+        held_by_group = _held(group)
         row += len(group)
         after = np.searchsorted(held.firsts, row)
         end = len(names) if after == len(held.names) else bisect_left(names, held.names[after])
         for start in range(begin, end, BATCH):
             batch = names[start : min(start + BATCH, end)]
             added = _read(store, [cell for cell in batch if cell not in kept], stamps)
-            old = _of_cells(group, [cell for cell in batch if cell in kept])
-            yield _of_cells(_joined([old, added]), batch)
+            old = _of_cells(group, held_by_group, [cell for cell in batch if cell in kept])
+            both = _joined([old, added])
+            yield _of_cells(both, _held(both), batch)
         begin = end
+
+
+def _groups(batches: Iterator[pa.Table]) -> Iterator[pa.Table]:
+    """The rows of `BATCHES` batches at a time: many small row groups, each with its own texts, are slow to read."""
+    while together := list(islice(batches, BATCHES)):
+        yield _joined(together)
 
 
 def _held(table: pa.Table) -> _Held:
@@ -219,9 +237,8 @@ def _held(table: pa.Table) -> _Held:
     )
 
 
-def _of_cells(table: pa.Table, names: Iterable[str]) -> pa.Table:
-    """The rows of those of the cells that a table holds, in that order."""
-    held = _held(table)
+def _of_cells(table: pa.Table, held: _Held, names: Iterable[str]) -> pa.Table:
+    """The rows of those of the cells that a table holds, in that order; `held` says what it holds."""
     place = {name: number for number, name in enumerate(held.names)}
     chosen = [place[name] for name in names if name in place]
     firsts, counts = held.firsts[chosen], held.counts[chosen]
@@ -245,7 +262,7 @@ def _read(store: Store, names: Sequence[str], stamps: Mapping[str, FileStamp]) -
 
 
 def _read_batch(store: Store, cells: Sequence[str]) -> dict[str, Columns]:
-    """The measurements of cells; those that are gone are left out, and the damaged ones too, with a warning."""
+    """The measurements of cells; those that are gone are left out, and with a warning damaged ones and mere copies."""
 
     def columns(cell: str) -> Columns | DamagedError | None:
         try:
@@ -259,11 +276,17 @@ def _read_batch(store: Store, cells: Sequence[str]) -> dict[str, Columns]:
         with ThreadPoolExecutor(REQUESTS) as pool:
             found = list(pool.map(columns, cells))
     whole: dict[str, Columns] = {}
+    copies = []
     for cell, answer in zip(cells, found, strict=True):
         if isinstance(answer, DamagedError):
             put_aside(store, answer, cell_file(cell))
         elif answer is not None:
-            whole[cell] = answer
+            own = f"{answer.common['trial_id']}/{answer.common['benchmark']}"
+            if cell.rpartition("-")[0] == own:
+                whole[cell] = answer
+            else:  # a copy of a cell, or of its folder, whose name looks like that of another
+                copies.append(cell_file(cell))
+    _say_strange(store, copies)
     return whole
 
 

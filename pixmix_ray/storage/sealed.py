@@ -15,13 +15,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import chain
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pixmix_ray.errors import DamagedError, one_line
-from pixmix_ray.hashing import short_hash
+
+if TYPE_CHECKING:
+    import pyarrow.dataset as ds
 
 SEAL = "sha256"  # the key of a JSON file's hash
 DIGEST_KEY = "pixmix_ray.digest"
@@ -38,11 +40,13 @@ class Unsealed:
 
     Attributes:
         metadata: the texts that were written beside the rows.
-        file: whose bytes are those that were written.
+        content: the bytes of the file, which are those that were written.
+        file: of these bytes.
         schema: the columns that are wanted; none takes all as they are.
     """
 
     metadata: Mapping[str, str]
+    content: bytes
     file: pq.ParquetFile
     schema: pa.Schema | None
 
@@ -55,6 +59,13 @@ class Unsealed:
             return rows if self.schema is None else conform(rows, self.schema)
         except (pa.ArrowException, OSError) as error:
             raise _unreadable(error) from None
+
+    def dataset(self, schema: pa.Schema) -> "ds.Dataset":
+        """Some of the columns that are wanted, of which only what somebody asks for is decoded."""
+        import pyarrow.dataset as ds  # slow to import
+
+        form = ds.ParquetFileFormat(dictionary_columns=_dictionaries(schema))
+        return ds.FileSystemDataset([form.make_fragment(pa.BufferReader(self.content))], schema, form)
 
 
 def seal(tables: Iterable[pa.Table], metadata: Mapping[str, str] | None = None) -> bytes:
@@ -105,7 +116,7 @@ def unseal(content: bytes, schema: pa.Schema | None = None) -> Unsealed:
         ours = {key.decode(): text.decode() for key, text in metadata.items() if key not in OTHERS}
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise _unreadable(error) from None
-    return Unsealed(metadata=ours, file=file, schema=schema)
+    return Unsealed(metadata=ours, content=content, file=file, schema=schema)
 
 
 @lru_cache(maxsize=8)
@@ -143,11 +154,6 @@ def _is_checked(content: bytes) -> bool:
 
 def _digest(content: bytes | memoryview) -> bytes:
     return hashlib.sha256(content).hexdigest().encode()
-
-
-def content_id(content: bytes) -> str:
-    """Twelve hexadecimal digits of the SHA-256 of a file."""
-    return short_hash(content)
 
 
 def seal_json(values: Mapping[str, Any]) -> dict[str, Any]:

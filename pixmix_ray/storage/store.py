@@ -61,14 +61,13 @@ class Store:
             text = written_path(str(uri))
         except ValueError as error:
             raise ResultsError(f"results {error}") from None
-        self.uri = text if "://" in text else str(Path(text).resolve())
-        refuse_secrets(self.uri)
+        refuse_secrets(text)
         try:
+            self.uri = text if "://" in text else str(Path(text).resolve())
             self._files, self._root = fs.FileSystem.from_uri(self.uri)
-        except (pa.ArrowInvalid, OSError) as error:
+        except (pa.ArrowInvalid, OSError, ValueError, RuntimeError) as error:  # RuntimeError: a link to itself
             raise ResultsError(
-                f"cannot open results {self.uri!r}: {one_line(error)}. "
-                "Give a folder, or a URI such as s3://bucket/folder"
+                f"cannot open results {text!r}: {one_line(error)}. Give a folder, or a URI such as s3://bucket/folder"
             ) from None
         self.is_local = isinstance(self._files, fs.LocalFileSystem)
         self._sleep = sleep

@@ -13,20 +13,21 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from pixmix_ray.errors import WorkError
 from pixmix_ray.experiment.recipe import Recipe
 from pixmix_ray.methods import MethodRun
 from pixmix_ray.mixing_sets import PictureBank
 from pixmix_ray.seeding import torch_generator
-from pixmix_ray.training.augmented import check_augmented
 from pixmix_ray.transforms import to_float
 
 VALIDATED_AT_ONCE = 256  # pictures
+TOLERANCE = 1e-3  # of augmented pictures beyond [0, 1]: roundings of half precision
 # augmented in one go: what fits the caches of a CPU; on a GPU so many that the launches of the kernels do not matter
 VALUES_AT_ONCE = {"cpu": 512 * 3 * 32 * 32, "cuda": 8192 * 3 * 32 * 32}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Share:
+class BatchShare:
     """The part of every batch that one of several workers gets: all of it where there is one worker.
 
     Attributes:
@@ -90,7 +91,7 @@ class TrainingSource(Protocol):
     def version(self) -> str:
         """Their content."""
 
-    def batches(self, run: MethodRun, recipe: Recipe, *, seed: int, share: Share | None = None) -> Batches:
+    def batches(self, run: MethodRun, recipe: Recipe, *, seed: int, share: BatchShare | None = None) -> Batches:
         """The batches that `run` makes of them; of a training by several workers, the share of one."""
 
 
@@ -131,11 +132,11 @@ class ResidentBatches(Batches):
     """
 
     def __init__(
-        self, data: "TrainingData", run: MethodRun, recipe: Recipe, *, seed: int, share: Share | None = None
+        self, data: "TrainingData", run: MethodRun, recipe: Recipe, *, seed: int, share: BatchShare | None = None
     ) -> None:
         self.device = data.images.device
         self._data, self._run, self._recipe, self._seed = data, run, recipe, seed
-        self._share = share or Share()
+        self._share = share or BatchShare()
         is_trained = torch.ones(len(data.labels), dtype=torch.bool, device=self.device)
         if data.held_out is not None:
             is_trained[data.held_out] = False
@@ -201,6 +202,29 @@ class TrainingData:
         """Of the pictures, in pixels."""
         return self.images.shape[2]
 
-    def batches(self, run: MethodRun, recipe: Recipe, *, seed: int, share: Share | None = None) -> Batches:
+    def batches(self, run: MethodRun, recipe: Recipe, *, seed: int, share: BatchShare | None = None) -> Batches:
         """The batches that `run` makes of the pictures; of a training by several workers, the share of one."""
         return ResidentBatches(self, run, recipe, seed=seed, share=share)
+
+
+def check_augmented(augmented: object, images: Tensor) -> None:
+    """Return if a method made of `images` (N, 3, H, W) what a training needs: float (N, 3, H, W), (N, V, 3, H, W).
+
+    Raises:
+        WorkError: its shape, its type or its range is another.
+    """
+    shape = tuple(images.shape)
+    if not isinstance(augmented, Tensor):
+        raise WorkError(f"augment returns {type(augmented).__name__}: it must be a tensor of shape {shape}")
+    found = tuple(augmented.shape)
+    if found != shape and (len(found) != 5 or (found[0], *found[2:]) != shape):
+        raise WorkError(
+            f"augment returns shape {found} for pictures of {shape}: it must be the same, or (N, V, 3, H, W)"
+        )
+    if not augmented.is_floating_point():
+        raise WorkError(f"augment returns {augmented.dtype}: it must be float32 in [0, 1], as by images / 255")
+    low, high = augmented.amin().item(), augmented.amax().item()
+    if low < -TOLERANCE or high > 1 + TOLERANCE:
+        raise WorkError(
+            f"augment returns values from {low:.3g} to {high:.3g}: they must be in [0, 1], as by .clamp(0, 1)"
+        )

@@ -13,14 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from pixmix_ray.datasets import ImageData
-from pixmix_ray.errors import PixmixRayError, ProblemsError, RequestError, WorkError
+from pixmix_ray.errors import PixmixRayError, ProblemsError, RequestError, WorkError, one_line
 from pixmix_ray.experiment.trial import BenchmarkRun, Trial
 from pixmix_ray.identity import is_ours
 from pixmix_ray.methods import Method, Setup
 from pixmix_ray.metrics import Measurement
 from pixmix_ray.seeding import rng, torch_generator
 from pixmix_ray.storage.failures import own_frame
-from pixmix_ray.training.augmented import check_augmented
+from pixmix_ray.training.batches import check_augmented
 from pixmix_ray.training.trial import fresh_network
 
 BATCH = 8  # pictures
@@ -58,7 +58,7 @@ def _try(label: str, check: Callable[[], None], problems: list[RequestError]) ->
         problems.append(RequestError(f"{label}: {error}"))
     except Exception as error:  # other people's code, which may raise anything
         where = own_frame(error)
-        text = " ".join(str(error).split())
+        text = one_line(error, limit=2000)
         problems.append(RequestError(f"{label}: {type(error).__name__}: {text}{f' at {where}' if where else ''}"))
 
 
@@ -113,6 +113,10 @@ def _check_loss(loss: object, network: nn.Module) -> None:
         raise WorkError(f"loss is {loss.item()} on the first batch: it must be finite")
     if not loss.requires_grad:
         raise WorkError("loss does not depend on the network's weights: no gradient would reach them")
+    _check_gradients(loss, network)
+
+
+def _check_gradients(loss: Tensor, network: nn.Module) -> None:
     network.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
     gradients = [parameter.grad for parameter in network.parameters() if parameter.requires_grad]

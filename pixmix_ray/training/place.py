@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from pixmix_ray.seeding import rng, seed_globally
-from pixmix_ray.training.batches import Share
+from pixmix_ray.training.batches import BatchShare
 from pixmix_ray.training.workers import Workers
 
 
@@ -79,7 +79,7 @@ class Place:
         }
         return {f"epoch.{name}": tensor for name, tensor in values.items()}
 
-    def restore(self, tensors: Mapping[str, Tensor], share: Share) -> None:
+    def restore(self, tensors: Mapping[str, Tensor], share: BatchShare) -> None:
         """Go on from what `tensors` returned; where it holds no place, it stays as it is."""
         if "epoch.batches" not in tensors:
             return

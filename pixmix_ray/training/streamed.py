@@ -34,7 +34,7 @@ from pixmix_ray.experiment.recipe import Recipe
 from pixmix_ray.methods import MethodRun
 from pixmix_ray.mixing_sets import PictureBank
 from pixmix_ray.seeding import torch_generator, uniforms
-from pixmix_ray.training.batches import VALIDATED_AT_ONCE, Augmenter, Batches, Share
+from pixmix_ray.training.batches import VALIDATED_AT_ONCE, Augmenter, Batches, BatchShare
 from pixmix_ray.transforms import random_box, to_float
 
 Images = NDArray[np.uint8]
@@ -203,7 +203,7 @@ class StreamedData:
     workers: int = 1
     images: None = None
 
-    def batches(self, run: MethodRun, recipe: Recipe, *, seed: int, share: Share | None = None) -> Batches:
+    def batches(self, run: MethodRun, recipe: Recipe, *, seed: int, share: BatchShare | None = None) -> Batches:
         """The batches that `run` makes of the pictures; of a training by several workers, the share of one."""
         return StreamedBatches(self, run, recipe, seed=seed, share=share)
 
@@ -212,10 +212,10 @@ class StreamedBatches(Batches):
     """Batches of pictures on disk; see the module."""
 
     def __init__(
-        self, data: StreamedData, run: MethodRun, recipe: Recipe, *, seed: int, share: Share | None = None
+        self, data: StreamedData, run: MethodRun, recipe: Recipe, *, seed: int, share: BatchShare | None = None
     ) -> None:
         self.device = data.device
-        self._data, self._recipe, self._seed, self._share = data, recipe, seed, share or Share()
+        self._data, self._recipe, self._seed, self._share = data, recipe, seed, share or BatchShare()
         self._augment = Augmenter(run, data.pictures, recipe)
         self._copies = _copies(run, len(data.files))
         is_trained = np.ones(len(data.files), dtype=np.bool_)

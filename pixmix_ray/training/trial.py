@@ -16,12 +16,13 @@ from pixmix_ray.datasets import ImageData
 from pixmix_ray.errors import DataError, PreemptedError
 from pixmix_ray.experiment.trial import Trial
 from pixmix_ray.hardware import hardware
+from pixmix_ray.hashing import short_hash
 from pixmix_ray.mixing_sets import shorter_side_for
 from pixmix_ray.models import open_tensors, seal_tensors
 from pixmix_ray.seeding import rng, seed_globally
 from pixmix_ray.storage.failures import forget_failure
 from pixmix_ray.storage.provenance import code_version, library_versions
-from pixmix_ray.storage.sealed import content_id, seal_json
+from pixmix_ray.storage.sealed import seal_json
 from pixmix_ray.storage.store import Store, trial_file
 from pixmix_ray.training import TrainingData, train
 from pixmix_ray.training.batches import TrainingSource
@@ -211,7 +212,7 @@ def _finish(
     content = save(_on_cpu(network.state_dict()))
     store.write(trial_file(trial.id, "model.safetensors"), content)
     done = {
-        "checkpoint_id": content_id(content),
+        "checkpoint_id": short_hash(content),
         "finished_at": datetime.now(UTC).isoformat(),
         "epoch_seconds": [epoch["seconds"] for epoch in history],
         "losses": [epoch["loss"] for epoch in history],

@@ -14,10 +14,10 @@ from torch import Tensor, distributed, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from pixmix_ray.errors import WorkError
-from pixmix_ray.training.batches import Share
+from pixmix_ray.training.batches import BatchShare
 from pixmix_ray.training.ending import is_told_to_end
 
-WHOLE = Share()
+WHOLE = BatchShare()
 PLAIN = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 TIMEOUT = timedelta(minutes=10)  # without an answer of the others: then one is taken to be lost
 
@@ -30,7 +30,7 @@ class Workers:
         copies: how many of them have each picture of the batch that they are at: all, where there are fewer pictures.
     """
 
-    def __init__(self, share: Share = WHOLE, is_ending: Callable[[], bool] = is_told_to_end) -> None:
+    def __init__(self, share: BatchShare = WHOLE, is_ending: Callable[[], bool] = is_told_to_end) -> None:
         """The worker of a share.
 
         Args:
@@ -80,7 +80,7 @@ ALONE = Workers()
 class ConnectedWorkers(Workers):
     """Workers in processes of their own, on one machine or several, joined by torch.distributed."""
 
-    def __init__(self, share: Share, is_ending: Callable[[], bool], store: Any, device: torch.device) -> None:
+    def __init__(self, share: BatchShare, is_ending: Callable[[], bool], store: Any, device: torch.device) -> None:
         """Wait until all have joined.
 
         Args:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,11 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
-from pixmix_ray.analysis.certainty import Certainty, Spread, bootstrap, improvers, summary
+from pixmix_ray.analysis.certainty import Certainty, Spread, bootstrap, improvers, pairs, summary
 from pixmix_ray.analysis.spread import judge
 from pixmix_ray.benchmarks import Anomalies, Clean, Consistency, Corruptions
 from pixmix_ray.benchmarks.base import Benchmark
+from pixmix_ray.errors import ResultsError
 from pixmix_ray.metrics import Predictions
 from pixmix_ray.storage.cell import predictions_table
 from pixmix_ray.storage.index import read
@@ -31,7 +33,7 @@ def spread(values: list[list[float]], se: float = 0.01, seeds: list[NDArray[np.f
     effects = np.random.default_rng(0).choice([-1.0, 1.0], (400, n, m)) * se / 20
     return Spread(
         values=array,
-        strata={"test": (effects - effects.mean(axis=0)).astype(np.float32)},
+        strata={"test": [(slice(None), (effects - effects.mean(axis=0)).astype(np.float32))]},
         seeds=seeds or [array[row : row + 1] for row in range(n)],
         others=np.full((n, m), math.nan),
         groups=np.zeros(n, dtype=np.int64),
@@ -172,8 +174,9 @@ def test_networks_that_see_the_same_pictures_are_told_apart_by_less_than_their_i
     certainty = judge(store, read(tmp_path), ["clean.error"]).certainty
     (low, _), (_, high) = certainty.intervals[:, 0]
     assert low < high  # the intervals overlap
-    assert certainty.real[0].tolist() == [[False, False], [True, False]]
-    assert certainty.dominates[1, 0] > 0.95 > certainty.dominates[0, 1]
+    everyone = slice(None)
+    assert [certainty.real(0, row, everyone).tolist() for row in (0, 1)] == [[False, False], [True, False]]
+    assert certainty.dominates(1)[0] > 0.95 > certainty.dominates(0)[1]
     assert certainty.comparisons == 1
 
 
@@ -195,8 +198,32 @@ def test_one_table_of_twenty_at_most_holds_a_wrong_mark() -> None:
     for table in range(60):
         values = 0.2 + 0.01 * generator.normal(size=(30, 1))
         found = bootstrap(spread(values.tolist()), ["clean.error"], draws=300, seed=table)
-        wrong += bool(found.real.any())
+        wrong += any(found.real(0, row, slice(None)).any() for row in range(30))
     assert wrong <= 9  # of 60 at 5 % more than 9 come in one of 1,000 runs
+
+
+def test_rows_in_blocks_have_the_draws_of_all_together() -> None:
+    made = spread([[0.1, 0.9], [0.2, 0.8], [0.3, 0.7]])
+    ((_, effects),) = made.strata["test"]
+    parts = [(slice(0, 1), effects[:, :1]), (slice(1, 3), effects[:, 1:])]
+    found = bootstrap(replace(made, strata={"test": parts}), OBJECTIVES)
+    np.testing.assert_allclose(found.costs, bootstrap(made, OBJECTIVES).costs, rtol=1e-5)
+
+
+def test_of_many_configurations_bonferroni_s_bound_takes_the_place_of_drawing_all_differences(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("pixmix_ray.analysis.certainty.MAX_T", 2)
+    found = bootstrap(spread([[0.2], [0.23], [0.24]]), ["clean.error"])
+    # by hand: standard errors of .0141; for three differences the bound is 2.39 of them, .0338
+    assert found.comparisons == 3
+    assert [found.real(0, row, slice(None)).tolist() for row in range(3)] == [[False, False, True], *[[False] * 3] * 2]
+
+
+def test_a_table_of_too_many_pairs_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pixmix_ray.analysis.certainty.PAIR_ROWS", 5)
+    with pytest.raises(ResultsError, match=r"3 configurations have 6 pairs, more than 5: choose with --where"):
+        pairs(bootstrap(spread([[0.1], [0.2], [0.3]]), ["clean.error"]), ["a", "b", "c"])
 
 
 def test_what_lacks_an_objective_or_is_of_another_data_set_is_not_compared() -> None:
@@ -212,7 +239,7 @@ def test_what_lacks_an_objective_or_is_of_another_data_set_is_not_compared() -> 
         OBJECTIVES,
     )
     assert np.isnan(found.on_front[1]) and found.on_front[[0, 2, 3]].tolist() == [1, 0, 1]
-    assert found.dominates[0, 2] == 1 and np.isnan(found.dominates[0, [1, 3]]).all()
+    assert found.dominates(0)[2] == 1 and np.isnan(found.dominates(0, np.array([1, 3]))).all()
     claims = improvers(found, 2)
     assert claims["really_in_every"].tolist() == [True, False, False, False]
     assert claims["probability"].iloc[0] == 1 and claims["probability"].isna().tolist() == [False, True, True, True]

@@ -6,8 +6,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from pixmix_ray import benchmarks
 from pixmix_ray.analysis.departures import BENCHMARKS, RECIPE, departures
-from pixmix_ray.experiment import plugins
 from pixmix_ray.experiment.recipe import Recipe
 
 OTHERWISE: dict[
@@ -27,7 +27,7 @@ def test_our_recipe_is_the_paper_s() -> None:
 
 @pytest.mark.parametrize("name", sorted(BENCHMARKS))
 def test_our_defaults_are_the_paper_s_but_for_what_is_known(name: str) -> None:
-    kind = plugins.BENCHMARKS.known()[name]
+    kind = benchmarks.BENCHMARKS.known()[name]
     required: dict[str, Any] = {field: "imagenet-r" for field, of in kind.model_fields.items() if of.is_required()}
     if "exclude" in kind.model_fields:
         required["exclude"] = []  # or frost, on a machine without photographs

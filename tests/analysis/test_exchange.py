@@ -102,6 +102,23 @@ def test_robustbench_s_table_of_corruptions_is_read_as_they_read_it(store: Store
     assert found.notes == ("pixmix: not measured on elastic_transform: these cells are empty",)
 
 
+@pytest.mark.parametrize("name", FORMS)
+def test_names_of_somebody_hostile_stay_in_the_folder_and_are_no_formulas(name: str, tmp_path: Path) -> None:
+    made, benchmark = Store(tmp_path), Anomalies(generated=("blobs",))
+    for number, method in enumerate(("=cmd|' /C calc'!A0", "<b>\u65e5", "<b>\u672c")):
+        about = {"dataset": "../../x", "model": "=1+1", "method": method, "trial_id": f"a-{number}"}
+        put(made, f"a-{number}/clean-1", ERROR, **about)
+        put(made, f"a-{number}/corruptions-1", ERROR, benchmark="corruptions", **about)
+        rows = predictions_table(anomalies(), benchmark.extras)
+        put(made, f"a-{number}/anomalies-1", *benchmark.measure(anomalies()), rows=rows, benchmark="anomalies", **about)
+    files = forms(made, name)
+    write_forms(FORMS[name](made, read(tmp_path)), tmp_path / "out" / "deep")
+    assert not any(".." in path or path.startswith("/") for path in files)
+    assert not any(line.startswith(("=", "+", "-1", "@")) for text in files.values() for line in text.splitlines())
+    assert not any("<b>" in text for text in files.values())
+    assert name == "timm" or len([path for path in files if path.endswith((".json", "ood.csv", "README.md"))]) == 3
+
+
 def test_pgd_is_nothing_for_robustbench_and_it_is_said(tmp_path: Path) -> None:
     made = Store(tmp_path)
     put(made, "a/clean-1", ERROR)
@@ -154,7 +171,7 @@ def test_names_of_somebody_hostile_leave_no_folder_and_no_formula(tmp_path: Path
     put(made, "a/clean-1", ERROR, method="../../=cmd|' /C calc'!A0", dataset="cifar10")
     write_forms(FORMS["hf"](made, read(made.uri)), tmp_path / "out")
     assert all(path.is_relative_to(tmp_path / "out") for path in (tmp_path / "out").rglob("*"))
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["=cmd_C_calc_A0"]
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["cmd_C_calc_A0"]
     put(made, "a/clean-1", ERROR, method="=1+1", dataset="cifar10")
     write_table(read(made.uri), tmp_path / "m.csv", "csv")
     assert next(csv.DictReader((tmp_path / "m.csv").open()))["method"] == "'=1+1"

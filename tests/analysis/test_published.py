@@ -12,12 +12,15 @@ from pixmix_ray.analysis.published import (
     parse_across,
     published_figures,
 )
+from pixmix_ray.benchmarks import BENCHMARKS
 from pixmix_ray.corruptions import BAR_NAMES, OFFICIAL
 from pixmix_ray.corruptions.p.sequences import PERTURBATIONS
+from pixmix_ray.datasets import DATASETS
 from pixmix_ray.errors import UnknownNameError
-from pixmix_ray.experiment.plugins import BENCHMARKS, DATASETS, METHODS, MIXING_SETS
 from pixmix_ray.experiment.recipe import Recipe
+from pixmix_ray.methods import METHODS
 from pixmix_ray.metrics import DIRECTIONS
+from pixmix_ray.mixing_sets import MIXING_SETS
 
 
 def measurement(value: float, **changed: Any) -> dict[str, Any]:

@@ -153,6 +153,9 @@ BROKEN: dict[str, tuple[object, str]] = {
     "a list of rows": ({b"data": DATA.tolist(), b"labels": LABELS}, "got list, 4 labels"),
     "label too large": ({b"data": DATA, b"labels": [0, 1, 2, 10]}, r"in \[0, 9\], got 10"),
     "label negative": ({b"data": DATA, b"labels": [0, -1, 2, 3]}, r"in \[0, 9\], got -1"),
+    "label a boolean": ({b"data": DATA, b"labels": [0, True, 2, 3]}, r"in \[0, 9\], got True"),
+    "labels of floats": ({b"data": DATA, b"labels": np.array([0.0, 1.5, 2, 3])}, r"in \[0, 9\], got 0.0"),
+    "one-hot labels": ({b"data": DATA, b"labels": np.eye(4, dtype=int)}, r"in \[0, 9\], got \[1, 0, 0, 0\]"),
     "label a text": ({b"data": DATA, b"labels": [0, 1, "cat", 3]}, r"in \[0, 9\], got 'cat'"),
 }
 
@@ -166,6 +169,12 @@ def test_a_broken_batch_is_an_error_that_names_the_file_and_what_is_wrong(
     with pytest.raises(DataError, match=message) as caught:
         read_batch(CIFAR10, file)
     assert str(file) in str(caught.value) and "replace it" in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("labels", [np.array(LABELS), np.array(LABELS, np.uint8), [np.int64(one) for one in LABELS]])
+def test_labels_may_be_whole_numbers_of_numpy(labels: object, tmp_path: Path) -> None:
+    write(tmp_path / "data_batch_3", {b"data": DATA, b"labels": labels}, protocol=4)
+    assert read_batch(CIFAR10, tmp_path / "data_batch_3")[1].tolist() == LABELS
 
 
 @pytest.mark.parametrize("keep", [0, 1, 100, 5000, -1])

@@ -3,7 +3,7 @@
 import io
 import json
 import tarfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,8 @@ from pixmix_ray.datasets.base import Dataset
 from pixmix_ray.datasets.imagenet_classes import WNIDS
 from pixmix_ray.datasets.on_disk import OnDiskDataset
 from pixmix_ray.errors import DataError
+
+pytestmark = pytest.mark.filterwarnings("ignore:.* were published. numbers are not comparable")  # those here are few
 
 WANTED = WNIDS[3:6]
 SMALL: dict[str, Any] = {"size": 16, "resize": 16}
@@ -241,6 +243,67 @@ def test_what_is_missing_is_named(layout: str, lost: str, message: str, tmp_path
         (tmp_path / name).rename(tmp_path / "lost")
     with pytest.raises(DataError, match=message):
         dataset.load()
+
+
+def _tar(root: Path, members: Mapping[str, bytes]) -> WebDataset:
+    with tarfile.open(root / "val.tar", "w") as tar:
+        for name, content in members.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    return WebDataset(root=root, train=None, **SMALL)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.cls", b"cat", "the class of a in .*val.tar is 'cat': it must be a whole number from 0 to 32767"),
+        ("a.cls", b"1.7", "is 1.7: it must be a whole number"),
+        ("a.cls", b"true", "is True: it must be a whole number"),
+        ("a.cls", b"-1", "is -1: it must be a whole number"),
+        ("a.cls", b"1000000000000", "is 1000000000000: it must be"),
+        ("a.json", b'{"label": [0, 0, 1]}', r"is \[0, 0, 1\]: it must be"),
+        ("a.json", b"[" * 100_000, "it must be a whole number"),
+        ("b.cls", b"0", "has no class for a: a number in a .cls beside it"),
+    ],
+)
+def test_a_class_in_an_archive_is_a_whole_number(name: str, content: bytes, message: str, tmp_path: Path) -> None:
+    dataset = _tar(tmp_path, {"a.jpg": SAMPLES["val"][0].content, name: content})
+    with pytest.raises(DataError, match=message) as caught:
+        dataset.load()
+    assert str(caught.value).isprintable()
+
+
+def test_an_archive_is_read_by_the_rule_of_folders_and_what_is_passed_over_is_said(tmp_path: Path) -> None:
+    picture = SAMPLES["val"][0].content
+    kept = {"a.jpg": picture, "a.cls": b"0", "b.JFIF": picture, "b.cls": b"1"}
+    with_copies = {name: content for real, one in kept.items() for name, content in ((f"._{real}", b"x"), (real, one))}
+    dataset = _tar(tmp_path, {**with_copies, "__MACOSX/c.jpg": picture, "d.txt": b"no picture", "d.cls": b"2"})
+    for _ in range(2):  # also where the listing is known
+        with pytest.warns(match="passed over 6 in .*: 4 hidden, 1 of a system, 1 without a picture"):
+            assert dataset.test_part().labels.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("labels", "metadata", "message"),
+    [
+        ([0.0, 1.5], None, "has double in 'label': the class of each row must be a whole number"),
+        ([0, None], None, "has rows without a class in 'label'"),
+        (["cat", "dog"], None, "has string in 'label'"),
+        ([True, False], None, "has bool in 'label'"),
+        ([0, 1], "{broken", "cannot read what .*val.parquet says of its columns"),
+        ([0, 1], "[]", "cannot read what .*val.parquet says of its columns"),
+    ],
+)
+def test_a_class_in_a_table_is_a_whole_number(
+    labels: list[Any], metadata: str | None, message: str, tmp_path: Path
+) -> None:
+    pictures = [{"bytes": sample.content} for sample in SAMPLES["val"][:2]]
+    table = pa.table({"image": pictures, "label": labels})
+    table = table if metadata is None else table.replace_schema_metadata({"huggingface": metadata})
+    pq.write_table(table, tmp_path / "val.parquet")
+    with pytest.raises(DataError, match=message):
+        Parquet(root=tmp_path, train=None, **SMALL).load()
 
 
 @pytest.mark.parametrize(

@@ -129,7 +129,14 @@ def _broken_link(folder: Path) -> None:
     os.symlink("/nowhere/at/all.png", folder / "b.png")
 
 
-@pytest.mark.parametrize(("make", "names"), [(_pipe, ["a.png"]), (_broken_link, ["a.png", "b.png"])])
+def _link_to_pipe(folder: Path) -> None:
+    os.mkfifo(folder / "pipe")
+    os.symlink("pipe", folder / "b.png")
+
+
+@pytest.mark.parametrize(
+    ("make", "names"), [(_pipe, ["a.png"]), (_link_to_pipe, ["a.png"]), (_broken_link, ["a.png", "b.png"])]
+)
 def test_a_pipe_is_passed_over_and_a_broken_link_is_an_error_when_it_is_read(
     tmp_path: Path, make: Callable[[Path], None], names: list[str]
 ) -> None:
@@ -162,9 +169,10 @@ def test_classes_that_are_numbers_are_sorted_as_such_or_as_text(tmp_path: Path) 
 def test_videos_that_are_hidden_do_not_count(tmp_path: Path) -> None:
     for name in ("1.mp4", "._1.mp4", "2.MP4", "index.txt"):
         (tmp_path / name).write_bytes(b"")
+    os.mkfifo(tmp_path / "3.mp4")
     counted = PassedOver()
     assert [file.name for file in video_files(tmp_path, counted)] == ["1.mp4", "2.MP4"]
-    assert counted.kinds == Counter({"hidden": 1, "no .mp4": 1})
+    assert counted.kinds == Counter({"hidden": 1, "no .mp4": 1, "no regular files": 1})
 
 
 def test_of_a_folder_without_pictures_it_is_said_what_pictures_are(tmp_path: Path) -> None:

@@ -22,12 +22,12 @@ from pixmix_ray.experiment.experiment import Experiment
 from pixmix_ray.experiment.external import External
 from pixmix_ray.experiment.file import read_experiment
 from pixmix_ray.experiment.trial import BenchmarkRun, Trial
+from pixmix_ray.hashing import short_hash
 from pixmix_ray.metrics import Measurement
 from pixmix_ray.models import WideResNet
 from pixmix_ray.orchestration.run import run_plan
 from pixmix_ray.planning.plan import make_plan
 from pixmix_ray.storage.index import read
-from pixmix_ray.storage.sealed import content_id
 from pixmix_ray.storage.store import Store, trial_file
 from pixmix_ray.training.trial import train_trial
 
@@ -98,7 +98,7 @@ def refusal(action: Callable[[], object], kind: type[RequestError] = RequestErro
 def test_a_trial_of_ours_is_opened_with_all_that_its_rows_say(trial: Trial, folder: Path) -> None:
     checkpoint, (run,) = Request(checkpoint=str(folder), benchmarks=("clean",)).open()
     assert checkpoint.trial_id == trial.id
-    assert checkpoint.checkpoint_id == content_id((folder / "model.safetensors").read_bytes())
+    assert checkpoint.checkpoint_id == short_hash((folder / "model.safetensors").read_bytes())
     assert checkpoint.dataset.identity() == trial.dataset.identity()
     assert (checkpoint.described["method"], checkpoint.described["seed"]) == ("baseline", 0)
     assert run.name == "clean"
@@ -130,7 +130,7 @@ def test_rows_of_a_foreign_file_say_what_is_known_of_it(folder: Path, tmp_path: 
     assert set(frame["model"]) == {"wrn_10_1"}
     assert set(frame["dataset"]) == {"digits"}
     assert set(frame["method"]) == {"theirs"}
-    assert set(frame["checkpoint_id"]) == {content_id(file.read_bytes())}
+    assert set(frame["checkpoint_id"]) == {short_hash(file.read_bytes())}
     assert frame[["mixing_set", "k", "beta"]].isna().to_numpy().all()
     assert json.loads(frame["settings"].iloc[0])["model"]["depth"] == 10
 

@@ -17,8 +17,8 @@ from pixmix_ray.child_processes import end_children, start_children
 from pixmix_ray.datasets import Dataset, Digits
 from pixmix_ray.evaluation import pictures_ahead
 from pixmix_ray.evaluation.pictures_ahead import PictureWork, make, missing, works_of
-from pixmix_ray.experiment.plugins import Part
 from pixmix_ray.experiment.trial import BenchmarkRun
+from pixmix_ray.plugins import Part
 
 DIGITS: Part[Dataset] = Part(name="digits", settings=Digits(train_limit=10))
 CORRUPTIONS = Corruptions(names=("brightness", "contrast"), limit=20)

@@ -17,7 +17,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pixmix_ray.benchmarks import Benchmark, Clean, Consistency, Corruptions
+from pixmix_ray.benchmarks import BENCHMARKS, Benchmark, Clean, Consistency, Corruptions
 from pixmix_ray.benchmarks.extras import TOP_FIVE
 from pixmix_ray.cli import main
 from pixmix_ray.corruptions.p.sequences import PERTURBATIONS, frames
@@ -26,7 +26,6 @@ from pixmix_ray.evaluation.cell import evaluate_cell
 from pixmix_ray.evaluation.checkpoints import trained
 from pixmix_ray.evaluation.rescore import RescoredCell, rescore
 from pixmix_ray.experiment.experiment import Experiment
-from pixmix_ray.experiment.plugins import BENCHMARKS
 from pixmix_ray.experiment.trial import BenchmarkRun, Trial
 from pixmix_ray.metrics import Measurement, Predictions, direction, zipf_distances
 from pixmix_ray.storage.cell import StoredCell, predictions_of, predictions_table, read_cell, write_cell

@@ -4,13 +4,14 @@ from typing import Any, ClassVar
 
 import pytest
 
+from pixmix_ray.benchmarks import BENCHMARKS
 from pixmix_ray.datasets import Digits
 from pixmix_ray.errors import RequestError
 from pixmix_ray.experiment.axes import axes_of, variants
 from pixmix_ray.experiment.experiment import Experiment
 from pixmix_ray.experiment.file import read_experiment
-from pixmix_ray.experiment.plugins import BENCHMARKS, METHODS
 from pixmix_ray.experiment.recipe import Recipe
+from pixmix_ray.methods import METHODS
 
 PIXMIX = {"name": "pixmix", "severity": [1, 3]}
 MIXED: dict[str, Any] = {"mixing_set": {"name": "fractals", "count": 10}}

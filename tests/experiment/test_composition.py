@@ -93,6 +93,7 @@ def test_a_limit_is_put_on_every_benchmark_that_has_none_as_low(tmp_path: Path) 
     [
         ("extends: mine.yaml", {}, "extends mine.yaml, which extends it"),
         ("extends: no.yaml", {}, "cannot read the experiment file"),
+        ("extends: $PIXMIX_NOT_SET/base.yaml", {}, "extends .* names the variable"),
         ("extends: {a: b}", {}, "extends must be a file or a list of files"),
         ("extends: ../base.yaml", {"presets": ["smok"]}, "unknown preset 'smok', did you mean 'smoke'"),
         ("extends: ../base.yaml\npresets: {fast: 3}", {"presets": ["fast"]}, "presets must map names to mappings"),

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
-from pixmix_ray.experiment.described import experiment_schema, settings_of
-from pixmix_ray.experiment.plugins import METHODS, TABLES
+from pixmix_ray.experiment.described import TABLES, experiment_schema, settings_of
+from pixmix_ray.methods import METHODS
 
 jsonschema = pytest.importorskip("jsonschema")
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"

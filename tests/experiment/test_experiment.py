@@ -258,8 +258,12 @@ def test_a_missing_data_set_is_named(folder: Path, read: Read) -> None:
         b"dataset: \xff\xfe",
         b"a: b: c",
         b"x: !!python/object/apply:os.getcwd []",
+        b"k: &a [*a]",
+        b"x-a: &a {b: *a}",
+        b"k: " + b"[" * 3000,
+        b"k: 3\0",
     ],
-    ids=["empty", "comment", "list", "text", "number", "open_brackets", "tab", "no_utf8", "two_colons", "python_tag"],
+    ids=lambda content: ascii(content[:24]),
 )
 def test_a_file_that_is_no_mapping_or_no_yaml_is_named_in_one_line(folder: Path, content: bytes) -> None:
     file = folder / "broken.yaml"

@@ -8,23 +8,14 @@ from typing import Any
 
 import pytest
 
-from pixmix_ray.benchmarks import Clean
-from pixmix_ray.datasets import Digits
+from pixmix_ray.benchmarks import BENCHMARKS, Clean
+from pixmix_ray.datasets import DATASETS, Digits
 from pixmix_ray.errors import RequestError, UnknownNameError
-from pixmix_ray.experiment.plugins import (
-    BENCHMARKS,
-    DATASETS,
-    METHODS,
-    MIXING_SETS,
-    MODELS,
-    TABLES,
-    Part,
-    Table,
-    user_modules,
-)
-from pixmix_ray.methods import Baseline, PixMix
-from pixmix_ray.mixing_sets import Fractals, Join
-from pixmix_ray.models import WideResNet
+from pixmix_ray.experiment.described import TABLES
+from pixmix_ray.methods import METHODS, Baseline, PixMix
+from pixmix_ray.mixing_sets import MIXING_SETS, Fractals, Join
+from pixmix_ray.models import MODELS, WideResNet
+from pixmix_ray.plugins import Part, Table, user_modules
 from pixmix_ray.settings import Settings
 
 OTHERS = """

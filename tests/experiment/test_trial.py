@@ -14,9 +14,9 @@ import pytest
 import yaml
 from PIL import Image
 
-from pixmix_ray.datasets import DataVersionWarning, Digits
+from pixmix_ray.benchmarks import BENCHMARKS
+from pixmix_ray.datasets import DATASETS, DataVersionWarning, Digits
 from pixmix_ray.experiment.file import read_experiment
-from pixmix_ray.experiment.plugins import BENCHMARKS, DATASETS
 from pixmix_ray.experiment.trial import BenchmarkRun, Trial, hash_of_test_set
 from pixmix_ray.methods import PixMix
 from pixmix_ray.models import WideResNet

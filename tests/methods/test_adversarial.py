@@ -13,10 +13,11 @@ from pixmix_ray.datasets import Digits
 from pixmix_ray.errors import RequestError
 from pixmix_ray.experiment.recipe import Recipe
 from pixmix_ray.methods import Method
-from pixmix_ray.methods.adversarial import Adversarial, AdversarialL2, AdversarialLinf
+from pixmix_ray.methods.adversarial import AdversarialL2, AdversarialLinf
 from pixmix_ray.models import WideResNet
 from pixmix_ray.training import TrainingData, train
 
+Adversarial = AdversarialLinf | AdversarialL2
 KINDS: list[type[Adversarial]] = [AdversarialLinf, AdversarialL2]
 METHODS: list[Adversarial] = [
     AdversarialLinf(),
@@ -64,10 +65,10 @@ def test_the_defaults_are_the_papers() -> None:
     # Madry et al., section 5: ε 8/255, seven steps of 2/255; 3 for L2 at 224 pixels
     linf, l2 = AdversarialLinf(), AdversarialL2()
     assert [linf.eps * 255, (linf.step_size or 0) * 255, linf.steps] == pytest.approx([8, 2, 7])
-    assert linf.radius(torch.empty(1, 3, 224, 224)) == linf.radius(torch.empty(1, 3, 32, 32)) == 8 / 255
-    assert l2.radius(torch.empty(1, 3, 224, 224)) == pytest.approx(3)
-    assert l2.radius(torch.empty(1, 3, 32, 32)) == pytest.approx(3 * 32 / 224)
-    assert AdversarialL2(eps=0.5).radius(torch.empty(1, 3, 32, 32)) == 0.5
+    assert linf.attack(torch.empty(1, 3, 224, 224)).eps == linf.attack(torch.empty(1, 3, 32, 32)).eps == 8 / 255
+    assert l2.attack(torch.empty(1, 3, 224, 224)).eps == pytest.approx(3)
+    assert l2.attack(torch.empty(1, 3, 32, 32)).eps == pytest.approx(3 * 32 / 224)
+    assert AdversarialL2(eps=0.5).attack(torch.empty(1, 3, 32, 32)).eps == 0.5
     assert [linf.random_start, linf.mode, l2.random_start, l2.mode] == [True, "evaluation"] * 2
 
 
@@ -78,8 +79,8 @@ def test_the_loss_is_that_of_the_last_pictures_of_the_attack(method: Adversarial
     assert len(network.seen) == method.steps + 1
     for seen in network.seen:
         moved = (seen - images).flatten(1)
-        length = moved.abs().amax(1) if method.norm == "linf" else moved.norm(dim=1)
-        assert float(length.max()) <= method.radius(images) * (1 + 1e-5)
+        length = moved.abs().amax(1) if method.attack(images).norm == "linf" else moved.norm(dim=1)
+        assert float(length.max()) <= method.attack(images).eps * (1 + 1e-5)
         assert 0 <= float(seen.min()) <= float(seen.max()) <= 1
     torch.testing.assert_close(loss, F.cross_entropy(network.layers(network.seen[-1]), labels))
 

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from pixmix_ray.errors import RequestError
 from pixmix_ray.methods.chains import blend, consistency_loss
-from pixmix_ray.methods.ipmix import IMAGE_OPERATIONS, MIXINGS, Choices, IPMix, patched_chains
+from pixmix_ray.methods.ipmix import IMAGE_OPERATIONS, MIXINGS, IPMix, PatchChoices, patched_chains
 
 Picture = NDArray[np.uint8]
 Noise = NDArray[np.float32]
@@ -49,7 +49,9 @@ def _smooth_pictures(seed: int, count: int, height: int, width: int) -> Tensor:
     return F.interpolate(coarse, (height, width), mode="bicubic").clamp(0, 255).to(torch.uint8)
 
 
-def _patched(chain: Picture, partner: Picture, noise: Noise, draws: Choices, slot: tuple[int, int, int]) -> Picture:
+def _patched(
+    chain: Picture, partner: Picture, noise: Noise, draws: PatchChoices, slot: tuple[int, int, int]
+) -> Picture:
     """A step on the level of patches: crop both, mix in float64, truncate, paste."""
     top, left, height, width = (int(number) for number in draws.box[(slice(None), *slot)])
     window = slice(top, top + height), slice(left, left + width)
@@ -70,7 +72,7 @@ def _patched(chain: Picture, partner: Picture, noise: Noise, draws: Choices, slo
     return result
 
 
-def _chain(image: Picture, partner: Picture, noise: Noise, draws: Choices, number: int, row: int) -> Picture:
+def _chain(image: Picture, partner: Picture, noise: Noise, draws: PatchChoices, number: int, row: int) -> Picture:
     """One chain of one picture, given the choices of a batch."""
     chain = image
     for step in range(int(draws.length[number, row])):
@@ -83,7 +85,9 @@ def _chain(image: Picture, partner: Picture, noise: Noise, draws: Choices, numbe
     return chain
 
 
-def _ours_and_reference(method: IPMix, size: tuple[int, int], count: int) -> tuple[Choices, Tensor, Tensor, Tensor]:
+def _ours_and_reference(
+    method: IPMix, size: tuple[int, int], count: int
+) -> tuple[PatchChoices, Tensor, Tensor, Tensor]:
     images, pictures = (_smooth_pictures(seed, count, *size) for seed in (1, 2))
     draws = method.draw(count, *size, _generator(3))
     noise = torch.rand(method.k, count, method.t, 3, *size, generator=_generator(4))
@@ -234,7 +238,7 @@ def test_sums_and_products_beyond_wrap_around_as_in_the_authors_code(mixing: str
     else:
         mixed = (2 * fraction) ** by_row[0] * np.maximum(2 * other, 1e-37) ** by_row[1] / 2
     expected = (np.clip(mixed * 255, -(2.0**31), 2.0**31 - 129)).astype(np.int64) % 256
-    choices = Choices(
+    choices = PatchChoices(
         length=torch.ones(1, 6, dtype=torch.int64),
         is_patched=torch.ones(1, 6, dtype=torch.bool),
         operation=torch.zeros(1, 6, 1, dtype=torch.int64),

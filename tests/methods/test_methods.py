@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pixmix_ray import methods
 from pixmix_ray.errors import RequestError, UnknownNameError
-from pixmix_ray.experiment import plugins
 from pixmix_ray.methods import (
     AdversarialL2,
     AdversarialLinf,
@@ -128,7 +128,7 @@ def test_the_loss_is_finite_differentiable_and_depends_on_the_seed_alone(method:
     assert torch.equal(loss, method.loss(network, images, labels, np.random.default_rng(4)))
 
 
-@pytest.mark.parametrize("kind", plugins.METHODS.ours.values())
+@pytest.mark.parametrize("kind", methods.METHODS.ours.values())
 def test_a_method_says_what_it_is_and_where_it_comes_from(kind: type[Method]) -> None:
     assert kind.summary
     assert kind.source
@@ -137,7 +137,7 @@ def test_a_method_says_what_it_is_and_where_it_comes_from(kind: type[Method]) ->
 
 def test_every_method_of_the_table_is_tested_here_but_those_that_need_files() -> None:
     tested = {type(method) for method in METHODS}
-    assert set(plugins.METHODS.ours.values()) - tested == {OutlierExposure, Sin, Edsr}
+    assert set(methods.METHODS.ours.values()) - tested == {OutlierExposure, Sin, Edsr}
 
 
 @pytest.mark.parametrize("method", METHODS, ids=repr)

@@ -9,8 +9,7 @@ from PIL import Image
 from scipy import stats
 
 from pixmix_ray.errors import RequestError, UnknownNameError
-from pixmix_ray.experiment.plugins import MIXING_SETS
-from pixmix_ray.mixing_sets import Fractals, Join, Pictures
+from pixmix_ray.mixing_sets import MIXING_SETS, Fractals, Join, Pictures
 from pixmix_ray.plugins import terms_in
 from pixmix_ray.seeding import torch_generator
 
@@ -158,6 +157,10 @@ def test_plus_signs_are_short_for_a_join() -> None:
         ({"name": "join", "sets": [{"name": "fractals", "weight": float("inf")}]}, RequestError, "weight = inf: "),
         ({"name": "join", "sets": [{"name": "fractals", "wieght": 1}]}, UnknownNameError, "'wieght'"),
         ({"name": "join", "sets": [{"weight": 1}]}, RequestError, "mapping with the key 'name'"),
+        ("$PIXMIX_NOT_SET/fractals", RequestError, r"the variable \$PIXMIX_NOT_SET, which is not set"),
+        (r"C:\fractals", RequestError, "mixing set .* is a path of Windows"),
+        ("s3://bucket/fractals", RequestError, "is a URI: pictures are read from local folders"),
+        ("s3:/bucket/fractals", RequestError, "looks like a URI: write s3://"),
     ],
 )
 def test_wrong_joins_are_errors_in_one_line(spec: object, error: type[Exception], message: str) -> None:
@@ -167,7 +170,7 @@ def test_wrong_joins_are_errors_in_one_line(spec: object, error: type[Exception]
 
 
 def test_other_tables_have_no_short_form() -> None:
-    from pixmix_ray.experiment.plugins import METHODS
+    from pixmix_ray.methods import METHODS
 
     with pytest.raises(UnknownNameError, match=r"unknown method 'pixmix\+cutmix'"):
         METHODS.read("pixmix+cutmix")

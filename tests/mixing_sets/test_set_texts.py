@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from pixmix_ray.errors import RequestError
-from pixmix_ray.experiment.plugins import MIXING_SETS
+from pixmix_ray.mixing_sets import MIXING_SETS
 from pixmix_ray.plugins import terms_in
 
 

@@ -1,9 +1,12 @@
 """Checkpoints as other people's code saves them: what fits is read and said, what does not is named with a way out."""
 
+import io
 import re
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -53,6 +56,14 @@ FILES: dict[str, tuple[Callable[[Weights], object], str | None]] = {
     "average as timm has it": (
         lambda w: {"state_dict": w, "state_dict_ema": _zeros(w)},
         "state_dict was taken, not state_dict_ema",
+    ),
+    "numbers of NumPy beside": (
+        lambda w: {"state_dict": w, "best_acc": np.float64(0.9), "epoch": np.int64(3), "is_best": np.bool_(True)},
+        None,
+    ),
+    "average alone": (
+        lambda w: {"n_averaged": torch.tensor(3), **{f"module.{name}": one for name, one in w.items()}},
+        "without the prefix 'module.'",
     ),
     "last layer called fc": (
         lambda w: {name.replace("linear.", "fc."): tensor for name, tensor in w.items()},
@@ -148,7 +159,19 @@ def test_weights_that_are_no_floating_point_are_refused(case: str, weights: Weig
         fit_weights(network, found, "w")
 
 
+def _zip(*names: str) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for name in names:
+            archive.writestr(name, b"x")
+    return stream.getvalue()
+
+
 NO_WEIGHTS: dict[str, tuple[bytes, str]] = {
+    "gzip": (b"\x1f\x8b\x08" + bytes(300), "is a gzip archive: unpack it, and give the file of weights in it"),
+    "tar": (b"w.pth".ljust(257, b"\0") + b"ustar\0" + bytes(300), "is a tar archive: unpack it"),
+    "zip": (_zip("w.pth"), "is a zip archive: unpack it"),
+    "program": (_zip("w/data.pkl", "w/constants.pkl"), "is a program of TorchScript .*: give it as model torchscript"),
     "lfs": (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1102345\n", "run git lfs pull"),
     "page": (
         b"\n<!DOCTYPE html><html><head><title>Virus scan warning</title>",
@@ -167,6 +190,13 @@ def test_what_is_saved_in_place_of_weights_is_called_so(case: str, name: str, tm
     with pytest.raises(CheckpointError, match=message) as caught:
         read_weights(tmp_path / name)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["w.pth", "w.safetensors", "w"])
+def test_what_a_file_is_is_told_by_its_content_and_not_by_its_name(name: str, weights: Weights, tmp_path: Path) -> None:
+    for save in (torch.save, save_file):
+        save(weights, tmp_path / name)
+        assert all(torch.equal(tensor, weights[key]) for key, tensor in read_weights(tmp_path / name).items())
 
 
 def test_the_error_names_the_nearest_match(weights: Weights) -> None:

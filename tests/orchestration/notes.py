@@ -5,12 +5,12 @@ from contextlib import AbstractContextManager, nullcontext
 from pixmix_ray.experiment.trial import Trial
 from pixmix_ray.orchestration.executor import Executor
 from pixmix_ray.orchestration.run import OpenWatcher
-from pixmix_ray.orchestration.watcher import Silent, Watcher
+from pixmix_ray.orchestration.watcher import SilentWatcher, Watcher
 from pixmix_ray.planning.plan import Cell, Plan
 from pixmix_ray.training.trial import Progress
 
 
-class Notes(Silent):
+class Notes(SilentWatcher):
     """A watcher that writes down the events."""
 
     def __init__(self) -> None:

@@ -35,7 +35,6 @@ from pixmix_ray.errors import StorageError
 from pixmix_ray.experiment.experiment import Experiment
 from pixmix_ray.experiment.external import External, Source
 from pixmix_ray.experiment.trial import BenchmarkRun, Trial
-from pixmix_ray.orchestration.accounting import Account
 from pixmix_ray.orchestration.executor import (
     Capacity,
     EpochDone,
@@ -47,10 +46,10 @@ from pixmix_ray.orchestration.executor import (
 )
 from pixmix_ray.orchestration.loop import Loop
 from pixmix_ray.orchestration.retries import Cause, Problem
-from pixmix_ray.orchestration.work import Evaluated
-from pixmix_ray.planning.durations import Durations
-from pixmix_ray.planning.forecast import Forecast
+from pixmix_ray.orchestration.work import CellResult
+from pixmix_ray.planning.durations import Durations, Forecast
 from pixmix_ray.planning.plan import Cell, plan_of
+from pixmix_ray.planning.usage import Account
 from pixmix_ray.storage.failures import Place
 from pixmix_ray.storage.store import trial_file
 from pixmix_ray.training.trial import Progress
@@ -112,7 +111,7 @@ class Worker:
     cells: Sequence[Cell] = ()
     is_heard: bool = True  # whether anybody listens: not after a message of it was lost, or its driver is gone
     is_alive: bool = True
-    results: list[Evaluated] = field(default_factory=list)
+    results: list[CellResult] = field(default_factory=list)
 
 
 class Cluster:
@@ -242,7 +241,7 @@ class Cluster:
             self._die(worker, self.draw.choice(DYING))
         return not worker.is_alive
 
-    def _end(self, worker: Worker, problem: Problem | None = None, results: Sequence[Evaluated] = ()) -> None:
+    def _end(self, worker: Worker, problem: Problem | None = None, results: Sequence[CellResult] = ()) -> None:
         """The worker is through; what it tells last may be lost, which an executor notices."""
         if worker in self.workers:
             self.workers.remove(worker)
@@ -338,7 +337,7 @@ class Cluster:
                     self.ledger.measured[name] += 1
         except StorageError as error:
             problem = Problem.of(error)
-        worker.results.append(Evaluated(seconds=self.draw.uniform(0.01, 3), problem=problem))
+        worker.results.append(CellResult(seconds=self.draw.uniform(0.01, 3), problem=problem))
         if problem is not None and problem.cause is Cause.DAMAGED:
             self._end(worker, results=worker.results)
         elif worker.is_heard or self.draw.random() < 0.5:

@@ -27,6 +27,7 @@ from pixmix_ray.evaluation.cell import Measure
 from pixmix_ray.experiment.external import Source
 from pixmix_ray.experiment.file import read_experiment
 from pixmix_ray.experiment.trial import BenchmarkRun, Trial, hash_of_test_set
+from pixmix_ray.hashing import short_hash
 from pixmix_ray.metrics import Measurement
 from pixmix_ray.orchestration.run import Run, run_plan
 from pixmix_ray.orchestration.work import Work
@@ -34,7 +35,7 @@ from pixmix_ray.planning.plan import make_plan
 from pixmix_ray.storage import index, local_files, run_lock
 from pixmix_ray.storage.failures import forget_failure
 from pixmix_ray.storage.schema import PREDICTIONS
-from pixmix_ray.storage.sealed import content_id, open_json, seal_json
+from pixmix_ray.storage.sealed import open_json, seal_json
 from pixmix_ray.storage.store import Store, cell_failure_file, cell_file, trial_file
 from pixmix_ray.training.trial import Progress
 from tests.stored_cells import put
@@ -153,7 +154,7 @@ def train(trial: Trial, store: Store, device: torch.device) -> Iterator[Progress
         yield Progress(epoch=epoch, epochs=EPOCHS, loss=1.0, seconds=0.0)
     store.write(trial_file(trial.id, "model.safetensors"), weights.encode())
     done = seal_json(
-        {"checkpoint_id": content_id(weights.encode()), "settings": trial.settings, "epoch_seconds": [0.0]}
+        {"checkpoint_id": short_hash(weights.encode()), "settings": trial.settings, "epoch_seconds": [0.0]}
     )
     store.write_json(trial_file(trial.id, "done.json"), done)
     store.delete(path)
@@ -167,7 +168,7 @@ def evaluate(trial: Source, store: Store, device: torch.device) -> Measure:
     if content is None or weights is None:
         raise DamagedError(f"the checkpoint of {trial.id} is missing")
     checkpoint = open_json(content, "done.json")["checkpoint_id"]
-    if content_id(weights) != checkpoint:
+    if short_hash(weights) != checkpoint:
         raise DamagedError(f"the checkpoint of {trial.id} was damaged")
 
     def measure(run: BenchmarkRun) -> None:

@@ -16,7 +16,7 @@ from pixmix_ray.experiment.trial import BenchmarkRun, Trial
 from pixmix_ray.orchestration.executor import (
     EpochDone,
     Event,
-    Setup,
+    RunSetup,
     TaskEnded,
     TaskStarted,
     TrialEnded,
@@ -65,7 +65,9 @@ def started(
 ) -> LocalExecutor:
     executor = LocalExecutor()
     work = Work(train=train, evaluate=evaluate)
-    executor.start(Setup(store=Store(tmp_path), work=work, resources=resources or Resources(), should_stop=should_stop))
+    executor.start(
+        RunSetup(store=Store(tmp_path), work=work, resources=resources or Resources(), should_stop=should_stop)
+    )
     return executor
 
 

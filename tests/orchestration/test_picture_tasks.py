@@ -8,12 +8,12 @@ from pixmix_ray.benchmarks import Corruptions
 from pixmix_ray.datasets import Dataset, Digits
 from pixmix_ray.evaluation import pictures_ahead
 from pixmix_ray.evaluation.pictures_ahead import PictureWork, missing, works_of
-from pixmix_ray.experiment.plugins import Part
 from pixmix_ray.experiment.resources import Resources, Share
 from pixmix_ray.experiment.trial import BenchmarkRun
 from pixmix_ray.orchestration import session
 from pixmix_ray.orchestration.nodes import Node
 from pixmix_ray.orchestration.picture_tasks import PictureTasks
+from pixmix_ray.plugins import Part
 
 DIGITS: Part[Dataset] = Part(name="digits", settings=Digits(train_limit=10))
 PATIENCE = 120  # seconds until a test that waits for tasks fails

@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 from pixmix_ray.experiment.file import read_experiment
 from pixmix_ray.mixing_sets import Fractals, Pictures
 from pixmix_ray.mixing_sets.base import entry_name
-from pixmix_ray.mixing_sets.drawing.shard_work import Progress, ShardedWork
-from pixmix_ray.mixing_sets.drawing.shards import drawing_with, sharded_pictures
-from pixmix_ray.orchestration import pictures
-from pixmix_ray.orchestration.pictures import prepare
+from pixmix_ray.mixing_sets.drawing.shards import DrawingProgress, ShardedWork, drawing_with, sharded_pictures
+from pixmix_ray.orchestration import picture_tasks
+from pixmix_ray.orchestration.picture_tasks import prepare
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
 
@@ -61,7 +60,7 @@ def values(found: Pictures) -> list[int]:
 @pytest.mark.drill
 def test_a_task_that_is_killed_is_drawn_again_and_the_finished_ones_are_not(tmp_path: Path) -> None:
     """The fault: SIGKILL of the worker that draws the third of four shards, the first time."""
-    with drawing_with(pictures.draw_as_tasks):
+    with drawing_with(picture_tasks.draw_as_tasks):
         found = sharded_pictures("toy", 3, 8, noting(tmp_path, 4, always=False))
     assert values(found) == list(range(8))
     firsts = [first for first, _ in log_of(tmp_path)]
@@ -72,9 +71,9 @@ def test_a_task_that_is_killed_is_drawn_again_and_the_finished_ones_are_not(tmp_
 @pytest.mark.drill
 def test_a_shard_whose_workers_all_die_is_drawn_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The fault: SIGKILL of every worker that draws the third shard."""
-    monkeypatch.setattr(pictures, "RETRIES", 1)
+    monkeypatch.setattr(picture_tasks, "RETRIES", 1)
     lines: list[str] = []
-    with drawing_with(pictures.draw_as_tasks):
+    with drawing_with(picture_tasks.draw_as_tasks):
         found = sharded_pictures("toy", 3, 8, noting(tmp_path, 4, always=True), report=lines.append)
     assert values(found) == list(range(8)) and "1 of 3 Ray tasks failed" in lines[-1]
     log = log_of(tmp_path)
@@ -93,15 +92,15 @@ def test_after_an_interrupt_only_what_is_missing_is_drawn(tmp_path: Path, monkey
             raise KeyboardInterrupt
 
     draw = noting(tmp_path, None, always=False)
-    with drawing_with(pictures.draw_as_tasks):
+    with drawing_with(picture_tasks.draw_as_tasks):
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
             patch.setattr(ShardedWork, "write", interrupted)
             sharded_pictures("toy", 3, 8, draw)
         (tmp_path / "log").unlink(missing_ok=True)  # what was cancelled may have begun
         asked = list[list[int]]()
         with monkeypatch.context() as patch:
-            patch.setattr(pictures, "draw_as_tasks", lambda work, numbers, progress: asked.append([*numbers]))
-            with drawing_with(pictures.draw_as_tasks):
+            patch.setattr(picture_tasks, "draw_as_tasks", lambda work, numbers, progress: asked.append([*numbers]))
+            with drawing_with(picture_tasks.draw_as_tasks):
                 found = sharded_pictures("toy", 3, 8, draw)
     assert values(found) == list(range(8))
     left = sorted(set(range(4)) - set(written))
@@ -112,13 +111,13 @@ def test_a_sweep_is_prepared_with_the_same_pictures_as_without_ray(
     experiment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked, connected = list[list[int]](), list[bool]()
-    draw = pictures.draw_as_tasks
+    draw = picture_tasks.draw_as_tasks
 
-    def noted(work: ShardedWork, numbers: Sequence[int], progress: Progress) -> None:
+    def noted(work: ShardedWork, numbers: Sequence[int], progress: DrawingProgress) -> None:
         asked.append([*numbers])
         draw(work, numbers, progress)
 
-    monkeypatch.setattr(pictures, "draw_as_tasks", noted)
+    monkeypatch.setattr(picture_tasks, "draw_as_tasks", noted)
     sweep = read_experiment(experiment, ["methods=[pixmix]", "mixing_set={name: fractals, count: 6}"])
     for _ in range(2):
         prepare(sweep, lambda: connected.append(True))

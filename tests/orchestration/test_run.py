@@ -19,7 +19,7 @@ from PIL import Image
 from pixmix_ray.errors import DataError
 from pixmix_ray.experiment.file import read_experiment
 from pixmix_ray.experiment.trial import Trial
-from pixmix_ray.orchestration.loop import Failure
+from pixmix_ray.orchestration.retries import Failure
 from pixmix_ray.orchestration.run import run_plan
 from pixmix_ray.orchestration.work import Work
 from pixmix_ray.planning.plan import Plan, make_plan

@@ -7,11 +7,11 @@ from unittest.mock import patch
 
 import pytest
 
-from pixmix_ray.orchestration import loop as loop_module
+from pixmix_ray.orchestration import retries
 from pixmix_ray.orchestration.executor import Event, TaskEnded
 from pixmix_ray.orchestration.loop import Loop
-from pixmix_ray.orchestration.retries import Attempts, Problem, Verdict
-from pixmix_ray.orchestration.work import Evaluated
+from pixmix_ray.orchestration.retries import Attempts, Failure, Problem, Verdict
+from pixmix_ray.orchestration.work import CellResult
 from pixmix_ray.planning.plan import Cell
 from tests.orchestration.auditor import FaultError
 from tests.orchestration.simulation import Cluster, play
@@ -58,13 +58,13 @@ class _NeverReset(Attempts):
 
 
 class NoRetry(Loop):
-    def run(self) -> list[loop_module.Failure]:
+    def run(self) -> list[Failure]:
         self.attempts = _NeverRetries()
         return super().run()
 
 
 class AttemptsAreNotReset(Loop):
-    def run(self) -> list[loop_module.Failure]:
+    def run(self) -> list[Failure]:
         self.attempts = _NeverReset()
         return super().run()
 
@@ -83,8 +83,8 @@ class CountsACellTwice(Loop):
 
 
 class DoesNotLookAtStorage(Loop):
-    def _results_from_dead_worker(self, cells: Sequence[Cell], problem: Problem) -> dict[Cell, Evaluated]:
-        return {cells[0]: Evaluated(seconds=0.0, problem=problem)}
+    def _results_from_dead_worker(self, cells: Sequence[Cell], problem: Problem) -> dict[Cell, CellResult]:
+        return {cells[0]: CellResult(seconds=0.0, problem=problem)}
 
 
 class DoesNotLookAtTickets(Loop):
@@ -101,8 +101,8 @@ class LeavesADamagedCheckpoint(Loop):
 
 
 class RecordsNothing(Loop):
-    def run(self) -> list[loop_module.Failure]:
-        with patch.object(loop_module, "record_failure"):
+    def run(self) -> list[Failure]:
+        with patch.object(retries, "record_failure"):
             return super().run()
 
 

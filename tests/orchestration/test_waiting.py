@@ -5,13 +5,12 @@ from collections.abc import Mapping, Sequence
 import pytest
 
 from pixmix_ray.experiment.trial import Trial
-from pixmix_ray.orchestration.accounting import Account
-from pixmix_ray.orchestration.executor import Capacity, Event, Setup, TaskStarted, TrialStarted
+from pixmix_ray.orchestration.executor import Capacity, Event, RunSetup, TaskStarted, TrialStarted
 from pixmix_ray.orchestration.loop import NO_ROOM_SECONDS, Loop
-from pixmix_ray.orchestration.watcher import Silent
-from pixmix_ray.planning.durations import Durations
-from pixmix_ray.planning.forecast import Forecast
+from pixmix_ray.orchestration.watcher import SilentWatcher
+from pixmix_ray.planning.durations import Durations, Forecast
 from pixmix_ray.planning.plan import Cell, plan_of
+from pixmix_ray.planning.usage import Account
 from pixmix_ray.storage.failures import Place
 from tests.orchestration.auditor import MemoryStore
 from tests.orchestration.simulation import an_experiment, material
@@ -31,7 +30,7 @@ class Full:
         self.trials: list[int] = []
         self.tasks: list[int] = []
 
-    def start(self, setup: Setup) -> None:
+    def start(self, setup: RunSetup) -> None:
         raise NotImplementedError
 
     def capacity(self, trials: int, cells: int, *, keeps_share: bool = True) -> Capacity:
@@ -62,7 +61,7 @@ class Full:
         return {}
 
 
-class Heard(Silent):
+class Heard(SilentWatcher):
     """When it was said that a cell is being measured."""
 
     def __init__(self, executor: Full) -> None:

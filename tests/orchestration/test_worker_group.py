@@ -8,7 +8,7 @@ import pytest
 from safetensors.torch import load
 
 from pixmix_ray.experiment.file import read_experiment
-from pixmix_ray.orchestration.loop import Failure
+from pixmix_ray.orchestration.retries import Failure
 from pixmix_ray.orchestration.run import run_plan
 from pixmix_ray.planning.plan import make_plan
 from pixmix_ray.storage.store import Store, trial_file

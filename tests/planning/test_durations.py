@@ -7,8 +7,7 @@ import pytest
 
 from pixmix_ray.experiment.file import read_experiment
 from pixmix_ray.experiment.resources import Resources, Share
-from pixmix_ray.planning.durations import FILE, KEPT, Durations
-from pixmix_ray.planning.forecast import Cost, cost
+from pixmix_ray.planning.durations import FILE, KEPT, Cost, Durations, cost
 from pixmix_ray.planning.plan import Plan, make_plan
 from pixmix_ray.storage.store import Store
 

@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from pixmix_ray.experiment.file import read_experiment
-from pixmix_ray.planning.durations import START, Durations, epoch_key
-from pixmix_ray.planning.forecast import Forecast, Slots, forecast
+from pixmix_ray.planning.durations import START, Durations, Forecast, Slots, epoch_key, forecast
 from pixmix_ray.planning.plan import Plan, make_plan
 
 TWO_CPUS = Slots(trials=1, trials_alone=2, tasks=2)  # a trial and an evaluation of one CPU each

@@ -12,8 +12,7 @@ from pixmix_ray.errors import DataError, ResultsError
 from pixmix_ray.experiment.file import read_experiment
 from pixmix_ray.experiment.trial import Trial
 from pixmix_ray.planning import durations
-from pixmix_ray.planning.durations import Durations
-from pixmix_ray.planning.forecast import Cost, cost
+from pixmix_ray.planning.durations import Cost, Durations, cost
 from pixmix_ray.planning.plan import Cell, Plan, make_plan
 from pixmix_ray.storage.store import Store, cell_failure_file, cell_file, trial_file
 from tests.stored_cells import CHECKPOINT, ERROR, name_of, put_of

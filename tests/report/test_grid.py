@@ -21,6 +21,7 @@ HOSTILE = (
     r"\input{/etc/passwd}",
     "a|b_c%d$e{f}~g^h#&",
     "[red]x\x1b[2J",
+    "naïve «α» 日本 <|>",
 )
 
 
@@ -65,6 +66,7 @@ def test_latex_escapes_names_and_joins_headers() -> None:
     assert r"\input" not in latex and r"\textbackslash{}input\{/etc/passwd\}" in latex
     assert r"\multicolumn{2}{c}{Corruptions}" in latex and r"\cmidrule(lr){2-3}" in latex
     assert r"\textbf{1.0 $\pm$ 0.1}" in latex and r"\caption{$\bar{\mathrm{C}}$ \& more. percent; bold: best}" in latex
+    assert r"naïve ??? ?? \textless{}\textbar{}\textgreater{}" in latex
     assert latex.count(r"\begin{") == latex.count(r"\end{") == 2
 
 
@@ -72,7 +74,7 @@ def test_latex_escapes_names_and_joins_headers() -> None:
 def test_latex_compiles_as_it_is(tmp_path: Path) -> None:
     narrow = hostile()
     wide = Grid(columns=narrow.columns * 3, rows=tuple(row * 3 for row in narrow.rows), breaks=frozenset({0}))
-    tables = "\n".join(grid.text("latex") for grid in (narrow, wide, paper_grid(7), paper_grid(13)))
+    tables = "\n".join(grid.text("latex") for grid in (narrow, wide, *map(paper_grid, range(1, 16))))
     start = r"\documentclass[twocolumn]{article}\usepackage{booktabs,graphicx}\begin{document}"
     (tmp_path / "t.tex").write_text(f"{start}\n{tables}\n\\end{{document}}\n")
     ran = subprocess.run(

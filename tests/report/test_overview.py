@@ -9,8 +9,8 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
+from pixmix_ray.experiment.described import TABLES
 from pixmix_ray.experiment.file import read_experiment
-from pixmix_ray.experiment.plugins import TABLES
 from pixmix_ray.metrics import Measurement
 from pixmix_ray.planning.plan import Plan, make_plan
 from pixmix_ray.planning.status import Status, TrialStatus

@@ -230,7 +230,7 @@ def certain(values: list[list[float]], se: float = 0.002) -> Certainty:
     return bootstrap(
         Spread(
             values=array,
-            strata={"test": (effects - effects.mean(axis=0)).astype(np.float32)},
+            strata={"test": [(slice(None), (effects - effects.mean(axis=0)).astype(np.float32))]},
             seeds=[array[row : row + 1] for row in range(n)],
             others=np.full((n, m), math.nan),
             groups=np.zeros(n, dtype=np.int64),

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from pixmix_ray.benchmarks import BENCHMARKS
 from pixmix_ray.datasets.cifar_files import CIFAR10, read_batch
 from pixmix_ray.datasets.official_arrays import picture_array
 from pixmix_ray.datasets.picture_files import rgb_picture
@@ -27,7 +28,6 @@ from pixmix_ray.evaluation.migrate import migrate
 from pixmix_ray.evaluation.rescore import rescore
 from pixmix_ray.experiment.evaluation import evaluation_of
 from pixmix_ray.experiment.file import read_experiment
-from pixmix_ray.experiment.plugins import BENCHMARKS
 from pixmix_ray.experiment.trial import BenchmarkRun
 from pixmix_ray.mixing_sets.sources import read_source
 from pixmix_ray.models import read_weights
@@ -216,7 +216,7 @@ CLEAN = BenchmarkRun(benchmark=BENCHMARKS.read("clean"), version="")
 
 def _cell(store: Store, benchmark: dict[str, object], **columns: object) -> str:
     """Write a cell of `benchmark` with one prediction; its name."""
-    settings = {"benchmark": benchmark["name"], "benchmark_settings": json.dumps(benchmark), "data_version": "a;"}
+    settings = {"benchmark": "clean", "benchmark_settings": json.dumps(benchmark), "data_version": "a;"}
     name = f"baseline-000000000000/{CLEAN.cell_key('', CHECKPOINT)}"
     numbers = dict.fromkeys(PREDICTIONS.names, 0)
     rows = pa.Table.from_pylist([{**numbers, "condition": ""}], schema=PREDICTIONS)

@@ -293,7 +293,7 @@ def test_reading_results_imports_nothing_heavy(tmp_path: Path) -> None:
     rows = [Measurement(metric="error", value=i / 64, n=4, condition=str(i)) for i in range(30)]
     for trial in range(9):
         for benchmark in range(4):
-            put(store, f"t{trial}/b{benchmark}-1", *rows)
+            put(store, f"t{trial}/b{benchmark}-1", *rows, benchmark=f"b{benchmark}")
     code = (
         "import sys, pixmix_ray; assert len(pixmix_ray.read(sys.argv[1]).measurements) == 1080; "
         "heavy = {'torch', 'ray', 'sklearn', 'scipy', 'torchvision', 'pydantic', 'rich', 'duckdb'} & set(sys.modules); "
@@ -329,3 +329,15 @@ def test_copies_that_other_programs_leave_are_passed_over_and_said(tmp_path: Pat
         assert list(list_cells(store)) == ["a/clean-1"]
     with pytest.warns(UserWarning, match="passed over 5"):
         assert len(read_rows(store)) == 1
+
+
+def test_a_copy_under_a_name_that_looks_like_another_is_passed_over_and_said(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    put(store, "a/clean-1", ERROR)
+    content = store.read("cells/a/clean-1.parquet")
+    assert content is not None
+    for name in ("a-copy/clean-1", "a/clean-1-host-2"):
+        store.write(f"cells/{name}.parquet", content)
+    for _ in range(2):  # also where there is an index
+        with pytest.warns(UserWarning, match="^passed over 2 Parquet files in .* that no run wrote under their names"):
+            assert len(read_rows(store)) == 1

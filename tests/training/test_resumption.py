@@ -15,7 +15,7 @@ from pixmix_ray.experiment.recipe import Recipe
 from pixmix_ray.methods import AdversarialL2, Ant, AugMix, Baseline, CutMix, Cutout, Method, Mixup, PixMix, Setup
 from pixmix_ray.mixing_sets import Pictures
 from pixmix_ray.models import WideResNet
-from pixmix_ray.training import Epoch, Share, TrainingData, train
+from pixmix_ray.training import BatchShare, Epoch, TrainingData, train
 
 METHODS: list[Method] = [
     Baseline(),
@@ -214,11 +214,11 @@ def test_shares_of_the_batches_make_the_whole_ones(of: int, data: TrainingData) 
     )
     held = replace(data, held_out=torch.tensor([3, 5, 8]))
 
-    def batches(share: Share | None = None) -> list[tuple[Tensor, Tensor]]:
+    def batches(share: BatchShare | None = None) -> list[tuple[Tensor, Tensor]]:
         made = held.batches(method.start(setup), recipe, seed=4, share=share)
         return [*made.batches(2), *made.batches(2, first=1), *made.held_out()]
 
-    shares = [batches(Share(rank=rank, of=of)) for rank in range(of)]
+    shares = [batches(BatchShare(rank=rank, of=of)) for rank in range(of)]
     for place, (images, labels) in enumerate(batches()):
         assert torch.equal(torch.cat([share[place][0] for share in shares]), images)
         assert torch.equal(torch.cat([share[place][1] for share in shares]), labels)

@@ -24,7 +24,7 @@ from pixmix_ray.methods import Baseline, Method, MethodRun, PixMix, Setup, Sin
 from pixmix_ray.mixing_sets import Pictures
 from pixmix_ray.models import WideResNet
 from pixmix_ray.seeding import uniforms
-from pixmix_ray.training import Epoch, Share, train
+from pixmix_ray.training import BatchShare, Epoch, train
 from pixmix_ray.training.streamed import DRAWS, Cut, Group, Reader, StreamedData, read_groups
 from pixmix_ray.transforms import random_box, random_boxes
 
@@ -135,7 +135,7 @@ def test_batches_do_not_depend_on_who_reads_or_where_an_epoch_begins(
     three = _batches(replace(data, workers=3), method, recipe)
     for found, expected in zip([*three, *_batches(data, method, recipe, first=1)], [*whole, *whole[2:]], strict=True):
         assert torch.equal(found, expected)
-    shares = [_batches(data, method, recipe, share=Share(rank=rank, of=3)) for rank in range(3)]
+    shares = [_batches(data, method, recipe, share=BatchShare(rank=rank, of=3)) for rank in range(3)]
     for place in range(4):  # shares begin and end within groups
         assert torch.equal(torch.cat([share[place] for share in shares]), whole[place])
     assert not torch.equal(_batches(data, method, recipe, epoch=2)[0], whole[0])

@@ -19,7 +19,7 @@ from pixmix_ray.errors import WorkError
 from pixmix_ray.experiment.recipe import Recipe
 from pixmix_ray.methods import AdversarialLinf, AugMix, Baseline, CutMix, HybridAugment, Method, Mixup, PixMix
 from pixmix_ray.mixing_sets import Pictures
-from pixmix_ray.training import Epoch, Share, TrainingData, train
+from pixmix_ray.training import BatchShare, Epoch, TrainingData, train
 from pixmix_ray.training.workers import ALONE, ConnectedWorkers, Workers, normalised_together
 
 FORK = multiprocessing.get_context("fork")
@@ -93,7 +93,7 @@ def _together(of: int, work: Callable[[Workers], Any], told_at: int | None = Non
             store = FileStore(f"{folder}/store", of)
             steps, is_last = itertools.count(1), rank == of - 1
             workers = ConnectedWorkers(
-                Share(rank=rank, of=of), lambda: next(steps) == told_at and is_last, store, torch.device("cpu")
+                BatchShare(rank=rank, of=of), lambda: next(steps) == told_at and is_last, store, torch.device("cpu")
             )
             torch.save(work(workers), f"{folder}/{rank}")
             workers.close()
@@ -213,10 +213,10 @@ def test_a_normalisation_of_another_kind_is_refused() -> None:
         pass
 
     with pytest.raises(WorkError, match=r"^Own normalises batches in a way of its own.*workers=1$"):
-        normalised_together(nn.Sequential(Own(3)), Workers(Share(rank=0, of=2)))
+        normalised_together(nn.Sequential(Own(3)), Workers(BatchShare(rank=0, of=2)))
 
 
 @pytest.mark.parametrize(("count", "of", "slices"), [(7, 3, [(0, 3), (3, 5), (5, 7)]), (2, 3, [(0, 2)] * 3)])
 def test_shares_cover_a_batch_and_none_is_empty(count: int, of: int, slices: list[tuple[int, int]]) -> None:
-    shares = [Share(rank=rank, of=of).slice(count) for rank in range(of)]
+    shares = [BatchShare(rank=rank, of=of).slice(count) for rank in range(of)]
     assert [(part.start, part.stop) for part in shares] == slices

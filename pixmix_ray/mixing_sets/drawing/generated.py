@@ -17,7 +17,7 @@ from pydantic import Field
 from pixmix_ray.datasets.picture_files import resized
 from pixmix_ray.hashing import short_hash
 from pixmix_ray.mixing_sets.base import MixingSet, Pictures
-from pixmix_ray.mixing_sets.drawing.shards import Layout, sharded_pictures
+from pixmix_ray.mixing_sets.drawing.shards import ShardLayout, sharded_pictures
 
 Images = NDArray[np.uint8]
 Indices = NDArray[np.int64]
@@ -54,9 +54,9 @@ class GeneratedSet(MixingSet, ABC):
         """All that the pictures depend on, as JSON values."""
         return self.identity()
 
-    def layout(self) -> Layout:
+    def layout(self) -> ShardLayout:
         """How the pictures are divided and drawn."""
-        return Layout()
+        return ShardLayout()
 
     def version(self) -> str:
         """The generator, its version, and a hash of the settings."""

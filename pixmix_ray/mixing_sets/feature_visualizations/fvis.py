@@ -36,7 +36,7 @@ from pixmix_ray.errors import CheckpointError, RequestError, UnknownNameError, o
 from pixmix_ray.identity import part_identity
 from pixmix_ray.mixing_sets.base import MIXING_SETS
 from pixmix_ray.mixing_sets.drawing.generated import GeneratedSet, Images
-from pixmix_ray.mixing_sets.drawing.shards import Layout
+from pixmix_ray.mixing_sets.drawing.shards import ShardLayout
 from pixmix_ray.mixing_sets.feature_visualizations.feature_visualization import (
     Target,
     layer_widths,
@@ -144,7 +144,7 @@ class FeatureVisualizations(GeneratedSet):
         found = self._network()
         return {**self.identity(), "model": found.identity, "weights": found.content}
 
-    def layout(self) -> Layout:
+    def layout(self) -> ShardLayout:
         """Shards of one layer each, and whether a picture is made several times."""
         num_channels = len(self._channels())
         note = None
@@ -152,7 +152,7 @@ class FeatureVisualizations(GeneratedSet):
             times = f"{self.count / num_channels:.3g} times on average, each time from other noise"
             note = f"{self.count:,} pictures of {num_channels:,} channels, which are visualized {times}"
         is_long = self.count * self.steps * self.size**2 > LONG
-        return Layout(ends=self._ends(), uses_network=True, is_long=is_long, note=note)
+        return ShardLayout(ends=self._ends(), uses_network=True, is_long=is_long, note=note)
 
     def draw(self, indices: Ints, side: int) -> Images:
         """The pictures of these indices in their own size, (N, size, size, 3) uint8, on a GPU where there is one."""

@@ -7,6 +7,8 @@ correlation with safety stands above each panel, positive where more of the meas
 matplotlib draws it, and is imported here alone: it is the optional extra `report`.
 """
 
+from __future__ import annotations
+
 import math
 import string
 from collections.abc import Sequence
@@ -18,12 +20,13 @@ import pandas as pd
 from pixmix_ray.errors import RequestError
 from pixmix_ray.metrics import UNITS, direction
 from pixmix_ray.mixing_sets.complexity import MEASURES
-from pixmix_ray.report.complexity import SetsBeside
 from pixmix_ray.report.figures.style import COLOURS, check_drawable, check_ending, save
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from pixmix_ray.report.complexity import SetsBeside
 
 PANEL = (1.85, 1.6)  # inches; four in a row fill the text width of a page
 NAMES = {
@@ -53,7 +56,7 @@ def write_figure(beside: SetsBeside, correlations: pd.DataFrame, file: Path) -> 
     save(_draw(beside, correlations), file)
 
 
-def _draw(beside: SetsBeside, correlations: pd.DataFrame) -> "Figure":
+def _draw(beside: SetsBeside, correlations: pd.DataFrame) -> Figure:
     from matplotlib.figure import Figure  # without pyplot, which would look for a display
 
     rows, columns = len(beside.objectives), len(MEASURES)
@@ -79,7 +82,7 @@ def _draw(beside: SetsBeside, correlations: pd.DataFrame) -> "Figure":
     return figure
 
 
-def _panel(axes: "Axes", across: "pd.Series[float]", up: "pd.Series[float]", marks: Sequence[tuple[str, str]]) -> None:
+def _panel(axes: Axes, across: pd.Series[float], up: pd.Series[float], marks: Sequence[tuple[str, str]]) -> None:
     for x, y, (letter, colour) in zip(across, up, marks, strict=True):
         axes.plot([x], [y], marker="o", markersize=10, color=colour, alpha=0.25, markeredgewidth=0)
         axes.text(x, y, letter, color=colour, fontsize=7.5, fontweight="bold", ha="center", va="center_baseline")
@@ -89,7 +92,7 @@ def _panel(axes: "Axes", across: "pd.Series[float]", up: "pd.Series[float]", mar
     axes.grid(alpha=0.25, linewidth=0.5)
 
 
-def _marks(names: "pd.Series[str]") -> list[tuple[str, str]]:
+def _marks(names: pd.Series[str]) -> list[tuple[str, str]]:
     """A letter and a colour for each row, the same for one name."""
     order = {name: i for i, name in enumerate(dict.fromkeys(names))}
     letters = string.ascii_uppercase + string.ascii_lowercase
@@ -106,7 +109,7 @@ def _handles(frame: pd.DataFrame, marks: Sequence[tuple[str, str]]) -> list[Any]
     ]
 
 
-def _scaled(frame: pd.DataFrame, objective: str) -> "pd.Series[float]":
+def _scaled(frame: pd.DataFrame, objective: str) -> pd.Series[float]:
     return frame[objective] * (1 if objective.rpartition(".")[2] in UNITS else 100)
 
 

@@ -52,7 +52,7 @@ def draw_corruptions(frame: pd.DataFrame) -> "Figure":
     """
     labels = list(dict.fromkeys(frame["label"]))
     if len(labels) > MOST_PANELS:
-        raise ResultsError(f"{len(labels)} methods are too many panels for a page: choose {MOST_PANELS} with --methods")
+        raise ResultsError(f"{len(labels)} methods are too many panels for a page: choose {MOST_PANELS} with --where")
     conditions, severities = list(dict.fromkeys(frame["condition"])), sorted(set(frame["severity"]))
     columns = min(len(labels), 3)
     rows = -(-len(labels) // columns)

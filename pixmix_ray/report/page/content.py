@@ -3,7 +3,8 @@
 import base64
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,7 +15,7 @@ from scipy.special import ndtri
 
 from pixmix_ray.analysis.certainty import LEVEL, Certainty
 from pixmix_ray.analysis.histories import epochs, labelled_trials
-from pixmix_ray.analysis.labels import flat_settings, with_labels
+from pixmix_ray.analysis.labels import flat_settings, labelled, with_labels
 from pixmix_ray.analysis.pareto import by_configuration, code_versions, default_objectives
 from pixmix_ray.analysis.spread import Judged, judge
 from pixmix_ray.analysis.variants import Part, apart
@@ -43,11 +44,12 @@ def content(store: Store, frame: pd.DataFrame) -> dict[str, Any]:
         frame: its measurements; unchanged.
     """
     parts = apart(frame)
+    named = [replace(part, frame=labelled(part.frame)) for part in parts]
     return {
         "title": store.uri.partition("?")[0].rstrip("/").rpartition("/")[2],
         "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "overview": _overview(frame),
-        "parts": [_part(store, part) for part in parts],
+        "parts": [_part(store, part) for part in named],
         "paper": _paper(store, parts[0].frame),
         "failures": _failures(store),
         "provenance": _provenance(store, frame),
@@ -215,7 +217,12 @@ def _curves(store: Store, frame: pd.DataFrame, labels: Sequence[str]) -> tuple[l
         rows = epochs(store, frame)
     except ResultsError:
         return [[] for _ in labels], [[] for _ in labels]
-    lines: Mapping[str, Any] = {str(label): part for label, part in rows.groupby("label", sort=False)}
+    starts = np.flatnonzero(rows["epoch"].to_numpy() == 1)
+    lines: dict[str, list[NDArray[np.float64]]] = {}
+    for label, line in zip(
+        rows["label"].to_numpy()[starts], np.split(rows["loss"].to_numpy(), starts[1:]), strict=True
+    ):
+        lines.setdefault(str(label), []).append(line)
     curves: list[Any] = []
     places: list[Any] = []
     for label in labels:
@@ -223,11 +230,10 @@ def _curves(store: Store, frame: pd.DataFrame, labels: Sequence[str]) -> tuple[l
             curves.append([])
             places.append([])
             continue
-        of_trial = [part for _, part in lines[label].groupby("trial_id", sort=False)]
-        longest = max(len(part) for part in of_trial)
+        longest = max(map(len, lines[label]))
         at = np.unique(np.linspace(0, longest - 1, min(longest, CURVE_POINTS)).round().astype(int))
         places.append((at + 1).tolist())
-        curves.append([_rounded(part["loss"].to_numpy()[at[at < len(part)]], digits=3) for part in of_trial])
+        curves.append([_rounded(line[at[at < len(line)]], digits=3) for line in lines[label]])
     return curves, places
 
 

@@ -34,6 +34,17 @@ const isThere = (value) => value !== null && value !== undefined;
 const cost = (index, value) => (objective(index).better === "lower" ? value : -value);
 const arrow = (index) => (objective(index).better === "lower" ? "↓" : "↑");
 
+// The least and the greatest of many numbers; more than 100,000 are too many arguments for Math.min.
+function extent(values) {
+  let [low, high] = [Infinity, -Infinity];
+  for (const value of values) {
+    if (!isThere(value)) continue;
+    low = Math.min(low, value);
+    high = Math.max(high, value);
+  }
+  return low <= high ? [low, high] : [0, 1];
+}
+
 function number(index, value) {
   const { factor, decimals } = objective(index);
   return isThere(value) ? (factor * value).toFixed(decimals) : "–";
@@ -58,7 +69,16 @@ function options(select, names, chosen) {
   select.replaceChildren(...names.map((name, index) => make("option", { value: index, selected: index === chosen }, name)));
 }
 
-// The draws of an objective as a function of entry and draw, or null where none are here.
+// Costs of some objectives, lower is better: an array of entries each, NaN where one lacks it.
+const signOf = (index) => (objective(index).better === "lower" ? 1 : -1);
+function costsOf(indices) {
+  return indices.map((index) => {
+    const sign = signOf(index);
+    return Float64Array.from(part().values[index], (value) => (isThere(value) ? sign * value : NaN));
+  });
+}
+
+// The drawn costs of an objective as a function of entry and draw, or null where none are here.
 const unpacked = new Map();
 function drawsOf(index) {
   const stored = part().draws;
@@ -67,59 +87,52 @@ function drawsOf(index) {
   const key = `${state.part}/${index}`;
   if (!unpacked.has(key)) {
     const text = atob(stored.data[place]);
-    const bytes = new Int8Array(text.length);
-    for (let at = 0; at < text.length; at += 1) bytes[at] = text.charCodeAt(at);
-    unpacked.set(key, bytes);
+    unpacked.set(key, Int8Array.from(text, (letter) => letter.charCodeAt(0)));
   }
-  const bytes = unpacked.get(key);
-  const scale = stored.scale[place];
-  const values = part().values[index];
-  return { count: stored.count, at: (entry, draw) => values[entry] + (scale[entry] * bytes[entry * stored.count + draw]) / 127 };
+  const [bytes, scale, values, sign] = [unpacked.get(key), stored.scale[place], part().values[index], signOf(index)];
+  return (entry, draw) => sign * (values[entry] + (scale[entry] * bytes[entry * stored.count + draw]) / 127);
 }
 
-// In which share of the draws one entry dominates another in some objectives; null where that is not known.
-function surely(better, worse, indices) {
-  const drawn = indices.map(drawsOf);
+// In which share of the draws one entry dominates another; null where an objective has no draws.
+function surely(better, worse, drawn) {
   if (drawn.some((one) => one === null) || !drawn.length) return null;
+  const draws = part().draws.count;
   let count = 0;
-  for (let draw = 0; draw < drawn[0].count; draw += 1) {
+  for (let draw = 0; draw < draws; draw += 1) {
     let isStrict = false;
     let holds = true;
-    for (let place = 0; place < indices.length && holds; place += 1) {
-      const mine = cost(indices[place], drawn[place].at(better, draw));
-      const other = cost(indices[place], drawn[place].at(worse, draw));
+    for (let place = 0; place < drawn.length && holds; place += 1) {
+      const mine = drawn[place](better, draw);
+      const other = drawn[place](worse, draw);
       if (mine > other) holds = false;
       else if (mine < other) isStrict = true;
     }
     if (holds && isStrict) count += 1;
   }
-  return count / drawn[0].count;
+  return count / draws;
 }
 
 const isComplete = (entry, indices) => indices.every((index) => isThere(part().values[index][entry]));
 const comparable = (one, other) => part().entries.dataset[one] === part().entries.dataset[other];
 
-function dominates(one, other, indices) {
+function dominates(one, other, costs) {
   let isStrict = false;
-  for (const index of indices) {
-    const mine = cost(index, part().values[index][one]);
-    const theirs = cost(index, part().values[index][other]);
-    if (mine > theirs) return false;
-    if (mine < theirs) isStrict = true;
+  for (const cost of costs) {
+    if (cost[one] > cost[other]) return false;
+    if (cost[one] < cost[other]) isStrict = true;
   }
   return isStrict;
 }
 
 // Which entries nothing dominates in some objectives; entries that lack one are not among them.
 function frontOf(indices) {
-  const count = part().entries.label.length;
-  const places = [];
-  for (let entry = 0; entry < count; entry += 1) if (indices.length && isComplete(entry, indices)) places.push(entry);
-  const sums = new Map(places.map((entry) => [entry, indices.reduce((sum, index) => sum + cost(index, part().values[index][entry]), 0)]));
-  places.sort((a, b) => sums.get(a) - sums.get(b));  // what dominates an entry comes before it
+  const costs = costsOf(indices);
+  const sums = Float64Array.from(part().entries.label, (_, entry) => costs.reduce((sum, cost) => sum + cost[entry], 0));
+  const places = [...sums.keys()].filter((entry) => indices.length && !Number.isNaN(sums[entry]));
+  places.sort((a, b) => sums[a] - sums[b]);  // what dominates an entry comes before it
   const front = [];
   for (const entry of places) {
-    if (!front.some((other) => comparable(other, entry) && dominates(other, entry, indices))) front.push(entry);
+    if (!front.some((other) => dominates(other, entry, costs) && comparable(other, entry))) front.push(entry);
   }
   return new Set(front);
 }

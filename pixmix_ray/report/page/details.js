@@ -1,7 +1,7 @@
 // What there is to say of one entry: what dominates it and how surely, its values, curves, and how to repeat it.
 function choose(entry, isAsked) {
   state.entry = entry;
-  showTable();
+  for (const row of byId("entries").tBodies[0].rows) row.classList.toggle("chosen", Number(row.dataset.entry) === entry);
   showFront();
   showDetails();
   if (isAsked) byId("details").focus({ preventScroll: false });
@@ -11,7 +11,7 @@ function showDetails() {
   const entry = state.entry;
   const { entries, values } = part();
   if (entry === null) return byId("details").replaceChildren();
-  const close = make("button", { type: "button", onclick: () => { state.entry = null; showTable(); showFront(); showDetails(); } }, "Close");
+  const close = make("button", { type: "button", onclick: () => choose(null, false) }, "Close");
   const blocks = [make("h3", {}, entries.label[entry], " ", close)];
   blocks.push(standing(entry));
   const rows = part().objectives.map((one, index) => (isThere(values[index][entry]) ? [one.name, index] : null)).filter(Boolean);
@@ -44,7 +44,8 @@ function standing(entry) {
   if (missing.length) return make("p", {}, `It lacks ${missing.map((index) => objective(index).name).join(", ")}: it is compared with nothing.`);
   const others = part().entries.label.map((_, other) => other)
     .filter((other) => other !== entry && comparable(other, entry) && isComplete(other, indices));
-  const rivals = others.map((other) => [other, surely(other, entry, indices), dominates(other, entry, indices)]);
+  const [drawn, costs] = [indices.map(drawsOf), costsOf(indices)];
+  const rivals = others.map((other) => [other, surely(other, entry, drawn), dominates(other, entry, costs)]);
   const above = rivals.filter(([, share, is]) => is || share > 0.05).sort((a, b) => Number(b[2]) - Number(a[2]) || b[1] - a[1]);
   const block = make("div", {});
   const isOn = !rivals.some(([, , is]) => is);
@@ -56,7 +57,7 @@ function standing(entry) {
     block.append(make("ul", {}, ...items));
     if (above.length > 8) block.append(make("p", { class: "note" }, `and ${above.length - 8} more`));
   }
-  const below = others.filter((other) => dominates(entry, other, indices)).length;
+  const below = others.filter((other) => dominates(entry, other, costs)).length;
   block.append(make("p", { class: "note" }, `It dominates ${below} of ${others.length}.`));
   return block;
 }

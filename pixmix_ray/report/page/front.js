@@ -4,10 +4,7 @@ const HEIGHT = 400;
 const EDGE = { left: 62, right: 16, top: 14, bottom: 46 };
 
 function range(values) {
-  const there = values.filter(isThere);
-  if (!there.length) return [0, 1];
-  const low = Math.min(...there);
-  const high = Math.max(...there);
+  const [low, high] = extent(values);
   const pad = (high - low || Math.abs(high) || 1) * 0.06;
   return [low - pad, high + pad];
 }
@@ -30,14 +27,21 @@ function showFront() {
   showParallel(front);
 }
 
-function pointAttributes(entry, front, kind) {
+function markAttributes(entry, front, kind) {
   const classes = [kind, front.has(entry) ? "on" : "seen", entry === state.entry ? "chosen" : ""].filter(Boolean).join(" ");
-  const press = (event) => {
-    if (event.type === "keydown" && event.key !== "Enter" && event.key !== " ") return;
-    event.preventDefault();
-    choose(entry, true);
-  };
-  return { class: classes, "data-entry": entry, onclick: press, onkeydown: press };
+  return { class: classes, "data-entry": entry };
+}
+
+function pressed(event) {
+  const mark = event.target.closest("[data-entry]");
+  if (!mark || (event.type === "keydown" && event.key !== "Enter" && event.key !== " ")) return;
+  event.preventDefault();
+  choose(Number(mark.dataset.entry), true);
+}
+
+function named(event) {  // a title is made when the pointer comes: thousands at once take long
+  const mark = event.target.closest("[data-entry]");
+  if (mark && !mark.firstChild) mark.append(draw("title", {}, mark.getAttribute("aria-label") || part().entries.label[mark.dataset.entry]));
 }
 
 function showScatter(front) {
@@ -76,9 +80,9 @@ function showScatter(front) {
     const name = part().entries.label[entry];
     const words = `${name}: ${number(x, values[x][entry])}, ${number(y, values[y][entry])}${front.has(entry) ? ", on the front" : ""}`;
     picture.append(draw("circle", {
-      ...pointAttributes(entry, front, "point"), cx: across(values[x][entry]), cy: up(values[y][entry]), r: 5.5,
+      ...markAttributes(entry, front, "point"), cx: across(values[x][entry]), cy: up(values[y][entry]), r: 5.5,
       tabindex: shown.length <= FIRST_ROWS || front.has(entry) ? 0 : -1, role: "button", "aria-label": words,
-    }, draw("title", {}, words)));
+    }));
   }
   if (shown.length <= 12) {
     for (const entry of shown) {
@@ -99,8 +103,8 @@ function showParallel(front) {
   const picture = draw("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": `parallel coordinates of ${indices.length} objectives` });
   const place = (at) => (indices.length > 1 ? 50 + (at * (WIDTH - 100)) / (indices.length - 1) : WIDTH / 2);
   const bounds = indices.map((index) => {
-    const there = values[index].filter(isThere).map((value) => cost(index, value));
-    return there.length ? [Math.min(...there), Math.max(...there)] : [0, 1];
+    const [low, high] = extent(values[index]);
+    return objective(index).better === "lower" ? [low, high] : [-high, -low];
   });
   const top = 34;
   const bottom = HEIGHT - 70;
@@ -115,7 +119,7 @@ function showParallel(front) {
     const points = indices.map((index, at) => [place(at), values[index][entry], at]).filter(([, value]) => isThere(value));
     if (!points.length) continue;
     const path = points.map(([x, value, at]) => `${x.toFixed(1)},${height(at, value).toFixed(1)}`).join(" ");
-    picture.append(draw("polyline", { ...pointAttributes(entry, front, "track"), points: path }, draw("title", {}, part().entries.label[entry])));
+    picture.append(draw("polyline", { ...markAttributes(entry, front, "track"), points: path }));
   }
   indices.forEach((index, at) => {
     picture.append(draw("line", { class: "axis", x1: place(at), x2: place(at), y1: top, y2: bottom }));

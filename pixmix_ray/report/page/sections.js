@@ -4,8 +4,7 @@ function showConditions() {
   const table = byId("by-condition");
   if (!one) return table.replaceChildren(make("caption", {}, "No benchmark with conditions was measured."));
   const rows = wantedRows().slice(0, FIRST_ROWS);
-  const there = one.values.flat().filter(isThere);
-  const [low, high] = [Math.min(...there), Math.max(...there)];
+  const [low, high] = extent(one.values.flat());
   const head = make("tr", {}, make("th", { scope: "col" }, "method"), ...one.names.map((name) => make("th", { scope: "col" }, name.replaceAll("_", " "))));
   const body = rows.map((entry) => make("tr", {}, make("th", { scope: "row" }, part().entries.label[entry]),
     ...one.values.map((column) => {
@@ -131,6 +130,11 @@ byId("more").addEventListener("click", () => { state.all = true; showTable(); })
 byId("x").addEventListener("change", (event) => { state.x = Number(event.target.value); showFront(); });
 byId("y").addEventListener("change", (event) => { state.y = Number(event.target.value); showFront(); });
 byId("benchmark").addEventListener("change", showConditions);
+for (const id of ["scatter", "parallel"]) {
+  byId(id).addEventListener("click", pressed);
+  byId(id).addEventListener("keydown", pressed);
+  byId(id).addEventListener("pointerover", named);
+}
 options(byId("paper-table"), data.paper.map((one) => one.title), 0);
 byId("paper-table").addEventListener("change", showPaper);
 byId("other").addEventListener("change", (event) => { if (event.target.files[0]) compareWith(event.target.files[0]); });

@@ -1,4 +1,6 @@
 // The table: sorted, filtered, its columns the objectives that count.
+const inOrder = new Intl.Collator("en", { numeric: true }).compare;
+
 function matches(entry, words) {
   const { label, search } = part().entries;
   const text = `${label[entry]} ${search[entry]}`.toLowerCase();
@@ -7,7 +9,8 @@ function matches(entry, words) {
 
 function wantedRows() {
   const words = state.filter.toLowerCase().split(/\s+/).filter(Boolean);
-  const rows = part().entries.label.map((_, entry) => entry).filter((entry) => matches(entry, words));
+  const all = part().entries.label.map((_, entry) => entry);
+  const rows = words.length ? all.filter((entry) => matches(entry, words)) : all;
   if (state.sort === null) return rows;
   const { label, seeds } = part().entries;
   const key = state.sort === "label" ? (entry) => label[entry]
@@ -19,7 +22,7 @@ function wantedRows() {
     const one = key(a);
     const other = key(b);
     if (!isThere(one) || !isThere(other)) return Number(!isThere(one)) - Number(!isThere(other));  // missing ones last
-    return sign * (typeof one === "string" ? one.localeCompare(other, "en", { numeric: true }) : one - other);
+    return sign * (typeof one === "string" ? inOrder(one, other) : one - other);
   });
 }
 
@@ -62,7 +65,7 @@ function showTable() {
   if (hasFront) head.append(heading("on the front", "front", "share of the draws in which nothing dominates it, in the page's first objectives"));
   const body = shown.map((entry) => {
     const name = make("button", { type: "button", onclick: () => choose(entry, true) }, part().entries.label[entry]);
-    const row = make("tr", { class: entry === state.entry ? "chosen" : null }, make("th", { scope: "row" }, name), make("td", {}, String(part().entries.seeds[entry])));
+    const row = make("tr", { class: entry === state.entry ? "chosen" : null, "data-entry": entry }, make("th", { scope: "row" }, name), make("td", {}, String(part().entries.seeds[entry])));
     for (const index of state.chosen) row.append(measured(index, entry));
     if (hasFront) row.append(make("td", {}, percent(part().front[entry])));
     return row;

@@ -17,8 +17,8 @@ from experiments.speed import evaluate as measuring
 from experiments.speed.__main__ import main
 from experiments.speed.material import KINDS, pictures_at_rest
 from pixmix_ray.benchmarks import TestPictures
-from pixmix_ray.experiment.plugins import Part
 from pixmix_ray.models import WideResNet
+from pixmix_ray.plugins import Part
 
 TINY = ("--set", "model.depth=10", "--set", "model.width=1", "--set", "pictures=4", "--set", "repeats=1")
 

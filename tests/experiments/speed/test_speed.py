@@ -22,9 +22,9 @@ from experiments.speed.material import KINDS, Material, prepared
 from experiments.speed.peers import PEERS, peers_of
 from experiments.speed.pillow_pixmix import OFFICIAL, OPERATIONS, PillowPixMix
 from pixmix_ray.errors import RequestError
-from pixmix_ray.experiment.plugins import METHODS, Table
-from pixmix_ray.methods import Method
+from pixmix_ray.methods import METHODS, Method
 from pixmix_ray.methods.rand_augment import RandAugment
+from pixmix_ray.plugins import Table
 from pixmix_ray.seeding import rng
 from pixmix_ray.settings import DataPath
 from pixmix_ray.transforms import ALL, operation_parameter

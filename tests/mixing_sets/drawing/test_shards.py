@@ -15,8 +15,14 @@ from numpy.typing import NDArray
 from pixmix_ray.cache import read_manifest
 from pixmix_ray.errors import DataError
 from pixmix_ray.mixing_sets import Pictures
-from pixmix_ray.mixing_sets.drawing.shard_work import Progress, ShardedWork
-from pixmix_ray.mixing_sets.drawing.shards import SHARD, Layout, drawing_with, sharded_pictures
+from pixmix_ray.mixing_sets.drawing.shards import (
+    SHARD,
+    DrawingProgress,
+    ShardedWork,
+    ShardLayout,
+    drawing_with,
+    sharded_pictures,
+)
 
 COUNT = 5 * SHARD // 2  # two shards and a half
 SIDE = 2
@@ -164,7 +170,7 @@ def test_other_processes_draw_the_same(drawing: Path, monkeypatch: pytest.Monkey
     from drawing import draw  # type: ignore[import-not-found]  # written by the fixture
 
     monkeypatch.setattr("pixmix_ray.mixing_sets.drawing.shards.WORTH_SHARING", -1.0)
-    monkeypatch.setattr("pixmix_ray.mixing_sets.drawing.shard_processes.usable_cores", lambda: 2)
+    monkeypatch.setattr("pixmix_ray.mixing_sets.drawing.shards.usable_cores", lambda: 2)
     pictures = sharded_pictures("toy", SIDE, COUNT, draw)
     assert np.array_equal(images_of(pictures), expected())
     log = log_of(drawing)
@@ -178,7 +184,7 @@ def test_what_other_processes_leave_undone_is_drawn_here(drawing: Path, monkeypa
 
     monkeypatch.setenv("PARENT", str(os.getpid()))
     monkeypatch.setattr("pixmix_ray.mixing_sets.drawing.shards.WORTH_SHARING", -1.0)
-    monkeypatch.setattr("pixmix_ray.mixing_sets.drawing.shard_processes.usable_cores", lambda: 2)
+    monkeypatch.setattr("pixmix_ray.mixing_sets.drawing.shards.usable_cores", lambda: 2)
     lines: list[str] = []
     pictures = sharded_pictures("toy", SIDE, COUNT, draw_badly, report=lines.append)
     assert np.array_equal(images_of(pictures), expected())
@@ -197,7 +203,7 @@ def test_other_processes_end_with_the_one_that_was_killed(drawing: Path, cache: 
 
 def test_what_cannot_be_sent_is_drawn_here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pixmix_ray.mixing_sets.drawing.shards.WORTH_SHARING", -1.0)
-    monkeypatch.setattr("pixmix_ray.mixing_sets.drawing.shard_processes.usable_cores", lambda: 2)
+    monkeypatch.setattr("pixmix_ray.mixing_sets.drawing.shards.usable_cores", lambda: 2)
     monkeypatch.setattr("pixmix_ray.child_processes._started", None)
     assert len(sharded_pictures("toy", SIDE, COUNT, lambda indices, side: drawn(indices, side))) == COUNT
 
@@ -206,7 +212,7 @@ def test_shards_end_where_the_layout_says_and_long_work_is_not_tried_here_first(
     asked: list[list[int]] = []
     lines: list[str] = []
 
-    def executor(work: ShardedWork, numbers: Sequence[int], progress: Progress) -> None:
+    def executor(work: ShardedWork, numbers: Sequence[int], progress: DrawingProgress) -> None:
         asked.append([*numbers])
         work.make(numbers[1])  # and leaves the rest undone
 
@@ -214,7 +220,7 @@ def test_shards_end_where_the_layout_says_and_long_work_is_not_tried_here_first(
         asked.append(indices.tolist())
         return drawn(indices, side)
 
-    layout = Layout(ends=(1, 4, 6), is_long=True, note="slowly")
+    layout = ShardLayout(ends=(1, 4, 6), is_long=True, note="slowly")
     with drawing_with(executor):
         pictures = sharded_pictures("toy", SIDE, 6, draw, report=lines.append, layout=layout)
     assert asked == [[0, 1, 2], [1, 2, 3], [0], [4, 5]] and lines == ["drawing toy: slowly"]

@@ -12,9 +12,8 @@ from safetensors.torch import save_file
 from pixmix_ray.cache import read_manifest
 from pixmix_ray.errors import CheckpointError, RequestError, UnknownNameError
 from pixmix_ray.experiment.file import read_experiment
-from pixmix_ray.experiment.plugins import MIXING_SETS
 from pixmix_ray.experiment.trial import Trial
-from pixmix_ray.mixing_sets import Pictures
+from pixmix_ray.mixing_sets import MIXING_SETS, Pictures
 from pixmix_ray.mixing_sets.base import entry_name
 from pixmix_ray.mixing_sets.feature_visualizations.feature_visualization import activations
 from pixmix_ray.mixing_sets.feature_visualizations.fvis import MOST_A_SHARD, FeatureVisualizations

@@ -7,11 +7,9 @@ import pytest
 
 from pixmix_ray.experiment.experiment import Experiment
 from pixmix_ray.experiment.file import read_experiment
-from pixmix_ray.orchestration.accounting import SECONDS_BETWEEN_WRITES, Account
-from pixmix_ray.planning.durations import Durations
-from pixmix_ray.planning.forecast import Forecast
+from pixmix_ray.planning.durations import Durations, Forecast
 from pixmix_ray.planning.plan import Plan, make_plan
-from pixmix_ray.planning.usage import Spent, last_usage
+from pixmix_ray.planning.usage import SECONDS_BETWEEN_WRITES, Account, Spent, last_usage
 from pixmix_ray.report.usage import idle_line
 from pixmix_ray.storage.store import Store
 
