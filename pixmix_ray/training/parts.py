@@ -87,4 +87,4 @@ class _DrawnTogether(TorchFunctionMode):
         return laid_out_like(values, values.new_ones((views * self._count, *values.shape[1:])))
 
     def _own(self, values: Tensor) -> Tensor:
-        return values.unflatten(0, (-1, self._count))[:, self._rows].flatten(0, 1)
+        return values.view(-1, self._count, *values.shape[1:])[:, self._rows].flatten(0, 1)

@@ -107,7 +107,7 @@ class Reader:
         with warnings.catch_warnings(action="ignore"):  # of Pillow, about metadata and size
             for place, row in enumerate(group.rows.tolist()):
                 for channel, values in enumerate(self._picture(row, draws[place]).split()):
-                    made[place, channel] = values
+                    made[place, channel] = np.asarray(values)
 
     def _picture(self, row: int, draws: NDArray[np.float64]) -> Image.Image:
         source, place = self.files.pictures, int(self.files.places(np.array([row]))[0])
