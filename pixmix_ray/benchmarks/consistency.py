@@ -52,6 +52,7 @@ from pixmix_ray.datasets.official_folders import SequenceFolders
 from pixmix_ray.errors import DataError
 from pixmix_ray.metrics import Extra, Measurement, Predictions
 from pixmix_ray.metrics.consistency import compared_frames, flips, top5_distances, zipf_distances
+from pixmix_ray.metrics.predictions import repeated
 from pixmix_ray.settings import DataPath
 
 Images = NDArray[np.uint8]
@@ -213,10 +214,8 @@ class Consistency(Benchmark):
         made = self.made(test)
         pieces = ((piece, made.pictures(piece)) for piece in made.pieces)
         return Predictions.join(
-            [
-                self._frames(network, piece.name, test.part(piece.rows), cast(Images, sequences), device)
-                for piece, sequences in prefetched(pieces, depth_for(device))
-            ]
+            self._frames(network, piece.name, test.part(piece.rows), cast(Images, sequences), device)
+            for piece, sequences in prefetched(pieces, depth_for(device))
         )
 
     def _made(self, test: TestPictures, name: str) -> Images:
@@ -286,7 +285,7 @@ class Consistency(Benchmark):
         pairs = (by_sequence[:, places].reshape(num * len(places), -1) for places in (first, second))
         zipf[:, second] = zipf_distances(*pairs).reshape(num, -1)
         return Predictions(
-            condition=np.full(len(all_frames), name),
+            condition=repeated(name, len(all_frames)),
             severity=np.zeros(len(all_frames), np.int8),
             index=np.repeat(part.indices.astype(np.int32), count),
             label=np.repeat(part.labels.astype(np.int16), count),

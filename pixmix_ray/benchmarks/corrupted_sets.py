@@ -150,7 +150,7 @@ def predict_corrupted(network: nn.Module, test: TestPictures, device: torch.devi
         made: the corrupted ones.
     """
     pieces = ((piece, made.pictures(piece)) for piece in made.pieces)
-    parts = [
+    parts = (
         classify(
             network,
             test.part(piece.rows),
@@ -161,7 +161,7 @@ def predict_corrupted(network: nn.Module, test: TestPictures, device: torch.devi
             extras=PROPER_SCORES,
         )
         for piece, pictures in prefetched(pieces, depth_for(device))
-    ]
+    )
     joined = Predictions.join(parts)
     side = np.full(len(joined), test.images.shape[1], dtype=np.int16)
     return replace(joined, extras={**joined.extras, SIDE: side})

@@ -106,6 +106,9 @@ def to_rgb(image: Image.Image, name: str) -> Image.Image:
     Raises:
         DataError: its values are of no such range.
     """
+    if image.mode == "RGB":
+        image.load()
+        return image  # what `convert` would make a copy of
     if not image.mode.startswith(("I", "F")):
         return image.convert("RGB")
     values = np.asarray(image)

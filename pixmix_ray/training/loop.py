@@ -23,6 +23,7 @@ from pixmix_ray.models import evaluation_mode
 from pixmix_ray.seeding import seed_globally
 from pixmix_ray.training.batches import Batches, TrainingSource
 from pixmix_ray.training.epoch_state import EpochState
+from pixmix_ray.training.parts import parts_of, together
 from pixmix_ray.training.workers import ALONE, Workers, add_gradients, normalised_together
 
 
@@ -128,9 +129,13 @@ class _Training:
     def _arithmetic(self) -> AbstractContextManager[None]:
         return arithmetic(self.recipe.tf32, deterministic=self.recipe.deterministic)
 
+    def _half(self) -> AbstractContextManager[None]:
+        is_half = self.recipe.precision == "bfloat16"
+        return torch.autocast(self.batches.device.type, torch.bfloat16, enabled=is_half)
+
     def epoch(self, number: int, begun: Mapping[str, Tensor]) -> Iterator[Epoch]:
         """The states of an epoch, the last one after its end; `begun` may hold a place in it to go on from."""
-        state = EpochState.first(self.batches.device, self.seed, number, self.workers.share.rank)
+        state = EpochState.first(self.batches.device, self.seed, number)
         state.restore(begun, self.workers.share)
         self.network.train()
         remaining = self.batches.batches(number, state.batches)
@@ -162,8 +167,11 @@ class _Training:
         shown = count * workers.copies
         parts = min(self.recipe.accumulation, each)  # as many at every worker, however long its share
         summed: list[Tensor | None] = [None] * len(parameters)
-        for some, theirs in zip(images.tensor_split(parts), labels.tensor_split(parts), strict=True):
-            with torch.autocast(images.device.type, torch.bfloat16, enabled=self.recipe.precision == "bfloat16"):
+        drawn_from = state.scalars.bit_generator.state
+        for some, theirs, batch in parts_of(images, labels, count, parts, workers):
+            if parts > 1:  # what is drawn for a batch is the same for all of its parts
+                state.scalars.bit_generator.state = drawn_from
+            with self._half(), together(batch, workers):
                 loss = self.run.loss(self.network, some, theirs, state.scalars)
             self.optimizer.zero_grad(set_to_none=True)  # after the loss, which may have run the network backwards
             weighted = loss if len(theirs) == shown else loss * (len(theirs) / shown)
