@@ -21,12 +21,14 @@ from pixmix_ray.errors import WorkError
 from pixmix_ray.experiment.evaluation import ALL, evaluation_of
 from pixmix_ray.experiment.experiment import Experiment
 from pixmix_ray.experiment.file import read_experiment
+from pixmix_ray.experiment.trial import Trial
 from pixmix_ray.orchestration.executor import Executor
 from pixmix_ray.orchestration.run import Run, run_plan
 from pixmix_ray.orchestration.watcher import SilentWatcher, Watcher
 from pixmix_ray.planning.fits import check_fits
 from pixmix_ray.planning.plan import Plan, make_plan
 from pixmix_ray.report.progress import ProgressView
+from pixmix_ray.training.check import check_parts
 
 ExperimentLike: TypeAlias = Experiment | Mapping[str, Any] | Path | str
 """An experiment file, the content of one, whose parts may also be objects or classes, or an `Experiment`."""
@@ -45,7 +47,7 @@ def plan(
         experiment: a file, its content, or an `Experiment`.
         overrides: `key.path=value`, as typed with --set.
         presets: names of presets of the file, put on top before the overrides.
-        limit: no benchmark takes more test pictures than so many.
+        limit: the most test pictures that any benchmark uses.
 
     Raises:
         RequestError: the experiment is wrong, its data are missing or broken, or it cannot fit this machine.
@@ -78,6 +80,8 @@ def run(
         StorageError: results can no longer be written; what is done is kept.
     """
     made = experiment if isinstance(experiment, Plan) else plan(experiment, overrides=overrides)
+    left = dict.fromkeys(cell.trial for cell in made.cells_to_run() if isinstance(cell.trial, Trial))
+    check_parts(left, made.experiment.benchmark_runs(), own_only=True)  # a bug is found before Ray starts
 
     @contextmanager
     def opened(part: Plan, on: Executor) -> Iterator[Watcher]:

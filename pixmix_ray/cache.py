@@ -57,14 +57,14 @@ def cache_folder() -> Path:
     try:
         if folder := os.environ.get("PIXMIX_RAY_CACHE"):
             if "://" in (text := paths.written_path(folder)):
-                raise ValueError(f"PIXMIX_RAY_CACHE = {folder!r} is no local path")
+                raise ValueError(f"PIXMIX_RAY_CACHE = {folder!r} is not a local path")
             found = Path(text).absolute()
             os.environ["PIXMIX_RAY_CACHE"] = str(found)  # the same folder in processes that start elsewhere
             return found
         base = os.environ.get("XDG_CACHE_HOME", "")  # a relative one counts for nothing, as its specification has it
         return (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / "pixmix_ray"
     except (RuntimeError, ValueError) as error:
-        raise DataError(f"there is no folder for the cache ({one_line(error)}): set PIXMIX_RAY_CACHE to one") from None
+        raise DataError(f"no folder for the cache was found ({one_line(error)}): set PIXMIX_RAY_CACHE to one") from None
 
 
 def private_folder(folder: Path) -> Path:
@@ -88,7 +88,7 @@ def check_owner(place: Path) -> None:
     """Raises DataError where a folder or file of the cache belongs to another user."""
     if (owner := place.stat().st_uid) != os.geteuid():
         raise DataError(
-            f"the cache {place} belongs to another user (number {owner}), and is not read: "
+            f"the cache {place} belongs to another user (number {owner}) and is not used: "
             "set PIXMIX_RAY_CACHE to a folder of yours"
         )
 
@@ -128,7 +128,7 @@ def cached_arrays(
     finally:
         lock.release()
     if found is None:
-        raise DataError(f"the cache entry {folder} cannot be read though it was just written: look at its disk")
+        raise DataError(f"the cache entry {folder} cannot be read although it was just written: check its disk")
     return found
 
 

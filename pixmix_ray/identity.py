@@ -67,8 +67,8 @@ def source_hash(kind: Code) -> str:
     module, name = kind.__module__, kind.__name__
     if getattr(sys.modules.get(module), name, None) is not kind:
         raise RequestError(
-            f"{module}:{name} is not what {module} calls {name}: define the class at the top level of a file or cell, "
-            "not in a function, and name it anew after each change"
+            f"{module}:{name} is not the class of that name: define the class at the top level of a file or cell, "
+            "not in a function, and make its objects again after each change"
         )
     source = _Source(module)
     source.add(module, name)

@@ -54,11 +54,11 @@ def written_path(text: str) -> str:
     if found := _MISSPELT.match(text):
         raise ValueError(f"{text!r} looks like a URI: write {found['kind']}://{text[found.end() :].lstrip('/')}")
     if os.name != "nt" and _OF_WINDOWS.match(text):
-        raise ValueError(f"{text!r} is a path of Windows: give one of this machine, such as /data/results")
+        raise ValueError(f"{text!r} is a Windows path: give one of this machine, such as /data/results")
     filled = os.path.expandvars(text)
     if found := _VARIABLE.search(filled):
         raise ValueError(f"{text!r} names the variable {found[0]}, which is not set: set it, or write the path out")
     try:
         return filled if "://" in filled else str(Path(filled).expanduser())
     except RuntimeError as error:  # no such user, or no home
-        raise ValueError(f"{text!r} cannot be filled in: {error} Write the path out") from None
+        raise ValueError(f"{text!r} cannot be expanded: {error} Write the path out") from None

@@ -120,7 +120,7 @@ class Table(Generic[T]):
         except Exception as error:  # as in `_imported`
             raise RequestError(
                 f"the entry point {point.name} = {point.value} of {self.group} cannot be imported: {error}. "
-                "Mend or uninstall the package that announces it"
+                "Fix or uninstall the package that declares it"
             ) from error
 
     def find(self, name: str, base: Path | None = None) -> type[T]:
@@ -192,7 +192,9 @@ class Table(Generic[T]):
             spec = {**spec, "name": self.join, "sets": terms_in(name)}
         if (short := self.short.get(spec["name"])) is not None:
             if twice := sorted((set(short) & set(spec)) - {"name"}):
-                raise RequestError(f"{spec['name']} sets {twice[0]} itself: leave it out, or name {short['name']}")
+                raise RequestError(
+                    f"{spec['name']} sets {twice[0]} itself: leave {twice[0]} out, or use {short['name']}"
+                )
             spec = {**spec, **short}
         return spec
 
@@ -225,11 +227,11 @@ class Table(Generic[T]):
         is_one = isinstance(found, type) and issubclass(found, self.base) and found is not self.base
         if not is_one or isabstract(found):
             raise RequestError(
-                f"{name} is not a {self.kind}: it must be a whole class derived from {self.base.__name__}"
+                f"{name} is not a {self.kind}: it must be a concrete class derived from {self.base.__name__}"
             )
         kind = cast(type[T], found)
         if reserved := {"name", "source"} & set(kind.model_fields):
-            raise RequestError(f"{name} has a setting {reserved.pop()!r}, which has another meaning here: rename it")
+            raise RequestError(f"{name} has a setting {reserved.pop()!r}, which is a reserved name: rename it")
         return kind
 
 
@@ -272,7 +274,7 @@ def terms_in(text: str) -> list[object]:
         if name.startswith("(") and name.endswith(")"):
             name = name[1:-1].strip()
         if not name:
-            raise RequestError(f"mixing set {text!r} joins a set without a name: write it as fractals+fractaldb")
+            raise RequestError(f"mixing set {text!r} has an empty name: write it as fractals+fractaldb")
         weight = float(factors["first"] or factors["second"]) if factors else None
         found.append(name if weight is None else {"name": name, "weight": weight})
     return found
@@ -292,7 +294,7 @@ def _split(text: str) -> list[str]:
         else:
             terms[-1] += letter
     if depth:
-        raise RequestError(f"mixing set {text!r}: a parenthesis is not closed: write it as (a+b)*0.3+c*0.7")
+        raise RequestError(f"mixing set {text!r} has an unclosed parenthesis: write it as (a+b)*0.3+c*0.7")
     return [term.strip() for term in terms]
 
 

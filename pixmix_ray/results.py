@@ -111,17 +111,18 @@ class Results:
         labels = "; ".join(repr(part.label) for part in self.parts)
         if variant is None:
             count = len(self.parts)
-            raise RequestError(f"measured in {count} ways, which are never compared: choose a variant: {labels}")
+            raise RequestError(f"measured with {count} different settings or data: choose a variant: {labels}")
         if len(self.parts) == 1:
-            raise RequestError(f"variant {variant!r}: everything here was measured in one way: ask for none")
-        how_many = f"{len(found)} ways of measuring have" if found else "no way of measuring has"
-        raise RequestError(f"{how_many} {variant!r} in its name: choose among {labels}")
+            raise RequestError(f"variant {variant!r}: all results here have the same settings and data: leave it out")
+        how_many = f"{len(found)} variants have" if found else "no variant has"
+        raise RequestError(f"{how_many} the text {variant!r}: choose one of {labels}")
 
     def objectives(self, part: Part, names: Sequence[str] | None = None) -> list[str]:
         """The names, checked; clean error and the paper's safety measures for none.
 
         Raises:
             UnknownNameError: one was not measured: the nearest that was is named.
+            RequestError: one is a condition, such as a corruption.
             ResultsError: there is none.
         """
         frame = part.frame
@@ -131,7 +132,7 @@ class Results:
         wanted = list(dict.fromkeys(names)) if names else default_objectives(frame)
         for name in wanted:
             if name not in known:
-                raise UnknownNameError("objective", name, known)
+                raise _no_objective(name, known, frame)
         if not wanted:
             raise ResultsError(f"no objective in {self.uri}: it holds no measurement over all conditions")
         return wanted
@@ -262,3 +263,16 @@ def read(uri: str | Path) -> Results:
         ResultsError: there are no results there, or they cannot be read.
     """
     return Results(uri)
+
+
+def _no_objective(name: str, known: Sequence[str], frame: "pd.DataFrame") -> RequestError:
+    """Why a name is no objective: it is unknown, or one condition of a benchmark."""
+    benchmark, _, condition = name.rpartition(".")
+    rows = frame[(frame["benchmark"] == benchmark) & (frame["condition"] == condition)]
+    if not condition or rows.empty:
+        return UnknownNameError("objective", name, known)
+    return RequestError(
+        f"{name!r} is one condition of {benchmark}, and an objective is over all conditions: choose among "
+        f"{', '.join(one for one in known if one.startswith(f'{benchmark}.'))}; single conditions are in `pixmix-ray "
+        "report` and `query`"
+    )

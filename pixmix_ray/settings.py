@@ -40,12 +40,12 @@ def data_path(value: str | Path, info: ValidationInfo) -> Path:
     """
     text = written_path(str(value))
     if "://" in text:
-        raise ValueError("it is a URI, and data are read from local paths: fetch it, and give where it lies")
+        raise ValueError("it is a URI, and data are read from local paths: download it and give its path")
     base = value.folder if isinstance(value, Located) else (info.context or {}).get("base")
     try:
         return ((base or Path.cwd()) / text).resolve()
     except RuntimeError:
-        raise ValueError("it is a link that leads back to itself: mend or remove it") from None
+        raise ValueError("it is a link that leads back to itself: fix or remove it") from None
 
 
 def _absolute(value: Any, info: ValidationInfo) -> Any:
@@ -179,6 +179,9 @@ _WORDS = {
     r"Input should be a valid number.*": "must be a number",
     r"Input should be a valid boolean.*": "must be true or false",
     r"Input should be a valid string.*": "must be a text",
+    r"Input should be a valid (tuple|list).*": "must be a list",
+    r"Input should be a valid (dictionary|mapping).*": "must be a mapping",
+    r"String should have at least 1 character": "must not be empty",
     r"Input should be": "must be",
 }
 """What pydantic says -> how we say it; the first that fits."""

@@ -30,6 +30,7 @@ from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from difflib import unified_diff
+from itertools import chain
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -103,6 +104,7 @@ def sample(count: int, seed: int, root: Path) -> list[Mutant]:
         wanted = (count * (number + 1)) // len(ROOMS) - (count * number) // len(ROOMS)
         drawn = random.Random(f"{seed} {room}")
         chosen += [drawn.choice(places[place]) for place in drawn.sample(sorted(places), wanted)]
+    random.Random(seed).shuffle(chosen)  # what is done when it is stopped is a fair sample, too
     return chosen
 
 
@@ -131,9 +133,11 @@ def make_lines(folder: Path) -> None:
 
 
 def tests_for(mutant: Mutant, lines: dict[str, list[str]], seconds: dict[str, float]) -> list[str]:
-    """The tests that run the changed line, the quickest first; for a line that runs at import, those of the module."""
+    """The tests that run the changed line, the quickest first; at import those of its module and room."""
     found = lines.get(str(mutant.line), [])
-    found = found or sorted({test for tests in lines.values() for test in tests})
+    if not found:
+        room = f"tests/{Path(mutant.room).parent if '/' in mutant.room else mutant.room}/"
+        found = list({*chain(*lines.values()), *(test for test in seconds if test.startswith(room))})
     return sorted(found, key=lambda test: seconds.get(test, 1.0))
 
 
@@ -195,10 +199,12 @@ def run(folder: Path, count: int, seed: int) -> None:
     for mutant in sample(count, seed, copy):
         if mutant.key in done:
             continue
-        tests = tests_for(mutant, known["lines"].get(mutant.module, {}), known["seconds"])
-        expected = sum(known["seconds"].get(test, 1.0) for test in tests)
         path = copy / mutant.module
         before = path.read_text()
+        tests = tests_for(mutant, known["lines"].get(mutant.module, {}), known["seconds"])
+        expected = sum(known["seconds"].get(test, 1.0) for test in tests)
+        if ">>>" in before:
+            tests.insert(0, mutant.module)  # its doctests
         after = mutate_code(before, get_operator(mutant.operator)(), mutant.occurrence)
         begun = time.monotonic()
         if after is None:

@@ -186,7 +186,7 @@ def test_results_are_read_and_judged_without_ray_and_torch(done: Run, results: s
         (lambda: pixmix_ray.plan({**NAMES, "results": "r", "methods": [Digits]}), "Digits"),
         (lambda: pixmix_ray.plan("nowhere.yaml"), "cannot read the experiment file .*nowhere.yaml"),
         (lambda: pixmix_ray.evaluate("nowhere.pt", "clean"), "no checkpoint nowhere.pt"),
-        (lambda: pixmix_ray.evaluate(__file__, "clean"), "say what it is with"),
+        (lambda: pixmix_ray.evaluate(__file__, "clean"), "name its network with"),
     ],
 )
 def test_a_mistake_is_one_line(call: Callable[[], object], message: str) -> None:

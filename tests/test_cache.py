@@ -228,7 +228,7 @@ def test_a_cache_of_another_user_is_refused(
     cache.mkdir(exist_ok=True)
     owner = os.geteuid()
     monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
-    with pytest.raises(DataError, match=f"belongs to another user .number {owner}., and is not read: set PIXMIX_RAY"):
+    with pytest.raises(DataError, match=f"belongs to another user .number {owner}. and is not used: set PIXMIX_RAY"):
         cached_arrays("entry", use)
     assert use is make_nothing or list(cache.iterdir()) == []
 

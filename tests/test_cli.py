@@ -157,7 +157,7 @@ def test_an_address_with_nothing_behind_is_reported(
         (["run", "nowhere.yaml", "--local", "--address", "h:1"], "--local runs in this process, and --address h:1 on"),
         (["evaluate", "nowhere.pt", "--benchmarks", "clean"], "no checkpoint nowhere.pt"),
         (["evaluate", "--checkpoint", "nowhere.pt", "--benchmarks", "clean"], "no checkpoint nowhere.pt"),
-        (["evaluate", "--benchmarks", "clean"], "evaluate what"),
+        (["evaluate", "--benchmarks", "clean"], "no checkpoint was given: give weights"),
     ],
 )
 def test_a_mistake_on_the_command_line_is_one_line_and_exit_code_2(
@@ -176,12 +176,13 @@ def test_a_mistake_on_the_command_line_is_one_line_and_exit_code_2(
         ("datasets", ["digits", "cifar10", "cifar100"]),
         ("models", ["wide_resnet", "cifar_resnet", "depth (40)"]),
         ("benchmarks", ["clean", "corruptions", "adversaries", "anomalies"]),
+        ("", ["methods: adversarial_l2, ", "mixing-sets: ", "metrics: error, "]),
     ],
 )
 def test_list_shows_names_settings_and_defaults(
     kind: str, names: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert call(monkeypatch, "list", kind) == 0
+    assert call(monkeypatch, "list", *filter(None, [kind])) == 0
     shown = capsys.readouterr().out
     assert all(name in shown for name in names)
 
@@ -234,8 +235,11 @@ def test_the_whole_line_from_file_to_front(
     with monkeypatch.context() as patched:
         patched.setattr("pixmix_ray.cli.sweeps.MOST_SHOWN", 1)
         many, _ = run(*sets)
-    assert many.startswith(f"2 trials: show some of them with pixmix-ray table {results} --where") and "*" not in many
-    assert "no report.html: 2 trials are more than a page holds: 1" in many
+    assert (
+        many.startswith(f"2 trials are too many to show here: select some with pixmix-ray table {results} --where")
+        and "*" not in many
+    )
+    assert "no report.html: a page holds at most 1 trials, and there are 2" in many
 
     assert "cells: 4 (4 done, 0 missing, 0 failed)\nnothing left to do" in shown("plan", experiment, *sets)[0]
     priced, _ = shown("plan", experiment, *sets, "--set", "seeds=[0, 1]")
@@ -286,7 +290,7 @@ def test_a_cell_with_a_flipped_bit_is_set_aside_and_measured_again_by_the_same_c
     assert "measured in" in progress and "epoch 1/1" not in progress
     assert again == first
     status, _ = shown_by(monkeypatch, capsys, "status", results)
-    assert f"{file.relative_to(results)}.damaged: not what was written" in status
+    assert f"{file.relative_to(results)}.damaged: was damaged" in status
 
 
 def test_a_failed_trial_is_named_and_the_exit_code_is_1(

@@ -66,6 +66,7 @@ def finish(folder: Path, results: str) -> list[int]:
     return epochs
 
 
+@pytest.mark.drill
 @pytest.mark.parametrize("part", WRITES)
 def test_a_process_killed_between_writing_and_renaming_loses_an_epoch_at_most(part: str, killed: Path) -> None:
     """The fault: SIGKILL when the file is written beside and not yet renamed."""

@@ -99,6 +99,14 @@ def test_a_mistake_in_sql_is_one_line(results: pixmix_ray.results.Results, text:
     assert "\n" not in str(error.value)
 
 
+def test_a_condition_is_no_objective_and_the_objectives_of_its_benchmark_are_named(tmp_path: Path) -> None:
+    rows = [Measurement(metric=name, condition=of, value=0.5, n=9) for name, of in (("ce", "fog"), ("mce", ""))]
+    put(Store(tmp_path), "baseline-1/corruptions-1", *rows, benchmark="corruptions")
+    opened = pixmix_ray.read(tmp_path)
+    with pytest.raises(RequestError, match=r"fog' is one condition of .*: choose among corruptions\.mce;"):
+        opened.objectives(opened.part(), ["corruptions.fog"])
+
+
 def test_failures_and_trials_without_cells_are_rows(tmp_path: Path) -> None:
     store = fill(tmp_path, {"baseline": 0.3})
     store.write_json("trials/mixup-2/trial.json", {"method": {"name": "mixup"}, "seed": 3})
@@ -110,7 +118,7 @@ def test_failures_and_trials_without_cells_are_rows(tmp_path: Path) -> None:
 
 
 def test_a_variant_of_what_was_measured_in_one_way_is_refused(results: pixmix_ray.results.Results) -> None:
-    with pytest.raises(RequestError, match="variant 'limit': everything here was measured in one way"):
+    with pytest.raises(RequestError, match="variant 'limit': all results here have the same settings and data"):
         results.table(variant="limit")
 
 
@@ -120,11 +128,11 @@ def test_what_was_measured_in_two_ways_is_shown_apart_and_never_on_one_front(tmp
     opened = pixmix_ray.read(tmp_path)
     assert [part.label for part in opened.parts] == ["clean: no limit", "clean: limit 60"]
     assert [len(opened.table(["clean.error"], variant=part.label).rows) for part in opened.parts] == [3, 1]
-    with pytest.raises(RequestError, match="measured in 2 ways, which are never compared: choose a variant"):
+    with pytest.raises(RequestError, match="measured with 2 different settings or data: choose a variant"):
         opened.front()
-    with pytest.raises(RequestError, match="2 ways of measuring have 'limit' in its name"):
+    with pytest.raises(RequestError, match="2 variants have the text 'limit'"):
         opened.front(variant="limit")
-    with pytest.raises(ResultsError, match="cannot be averaged"):
+    with pytest.raises(ResultsError, match="are not averaged"):
         pixmix_ray.front(opened.measurements, ["clean.error"])
     assert opened._repr_html_().count("<table>") == 2
 
@@ -198,14 +206,14 @@ def test_no_entry_with_every_objective_is_said_and_nothing_is_on_the_front(tmp_p
     judged = pixmix_ray.read(tmp_path).judged(["clean.error", "adversaries.error"])
     assert front_grid(judged).rows == ()
     notes = front_notes(judged)
-    assert "baseline is not compared: it lacks adversaries.error" in notes
-    assert "mixup is not compared: it lacks clean.error" in notes
+    assert "baseline is not compared, as it lacks adversaries.error" in notes
+    assert "mixup is not compared, as it lacks clean.error" in notes
 
 
 def test_who_improves_on_the_baseline_in_every_measure_is_said(results: pixmix_ray.results.Results) -> None:
     notes = front_notes(results.judged(["clean.error"]))
-    assert "pixmix improves on baseline in every measure: each of them real at 95 %; in 100 % of the draws" in notes
-    assert any(line.startswith("mixup improves on baseline in every measure: ") for line in notes)
+    assert "pixmix improves on baseline in every measure (all significant at 95 %), and in 100 % of the draws" in notes
+    assert any(line.startswith("mixup improves on baseline in every measure (") for line in notes)
     assert "layers behind the front: 2: mixup; 3: baseline" in notes
 
 

@@ -164,9 +164,9 @@ def test_variables_in_a_path_are_filled_in(text: str, found: str, monkeypatch: p
         ("s3:/bucket/res", "looks like a URI: write s3://bucket/res"),
         ("s3//bucket/res", "looks like a URI: write s3://bucket/res"),
         ("gs:bucket/res", "looks like a URI: write gs://bucket/res"),
-        ("C:/res", "is a path of Windows"),
-        ("C:\\data\\res", "is a path of Windows"),
-        ("~nobody_here/x", "cannot be filled in: .* Write the path out"),
+        ("C:/res", "is a Windows path"),
+        ("C:\\data\\res", "is a Windows path"),
+        ("~nobody_here/x", "cannot be expanded: .* Write the path out"),
     ],
 )
 def test_what_would_become_a_local_folder_of_that_name_is_refused(text: str, said: str) -> None:

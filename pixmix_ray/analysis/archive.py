@@ -110,13 +110,14 @@ def _checked(content: bytes, file: Path) -> list[tuple[str, bytes]]:
             files = manifest["files"]
             if manifest["version"] != VERSION or not isinstance(files, dict):
                 raise ResultsError(
-                    f"{file} is an archive of version {manifest['version']!r}, this program reads {VERSION}"
+                    f"{file} is an archive of version {manifest['version']!r}, and this program reads {VERSION}: "
+                    "export it again with this version of pixmix-ray"
                 )
             return list(_contents(archive, files, file))
     except (zipfile.BadZipFile, KeyError, TypeError, ValueError, NotImplementedError, RuntimeError) as error:
         if isinstance(error, ResultsError):
             raise
-        raise ResultsError(f"{file} is not an archive of pixmix-ray export: {one_line(error)}") from None
+        raise ResultsError(f"{file} is not an archive written by pixmix-ray export: {one_line(error)}") from None
 
 
 def _contents(archive: zipfile.ZipFile, files: dict[str, Any], file: Path) -> Iterator[tuple[str, bytes]]:

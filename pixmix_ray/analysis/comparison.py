@@ -85,7 +85,9 @@ def compare(first: Side, second: Side, objectives: Sequence[str], *, draws: int 
     )
     if not (pairs := _pairs(before.wide, after.wide)):
         both = f"{first.store.uri} and {second.store.uri}"
-        raise ResultsError(f"{both} have no configuration in common: give two results of one method")
+        raise ResultsError(
+            f"{both} have no configuration in common: give two results folders that share a method and its settings"
+        )
     left, right = (np.array(places) for places in zip(*((row, other) for row, other, _ in pairs), strict=True))
     values, moved = _differences(before, after, left, right)
     errors = moved.std(axis=0)

@@ -204,7 +204,7 @@ def explain(name: str, measurements: pd.DataFrame | None = None) -> list[tuple[s
     better = direction(metric)
     base, variant = _base(metric)
     if base not in EXPLANATIONS:
-        raise RequestError(f"{metric} is explained nowhere: it is a metric of a benchmark of yours, whose code says it")
+        raise RequestError(f"{metric} is a metric of your own benchmark: see its code for the definition")
     found = EXPLANATIONS[base]
     lines = [
         ("metric", f"{name}: {better} is better"),

@@ -34,7 +34,9 @@ def epochs(store: Store, frame: pd.DataFrame) -> pd.DataFrame:
             found[column].append(values if len(values) == len(losses) else np.full(len(losses), np.nan))
     counts = list(map(len, found["loss"]))
     if not sum(counts):
-        raise ResultsError(f"no trial of {store.uri} was trained here: there are no training curves")
+        raise ResultsError(
+            f"no trial in {store.uri} was trained by pixmix_ray, so there are no training curves: choose another figure"
+        )
     rows = trials.iloc[np.repeat(np.arange(len(trials)), counts)].reset_index(drop=True)
     columns = {name: np.concatenate(values) for name, values in found.items()}
     return rows.assign(epoch=np.concatenate([np.arange(1, count + 1) for count in counts]), **columns)

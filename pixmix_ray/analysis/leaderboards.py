@@ -102,7 +102,7 @@ def robustbench(store: Store, frame: pd.DataFrame) -> Forms:
             files[f"model_info/{entry.dataset}/{threat}/{entry.file_name}.json"] = _json(about)
         elif robust is not None:
             notes.append(
-                f"{entry.label}: RobustBench takes AutoAttack alone, and adversaries was {attack.get('attack')}"
+                f"{entry.label}: RobustBench accepts only AutoAttack, and adversaries used {attack.get('attack')}"
             )
     tables, lacking = _unaggregated(frame)
     return _forms({**files, **tables}, [*notes, *lacking], "corruptions, or adversaries with attack: autoattack")
@@ -141,7 +141,7 @@ def timm(store: Store, frame: pd.DataFrame) -> Forms:
     for name, found in rows.items():
         best_first = sorted(found, key=lambda row: -float(row["top1"]))
         files[f"results-{name}.csv"] = _csv(TIMM, best_first)
-    return _forms(files, ["top5 is empty: the predictions hold the first class alone"], "clean")
+    return _forms(files, ["top5 is empty: the predictions contain only the first class"], "clean")
 
 
 def hf(store: Store, frame: pd.DataFrame) -> Forms:
@@ -225,7 +225,7 @@ def _entries(frame: pd.DataFrame) -> Iterator[_Entry]:
 
 def _forms(files: Mapping[str, str], notes: Sequence[str], needed: str) -> Forms:
     if not files:
-        raise ResultsError(f"nothing to export in this form: it needs the benchmark {needed}")
+        raise ResultsError(f"nothing to export in this format: measure the benchmark {needed} first")
     return Forms(files=files, notes=tuple(dict.fromkeys(notes)))
 
 

@@ -38,7 +38,7 @@ def check_numbers(name: str, values: pd.Series) -> None:
     strange = [value for value in values.dropna() if isinstance(value, bool | np.bool_) or not isinstance(value, Real)]
     if strange:
         raise ResultsError(
-            f"the column {name} holds {strange[0]!r}: it must hold numbers, fractions such as 0.1 and not percent"
+            f"the column {name} holds {strange[0]!r}: give numbers, as fractions such as 0.1 and not percent"
         )
 
 

@@ -107,7 +107,9 @@ def dominance(frame: pd.DataFrame, objectives: Sequence[str]) -> pd.DataFrame:
     comparison = _compare(frame, objectives)
     wide = comparison.wide.copy()
     if not wide.index.is_unique:
-        raise ResultsError("row labels repeat, so dominated_by could not name rows: give frame.reset_index(drop=True)")
+        raise ResultsError(
+            "row labels must be unique, for dominated_by to name rows: give frame.reset_index(drop=True)"
+        )
     among = np.flatnonzero(_is_on_front(comparison)) if len(wide) > MANY else np.arange(len(wide))
     labels = wide.index[among].tolist()
     dominated_by = [
@@ -327,7 +329,7 @@ def _check_variants(rows: pd.DataFrame) -> None:
         if len(several) > 1:
             where = f"{benchmark} on {dataset}" if dataset else benchmark
             raise ResultsError(
-                f"{where} was measured in {len(several)} ways, which cannot be averaged "
+                f"{where} was measured with {len(several)} different settings or data, which are not averaged "
                 f"({'; '.join(way.words for way in several)}): choose one, as "
                 "pixmix_ray.analysis.variants.one_variant does"
             )
@@ -339,8 +341,8 @@ def _check_repeats(rows: pd.DataFrame) -> None:
     if len(repeated):
         row = repeated.iloc[0]
         raise ResultsError(
-            f"{row['objective']} of {row.get('method', 'one trial')}, seed {row['seed']}, is there more than once: "
-            "filter the frame to one row a trial and objective, for example on checkpoint_id or code_version"
+            f"{row['objective']} of {row.get('method', 'one trial')}, seed {row['seed']}, occurs more than once: "
+            "filter the frame to one row per trial and objective, for example on checkpoint_id or code_version"
         )
 
 

@@ -72,7 +72,7 @@ def matching(frame: pd.DataFrame, where: str) -> pd.DataFrame:
     holds = np.array([condition.holds({name: record.get(of) for name, of in names.items()}) for record in records])
     if not holds.any():
         there = "; ".join(f"{name} is {_values(records, of)}" for name, of in names.items())
-        raise ResultsError(f"nothing is left by --where {where!r}: {there}")
+        raise ResultsError(f"no rows match --where {where!r}: {there}")
     return frame[holds[numbers.to_numpy()]]
 
 
@@ -86,7 +86,9 @@ def of_cells(frame: pd.DataFrame, cells: Sequence[str]) -> pd.DataFrame:
     ranks = frame["cell"].astype(str).map(places)
     chosen = frame[ranks.notna()]
     if chosen.empty:
-        raise ResultsError("nothing of the experiment file was measured in these results: run it, or give its results")
+        raise ResultsError(
+            "these results contain nothing of the experiment file: run it, or give its own results folder"
+        )
     return chosen.iloc[np.argsort(ranks.dropna().to_numpy(), kind="stable")]
 
 
@@ -204,7 +206,7 @@ def _found(name: str, known: Sequence[str]) -> str:
     if len(ends) == 1:
         return ends[0]
     if ends:
-        raise RequestError(f"{name!r} may be {' or '.join(ends)}: write one of them")
+        raise RequestError(f"{name!r} may mean {' or '.join(ends)}: write one of these")
     raise UnknownNameError("column or setting", name, known)
 
 
@@ -329,7 +331,7 @@ class _Condition:
             return lambda record: not _equal(record[name], value)
         limit = _number(value)
         if limit is None:
-            raise self._wrong(f"{sign} compares numbers, and {value!r} is none")
+            raise self._wrong(f"{sign} compares numbers, and {value!r} is not a number")
         return lambda record: _ordered(record[name], sign, limit)
 
     def _list(self) -> list[str]:

@@ -48,11 +48,13 @@ class Judged:
         lines = []
         counts = sorted(set(found.seeds[is_there].tolist()))
         if len(counts) > 1 and counts[0] == 1:
-            lines.append("values of one seed stand beside means of several: their intervals are over pictures alone")
+            lines.append(
+                "some values are of one seed and others means over several: intervals of one seed are over pictures"
+            )
         for number, name in enumerate(found.objectives):
             unknown = int((is_there[:, number] & ~found.is_known[:, number]).sum())
             if unknown:
-                lines.append(f"no interval is known of {name} in {unknown} of {int(is_there[:, number].sum())} rows")
+                lines.append(f"{name} has no interval in {unknown} of {int(is_there[:, number].sum())} rows")
         return (*lines, *self.remarks)
 
 
@@ -164,7 +166,7 @@ def _effects(store: Store, frame: pd.DataFrame, rows: pd.DataFrame) -> list[Effe
         try:
             return list(map(once, cell_effects(store, cell, measured[cell], wanted)))
         except DamagedError as error:
-            warnings.warn(f"{error}; its intervals are left out", stacklevel=2)
+            warnings.warn(f"{error}; its intervals are not shown", stacklevel=2)
             return [{} for _ in wanted]
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:

@@ -95,7 +95,9 @@ class Adversaries(Benchmark):
                 f"for norm {self.norm}, or leave step_size out, which makes it a quarter of eps"
             )
         if not self.random_start and self.restarts > 1:
-            raise ValueError(f"restarts = {self.restarts} without random_start would all be the same: set it to true")
+            raise ValueError(
+                f"restarts = {self.restarts} without random_start would all be the same: set random_start to true"
+            )
         if self.centre == "noised" and (self.norm != "linf" or not self.random_start):
             raise ValueError("centre = 'noised' is the official code's attack: it needs norm linf and random_start")
         return self
@@ -108,7 +110,7 @@ class Adversaries(Benchmark):
         }
         for name in OF_PGD if self.attack == "autoattack" else ():
             if getattr(self, name) != unset[name]:
-                raise ValueError(f"{name} is a setting of pgd, autoattack has none: leave it out")
+                raise ValueError(f"{name} is a setting of pgd and not of autoattack: leave it out")
         return self
 
     def version(self) -> str:

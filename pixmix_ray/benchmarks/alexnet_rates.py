@@ -62,7 +62,8 @@ def read_rates(file: Path, difficulty: int) -> dict[str, dict[str, float]]:
     measured = json.loads(rows[0]["benchmark_settings"]).get("difficulty")
     if measured != difficulty:
         raise DataError(
-            f"{file} was measured at difficulty {measured}, wanted is {difficulty}: measure AlexNet at that"
+            f"{file} was measured at difficulty {measured}, and the benchmark has {difficulty}: measure AlexNet at "
+            f"{difficulty}"
         )
     return found
 

@@ -127,14 +127,14 @@ class Anomalies(Benchmark):
             if name not in known:
                 raise UnknownNameError(kind, name, known)
         if kind == "anomaly score" and "msp" not in names:
-            raise ValueError("msp is missing: it is the paper's, which the table shows")
+            raise ValueError("msp is missing: add it, as tables show this score")
         return tuple(name for name in known if name in names)
 
     @field_validator("folders")
     @classmethod
     def _are_other_names(cls, folders: dict[str, DataPath]) -> dict[str, DataPath]:
         if bad := [name for name in folders if name in (*GENERATED, INSIDE, "")]:
-            raise ValueError(f"{bad[0]!r} has a meaning of its own, call the folder something else")
+            raise ValueError(f"{bad[0]!r} is a reserved name: give the folder another name")
         return folders
 
     @field_validator("wanted")
@@ -145,7 +145,7 @@ class Anomalies(Benchmark):
     @model_validator(mode="after")
     def _has_a_set(self) -> Self:
         if not self.generated and not self.folders:
-            raise ValueError("no set at all: name generated ones, folders, or both")
+            raise ValueError("there is no set of outliers: name generated ones, folders, or both")
         return self
 
     @property

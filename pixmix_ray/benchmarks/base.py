@@ -31,6 +31,7 @@ from pixmix_ray.metrics import (
     Predictions,
     declare,
 )
+from pixmix_ray.metrics.predictions import repeated
 from pixmix_ray.models import checked_logits
 from pixmix_ray.plugins import Table
 from pixmix_ray.settings import Settings
@@ -114,7 +115,7 @@ class Benchmark(Settings, ABC):
             return self.metrics[name]
         if name not in DIRECTIONS:
             raise WorkError(
-                f"{type(self).__name__} measured {name!r}, which is not a metric of ours: declare it in its metrics, "
+                f"{type(self).__name__} measured {name!r}, which is not a known metric: declare it in metrics, "
                 f'as {{"{name}": Metric(direction="lower")}}'
             )
         return Metric(direction=DIRECTIONS[name], unit=UNITS.get(name, ""))
@@ -317,7 +318,7 @@ def predictions(
     confidence, predicted = probability.max(dim=1)
     count = len(indices)
     return Predictions(
-        condition=np.full(count, condition),
+        condition=repeated(condition, count),
         severity=np.full(count, severity, dtype=np.int8),
         index=indices.astype(np.int32),
         label=labels.astype(np.int16),
@@ -341,7 +342,7 @@ def extras_of(logits: Tensor, labels: NDArray[np.int64], extras: Mapping[str, Ex
     for name, extra in wanted.items():
         found[name] = extra.of(logits, true_classes).cpu().numpy().astype(extra.dtype)
         if not np.isfinite(found[name]).all():
-            raise WorkError(f"{name} comes out NaN or infinite: the network's logits are too large")
+            raise WorkError(f"{name} is NaN or infinite, as the network's logits are too large: check the checkpoint")
     return found
 
 

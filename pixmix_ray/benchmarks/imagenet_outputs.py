@@ -10,6 +10,7 @@ from pixmix_ray.benchmarks.corrupted_sets import IMAGENET_SIDE
 from pixmix_ray.datasets.imagenet_classes import WNIDS
 from pixmix_ray.errors import DataError, WorkError
 from pixmix_ray.metrics import Predictions
+from pixmix_ray.metrics.predictions import repeated
 
 NUMBERS = {wnid: number for number, wnid in enumerate(WNIDS)}
 
@@ -18,7 +19,7 @@ def check_side(what: str, test: TestPictures) -> None:
     """Raise DataError where test pictures are too small to be ImageNet's; `what` needs a network that knows them."""
     if test.images.shape[1] < IMAGENET_SIDE:
         raise DataError(
-            f"{what} are for networks that know ImageNet's 1,000 classes, and the test pictures are of "
+            f"{what} are for networks with ImageNet's 1,000 classes, and the test pictures have "
             f"{test.images.shape[1]} pixels: use the data set imagenet, or leave {what} out"
         )
 
@@ -63,7 +64,7 @@ def predictions_of(
     """Rows of predictions, (N,) each."""
     count = len(indices)
     return Predictions(
-        condition=np.full(count, condition),
+        condition=repeated(condition, count),
         severity=np.zeros(count, dtype=np.int8),
         index=indices.astype(np.int32),
         label=labels.astype(np.int16),

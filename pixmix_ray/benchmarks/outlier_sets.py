@@ -116,7 +116,7 @@ def _check_layout(path: Path) -> None:
             f"{database} is a database as LSUN publishes it: write its pictures to a folder with LSUN's own data.py "
             "(export DATABASE --out_dir FOLDER) and give that folder"
         )
-    raise DataError(f"{path} holds {', '.join(others)} and no {SVHN_FILE}: fetch SVHN's test pictures, {SVHN_FILE}")
+    raise DataError(f"{path} contains {', '.join(others)} but not {SVHN_FILE}: fetch SVHN's test pictures, {SVHN_FILE}")
 
 
 def _has_pictures(folder: Path) -> bool:

@@ -173,4 +173,8 @@ def _warn(folder: Path, error: OSError) -> None:
     if folder not in _warned:
         _warned.add(folder)
         reason = error.strerror or error
-        warnings.warn(f"{folder} cannot be written ({reason}): pictures are made anew each time", stacklevel=4)
+        warnings.warn(
+            f"{folder} cannot be written ({reason}), so pictures are made again for each checkpoint: "
+            "set PIXMIX_RAY_CACHE to a writable folder",
+            stacklevel=4,
+        )

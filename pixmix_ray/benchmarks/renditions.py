@@ -91,8 +91,7 @@ class Renditions(Benchmark):
         found = self._found()
         if len(found.class_names) != NUM_CLASSES:
             raise DataError(
-                f"{self.files} holds {len(found.class_names)} classes, ImageNet-R has {NUM_CLASSES}: the error is over "
-                "the outputs of these, so unpack all of it"
+                f"{self.files} holds {len(found.class_names)} classes, ImageNet-R has {NUM_CLASSES}: unpack all of it"
             )
         return found
 

@@ -47,7 +47,7 @@ def show_version(is_asked: bool) -> None:
 @app.callback()
 def common(
     version: Annotated[
-        bool, typer.Option("--version", help="Show the version.", is_eager=True, callback=show_version)
+        bool, typer.Option("--version", help="Show the version and exit.", is_eager=True, callback=show_version)
     ] = False,
 ) -> None:
     """Train and evaluate safe image classifiers on a Ray cluster."""

@@ -27,18 +27,22 @@ Overrides = Annotated[
 ]
 Presets = Annotated[
     Optional[list[str]],  # noqa: UP045
-    typer.Option("--preset", metavar="NAME", help="Put a preset of the file on top; --set comes after it."),
+    typer.Option("--preset", metavar="NAME", help="Apply a preset of the file; --set is applied after it."),
 ]
 Limit = Annotated[
     Optional[int],  # noqa: UP045
-    typer.Option("--limit", min=1, help="No benchmark takes more test pictures than so many."),
+    typer.Option("--limit", min=1, help="Use at most this many test pictures in every benchmark."),
 ]
 Objectives = Annotated[
     Optional[str],  # noqa: UP045
-    typer.Option(help="Comma-separated benchmark.metric; default: clean error and the paper's safety measures."),
+    typer.Option(
+        help="Comma-separated metrics, as benchmark.metric; default: clean error and the paper's safety measures."
+    ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="As one JSON object, for other programs: see docs/json.md.")]
-Form = Annotated[str, typer.Option("--format", help="terminal, markdown, latex, csv or json.")]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object for other programs; docs/json.md describes it.")
+]
+Form = Annotated[str, typer.Option("--format", help="Output format: terminal, markdown, latex, csv or json.")]
 
 
 def call(app: typer.Typer) -> None:

@@ -20,13 +20,19 @@ def export_results(
         str, typer.Option("--to", help="csv, parquet, robustbench, openood, timm, hf or archive.", show_default=False)
     ],
     place: Annotated[
-        Path, typer.Option("--output", "-o", help="The file, or for forms the folder.", show_default=False)
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            help="The file to write; a folder for robustbench, openood, timm and hf.",
+            show_default=False,
+        ),
     ],
-    weights: Annotated[bool, typer.Option("--weights", help="With archive: the trained weights too.")] = False,
+    weights: Annotated[bool, typer.Option("--weights", help="With --to archive: include the trained weights.")] = False,
     *,
     selection: Selection,
 ) -> None:
-    """Write results in the form of another project, or as an archive with hashes that import takes."""
+    """Export results as a table, in the format of another project, or as an archive for import."""
     from pixmix_ray.analysis.archive import write_archive
     from pixmix_ray.analysis.leaderboards import FORMS
     from pixmix_ray.report.exports import TABLES, write_forms, write_table
@@ -49,21 +55,23 @@ def export_results(
         for note in found.notes:
             say(f"note: {note}")
     else:
-        raise UnknownNameError("form to export to", to, [*TABLES, *FORMS, "archive"])
+        raise UnknownNameError("export format", to, [*TABLES, *FORMS, "archive"])
 
 
 @commands.command("import", epilog="Example: pixmix-ray import quickstart.zip results/quickstart")
 def import_results(
-    archive: Annotated[Path, typer.Argument(metavar="ARCHIVE", help="What export wrote.", show_default=False)],
+    archive: Annotated[
+        Path, typer.Argument(metavar="ARCHIVE", help="A file written by export --to archive.", show_default=False)
+    ],
     results: Results,
 ) -> None:
-    """Take an archive into a results folder: verified first, nothing overwritten, conflicts reported."""
+    """Import an archive into a results folder; it is verified first, and nothing is overwritten."""
     from pixmix_ray.analysis.archive import read_archive
     from pixmix_ray.storage.store import Store
 
     found = read_archive(Store(results), archive)
     say(f"files: {len(found.added)} added, {len(found.same)} there already, {len(found.conflicts)} in conflict")
     for path in found.conflicts:
-        say(f"conflict: {path} differs from the one in the archive; the one here was kept")
+        say(f"conflict: {path} differs from the file in the archive; the file here was kept")
     if found.conflicts:
         raise typer.Exit(1)

@@ -25,12 +25,14 @@ def figure(
         ),
     ],
     results: Results,
-    file: Annotated[Path, typer.Option("--output", "-o", help="Where to: .pdf, .svg or .png.", show_default=False)],
+    file: Annotated[
+        Path, typer.Option("--output", "-o", help="The file to write: .pdf, .svg or .png.", show_default=False)
+    ],
     objectives: Objectives = None,
     *,
     selection: Selection,
 ) -> None:
-    """Draw a figure of results, as wide as a column of a paper."""
+    """Draw a figure of the results, one column of a paper wide."""
     from pixmix_ray.report.figures import Asked, write_figure
 
     names = split_names(objectives)

@@ -15,26 +15,26 @@ commands = typer.Typer()
 @selecting
 def report(
     results: Results,
-    file: Annotated[Path, typer.Option("--output", "-o", help="Where to.")] = Path("report.html"),
+    file: Annotated[Path, typer.Option("--output", "-o", help="The file to write.")] = Path("report.html"),
     *,
     selection: Selection,
 ) -> None:
-    """Write one HTML file of everything that was measured; it opens from the disk, without a network."""
+    """Write all results into one HTML file, which opens without a network."""
     say(f"report: {selection.open(results).report(file, variant=selection.variant)}")
 
 
 @commands.command(epilog="Example: pixmix-ray serve results/quickstart")
 def serve(
     results: Results,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Where to listen; 0 takes any free one.")] = 8080,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The port to listen on; 0 takes any free one.")] = 8080,
 ) -> None:
-    """Show the same page at an address that this machine alone reaches, and follow a sweep while it runs."""
+    """Serve the report on this machine only; the page follows a sweep while it runs."""
     from pixmix_ray.report.serve import LOOPBACK, server
     from pixmix_ray.storage.store import Store
 
     with server(Store(results), port) as running:
         say(f"http://{LOOPBACK}:{running.server_port}/")
-        tell("until Ctrl-C")
+        tell("press Ctrl-C to stop")
         try:
             running.serve_forever()
         except KeyboardInterrupt:

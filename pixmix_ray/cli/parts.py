@@ -17,15 +17,29 @@ commands.add_typer(sets, name="sets")
 
 @commands.command("list", epilog="Example: pixmix-ray list methods pixmix")
 def show_list(
-    kind: Annotated[str, typer.Argument(help="methods, mixing-sets, datasets, models, benchmarks or metrics.")],
-    name: Annotated[str | None, typer.Argument(help="One of them, with every setting.", show_default=False)] = None,
+    kind: Annotated[
+        str | None,
+        typer.Argument(help="methods, mixing-sets, datasets, models, benchmarks or metrics.", show_default=False),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="One of these, to show all its settings.", show_default=False)
+    ] = None,
     json: Json = False,
 ) -> None:
-    """List what can be named in an experiment file; of one part every setting, with default, range and meaning."""
+    """List what an experiment file can name; with NAME, show each setting's default, range and meaning."""
     from pixmix_ray.experiment.described import TABLES
+    from pixmix_ray.metrics import DIRECTIONS
     from pixmix_ray.report.as_json import metrics_values, part_values, parts_values
     from pixmix_ray.report.overview import metrics_table, part_lines, parts_table, settings_table
 
+    if kind is None:
+        names = {of: sorted(table.known()) for of, table in TABLES.items()} | {"metrics": list(DIRECTIONS)}
+        if json:
+            print_json({"kinds": names})
+            return
+        for of, listed in names.items():
+            say(f"{of}: {', '.join(listed)}")
+        return
     if kind == "metrics" and name is None:
         if json:
             print_json(metrics_values())
@@ -50,7 +64,7 @@ def show_list(
 
 @commands.command(epilog="Example: pixmix-ray schema > experiment.schema.json")
 def schema() -> None:
-    """Print the JSON schema of experiment files, by which an editor completes and checks them."""
+    """Print the JSON schema of experiment files, with which an editor completes and checks them."""
     from pixmix_ray.experiment.described import experiment_schema
 
     print_json(experiment_schema())
@@ -59,12 +73,13 @@ def schema() -> None:
 @commands.command(epilog="Example: pixmix-ray doctor experiments/quickstart.yaml")
 def doctor(
     file: Annotated[
-        Path | None, typer.Argument(metavar="[FILE]", help="Look for the data of this experiment.", show_default=False)
+        Path | None,
+        typer.Argument(metavar="[FILE]", help="An experiment file whose data to look for.", show_default=False),
     ] = None,
     address: Annotated[str | None, typer.Option(help="host:port of a Ray cluster to look at.")] = None,
     json: Json = False,
 ) -> None:
-    """Show what is installed, what each missing thing would enable, devices, memory, disk, data and the cluster."""
+    """Show what is installed, what each missing package would enable, devices, memory, disk, data and the cluster."""
     from pixmix_ray.experiment.file import read_experiment
     from pixmix_ray.report.doctor import Finding, examined
 
@@ -88,15 +103,17 @@ def pictures(
             metavar="SET", help="A mixing set: a name, a+b, or a mapping such as '{name: fractals, seed: 1}'."
         ),
     ],
-    sheet: Annotated[Path | None, typer.Option(help="Write a contact sheet here, a PNG.")] = None,
+    sheet: Annotated[Path | None, typer.Option(help="Write a contact sheet to this PNG file.")] = None,
     complexity: Annotated[bool, typer.Option("--complexity", help="Show how complex the pictures are.")] = False,
     out_file: Annotated[
-        Path | None, typer.Option("--out", help="Write complexity here, a row a crop (Parquet).")
+        Path | None, typer.Option("--out", help="Write the measures to this Parquet file, one row per crop.")
     ] = None,
-    count: Annotated[int, typer.Option(min=1, help="How many crops to look at.")] = 64,
-    side: Annotated[int, typer.Option(min=1, help="Their side in pixels.")] = 64,
-    seed: Annotated[int, typer.Option(min=0, help="Picks the crops.")] = 0,
-    trust: Annotated[bool, typer.Option("--trust", help="Import classes that the trial of fvis names.")] = False,
+    count: Annotated[int, typer.Option(min=1, help="The number of crops to look at.")] = 64,
+    side: Annotated[int, typer.Option(min=1, help="The side of a crop in pixels.")] = 64,
+    seed: Annotated[int, typer.Option(min=0, help="Seed for choosing the crops.")] = 0,
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Allow importing the classes that the trial of fvis names.")
+    ] = False,
 ) -> None:
     """Look at a mixing set, cropped as in training: a contact sheet, and measures of complexity."""
     from pixmix_ray.report import sheet as report
@@ -121,13 +138,15 @@ def pictures(
 )
 def complexity(
     file: ExperimentFile,
-    out_file: Annotated[Path | None, typer.Option("--out", help="Write it here, a row a set (Parquet).")] = None,
-    figure: Annotated[Path | None, typer.Option(help="Draw it here: .png, .pdf or .svg.")] = None,
-    count: Annotated[int, typer.Option(min=2, help="Crops of each set.")] = 1000,
-    seed: Annotated[int, typer.Option(min=0, help="Picks the crops.")] = 0,
+    out_file: Annotated[
+        Path | None, typer.Option("--out", help="Write the measures to this Parquet file, one row per set.")
+    ] = None,
+    figure: Annotated[Path | None, typer.Option(help="Draw a figure to this file: .png, .pdf or .svg.")] = None,
+    count: Annotated[int, typer.Option(min=2, help="The number of crops of each set.")] = 1000,
+    seed: Annotated[int, typer.Option(min=0, help="Seed for choosing the crops.")] = 0,
     overrides: Overrides = None,
 ) -> None:
-    """Measure how complex an experiment's mixing sets are, beside the safety of what was trained with them."""
+    """Measure the complexity of an experiment's mixing sets, beside the safety of the trials that used them."""
     from pixmix_ray.analysis.pareto import code_versions
     from pixmix_ray.analysis.variants import one_variant
     from pixmix_ray.experiment.file import read_experiment
@@ -145,7 +164,7 @@ def complexity(
         for line in [*left_out, *code_versions(measurements)]:
             tell(line)
     except ResultsError as error:
-        tell(f"complexity alone: {error}")
+        tell(f"complexity only, without safety measures: {error}")
     beside = report.sets_beside_safety(sweep, measurements, count, seed)
     correlations = report.rank_correlations(beside)
     out.print(report.sets_table(beside))

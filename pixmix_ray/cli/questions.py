@@ -19,10 +19,10 @@ MOST_ROWS = 500  # on a terminal, where more take minutes to lay out
 )
 def query(
     results: Results,
-    sql: Annotated[str, typer.Argument(metavar="SQL", help="One statement.", show_default=False)],
+    sql: Annotated[str, typer.Argument(metavar="SQL", help="One SQL statement.", show_default=False)],
     form: Form = "terminal",
 ) -> None:
-    """Ask in SQL; tables: measurements, predictions, trials, failures, published."""
+    """Query results in SQL; the tables are measurements, predictions, trials, failures and published."""
     from pixmix_ray.analysis.sql import query as asked
     from pixmix_ray.report.grid import grid_of
     from pixmix_ray.storage.store import Store
@@ -38,14 +38,16 @@ def query(
 @selecting
 def compare(
     first: Annotated[str, typer.Argument(metavar="A", help="A results folder or URI.", show_default=False)],
-    second: Annotated[str, typer.Argument(metavar="B", help="Another.", show_default=False)],
+    second: Annotated[
+        str, typer.Argument(metavar="B", help="The results folder or URI to compare with A.", show_default=False)
+    ],
     objectives: Objectives = None,
     trials: Annotated[bool, typer.Option("--trials", help="Trial by trial, a seed with the same seed.")] = False,
     form: Form = "terminal",
     *,
     selection: Selection,
 ) -> None:
-    """Show what changed from one results folder to another, and what of it is real."""
+    """Show what changed between two results folders, and which changes are significant."""
     from pixmix_ray.analysis.comparison import Side
     from pixmix_ray.analysis.comparison import compare as compared
     from pixmix_ray.report.changes import changes_grid, changes_notes
@@ -66,10 +68,12 @@ def compare(
 @commands.command(epilog="Example: pixmix-ray explain corruptions.mce")
 def explain(
     metric: Annotated[str, typer.Argument(help="A metric, or benchmark.metric.", show_default=False)],
-    results: Annotated[str | None, typer.Argument(metavar="RESULTS", help="Say what it is in these results.")] = None,
+    results: Annotated[
+        str | None, typer.Argument(metavar="RESULTS", help="Also describe its values in these results.")
+    ] = None,
     form: Form = "terminal",
 ) -> None:
-    """Say what a metric is: definition, formula, normaliser, averages, what published code does otherwise."""
+    """Explain a metric: definition, formula, normaliser, averages, and where published code differs."""
     import pandas as pd
 
     from pixmix_ray.analysis.explanations import explain as explained

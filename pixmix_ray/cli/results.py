@@ -19,22 +19,33 @@ commands = typer.Typer()
 )
 def evaluate(
     checkpoints: Annotated[
-        list[str] | None, typer.Argument(metavar="WEIGHTS...", help="Weights of anybody's, or trials by folder or URI.")
+        list[str] | None,
+        typer.Argument(metavar="WEIGHTS...", help="Files of weights from any source, or folders of trials."),
     ] = None,
-    checkpoint: Annotated[list[str] | None, typer.Option(help="One more of WEIGHTS.")] = None,
+    checkpoint: Annotated[list[str] | None, typer.Option(help="Another way to give WEIGHTS; may be repeated.")] = None,
     model: Annotated[
-        str | None, typer.Option(help="Of the weights: a name, module:function, or '{name: timm, arch: resnet18}'.")
+        str | None,
+        typer.Option(help="The network of the weights: a name, module:function, or '{name: timm, arch: resnet18}'."),
     ] = None,
-    dataset: Annotated[str | None, typer.Option(help="Of the weights: a name, or a mapping likewise.")] = None,
-    benchmarks: Annotated[str, typer.Option(help="Comma-separated names; all: those of the paper's tables.")] = "all",
-    results: Annotated[str | None, typer.Option(help="Folder for the cells; default: not kept.")] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="The data set of the weights: a name, or a mapping with its settings.")
+    ] = None,
+    benchmarks: Annotated[
+        str, typer.Option(help="Comma-separated names, or all for those of the paper's tables.")
+    ] = "all",
+    results: Annotated[
+        str | None, typer.Option(help="The results folder to write to; default: nothing is kept.")
+    ] = None,
     overrides: Overrides = None,
     trust: Annotated[
-        bool, typer.Option("--trust", help="Import classes that a trial names; run weights that are programs.")
+        bool,
+        typer.Option(
+            "--trust", help="Allow importing classes that a trial names, and running weights that are programs."
+        ),
     ] = False,
     json: Json = False,
 ) -> None:
-    """Evaluate checkpoints in this process, without Ray: anybody's weights, or trials of ours."""
+    """Evaluate checkpoints in this process, without Ray: weights from any source, or trained trials."""
     from pixmix_ray.api import evaluation_plan
     from pixmix_ray.cli.sweeps import run_and_tell
     from pixmix_ray.experiment.file import parse_part
@@ -42,7 +53,7 @@ def evaluate(
 
     named = [*(checkpoints or ()), *(checkpoint or ())]
     if not named:
-        raise RequestError("evaluate what? Give weights, or a trial's folder: pixmix-ray evaluate weights.pth ...")
+        raise RequestError("no checkpoint was given: give weights or a trial's folder, as in pixmix-ray evaluate w.pth")
     with evaluation_plan(
         named,
         [name.strip() for name in benchmarks.split(",")],
@@ -77,11 +88,11 @@ def _show(done: "Plan") -> None:
 @commands.command(epilog="Example: pixmix-ray rescore results/quickstart --benchmarks clean,anomalies")
 def rescore(
     results: Results,
-    benchmarks: Annotated[str | None, typer.Option(help="Comma-separated names; default: all.")] = None,
-    write: Annotated[bool, typer.Option("--write", help="Rewrite the cells that differ.")] = False,
-    trust: Annotated[bool, typer.Option("--trust", help="Import classes that the cells name.")] = False,
+    benchmarks: Annotated[str | None, typer.Option(help="Comma-separated names of benchmarks; default: all.")] = None,
+    write: Annotated[bool, typer.Option("--write", help="Rewrite the cells whose numbers differ.")] = False,
+    trust: Annotated[bool, typer.Option("--trust", help="Allow importing the classes that the cells name.")] = False,
 ) -> None:
-    """Measure stored predictions anew, without a network: check the stored numbers, or add new metrics."""
+    """Recompute metrics from stored predictions, without a network: check stored numbers or add new metrics."""
     from pixmix_ray.evaluation.rescore import rescore as rescored_cells
 
     counts: dict[str, int] = {}
@@ -97,7 +108,7 @@ def rescore(
 
 @commands.command(epilog="Example: pixmix-ray migrate results/quickstart")
 def migrate(results: Results) -> None:
-    """Rewrite a results folder of an earlier version to today's layout; safe to be interrupted and run again."""
+    """Convert a results folder of an earlier version to the current layout; safe to interrupt and run again."""
     from pixmix_ray.evaluation.migrate import migrate as migrated
     from pixmix_ray.storage.store import Store
 

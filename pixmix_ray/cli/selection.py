@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 Where = Annotated[
     Optional[str],  # noqa: UP045  # typer reads this form on every Python that we support
-    typer.Option(metavar="CONDITION", help='Only what it holds of, such as "method=pixmix and k>=3".'),
+    typer.Option(metavar="CONDITION", help='Only rows that meet this condition, such as "method=pixmix and k>=3".'),
 ]
 Experiment = Annotated[
     Optional[Path],  # noqa: UP045
@@ -31,7 +31,9 @@ Sort = Annotated[
 ]
 Variant = Annotated[
     Optional[str],  # noqa: UP045
-    typer.Option(metavar="TEXT", help="Of results measured in several ways, the one whose name holds this text."),
+    typer.Option(
+        metavar="TEXT", help="Where settings of a benchmark differ, only the results with this text in their label."
+    ),
 ]
 OPTIONS: dict[str, Any] = {"where": Where, "experiment": Experiment, "sort": Sort, "variant": Variant}
 

@@ -47,9 +47,9 @@ def run(
     address: Annotated[
         str | None, typer.Option(help="host:port of a running Ray cluster; default: a local one.")
     ] = None,
-    local: Annotated[bool, typer.Option("--local", help="In this process, without Ray: for debuggers.")] = False,
+    local: Annotated[bool, typer.Option("--local", help="Run in this process, without Ray, for debugging.")] = False,
 ) -> None:
-    """Train and evaluate all that an experiment lacks, and show the table and the Pareto front."""
+    """Train and evaluate what an experiment still lacks; then show the table and the Pareto front."""
     if local and address is not None:
         raise RequestError(f"--local runs in this process, and --address {address} on a cluster: give one of them")
     todo = _plan(file, overrides, presets, limit)
@@ -90,7 +90,7 @@ def show_plan(
     ] = False,
     json: Json = False,
 ) -> None:
-    """Show what would run and what it would cost; spends nothing."""
+    """Show what would run and what it would cost, without running it."""
     from pixmix_ray.report.as_json import plan_values
     from pixmix_ray.report.overview import axes_lines, pictures_notes, plan_table
 
@@ -121,15 +121,15 @@ def show_plan(
 @commands.command(epilog="Example: pixmix-ray status results/quickstart")
 def status(
     results: Results,
-    watch: Annotated[bool, typer.Option("--watch", help="Go on showing it until interrupted.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Keep updating until interrupted.")] = False,
     json: Json = False,
     where: Where = None,
     experiment: ExperimentOption = None,
     sort: Sort = None,
 ) -> None:
-    """Show the trials and cells of a results folder: done, in progress, failed and why; exit code 1 if some failed."""
+    """Show the trials and cells of a results folder: done, in progress, failed and why; exits with 1 if any failed."""
     if watch and json:
-        raise RequestError("--watch shows a table again and again, and --json one object: give one of them")
+        raise RequestError("--watch updates a table and --json prints one object: give one of them")
     selection = Selection(where=where, experiment=experiment, sort=sort)
     if watch:
         from pixmix_ray.report.watch import watch as watch_results
@@ -162,11 +162,12 @@ def status(
 def logs(
     results: Results,
     name: Annotated[
-        str | None, typer.Argument(metavar="[TRIAL|CELL]", help="Its id, or the beginning of it.", show_default=False)
+        str | None,
+        typer.Argument(metavar="[TRIAL|CELL]", help="The ID of a trial or cell, or its beginning.", show_default=False),
     ] = None,
-    follow: Annotated[bool, typer.Option("--follow", help="Go on showing it until interrupted.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", help="Keep updating until interrupted.")] = False,
 ) -> None:
-    """Show what workers printed, warned and raised; without a name, which logs there are."""
+    """Show what workers printed, warned and raised; without a name, list the logs."""
     from pixmix_ray.report.logs import followed, log_names, matching, text_of_log
     from pixmix_ray.storage.store import Store
 
@@ -195,7 +196,7 @@ def _run(plan: "Plan", executor: str) -> "Run":
 
     with ending_cleanly() as ending:
         try:
-            with last_words(f"pixmix-ray: died, as its Ray cluster went away or something killed it; {GO_ON}"):
+            with last_words(f"pixmix-ray: this process was killed, or its Ray cluster went away; {GO_ON}"):
                 return run_here(plan, executor=executor)
         except BaseException:
             if ending.number:
@@ -236,7 +237,7 @@ def show_measures(plan: "Plan") -> int:
     """Show the table and front of the experiment's own cells, if they are not too many; how many trials have some."""
     count = len({cell.trial.id for cell, state in plan.cells.items() if state == "done"})
     if count > MOST_SHOWN:
-        say(f"{count} trials: show some of them with pixmix-ray table {plan.store.uri} --where ...")
+        say(f"{count} trials are too many to show here: select some with pixmix-ray table {plan.store.uri} --where ...")
         return count
     frame = plan.own_rows()
     from pixmix_ray.analysis.pareto import code_versions, default_objectives
@@ -266,13 +267,13 @@ def show_measures(plan: "Plan") -> int:
 def _show_files(plan: "Plan", count: int, *, is_changed: bool) -> None:
     """Where the files lie; the page is made anew where something was done."""
     say(f"\nResults: {plan.store.uri}")
-    say("  measurements.parquet  all measurements, a row each (pandas, polars, DuckDB)")
-    say("  cells/                what each network said of each picture, and what follows from it (Parquet)")
+    say("  measurements.parquet  all measurements, one row each (pandas, polars, DuckDB)")
+    say("  cells/                predictions for each picture, and the metrics made of them (Parquet)")
     say("  trials/               checkpoints")
     if count > MOST_SHOWN:
-        say(f"no {PAGE}: {count} trials are more than a page holds: {MOST_SHOWN}")
+        say(f"no {PAGE}: a page holds at most {MOST_SHOWN} trials, and there are {count}")
     elif (not is_changed and plan.store.files(PAGE)) or _write_report(plan):
-        say(f"  {PAGE}           all of it as a page: open it in a browser")
+        say(f"  {PAGE}           all results as one page, for a browser")
 
 
 def _write_report(plan: "Plan") -> bool:

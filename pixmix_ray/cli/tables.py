@@ -20,16 +20,17 @@ def show_table(
     results: Annotated[str | None, typer.Argument(metavar="RESULTS", help="A results folder or URI.")] = None,
     objectives: Objectives = None,
     paper: Annotated[
-        str | None, typer.Option(metavar="N", help="The paper's table 1 to 15 or figure4, ours beside theirs.")
+        str | None,
+        typer.Option(metavar="N", help="Table 1 to 15 or figure4 of the paper, with the published values beside ours."),
     ] = None,
     across: Annotated[
-        str | None, typer.Option(help="With --paper: which of dataset,model,mixing_set need not be the paper's.")
+        str | None, typer.Option(help="With --paper: what may differ from the paper, of dataset,model,mixing_set.")
     ] = None,
     form: Form = "terminal",
     *,
     selection: Selection,
 ) -> None:
-    """Show method by safety measure with 95 % intervals; or a table of the paper, with results beside it."""
+    """Show methods by safety measures with 95 % intervals, or a table of the paper beside your results."""
     if paper is not None:
         if objectives is not None:
             raise RequestError(f"--objectives {objectives}: a table of the paper has its own: leave it or --paper out")
@@ -53,12 +54,14 @@ def show_table(
 def pareto(
     results: Results,
     objectives: Objectives = None,
-    epsilon: Annotated[float, typer.Option(min=0, help="Keep what lies behind by less, in percent points.")] = 0.0,
+    epsilon: Annotated[
+        float, typer.Option(min=0, help="Also keep what is behind by less than this many percentage points.")
+    ] = 0.0,
     form: Form = "terminal",
     *,
     selection: Selection,
 ) -> None:
-    """Show which methods are on the Pareto front, how surely, and what dominates the others."""
+    """Show which methods are on the Pareto front, how certain that is, and what dominates the others."""
     from pixmix_ray.report.fronts import front_grid, front_notes
 
     opened = selection.open(results)
@@ -78,12 +81,14 @@ def pareto(
 def certainty(
     results: Results,
     objectives: Objectives = None,
-    pairs: Annotated[bool, typer.Option("--pairs", help="How surely one dominates another, and is better.")] = False,
+    pairs: Annotated[
+        bool, typer.Option("--pairs", help="Show for each pair how certain it is that one dominates, or is better.")
+    ] = False,
     form: Form = "terminal",
     *,
     selection: Selection,
 ) -> None:
-    """Show how sure each value is, and what of it is due to seeds and to pictures; or of pairs which one is better."""
+    """Show how certain each value is, and how much of the uncertainty comes from seeds and from pictures."""
     from pixmix_ray.report.grid import grid_of
 
     opened = selection.open(results)
@@ -105,7 +110,7 @@ def _labels(opened: "Opened", variant: str | None) -> list[str | None]:
         return [opened.part(variant).label]
     labels = [part.label or None for part in opened.parts]
     if len(labels) > 1:
-        tell(f"measured in {len(labels)} ways, which are never compared: --variant TEXT shows one")
+        tell(f"{len(labels)} groups of results differ in benchmark settings or data: --variant TEXT shows one alone")
     return labels
 
 

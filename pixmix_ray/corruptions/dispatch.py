@@ -168,7 +168,7 @@ def checked_indices(indices: ArrayLike | None, count: int) -> NDArray[np.int64]:
         raise RequestError(f"indices must be ({count},), one a picture, got shape {given.shape}: give each picture one")
     if count and (given.dtype.kind not in "iu" or given.min() < 0):
         raise RequestError(
-            f"indices must be whole numbers from 0 up, got {given.dtype} from {given.min()}: "
+            f"indices must be whole numbers from 0, got {given.dtype} from {given.min()}: "
             "give each picture's place in its data set"
         )
     return given.astype(np.int64)

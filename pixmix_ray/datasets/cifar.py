@@ -19,6 +19,7 @@ from pixmix_ray.cache import cache_folder, private_folder
 from pixmix_ray.datasets.base import DATASETS, Dataset, DataVersionWarning, ImageData, load_cached
 from pixmix_ray.datasets.cifar_files import CIFAR10, CIFAR100, Layout, read_batch, read_names
 from pixmix_ray.datasets.file_digests import combined, file_md5s
+from pixmix_ray.datasets.listing import packed
 from pixmix_ray.errors import DataError, RequestError, one_line
 from pixmix_ray.settings import DataPath
 
@@ -28,7 +29,8 @@ Source = TypeVar("Source", "Cifar10", "Cifar100")
 
 def _check_source(dataset: Source) -> Source:
     if dataset.root is None and not dataset.download:
-        raise RequestError("the data set needs root, the folder with the python batches; or set download: true")
+        name = type(dataset).__name__.lower()
+        raise RequestError(f"dataset {name} needs root: give the folder with the python batches, or set download: true")
     return dataset
 
 
@@ -102,10 +104,12 @@ def _folder(layout: Layout, root: Path | None, download: bool) -> Path:
     for folder in (base, base / layout.folder):
         if (folder / layout.meta_file).is_file():
             return folder
+    if (file := packed(base)) is not None:
+        raise DataError(f"{file} is a file and not a folder: unpack it, and give the folder")
     if download:
         return _download(layout, base)
     raise DataError(
-        f"{base / layout.folder / layout.meta_file} is missing: give as root the folder that holds {layout.folder}, "
+        f"{base / layout.folder / layout.meta_file} is missing: set root to the folder that contains {layout.folder}, "
         "or set download: true"
     )
 
@@ -122,7 +126,7 @@ def _download(layout: Layout, base: Path) -> Path:
     except (OSError, RuntimeError) as error:
         reason = one_line(error)
         raise DataError(
-            f"cannot download {layout.name} to {base} ({reason}): fetch it by hand and give its root"
+            f"cannot download {layout.name} to {base} ({reason}): download it by hand and set root"
         ) from error
     return base / layout.folder
 

@@ -122,7 +122,7 @@ def read_names(layout: Layout, file: Path) -> tuple[str, ...]:
 def _latin1(text: str, encoding: str = "latin1") -> bytes:
     """How Python 3 spells bytes in old pickle protocols; the real `_codecs.encode` would import codecs by name."""
     if encoding != "latin1":
-        raise pickle.UnpicklingError(f"the encoding {encoding!r} is not admitted")
+        raise pickle.UnpicklingError(f"the encoding {encoding!r} is not allowed")
     return text.encode("latin1")
 
 
@@ -157,7 +157,7 @@ def _unpickle(file: Path) -> dict[Any, Any]:
     except UNPICKLING_ERRORS as error:
         raise _broken(file, " ".join(f"{type(error).__name__}: {error}".split())) from error
     if not isinstance(entry, dict):
-        raise _broken(file, f"it holds a {type(entry).__name__}, not a dictionary")
+        raise _broken(file, f"it contains a {type(entry).__name__}, not a dictionary")
     return {_text(key): value for key, value in entry.items()}
 
 

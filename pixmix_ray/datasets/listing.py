@@ -83,10 +83,10 @@ def unwanted(name: str) -> str:
     """Why a file or folder called so is not looked at; "" if it is.
 
     >>> [unwanted(name) for name in (".DS_Store", "@eaDir", "ant.png")]
-    ['hidden', 'of a system', '']
+    ['hidden', 'system', '']
     """
     if name.lower() in SYSTEM | SYSTEM_FILES:
-        return "of a system"
+        return "system"
     return "hidden" if name.startswith(".") and name.strip(".") else ""
 
 
@@ -103,9 +103,14 @@ def not_picture(name: str, opened: Callable[[], IO[bytes]]) -> str:
         with opened() as stream:
             start = stream.read(12)
     except OSError:
-        return "unreadable and without an ending"
+        return "unreadable without an extension"
     is_picture = start.startswith(STARTS) or (start[:4] == b"RIFF" and start[8:] == b"WEBP")
-    return "" if is_picture else "without an ending"
+    return "" if is_picture else "without an extension"
+
+
+def packed(folder: Path) -> Path | None:
+    """The file on a path meant for a folder, such as an archive that is not unpacked; none if there is none."""
+    return next((place for place in (folder, *folder.parents) if place.is_file()), None)
 
 
 def files_below(
@@ -131,9 +136,9 @@ def files_below(
     while links:
         link = links.pop(0)
         if Path(link).parent.resolve().is_relative_to(os.path.realpath(link)):
-            raise DataError(f"{link} is a link to a folder that holds it, an endless path: remove the link")
+            raise DataError(f"{link} is a link to a folder above it, an endless path: remove the link")
         if (identity := _identity(link)) in seen:
-            passed_over.kinds["second ways to a folder"] += 1
+            passed_over.kinds["repeated link"] += 1
             continue
         seen.add(identity)
         for entry in _entries(link, passed_over, seen, links):
@@ -150,7 +155,7 @@ def _take(
     path = Path(entry.path)
     # a pipe would be waited for without end, also behind a link; a link that leads nowhere is an error when it is read
     is_file = entry.is_file() or (entry.is_symlink() and not path.exists())
-    if reason := not_wanted(entry.name, lambda: path.open("rb")) if is_file else "no regular files":
+    if reason := not_wanted(entry.name, lambda: path.open("rb")) if is_file else "not a regular file":
         passed_over.kinds[reason] += 1
     else:
         found.append(path)

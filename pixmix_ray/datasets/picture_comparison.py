@@ -56,7 +56,7 @@ def check_corrupted(where: str, name: str, shown: Mapping[int, Images], test: Im
             )
     first, *others = sorted(shown)
     if _distance(shown[first][..., ::-1], test) < 0.95 * distances[first]:
-        raise DataError(f"{where} has its colours in another order, such as BGR: save it as RGB")
+        raise DataError(f"{where} has its colour channels in another order, such as BGR: save it as RGB")
     for severity, next_one in zip([first, *others], others, strict=False):
         if np.array_equal(shown[severity], shown[next_one]):
             raise DataError(f"{where} is the same at severity {severity} and {next_one}: fetch it again")

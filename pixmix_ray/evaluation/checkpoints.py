@@ -57,9 +57,9 @@ class Checkpoint:
             return
         place = next((i for i, (a, b) in enumerate(zip(found, self.class_names, strict=False)) if a != b), -1)
         which = (
-            f"number {place} is {found[place]!r} there and {self.class_names[place]!r} in the training"
+            f"class {place} is {found[place]!r} in the data set and was {self.class_names[place]!r} in training"
             if place >= 0
-            else f"there are {len(found)}, and {len(self.class_names)} in the training"
+            else f"the data set has {len(found)} classes, and training had {len(self.class_names)}"
         )
         raise CheckpointError(
             f"{self.source} was trained on other classes than those of the data set: {which}; give the data set with "
@@ -102,7 +102,7 @@ def opened(source: Source, store: Store) -> Checkpoint:
             is_external=True,
         )
     if found.checkpoint_id != source.checkpoint_id:
-        raise CheckpointError(f"{found.source} is not what it was when the work was planned: run again")
+        raise CheckpointError(f"{found.source} has changed since the work was planned: run the same command again")
     return found
 
 
@@ -116,9 +116,9 @@ def trained(trial: Trial, store: Store) -> Checkpoint:
     path = trial_file(trial.id, "model.safetensors")
     content = store.read(path)
     if content is None:
-        raise DamagedError(f"{path} in {store.uri} is missing: run the experiment again, which makes it anew")
+        raise DamagedError(f"{path} in {store.uri} is missing: run the experiment again to make it again")
     if short_hash(content) != done.get("checkpoint_id"):
-        raise DamagedError(f"{path} in {store.uri} was damaged: run the experiment again, which makes it anew")
+        raise DamagedError(f"{path} in {store.uri} was damaged: run the experiment again to make it again")
     source = f"{path} in {store.uri}"
     return Checkpoint(
         source=source,
@@ -155,7 +155,9 @@ def external_network(source: External, data: ImageData) -> nn.Module:
     network = model.opened(source.weights, named)
     found = _check_outputs(network, data, named, where)
     if max(chosen) >= found:
-        raise CheckpointError(f"classes names output {max(chosen)}, and {where} has {found}, counted from 0")
+        raise CheckpointError(
+            f"classes names output {max(chosen)}, and {where} has {found} outputs: give numbers from 0 to {found - 1}"
+        )
     return _Outputs(network, chosen)
 
 

@@ -62,7 +62,7 @@ def migrate(store: Store) -> int:
     for cell in newest:
         if not _NAME.fullmatch(cell):
             raise ResultsError(
-                f"{cell!r} in results {store.uri} is not the name of a cell, which is TRIAL/BENCHMARK-HASH"
+                f"{cell!r} in results {store.uri} is not the name of a cell: cells are named TRIAL/BENCHMARK-HASH"
             )
     for cell, old in sorted(newest.items()):
         count += _rewrite(store, cell, old.rows, test_sets)

@@ -110,11 +110,11 @@ def _stored(store: Store, cell: str) -> StoredCell:
         put_aside(store, error, cell_file(cell))
         raise
     if found is None:
-        raise ResultsError("it is gone")
+        raise ResultsError("the cell no longer exists")
     if not len(found.rows):
         trial_id = cell.partition("/")[0]
         raise ResultsError(
-            "its predictions are not there; its measurements stay. To evaluate again: pixmix-ray evaluate "
+            "it has no predictions, so its measurements stay as they are. To evaluate again: pixmix-ray evaluate "
             f"{store.uri}/trials/{trial_id} --benchmarks {_benchmark_name(cell)} --results {store.uri}"
         )
     return found
@@ -149,7 +149,7 @@ def _benchmark(footer: Footer, key: str, *, is_trusted: bool) -> Benchmark:
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         raise ResultsError(f"its settings cannot be read ({type(error).__name__}: {one_line(error)})") from error
     if not is_of_today:
-        raise ResultsError(f"an older version of the benchmark {name} made it: evaluate again")
+        raise ResultsError(f"it was made by an older version of the benchmark {name}: evaluate again")
     return part.settings
 
 

@@ -54,7 +54,7 @@ def _values_of(key: str, value: object, kind: type[Settings]) -> list[object]:
     if any(_is_loose(validator) for validator in setting.metadata):
         return [value]
     if not value:
-        raise RequestError(f"{key} = []: give a value, or several for a grid")
+        raise RequestError(f"{key} = []: give one value, or several for a grid")
     return list(value)
 
 
@@ -124,7 +124,7 @@ def part_label(part: Part[Any]) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Selection:
+class GridSelection:
     """Which points of the whole grid are wanted.
 
     Attributes:
@@ -152,7 +152,7 @@ class Selection:
             and not any(_is_excluded(point, rule) for rule in self.excluded)
         ]
         if not left:
-            raise RequestError("zip and exclude leave no trial of the grid: leave one of them out")
+            raise RequestError("zip and exclude leave no trial of the grid: remove or relax one of them")
         return left
 
 
@@ -184,7 +184,7 @@ def _axes_together(points: Iterable[Point], group: Sequence[str]) -> dict[str, l
     axes = {path: _distinct(points, path) for path in group}
     if len({len(values) for values in axes.values()}) > 1:
         lengths = ", ".join(f"{path} has {len(values)}" for path, values in axes.items())
-        raise RequestError(f"zip {list(group)}: axes that go together are equally long, but {lengths} values")
+        raise RequestError(f"zip {list(group)}: {lengths} values: give each the same number of values")
     return axes
 
 

@@ -46,13 +46,11 @@ class ClassMap:
         made = _of_items(tuple(value) if isinstance(value, list | tuple) else ())
         if made is None:
             raise RequestError(
-                f"classes must be {' or '.join(KNOWN)}, a file with a name a line, a list of names of all outputs, or "
-                f"for each class of the data set the number of its output, got {one_line(repr(value), 80)}"
+                f"classes must be {' or '.join(KNOWN)}, a file with one name per line, a list of all outputs' names, "
+                f"or the output's number for each class of the data set, got {one_line(repr(value), 80)}"
             )
         if twice := [one for one, count in Counter(made.names or made.outputs).items() if count > 1]:
-            raise RequestError(
-                f"classes holds {twice[0]!r} twice: each output has one class, and each class one output"
-            )
+            raise RequestError(f"classes contains {twice[0]!r} twice: give each class one output of its own")
         return made
 
     def identity(self) -> str | list[int]:
@@ -68,7 +66,7 @@ class ClassMap:
         if not self.names:
             if len(self.outputs) != len(classes):
                 raise CheckpointError(
-                    f"classes counts {len(self.outputs)} outputs, and the data set has {len(classes)} classes: give "
+                    f"classes gives {len(self.outputs)} outputs, and the data set has {len(classes)} classes: give "
                     "one number for each"
                 )
             return self.outputs
@@ -76,9 +74,9 @@ class ClassMap:
         if missing := [name for name in classes if name not in places]:
             near = get_close_matches(missing[0], self.names, n=1)
             raise CheckpointError(
-                f"the data set has the class {missing[0]!r}, which is none of the {len(self.names)} in classes"
-                + (f", the nearest there is {near[0]!r}" if near else "")
-                + ("" if len(missing) == 1 else f"; {len(missing) - 1} others are missing too")
+                f"the data set's class {missing[0]!r} is not among the {len(self.names)} names in classes"
+                + (f", did you mean {near[0]!r}?" if near else "")
+                + ("" if len(missing) == 1 else f" ({len(missing) - 1} more missing)")
             )
         return tuple(places[name] for name in classes)
 

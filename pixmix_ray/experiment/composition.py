@@ -35,7 +35,7 @@ def composed(file: Path, read: ReadYaml, above: tuple[Path, ...] = ()) -> dict[s
     except (ValueError, RuntimeError) as error:  # RuntimeError: a link that leads back to itself
         raise RequestError(f"cannot read the experiment file {str(file)!r}: {one_line(error)}") from None
     if file in above:
-        raise RequestError(f"{above[-1]} extends {file.name}, which extends it: leave one of the two out")
+        raise RequestError(f"{above[-1]} and {file.name} extend each other: remove one of the two extends")
     own = read(file)
     extended = own.pop("extends", None) or []
     names = [extended] if isinstance(extended, str) else extended
@@ -79,7 +79,7 @@ def on_top(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]
     {'methods': ['baseline', 'pixmix'], 'training': {'lr': 0.1, 'epochs': 1}}
     """
     found = dict(lower)
-    for key, value in upper.items():
+    for key, value in sorted(upper.items(), key=lambda item: str(item[0]).endswith("+")):  # wherever they stand
         name = str(key)
         if name.endswith("+"):
             found[name[:-1]] = added(found.get(name[:-1]), value)

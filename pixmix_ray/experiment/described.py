@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 from pydantic import BeforeValidator, PlainValidator
+from pydantic.fields import FieldInfo
 
 from pixmix_ray.benchmarks import BENCHMARKS
 from pixmix_ray.datasets import DATASETS
@@ -66,12 +67,17 @@ def settings_of(kind: type[Settings]) -> list[Setting]:
     return [
         Setting(
             name=name,
-            default="" if of.is_required() else text_of(of.get_default(call_default_factory=True, validated_data={})),
+            default="" if of.is_required() else _default_of(of),
             range=_range(schema.get("properties", {}).get(name, {}), schema.get("$defs", {})),
             meaning=of.description or meanings.get(name, ""),
         )
         for name, of in kind.model_fields.items()
     ]
+
+
+def _default_of(field: FieldInfo) -> str:
+    """A default as it would be written in a file; where it follows from others, as it is without them."""
+    return text_of(field.get_default(call_default_factory=True, validated_data={})) or '""'
 
 
 def _meanings(kind: type[Settings]) -> dict[str, str]:

@@ -38,7 +38,7 @@ def evaluation_of(
         RequestError: something is missing or does not fit.
     """
     if not checkpoints:
-        raise RequestError("name at least one checkpoint: RESULTS/trials/TRIAL, or a file of weights")
+        raise RequestError("no checkpoint was given: name a file of weights, or a trial as RESULTS/trials/TRIAL")
     entries, measured = [], list(DEFAULTS["benchmarks"] if benchmarks is None else benchmarks)
     raw: dict[str, Any] = {}
     for where in (one.rstrip("/") for one in checkpoints):
@@ -47,11 +47,11 @@ def evaluation_of(
         for text in overrides:
             raw = override(raw, text)
         if unknown := set(raw) - {"dataset", "model", "benchmarks"}:
-            raise RequestError(f"--set {unknown.pop()}: evaluate takes keys below dataset, model and benchmarks")
+            raise RequestError(f"--set {unknown.pop()}: evaluate has only the keys under dataset, model and benchmarks")
         if "trial" not in entry:
             entry |= _of_weights(raw["model"])
         elif raw["model"] != described["model"]:
-            raise RequestError("--set: the model of a trial of ours is that which it was trained with")
+            raise RequestError("--set model: a trial keeps the model it was trained with: leave the option out")
         entries.append({**entry, "dataset": raw["dataset"]})
     return {"dataset": raw["dataset"], "checkpoints": entries, "benchmarks": raw["benchmarks"]}
 
@@ -63,7 +63,9 @@ def _entry(
     is_named = model is not None or dataset is not None
     if "://" in where or (Path(where).is_dir() and (not is_named or (Path(where) / "trial.json").is_file())):
         if is_named:
-            raise RequestError(f"{where} is a trial of ours: leave --model and --dataset out")
+            raise RequestError(
+                f"{where} is a trial, which has its own model and data set: leave --model and --dataset out"
+            )
         folder = where if "://" in where else str(Path(where).resolve())
         trial, _ = stored_trial(folder, is_trusted=is_trusted)
         entry = {"trial": folder, "trust": is_trusted}
@@ -72,8 +74,8 @@ def _entry(
         raise CheckpointError(f"no checkpoint {where}: give RESULTS/trials/TRIAL, or a file of weights")
     if model is None or dataset is None:
         raise RequestError(
-            f"{where} is a file of weights: say what it is with --model "
-            f"({', '.join(MODELS.known())}) and --dataset ({', '.join(DATASETS.known())})"
+            f"{where} is a file of weights: name its network with --model "
+            f"({', '.join(MODELS.known())}) and its data set with --dataset ({', '.join(DATASETS.known())})"
         )
     return {"weights": where, "trust": is_trusted}, {"model": model, "dataset": dataset}
 

@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field, PlainValidator, ValidationInfo, fie
 from pixmix_ray.benchmarks import BENCHMARKS, Benchmark
 from pixmix_ray.datasets import DATASETS, Dataset
 from pixmix_ray.errors import ProblemsError, RequestError
-from pixmix_ray.experiment.axes import GRID, Point, Selection, variants
+from pixmix_ray.experiment.axes import GRID, GridSelection, Point, variants
 from pixmix_ray.experiment.early_stopping import Asha, read_scheduler
 from pixmix_ray.experiment.external import CheckpointEntry, External, externals
 from pixmix_ray.experiment.labels import labelled
@@ -152,15 +152,17 @@ class Experiment(Settings):
     @model_validator(mode="after")
     def _has_something_to_measure(self) -> Self:
         if not self.methods and not self.checkpoints:
-            raise ValueError("the key 'methods' is missing: name methods to train, or checkpoints that are there")
+            raise ValueError("the key 'methods' is missing: name methods to train, or checkpoints to evaluate")
         for part in self.model if self.methods else ():
             if not part.settings.is_trained:
-                raise ValueError(f"model {part.name} cannot be trained: it stands under checkpoints, with weights")
+                raise ValueError(
+                    f"model {part.name} can only be evaluated: list it under checkpoints, with its weights"
+                )
         asking = next((part.name for part in self.benchmarks if part.settings.needs_gradients), None)
         for entry in self.checkpoints:
             if asking is not None and entry.model is not None and not entry.model.settings.has_gradients:
                 raise ValueError(
-                    f"{asking} needs gradients, and a network of {entry.model.name} gives none: leave {asking} out of "
+                    f"{asking} needs gradients, and {entry.model.name} networks have none: leave {asking} out of "
                     f"benchmarks, or give {entry.label or entry.weights} in another form"
                 )
         return self
@@ -168,7 +170,9 @@ class Experiment(Settings):
     @model_validator(mode="after")
     def _tensorboard_has_a_folder(self) -> Self:
         if self.tracking.tensorboard and "://" in self.results:
-            raise ValueError(f"tracking.tensorboard writes to a local folder, and results is {self.results}")
+            raise ValueError(
+                f"tracking.tensorboard needs local results, and results is {self.results}: give a local folder"
+            )
         return self
 
     @model_validator(mode="after")
@@ -178,22 +182,24 @@ class Experiment(Settings):
         if len(self.dataset) > 1 or len({(of.epochs, of.validation) for of in self.training}) > 1:
             raise ValueError(
                 "scheduler compares trials with each other: give one data set, one training.epochs and one "
-                "training.validation, and others an experiment file of their own"
+                "training.validation; put other trials into a file of their own"
             )
         (recipe, *_) = self.training
         if recipe.validation is None:
             raise ValueError(
-                "scheduler compares errors on pictures that are held out: set training.validation: 0.1 (training "
-                "losses of differently augmented pictures do not compare)"
+                "scheduler compares errors on held-out pictures: set training.validation: 0.1 (training "
+                "losses of differently augmented pictures are not comparable)"
             )
         if self.scheduler.grace_period >= recipe.epochs:
             raise ValueError(
                 f"scheduler.grace_period = {self.scheduler.grace_period} must be below training.epochs = "
-                f"{recipe.epochs}, or nothing can be stopped"
+                f"{recipe.epochs}, or no trial could be stopped early"
             )
         for axis in ("training.epochs", "training.validation"):
             if self.search is not None and axis in self.search.space:
-                raise ValueError(f"search.space cannot hold {axis} beside a scheduler: all trials must compare")
+                raise ValueError(
+                    f"search.space cannot contain {axis} with a scheduler, which compares all trials: leave one out"
+                )
         return self
 
     @model_validator(mode="after")
@@ -201,12 +207,12 @@ class Experiment(Settings):
         if self.search is None:
             return self
         if self.checkpoints:
-            raise ValueError("a search is over trainings: give checkpoints an experiment file of their own")
+            raise ValueError("a search trains its trials: put checkpoints into an experiment file of their own")
         single = (self.dataset, self.model, self.methods, self.mixing_set, self.training)
         if any(len(axis) != 1 for axis in single) or self.k or self.beta:
             raise ValueError(
-                "a search is over the settings of one method with one data set, model, mixing set and recipe, and "
-                "without a grid: give others an experiment file of their own with the same results"
+                "a search varies the settings of one method, with one data set, model, mixing set and recipe, and "
+                "no grid: put anything else into another experiment file with the same results"
             )
         for axis, values in self.search.space.items():
             for value in values.ends():
@@ -218,7 +224,7 @@ class Experiment(Settings):
         objectives = () if self.search is None else self.search.objectives
         for name, _, metric in (objective.partition(".") for objective in objectives):
             if [part.own_name for part in self.benchmarks].count(name) != 1:
-                raise ValueError(f"search.objectives names the benchmark {name!r}, which must be in benchmarks, once")
+                raise ValueError(f"search.objectives names the benchmark {name!r}: list it once in benchmarks")
             direction(metric)
         return self
 
@@ -226,7 +232,7 @@ class Experiment(Settings):
     @classmethod
     def _is_not_empty(cls, parts: tuple[T, ...]) -> tuple[T, ...]:
         if not parts:
-            raise ValueError("name at least one")
+            raise ValueError("give at least one")
         return parts
 
     def trials(self) -> list[Trial]:
@@ -277,7 +283,7 @@ class Experiment(Settings):
             for pictures in (self.mixing_set if method.settings.needs_pictures else (None,))
             for seed in self.seeds
         ]
-        return Selection(together=self.zip, excluded=self.exclude).of(points)
+        return GridSelection(together=self.zip, excluded=self.exclude).of(points)
 
     def at(self, point: Mapping[str, Value]) -> "Experiment":
         """The sweep at one point of its search: the settings that the point names have its values.
@@ -296,7 +302,7 @@ class Experiment(Settings):
                 recipe[name] = value
             else:
                 raise RequestError(
-                    f"search.space cannot hold {axis!r}: it takes k, beta, methods.{method.name}.SETTING, training.KEY"
+                    f"search.space cannot contain {axis!r}: use k, beta, methods.{method.name}.SETTING or training.KEY"
                 )
         changed = replace(method, settings=type(method.settings).read(settings, f"method {method.name}"))
         training = Recipe.read(recipe, "training")
@@ -355,12 +361,12 @@ def _check_shared(trial: Trial, workers: int) -> None:
     if size % workers:
         near = [str(count) for count in range(workers, 0, -1) if size % count == 0][:1]
         raise RequestError(
-            f"resources.trial has {workers} workers, which do not divide training.batch_size = {size}: take "
+            f"resources.trial has {workers} workers, which do not divide training.batch_size = {size}: use "
             f"{near[0]} workers, or a batch size of {max(1, size // workers) * workers}"
         )
     if method.has_memory:
         raise RequestError(
-            f"{trial.label}: {trial.method.own_name} carries something through a training that only one worker sees: "
+            f"{trial.label}: {trial.method.own_name} keeps a state during training and needs a single worker: "
             "set resources.trial.workers=1 and at most one GPU"
         )
 

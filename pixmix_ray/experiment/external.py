@@ -14,6 +14,7 @@ nor where the files lie.
 
 import glob
 import json
+import os
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -95,20 +96,20 @@ class CheckpointEntry(Settings):
         given = [name for name in ("weights", "pretrained", "trial") if getattr(self, name)]
         if len(given) != 1:
             raise ValueError(
-                f"a checkpoint has one of weights, pretrained: true and trial, got {' and '.join(given) or 'none'}"
+                f"a checkpoint needs one of weights, pretrained: true or trial, got {' and '.join(given) or 'none'}"
             )
         if (self.model is None) != (self.trial is not None):
             raise ValueError(
-                "a trial of ours has its own model: leave model out"
+                "a trial has its own model: leave model out"
                 if self.trial
-                else f"say with model what {self.weights or 'it'} is: {', '.join(MODELS.known())}, or module:function"
+                else f"{self.weights or 'it'} needs a model: {', '.join(MODELS.known())}, or module:function"
             )
         if self.model is not None and self.model.settings.is_program and not self.trust:
             raise ValueError(
-                f"{self.weights} is a program, and to read it is to run it: if you trust it, add trust: true (--trust)"
+                f"{self.weights} is a program, and reading it runs it: if you trust it, add trust: true (--trust)"
             )
         if self.trial and self.classes:
-            raise ValueError("classes is for weights of somebody else's: a trial of ours has those of its data set")
+            raise ValueError("a trial has the classes of its data set: leave classes out")
         return self
 
 
@@ -212,7 +213,7 @@ def externals(entries: Sequence[CheckpointEntry], datasets: Sequence[Part[Datase
         for one in _externals(entry, datasets):
             if found.setdefault(one.id, one).dataset.identity() != one.dataset.identity():
                 raise RequestError(
-                    f"{one.label} is evaluated on two data sets: give the second an experiment file of its own, with "
+                    f"{one.label} is listed with two data sets: put the second into another experiment file with "
                     "the same results"
                 )
     return _with_labels(list(found.values()))
@@ -225,8 +226,8 @@ def _externals(entry: CheckpointEntry, datasets: Sequence[Part[Dataset]]) -> lis
     if dataset is None:
         if len(datasets) > 1:
             raise RequestError(
-                f"the checkpoint {entry.label or entry.weights} must say which of the {len(datasets)} data sets it is "
-                "of: give it a key dataset"
+                f"there are {len(datasets)} data sets, and the checkpoint {entry.label or entry.weights} does not say "
+                "which is its own: add the key dataset to it"
             )
         (dataset,) = datasets
     assert entry.model is not None
@@ -240,7 +241,7 @@ def _of_weights(
     settings, weights = model.settings.with_weights(file)
     model = replace(model, settings=settings)
     checkpoint_id = settings.content(weights)
-    named = settings.label() if file is None else file.stem
+    named = settings.label() if file is None else os.fsencode(file.stem).decode(errors="replace")
     label = named if entry.label is None else entry.label if is_one else f"{entry.label} {named}"
     return External(
         id=external_id(model.identity(), checkpoint_id, None if entry.classes is None else entry.classes.identity()),
@@ -287,7 +288,7 @@ def stored_trial(where: str, *, is_trusted: bool) -> tuple[Trial, Store]:
     path = trial_file(trial_id, "trial.json")
     values = store.read_json(path) if results else None
     if values is None:
-        raise CheckpointError(f"{where} is not a trial of ours: give RESULTS/trials/TRIAL, or weights and their model")
+        raise CheckpointError(f"{where} is not a trial: give RESULTS/trials/TRIAL, or weights and their model")
     check_trusted(values, f"{path} in {store.uri}", is_trusted=is_trusted)
     try:
         return Trial.load(values), store
@@ -300,10 +301,10 @@ def _of_trial(entry: CheckpointEntry, where: str) -> External:
     trial, store = stored_trial(where, is_trusted=entry.trust)
     dataset = trial.dataset if entry.dataset is None else entry.dataset
     if type(dataset.settings) is not type(trial.dataset.settings):
-        raise RequestError(f"{where} was trained on {trial.dataset.name}, and not on {dataset.name}: leave dataset out")
+        raise RequestError(f"{where} was trained on {trial.dataset.name}, not on {dataset.name}: leave dataset out")
     if (version := dataset.settings.version()) != trial.dataset_version:
         warnings.warn(
-            f"the data set is {version}, and was {trial.dataset_version} when {trial.id} was trained",
+            f"the data set has changed since {trial.id} was trained: it was {trial.dataset_version} and is {version}",
             DataVersionWarning,
             stacklevel=2,
         )

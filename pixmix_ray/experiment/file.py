@@ -37,7 +37,7 @@ def read_experiment(
         source: the file or mapping.
         overrides: `key.path=value`, or `key.path+=value` to add to a list.
         presets: names of presets of the file, which are put on top in that order.
-        limit: no benchmark takes more test pictures than so many.
+        limit: the most test pictures that any benchmark uses.
 
     Raises:
         RequestError: the source or an override is wrong; one line that says what and what is allowed.
@@ -46,7 +46,9 @@ def read_experiment(
     if isinstance(source, Experiment):
         if overrides or presets or limit is not None:
             changes = [*overrides, *presets, *([] if limit is None else [f"limit {limit}"])]
-            raise RequestError(f"{changes[0]!r} cannot change an Experiment: change the mapping that it is made of")
+            raise RequestError(
+                f"{changes[0]!r} cannot be applied to an Experiment: change the mapping it was made from"
+            )
         return source
     raw = dict(source) if isinstance(source, Mapping) else composed(Path(source), _read_yaml)
     raw = with_presets(raw, presets)
@@ -100,7 +102,7 @@ class _Loader(yaml.SafeLoader):
         keys = [key.value for key, _ in node.value]
         for key in keys:
             if keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} is there twice", node.start_mark)
+                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} occurs twice", node.start_mark)
         return super().construct_mapping(node, deep)
 
 
@@ -170,8 +172,7 @@ def _at(raw: Mapping[str, Any], path: list[str]) -> object:
     for step in path:
         node = _spelled(node)
         if isinstance(node, list):
-            names = [_name(part) for part in node]
-            node = {name: part for name, part in zip(names, node, strict=True)}
+            node = {name: node[place] for name, place in _places(node).items()}
         node = node.get(step) if isinstance(node, Mapping) else None
     return node
 
@@ -187,7 +188,7 @@ def _put(node: object, path: list[str], value: object, text: str) -> object:
     if isinstance(node, list):
         place = _place(node, step, text)
         return [*node[:place], _put(node[place], rest, value, text), *node[place + 1 :]]
-    raise RequestError(f"--set {text!r}: {step!r} lies below a plain value")
+    raise RequestError(f"--set {text!r}: there is no key {step!r} below a plain value")
 
 
 def _spelled(node: object) -> object:
@@ -199,12 +200,19 @@ def _spelled(node: object) -> object:
 
 def _place(parts: list[Any], step: str, text: str) -> int:
     """The index of the part that `step` names or counts."""
-    names = [_name(part) for part in parts]
-    if step in names:
-        return names.index(step)
+    places = _places(parts)
+    if step in places:
+        return places[step]
     if step.isdigit() and int(step) < len(parts):
         return int(step)
-    raise RequestError(f"--set {text!r}: no {step!r} in the list; it holds {', '.join(names)}")
+    raise RequestError(f"--set {text!r}: no {step!r} in the list: choose among {', '.join(map(_name, parts))}")
+
+
+def _places(parts: list[Any]) -> dict[str, int]:
+    """The index of the first part of each name; a class named module:Class is found by its own name, too."""
+    named = [(_name(part), place) for place, part in enumerate(parts)]
+    named += [(name.rpartition(":")[2], place) for name, place in named]
+    return dict(reversed(named))
 
 
 def _name(part: object) -> str:

@@ -76,7 +76,9 @@ class Recipe(Settings):
     @model_validator(mode="after")
     def _fits_the_crop(self) -> Self:
         if self.crop_size is not None and self.crop != "resized":
-            raise ValueError(f"crop_size = {self.crop_size} has no meaning for crop = padded: set crop to resized")
+            raise ValueError(
+                f"crop_size = {self.crop_size} is only used with crop: resized: set that, or leave crop_size out"
+            )
         return self
 
     def identity(self) -> dict[str, Any]:

@@ -87,10 +87,10 @@ class Share(Settings):
     @model_validator(mode="after")
     def _each_worker_has_a_whole_gpu(self) -> Self:
         if self.gpus > 1 and self.gpus != int(self.gpus):
-            raise ValueError(f"gpus = {self.gpus:g}: above 1 it must be a whole number, a GPU for each worker")
+            raise ValueError(f"gpus = {self.gpus:g}: above 1 it must be a whole number, one GPU for each worker")
         if self.gpus > 0 and self.num_workers > 1 and self.num_workers != self.gpus:
             raise ValueError(
-                f"workers = {self.workers}, but gpus = {self.gpus:g}: give a GPU for each worker, or leave workers out"
+                f"workers = {self.workers}, but gpus = {self.gpus:g}: give each worker one GPU, or leave workers out"
             )
         return self
 
@@ -132,6 +132,6 @@ class Resources(Settings):
         if share.num_workers > 1:
             raise ValueError(
                 f"{'gpus' if share.workers is None else 'workers'} = {share.num_workers}, but one process evaluates: "
-                "give 1, or a fraction of a GPU; cells run side by side"
+                "give 1 or a fraction of a GPU; evaluations run side by side"
             )
         return share

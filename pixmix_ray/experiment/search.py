@@ -37,7 +37,7 @@ class Range(Settings):
         if self.low >= self.high:
             raise ValueError(f"low = {self.low:g} must be below high = {self.high:g}")
         if self.log and self.low <= 0:
-            raise ValueError(f"low = {self.low:g} has no logarithm: give one above 0, or log: false")
+            raise ValueError(f"low = {self.low:g} must be above 0 with log: true: raise it, or set log: false")
         if self.integer and not (self.low.is_integer() and self.high.is_integer()):
             raise ValueError(f"low = {self.low:g} and high = {self.high:g} must be whole numbers with integer: true")
         return self

@@ -99,7 +99,7 @@ def declare(metrics: Mapping[str, Metric]) -> None:
             unit = ours[1] or "a fraction"
             raise RequestError(
                 f"metrics declares {name!r} as {metric.direction} is better, unit {metric.unit or 'a fraction'!r}, but "
-                f"it is a metric of ours ({ours[0]} is better, {unit}): choose another name"
+                f"pixmix_ray has a metric of this name ({ours[0]} is better, {unit}): choose another name"
             )
         _directions[name] = metric.direction
         if metric.unit:

@@ -138,7 +138,7 @@ def _checked(scores: ArrayLike, is_ood: ArrayLike) -> _Sample:
     num_ood = int(sample.is_ood.sum())
     if num_ood in (0, len(sample.is_ood)):
         raise RequestError(
-            f"is_ood must hold both kinds of pictures, got {num_ood} out of distribution of {len(sample.is_ood)}: "
-            "detection is measured between the two"
+            f"is_ood must contain both true and false, got {num_ood} true of {len(sample.is_ood)}: "
+            "give pictures in and out of distribution"
         )
     return sample

@@ -109,7 +109,7 @@ class PictureFolder(MixingSet):
         if unreadable:
             named = ", ".join(unreadable[:NAMED]) + (", ..." if len(unreadable) > NAMED else "")
             count = f"{len(unreadable)} picture{'s' if len(unreadable) > 1 else ''}"
-            warnings.warn(f"left out {count} of {self._places()} that cannot be decoded: {named}", stacklevel=3)
+            warnings.warn(f"left out {count} of {self._places()}, which cannot be decoded: {named}", stacklevel=3)
 
     def _places(self) -> str:
         return ", ".join(str(path) for path in self.folders)

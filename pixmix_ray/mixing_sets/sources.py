@@ -147,7 +147,7 @@ def _of_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> PictureRead
                 f"cannot decode the picture {name} ({type(error).__name__}: {reason}): replace or remove it"
             ) from error
         if rgb.size != size:  # as for files: places are laid out by the header
-            raise DataError(f"the picture {name} is {size} by its header and {rgb.size} decoded: save it anew")
+            raise DataError(f"the picture {name} is {size} by its header and {rgb.size} decoded: save it again")
         return rgb
 
     return PictureReader(

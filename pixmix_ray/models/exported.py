@@ -43,7 +43,7 @@ class Exported(PreparedModel):
                 program = torch.export.load(weights)
         except Exception as error:  # torch raises whatever comes up while it reads
             raise CheckpointError(
-                f"{weights} is not an exported program, as torch.export.save writes it, or not whole: {one_line(error)}"
+                f"{weights} is not a complete exported program, as torch.export.save writes it: {one_line(error)}"
             ) from None
         return self.prepared(_Program(program))
 

@@ -60,7 +60,7 @@ class PreparedModel(Model):
         Raises:
             RequestError: the architecture comes with the weights, as it does where a class does not say otherwise.
         """
-        raise RequestError(f"model {self.label()} cannot be trained: it stands under checkpoints, with weights")
+        raise RequestError(f"model {self.label()} can only be evaluated: list it under checkpoints, with its weights")
 
     def build(self, num_classes: int) -> nn.Module:
         """The network, from pictures (N, 3, H, W) in [0, 1] to logits (N, num_classes)."""
@@ -95,8 +95,8 @@ def logits_in(returned: object) -> Tensor:
     found = returned if isinstance(returned, Tensor) else getattr(returned, "logits", None)
     if not isinstance(found, Tensor):
         raise WorkError(
-            f"the network returns a {type(returned).__name__}: it must return logits, a tensor (N, K), or what has "
-            "them as logits: wrap it so that it does"
+            f"the network returns a {type(returned).__name__}: it must return logits, a tensor (N, K), or an object "
+            "with the attribute logits: wrap it so that it does"
         )
     return found
 

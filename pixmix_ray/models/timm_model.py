@@ -101,6 +101,6 @@ def _published(arch: str, config: Any) -> Path:
         raise
     except Exception as error:  # a network, and other people's code
         raise RequestError(
-            f"the published weights of {arch} cannot be had ({type(error).__name__}: {one_line(error)}): fetch them "
-            "on a machine with a network, and give the file as weights"
+            f"the published weights of {arch} cannot be downloaded ({type(error).__name__}: {one_line(error)}): fetch "
+            "them on a machine with a network, and give the file as weights"
         ) from None

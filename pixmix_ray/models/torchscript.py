@@ -39,6 +39,6 @@ class TorchScript(PreparedModel):
                 network = torch.jit.load(weights, map_location="cpu")  # type: ignore[no-untyped-call]  # torch leaves it untyped
         except DAMAGED as error:
             raise CheckpointError(
-                f"{weights} is no TorchScript file, as torch.jit.save writes it, or not whole: {one_line(error)}"
+                f"{weights} is not a complete TorchScript file, as torch.jit.save writes it: {one_line(error)}"
             ) from None
         return self.prepared(network)

@@ -69,7 +69,7 @@ class TorchvisionModel(Model):
     def with_weights(self, weights: Path | None) -> tuple[Self, Path]:
         """As `Model.with_weights`; torchvision's newest, with what they expect of their input."""
         if self.weights is not None:
-            raise RequestError("weights stands twice: once for the model, and once for the checkpoint")
+            raise RequestError("weights is given for the model and for the checkpoint: leave one out")
         if weights is not None:
             return self, weights
         import torchvision.models
@@ -119,7 +119,7 @@ def _published(url: str) -> Path:
             torch.hub.download_url_to_file(url, str(file), hash_prefix=file.stem.rpartition("-")[2], progress=False)
         except (OSError, RuntimeError) as error:  # no network; another hash
             raise RequestError(
-                f"{url} cannot be had ({one_line(error)}): fetch it on a machine with a network, and give the file as "
-                "weights"
+                f"{url} cannot be downloaded ({one_line(error)}): fetch it on a machine with a network, and give the "
+                "file as weights"
             ) from None
     return file

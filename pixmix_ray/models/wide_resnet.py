@@ -46,7 +46,7 @@ class WideResNet(Model):
     def _has_whole_blocks(cls, depth: int) -> int:
         if (depth - 4) % 6:
             near = 6 * round((depth - 4) / 6) + 4
-            raise ValueError(f"depth must be 6n + 4 (10, 16, 22, 28, 34, 40, ...), the nearest is {near}")
+            raise ValueError(f"depth must be 6n + 4 (10, 16, 22, 28, 34, 40, ...): the nearest is {near}")
         return depth
 
     def label(self) -> str:

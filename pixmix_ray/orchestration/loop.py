@@ -265,7 +265,7 @@ class Loop:
             self._leave(trial)
             self.watcher.trial_stopped(trial, in_flight.epoch)
         else:
-            lost = Problem.because(Cause.MESSAGE_LOST, "the trial was said to be done, and its checkpoint is not there")
+            lost = Problem.because(Cause.MESSAGE_LOST, "the trial ended without leaving a checkpoint")
             self._trial_failed(trial, event.problem or lost)
 
     def _trial_done(self, trial: Trial) -> None:
@@ -285,7 +285,9 @@ class Loop:
             record=trial_file(trial.id, "failed.json"),
             log=log_file(trial.id),
         )
-        if not self._is_retried(work, problem, lambda: self.waiting_trials.appendleft(trial)):
+        if self._is_retried(work, problem, lambda: self.waiting_trials.appendleft(trial)):
+            self.watcher.waits_again(trial)
+        else:
             self.failures.append(Failure.of(f"{trial.label} ({trial.id})", problem, self.plan.store, work.log))
             self._leave(trial)
             self.watcher.trial_failed(trial, problem.report.reason)
@@ -302,6 +304,7 @@ class Loop:
         for cell in task.cells:
             if cell not in ended:  # it was not begun
                 self._wait(cell)
+                self.watcher.waits_again(cell)
                 continue
             seconds, problem = ended[cell].seconds, ended[cell].problem
             self.account.cell_ended(cell, seconds, has_failed=problem is not None)
@@ -333,7 +336,9 @@ class Loop:
             log=log_file(cell.trial.id, cell.run.key),
         )
         again = self._train_again if problem.cause is Cause.DAMAGED else self._wait
-        if not self._is_retried(work, problem, lambda: again(cell)):
+        if self._is_retried(work, problem, lambda: again(cell)):
+            self.watcher.waits_again(cell)
+        else:
             self.failures.append(Failure.of(f"{cell.label} ({cell.trial.id})", problem, self.plan.store, work.log))
             self.watcher.cell_failed(cell, problem.report.reason)
             self._leave_cell(cell.trial)

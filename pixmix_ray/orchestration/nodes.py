@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from pixmix_ray.errors import ClusterError
 from pixmix_ray.experiment.resources import Resources, Share
 
 ROUNDING = 1e-9  # ten tenths of a GPU are a GPU
@@ -12,11 +11,12 @@ ON_A_NODE_OF_THE_KIND = 0.001  # of Ray's resource accelerator_type:NAME, of whi
 
 @dataclass(frozen=True, kw_only=True)
 class Node:
-    """A living node: Ray's id of it, what it has by Ray's names of resources, and its labels."""
+    """A living node: Ray's id of it, what it has by Ray's names of resources, its labels, and its host's name."""
 
     node_id: str
     resources: Mapping[str, float]
     labels: Mapping[str, str] = field(default_factory=dict)
+    host: str = "unknown host"
 
 
 def bundle(share: Share) -> dict[str, float]:
@@ -105,19 +105,9 @@ def lacking(nodes: Sequence[Node], resources: Resources) -> str:
     return ""
 
 
-def check_room(nodes: Sequence[Node], resources: Resources) -> None:
-    """Return if the nodes can hold a trial and an evaluation.
-
-    Raises:
-        ClusterError: they cannot.
-    """
-    if why := lacking(nodes, resources):
-        raise ClusterError(why)
-
-
 def _largest(nodes: Sequence[Node], what: str, share: Share) -> str:
     if not nodes:
-        return "no node is there: wait for one, or start Ray on it"
+        return "the cluster has no nodes: wait for one, or start Ray on one"
     # what the share asks for comes first: the way out is about the node that comes closest
     order = ("GPU", "CPU") if share.gpus else ("CPU", "GPU")
     largest = max(nodes, key=lambda node: tuple(node.resources.get(name, 0) for name in order))

@@ -9,8 +9,7 @@ from types import ModuleType, TracebackType
 from typing import Self
 
 from pixmix_ray.errors import ClusterError
-from pixmix_ray.experiment.external import Source
-from pixmix_ray.experiment.resources import Resources, Share
+from pixmix_ray.experiment.resources import Resources
 from pixmix_ray.experiment.trial import Trial
 from pixmix_ray.orchestration import session as ray_session
 from pixmix_ray.orchestration.evaluation_tasks import EvaluationTasks
@@ -20,6 +19,7 @@ from pixmix_ray.orchestration.picture_tasks import PictureTasks
 from pixmix_ray.orchestration.tune_training import Training
 from pixmix_ray.orchestration.work import Job
 from pixmix_ray.planning.plan import Cell
+from pixmix_ray.storage.failures import Place
 
 log = logging.getLogger(__name__)
 MOST_ASKED_FOR = 1000  # shares of one request to an autoscaler
@@ -43,7 +43,7 @@ class RayExecutor:
         self._address, self._cpus = address, cpus
         self._stack = ExitStack()
         self._is_connected = self._may_grow = False
-        self._nodes: set[str] = set()  # that lived when last looked
+        self._nodes: dict[str, Node] = {}  # that lived when last looked, by id
         self._asked: tuple[int, int] = (0, 0)
         self._waits_since: float | None = None
         self._events: SimpleQueue[Event] = SimpleQueue()
@@ -113,21 +113,24 @@ class RayExecutor:
         )
 
     def _tell_of_lost(self, nodes: Sequence[Node]) -> None:
-        living = {node.node_id for node in nodes}
-        for lost in self._nodes - living:
-            log.warning("node %s is gone: what ran there is tried again elsewhere", lost[:8])
+        living = {node.node_id: node for node in nodes}
+        for lost in self._nodes.keys() - living:
+            place = Place(host=self._nodes[lost].host, node=lost)
+            log.warning(
+                "lost a node: %s; the cluster has %d left, and the lost work is tried again", place, len(living)
+            )
         self._nodes = living
 
     def submit_trial(self, ticket: int, trial: Trial, *, avoid: str | None = None) -> None:
         """Have a trial trained."""
         assert self._setup is not None and self._training is not None
-        job = self._job(trial, (), self._setup.resources.trial)
+        job = Job.training(self._setup, trial, is_logged=True)
         self._training.submit(ticket, job, avoid=avoid)
 
     def submit_cells(self, ticket: int, cells: Sequence[Cell], *, avoid: str | None = None) -> None:
         """Have cells measured."""
         assert self._setup is not None
-        job = self._job(cells[0].trial, cells, self._setup.resources.evaluation)
+        job = Job.measuring(self._setup, cells, is_logged=True)
         self._tasks.submit(ticket, job, avoid=avoid)
 
     def poll(self, seconds: float) -> list[Event]:
@@ -167,17 +170,6 @@ class RayExecutor:
             while True:
                 found.append(self._events.get_nowait())
         return found
-
-    def _job(self, trial: Source, cells: Sequence[Cell], share: Share) -> Job:
-        assert self._setup is not None
-        return Job(
-            trial=trial,
-            results=self._setup.store.uri,
-            work=self._setup.work,
-            share=share,
-            runs=tuple(cell.run for cell in cells),
-            is_logged=True,
-        )
 
     def _ask_for_room(self, trials: int, cells: int) -> None:
         """Ask an autoscaler for what all this could use at once, whenever it is something else than before."""

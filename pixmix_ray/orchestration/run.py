@@ -109,8 +109,8 @@ def on_gpus(plan: Plan, executor: Executor) -> Plan:
     if resources == plan.experiment.resources or not getattr(executor, "has_gpus", lambda: False)():
         return plan
     warnings.warn(
-        f"there are GPUs: a trial takes {resources.trial.gpus:g} of one, an evaluation {resources.evaluation.gpus:g}; "
-        "set resources.trial.gpus and resources.evaluation.gpus to change that, 0 for the processor",
+        f"GPUs were found: a trial uses {resources.trial.gpus:g} of one, an evaluation {resources.evaluation.gpus:g}; "
+        "set resources.trial.gpus and resources.evaluation.gpus to change that; 0 uses the CPU",
         stacklevel=3,
     )
     return replace(plan, experiment=plan.experiment.model_copy(update={"resources": resources}))
@@ -191,12 +191,12 @@ def _run_once(
 
     with watch(plan, executor) as watcher:
         followers = trackers(plan.experiment.tracking, store.uri)
-        told = Tracked(watcher, store, followers) if followers else watcher
+        tracked = Tracked(watcher, store, followers) if followers else watcher
         try:
             failures = Loop(
                 plan,
                 executor,
-                told,
+                tracked,
                 account,
                 keeps_share=expected.keeps_evaluation_share,
                 more=None if plan.experiment.search is None else more,

@@ -97,14 +97,14 @@ def session(address: str | None = None, cpus: int | None = None, modules: Sequen
     except Exception as error:  # Ray raises a bare one when its processes do not come up
         ray.shutdown()
         empty.cleanup()
-        where = f"did not let us in at {address}" if address else "did not start on this machine"
+        where = f"refused the connection at {address}" if address else "did not start on this machine"
         if "AF_UNIX path length" in str(error):
             raise ClusterError(
                 f"Ray {where}: the name of its temporary folder is too long for its sockets: set RAY_TMPDIR to a short "
                 "one, such as /tmp"
             ) from None
         raise ClusterError(
-            f"Ray {where}: {one_line(error)} On a machine that is too busy this passes: run the same command again"
+            f"Ray {where}: {one_line(error)} If the machine is busy, wait and run the same command again"
         ) from None
     try:
         if address is not None:
@@ -165,7 +165,7 @@ def _start(cpus: int, sent: dict[str, list[str]] | None) -> None:
         except Exception as error:  # Ray has no type for this
             if attempt == START_ATTEMPTS or "timed out during startup" not in str(error):
                 raise
-            log.warning("Ray did not come up in time; trying again")
+            log.warning("Ray did not start in time; trying again")
             for process in psutil.Process().children():
                 if process.pid not in before:  # what is left of the attempt
                     process.kill()
@@ -205,7 +205,9 @@ def probe(address: str) -> None:
             "overloaded; check the port"
         )
     if ended.returncode != 0:
-        raise ClusterError(f"the Ray cluster at {address} does not let us in: check RAY_AUTH_TOKEN and Ray's versions")
+        raise ClusterError(
+            f"the Ray cluster at {address} refused the connection: check RAY_AUTH_TOKEN and Ray's versions"
+        )
 
 
 def cluster_lines(address: str) -> list[str]:
@@ -229,7 +231,7 @@ def cluster_lines(address: str) -> list[str]:
     in_use = ", ".join(f"{used:g} of {total:g} {kind}s in use" for kind, (used, total) in use.items())
     return [
         f"{address}: {len(living)} node{'s' if len(living) > 1 else ''}, {in_use}",
-        *(f"node {node.node_id[:8]}: {text}" for node, text in zip(living, of_node, strict=True)),
+        *(f"{Place(host=node.host, node=node.node_id)}: {text}" for node, text in zip(living, of_node, strict=True)),
     ]
 
 
@@ -268,7 +270,12 @@ def nodes() -> list[Node]:
     """The living nodes of the connected cluster."""
     found = ray.nodes()  # type: ignore[no-untyped-call]
     return [
-        Node(node_id=node["NodeID"], resources=node["Resources"], labels=node.get("Labels") or {})
+        Node(
+            node_id=node["NodeID"],
+            resources=node["Resources"],
+            labels=node.get("Labels") or {},
+            host=node["NodeManagerHostname"],
+        )
         for node in found
         if node["Alive"]
     ]
@@ -314,9 +321,9 @@ def problem_of(error: BaseException | None, place: Place | None = None) -> Probl
             knows: Ray 2.60 ends the worker of a task whose message was lost.
     """
     if isinstance(error, RayTaskError):
-        told = Problem.of(error.cause, place or Place())
+        problem = Problem.of(error.cause, place or Place())
         # an error that Ray made of both classes, its own and that of the cause, has its traceback as text alone
-        return replace(told, report=replace(told.report, traceback=getattr(error, "traceback_str", str(error))))
+        return replace(problem, report=replace(problem.report, traceback=getattr(error, "traceback_str", str(error))))
     return Problem.because(_cause_of(error, place), one_line(error or "its worker died"), place)
 
 

@@ -7,6 +7,7 @@ A service that is away is left out from then on, with a warning: it must not fai
 """
 
 import logging
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -27,6 +28,7 @@ from pixmix_ray.storage.store import Store
 from pixmix_ray.training.trial import Progress
 
 log = logging.getLogger(__name__)
+MOST_LETTERS = 150  # of a label in the name of a folder, which may have 255
 
 
 class Tracker(Protocol):
@@ -70,7 +72,7 @@ def _flat(settings: Mapping[str, Any], path: str = "") -> dict[str, Any]:
 
 
 class TensorBoardTracker:
-    """Event files in FOLDER/TRIAL."""
+    """Event files in "FOLDER/LABEL TRIAL": TensorBoard calls a run as its folder is called."""
 
     def __init__(self, folder: str) -> None:
         self._folder = folder
@@ -82,11 +84,17 @@ class TensorBoardTracker:
 
         writer = self._writers.get(trial.id)
         if writer is None:
-            writer = self._writers[trial.id] = SummaryWriter(f"{self._folder}/{trial.id}", flush_secs=5)
+            writer = self._writers[trial.id] = SummaryWriter(str(self._run(trial)), flush_secs=5)
             lines = [f"    {name}: {value}" for name, value in {"label": trial.label, **parameters(trial)}.items()]
             writer.add_text("settings", "\n".join(lines))
         for name, value in values.items():
             writer.add_scalar(name, value, step)
+
+    def _run(self, trial: Source) -> Path:
+        """The folder of a trial: the one that there is, as a label may change while a trial stays the same."""
+        found = sorted(Path(self._folder).glob(f"*{trial.id}"))
+        label = re.sub(r"[^\w .,=+*()-]", "_", trial.label)[:MOST_LETTERS]
+        return found[0] if found else Path(self._folder, f"{label} {trial.id}")
 
     def keep(self, name: str, tables: Mapping[str, pd.DataFrame]) -> None:
         """Add each as a text."""
@@ -176,8 +184,14 @@ class WandbTracker:
 
     def _own(self) -> dict[str, Any]:
         """How every run is made."""
-        mode = "offline" if self._settings.offline else None
-        return {"dir": self._folder, "mode": mode, "reinit": "create_new"}  # several at once
+        import wandb
+
+        return {
+            "dir": self._folder,
+            "mode": "offline" if self._settings.offline else None,
+            "reinit": "create_new",  # several at once
+            "settings": wandb.Settings(quiet=True),  # else it prints a page for each trial among the progress
+        }
 
     def close(self) -> None:
         """Finish the runs."""
@@ -209,7 +223,7 @@ class _Guarded:
             return call()
         except Exception as error:  # other people's code, and a network
             self._inner = None
-            log.warning("%s is left out from now on: %s: %s", self._name, type(error).__name__, one_line(error))
+            log.warning("tracking with %s stopped: %s: %s", self._name, type(error).__name__, one_line(error))
             return None
 
 
@@ -257,7 +271,7 @@ def keep_tables(followers: Sequence[Tracker], plan: Plan) -> None:
     try:
         table = summary(plan.store, plan.own_rows()) if followers else pd.DataFrame()
     except (ResultsError, StorageError) as error:  # whoever reads the results says more
-        log.warning("no table for trackers: %s", error)
+        log.warning("trackers get no final table: %s", error)
         return
     if len(table):
         name = plan.store.uri.partition("?")[0].rstrip("/").rpartition("/")[2]

@@ -38,6 +38,9 @@ class Watcher(Protocol):
     def cell_failed(self, cell: Cell, reason: str) -> None:
         """A cell could not be measured."""
 
+    def waits_again(self, work: Trial | Cell) -> None:
+        """A trial or cell that was at work failed, or lost its worker, and waits for another attempt."""
+
     def tick(self) -> None:
         """Called several times a second."""
 
@@ -67,6 +70,9 @@ class SilentWatcher:
         """Nothing."""
 
     def cell_failed(self, cell: Cell, reason: str) -> None:
+        """Nothing."""
+
+    def waits_again(self, work: Trial | Cell) -> None:
         """Nothing."""
 
     def tick(self) -> None:
@@ -111,6 +117,10 @@ class ForwardingWatcher:
     def cell_failed(self, cell: Cell, reason: str) -> None:
         """Passed on."""
         self._inner.cell_failed(cell, reason)
+
+    def waits_again(self, work: Trial | Cell) -> None:
+        """Passed on."""
+        self._inner.waits_again(work)
 
     def tick(self) -> None:
         """Passed on."""

@@ -3,7 +3,7 @@
 import json
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,7 +17,7 @@ HEADER = 2**16  # bytes at the start of a file of weights that are read at first
 LARGEST_HEADER = 10**8  # as safetensors has it
 
 
-_OURS_IN_LINE = re.compile(r"[/:]")  # what ends a trial's id at the start of a failure
+_OURS_IN_LINE = re.compile(r"[/: ]")  # what ends a trial's id at the start of a failure
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,8 +112,8 @@ def read_status(uri: str | Path) -> Status:
             )
             for i in ids
         ),
-        failures=tuple(_failure(store, path) for path in sorted(files) if path.endswith("failed.json"))
-        + tuple(f"{path}: not what was written, set aside" for path in sorted(files) if path.endswith(DAMAGED)),
+        failures=tuple(_failure(store, path, kept.labels) for path in sorted(files) if path.endswith("failed.json"))
+        + tuple(f"{path}: was damaged and set aside" for path in sorted(files) if path.endswith(DAMAGED)),
     )
 
 
@@ -158,7 +158,8 @@ def _is_retried(store: Store, trial_id: str) -> bool:
     return bool((store.read_json(trial_file(trial_id, "failed.json")) or {}).get("retried"))
 
 
-def _failure(store: Store, path: str) -> str:
+def _failure(store: Store, path: str, labels: Mapping[str, str]) -> str:
     record = store.read_json(path) or {}
     name = "/".join(path.removesuffix("failed.json").rstrip("./").split("/")[1:])
-    return f"{name}: {described(record)}"
+    label = labels.get(name.partition("/")[0], "")
+    return f"{name}{f' ({label})' if label else ''}: {described(record)}"

@@ -36,15 +36,15 @@ def changes_grid(found: Comparison) -> Grid:
                 Cell(text=change["note"], value=change["note"]),
             )
         )
-    judged = f"for {found.comparisons} differences together"
     caption = (
-        f"percent; difference: B less A, ± half of its 95 % interval; better or worse only where real at 95 % {judged}"
+        "percent; difference: B minus A, ± half of its 95 % interval; better or worse where significant at 95 %, "
+        f"over {found.comparisons} comparisons"
     )
     return Grid(columns=columns, rows=tuple(rows), caption=caption)
 
 
 def changes_notes(found: Comparison) -> list[str]:
-    """A line for what one side alone has."""
+    """A line for the configurations that only one side has."""
     sides = (("A", found.before, found.only_before), ("B", found.after, found.only_after))
     lines = []
     for side, judged, rows in sides:
@@ -58,5 +58,5 @@ def _verdict(is_real: object, is_better: bool, difference: float) -> str:
     if is_real is None or math.isnan(difference):
         return "not known"
     if not is_real:
-        return "same" if difference == 0 else "not told apart"
+        return "same" if difference == 0 else "no significant difference"
     return "better" if is_better else "worse"

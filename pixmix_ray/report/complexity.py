@@ -57,9 +57,11 @@ def sets_beside_safety(sweep: Experiment, measurements: pd.DataFrame | None, cou
     """
     used = {trial.id: trial for trial in sweep.trials() if trial.mixing_set is not None}
     if not used:
-        raise RequestError("no method of this experiment mixes pictures in: name one that does, such as pixmix")
+        raise RequestError("no method of this experiment uses a mixing set: name one that does, such as pixmix")
     if len(sweep.dataset) * len(sweep.training) > 1:
-        raise RequestError("mixing sets are measured for one data set and recipe: give one, as with --set dataset=NAME")
+        raise RequestError(
+            "mixing sets are measured for one data set and recipe: choose one, as with --set dataset=NAME"
+        )
     side = sweep.training[0].side(sweep.dataset[0].settings.load().test_images.shape[1])
     rows = []
     for part in sweep.mixing_set:
@@ -110,7 +112,7 @@ def sets_table(beside: SetsBeside) -> Table:
 
 def correlations_table(correlations: pd.DataFrame) -> Table:
     """A row a measure of complexity, a column an objective: rank correlation with safety, an asterisk if p < 0.05."""
-    title = "rank correlation with safety, positive: the more of it the safer; * p < 0.05 of that pair alone"
+    title = "rank correlation with safety; positive: more complex is safer; * p < 0.05 for this pair alone"
     table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))
     table.add_column("measure")
     for name in correlations["objective"].unique():

@@ -25,14 +25,16 @@ from pixmix_ray.plugins import Part
 from pixmix_ray.storage.provenance import code_version
 
 DOWNLOADED = ("cifar10", "cifar100")
-PACKAGES = ("torch", "torchvision", "ray", "numpy", "pandas", "pyarrow")
+PACKAGES = ("torch", "torchvision", "ray", "numpy", "pandas", "pyarrow", "duckdb")
 OPTIONAL = {
     "imagecorruptions": ("the photographs of frost", "frost"),
     "torchattacks": ("AutoAttack", "autoattack"),
     "optuna": ("searches", "search"),
     "matplotlib": ("figures", "report"),
     "av": ("the videos of ImageNet-P", "video"),
-    "duckdb": ("SQL on results", ""),
+    "timm": ("model timm", "timm"),
+    "transformers": ("model transformers", "transformers"),
+    "onnxruntime": ("model onnx", "onnx"),
     "mlflow": ("tracking.mlflow", ""),
     "wandb": ("tracking.wandb", ""),
 }
@@ -115,7 +117,7 @@ def _data(experiment: Experiment | None) -> Iterator[Finding]:
             found="there" if has_installed_photographs() else "not there",
             hint=""
             if has_installed_photographs()
-            else "for corruptions.frost: a folder of yours as frost, or the extra",
+            else "for corruptions.frost: set frost to your own folder, or install the extra",
         )
         return
     parts: list[Part[Any]] = [*experiment.dataset, *experiment.mixing_set, *experiment.methods, *experiment.benchmarks]

@@ -38,8 +38,8 @@ def front_grid(judged: Judged, epsilon: float = 0.0) -> Grid:
         Cell(text="–" if np.isnan(adds[row]) else percent(float(adds[row])), value=float(adds[row])) for row in rows
     ]
     caption = (
-        f"{grid.caption}; volume: share of the hypervolume that only this one adds, to a point a tenth of the range "
-        f"beyond the worst{approximate}"
+        f"{grid.caption}; adds to volume: share of the hypervolume that this row alone adds; the reference point is a "
+        f"tenth of the range beyond the worst{approximate}"
     )
     shown = Grid(
         columns=(*grid.columns, column),
@@ -77,7 +77,7 @@ def claims(judged: Judged, labels: list[str]) -> list[str]:
     for row in np.flatnonzero(claims["in_every"]).tolist():
         really = int(claims["really_better"].iloc[row])
         count = len(judged.certainty.objectives)
-        real = "each of them real at 95 %" if really == count else f"{really} of the {count} real at 95 %"
+        real = "all significant at 95 %" if really == count else f"{really} of {count} significant at 95 %"
         share = percent(float(claims["probability"].iloc[row]))
-        lines.append(f"{labels[row]} improves on {BASELINE} in every measure: {real}; in {share} of the draws")
+        lines.append(f"{labels[row]} improves on {BASELINE} in every measure ({real}), and in {share} of the draws")
     return lines or [f"nothing improves on {BASELINE} in every measure"]

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 MOST_ROWS = 1000  # of a table of trials: a row costs a millisecond, and nobody reads ten thousand
-LEFT_OUT: dict[State, str] = {"failed": "failed", "stopped": "not to be measured"}
+LEFT_OUT: dict[State, str] = {"failed": "failed", "stopped": "stopped early"}
 
 
 def plan_table(plan: Plan) -> Table:
@@ -45,7 +45,7 @@ def plan_table(plan: Plan) -> Table:
     for source in shown:
         cells = cells_of[source.id]
         if isinstance(source, External):
-            training = "–", "there already"
+            training = "–", "external"
         else:
             training = str(source.training.epochs), plan.trials[source]
         rest = "".join(f", {cells.count(of)} {word}" for of, word in LEFT_OUT.items() if of in cells)
@@ -73,10 +73,8 @@ def axes_lines(plan: Plan) -> list[str]:
         return [f"search over {axes}: {suggested} points suggested, {left} more to come"]
     points = experiment.points()
     lines = [f"axis {path}: {', '.join(values)}" for path, values in axes_of(points).items()]
-    together = [f"together: {', '.join(group)}" for group in experiment.zip]
-    same = (
-        "" if len(points) == len(plan.trials) else f", {len(points) - len(plan.trials)} points are the same as others"
-    )
+    together = [f"zip: {', '.join(group)}" for group in experiment.zip]
+    same = "" if len(points) == len(plan.trials) else f", {len(points) - len(plan.trials)} points duplicate others"
     return [*lines, *together, f"grid: {len(plan.trials)} trials{same}"] if lines else []
 
 
@@ -91,14 +89,14 @@ def pictures_notes(experiment: Experiment, part: Part[Benchmark]) -> list[str]:
         size = f"{nbytes / 1e6:.3g} MB for each test picture"
         if benchmark.limit is not None:
             size = f"up to {nbytes * benchmark.limit / 1e9:.2g} GB"
-        lines.append(f"pictures of {side} pixels are made once a machine and kept: {size}; keep_gb is {keep_gb:g}")
+        lines.append(f"pictures of {side} pixels are made once per machine and cached: {size}; keep_gb is {keep_gb:g}")
     return lines
 
 
 def counts_line(plan: Plan) -> str:
     """How many trials and cells are done, missing and failed, and what is left to pay."""
     lines = [f"trials: {_counted(plan.trials.values())}"] if plan.trials else []
-    lines += [f"checkpoints that are there: {len(plan.checkpoints)}"] if plan.checkpoints else []
+    lines += [f"checkpoints from elsewhere: {len(plan.checkpoints)}"] if plan.checkpoints else []
     return "\n".join([*lines, f"cells: {_counted(plan.cells.values())}", ""]) + (
         "nothing left to do" if not plan.cells_to_run() else f"work left: {_cost(plan)}"
     )
@@ -119,7 +117,7 @@ def _cost(plan: Plan) -> str:
     known = [f"{what} {duration(seconds)}" for what, seconds in seconds_of.items() if seconds is not None]
     unknown = [what for what, seconds in seconds_of.items() if seconds is None]
     if unknown:
-        known.append(f"{' and '.join(unknown)} unknown, nothing like it was measured here or on this machine yet")
+        known.append(f"{' and '.join(unknown)} unknown, as nothing similar was measured on this machine")
     return ", ".join(known)
 
 

@@ -99,7 +99,9 @@ def _matched(
         names[place]: _figure(store, measured, chosen[chosen["_key"] == place], scales[names[place]])
         for place in chosen["_key"].unique().tolist()
     }
-    notes = [f"of several configurations of {', '.join(several)} the one with the most seeds"] if several else []
+    notes = (
+        [f"{', '.join(several)}: of several configurations, the one with the most seeds is shown"] if several else []
+    )
     shown = frame[frame["cell"].isin(set(chosen["cell"]))]
     benchmarks = [f"{benchmark}." for benchmark in dict.fromkeys(shown["benchmark"].astype(str))]
     below = [f"ours: {line}" for line in departures(shown)]
@@ -166,7 +168,7 @@ def _beside(
         blank = (replace(cell, text="") for cell in stub)
         rows.append((*blank, Cell(text="ours", value="ours"), *(_own(records, ours, at, factor) for at in own)))
     whose = Column(key="of", header=("",), is_number=False)
-    differs: tuple[Mark, str] = ("differs", f"outside our interval, for {compared} figures together")
+    differs: tuple[Mark, str] = ("differs", f"outside our interval at 95 %, over {compared} values")
     return replace(
         alone,
         columns=(*alone.columns[:count], whose, *alone.columns[count:]),

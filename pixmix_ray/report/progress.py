@@ -126,6 +126,13 @@ class ProgressView:
         self._failed += 1
         self._line(f"{cell.label}: FAILED: {reason}", lasting=True)
 
+    def waits_again(self, work: Trial | Cell) -> None:
+        """Take it off what is at work."""
+        if isinstance(work, Cell):
+            self._measuring.pop(work, None)
+        else:
+            self._training.pop(work.id, None)
+
     def tick(self) -> None:
         """Redraw the live view, or print a summary where there is none."""
         self._summarise()

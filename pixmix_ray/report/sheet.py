@@ -216,7 +216,7 @@ def measured(images: NDArray[np.uint8]) -> dict[str, NDArray[np.float64]]:
         RequestError: the pictures are too small.
     """
     if images.shape[1] < SMALLEST_SIDE:
-        raise RequestError(f"complexity is measured from {SMALLEST_SIDE} pixels on, got --side {images.shape[1]}")
+        raise RequestError(f"complexity needs crops of at least {SMALLEST_SIDE} pixels, got --side {images.shape[1]}")
     return {name: measure(images) for name, measure in MEASURES.items()}
 
 

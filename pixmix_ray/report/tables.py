@@ -149,7 +149,7 @@ def front_lines(
         if on_front:
             verdict = "is on the Pareto front" + _how_often(certainty, places[row])
         elif missing:
-            verdict = f"is not compared: it lacks {', '.join(missing)}"
+            verdict = f"is not compared, as it lacks {', '.join(missing)}"
         else:
             which = "which" if len(dominators) == 1 else labels[dominators[0]]
             margins = _margins(dominance_frame.loc[dominators[0]], dominance_frame.loc[row], objectives)
@@ -167,12 +167,12 @@ def _how_often(certainty: Certainty | None, row: int) -> str:
 
 
 def _how_surely(certainty: Certainty, better: int, worse: int) -> str:
-    """In what share of the draws one dominates the other, and what of it is not real."""
+    """In what share of the draws one dominates the other, and in which objectives the difference is not significant."""
     names = enumerate(certainty.objectives)
     doubtful = [name for column, name in names if not certainty.real(column, better, worse)]
-    told = "" if not doubtful else f", not told apart in {', '.join(doubtful)}"
+    rest = "" if not doubtful else f", no significant difference in {', '.join(doubtful)}"
     share = float(certainty.dominates(better, np.array([worse]))[0])
-    return f"; dominates in {percent(share)} of the draws{told}"
+    return f"; dominates in {percent(share)} of the draws{rest}"
 
 
 def _share(value: float) -> Cell:
@@ -280,8 +280,8 @@ def _caption(objectives: Sequence[str], seeds: NDArray[np.int64] | None, certain
 def _legend(certainty: Certainty | None) -> tuple[tuple[Mark, str], ...]:
     if certainty is None:
         return (("best", "best"), ("second", "second best"))
-    judged = f" for {certainty.comparisons} differences together" if certainty.comparisons > 1 else ""
-    return (("best", "best"), ("tied", f"not told from it at 95 %{judged}"))
+    judged = f", over {certainty.comparisons} comparisons" if certainty.comparisons > 1 else ""
+    return (("best", "best"), ("tied", f"not significantly different from the best at 95 %{judged}"))
 
 
 def _header(objective: str) -> tuple[str, ...]:

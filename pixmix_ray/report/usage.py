@@ -28,7 +28,7 @@ def took_line(usage: Usage) -> str:
     """What the run was expected to take, beside what it took."""
     took = f"took {duration(usage.seconds)}, {duration(usage.work)} of work"
     if usage.expected_seconds is None or usage.expected_work is None:
-        return f"{took}; it was not estimated, nothing like it had been measured"
+        return f"{took}; there was no estimate, as nothing similar had been measured"
     return f"estimated {duration(usage.expected_seconds)}, {duration(usage.expected_work)} of work; {took}"
 
 

@@ -106,8 +106,8 @@ def _say_strange(store: Store, paths: Sequence[str]) -> None:
     if paths:
         named = ", ".join(paths[:STRANGE_NAMED]) + (", ..." if len(paths) > STRANGE_NAMED else "")
         warnings.warn(
-            f"passed over {len(paths)} Parquet files in {store.uri} that no run wrote under their names, such as the "
-            f"copies that programs for synchronising folders leave: {named}",
+            f"passed over {len(paths)} Parquet files in {store.uri} that no run wrote, such as the "
+            f"copies that file synchronisation leaves: {named}",
             stacklevel=4,
         )
 
@@ -171,7 +171,7 @@ def put_aside(store: Store, error: DamagedError, path: str) -> None:
     except StorageError as problem:
         warnings.warn(f"{what}; left out, and it cannot be set aside: {problem}", stacklevel=2)
     else:
-        warnings.warn(f"{what}; set aside as {aside}: run the same command again to make it again", stacklevel=2)
+        warnings.warn(f"{what}; set aside as {aside}: run the same command to measure it again", stacklevel=2)
 
 
 class _Held(NamedTuple):

@@ -34,7 +34,7 @@ def refuse_secrets(uri: str) -> None:
     """
     if "://" in uri and not uri.startswith("file://") and shown(uri) != uri:
         raise ResultsError(
-            f"results {shown(uri)!r} must hold no credentials: leave them out, and set AWS_ACCESS_KEY_ID and "
+            f"results {shown(uri)!r} must not contain credentials: leave them out, and set AWS_ACCESS_KEY_ID and "
             "AWS_SECRET_ACCESS_KEY (Google: GOOGLE_APPLICATION_CREDENTIALS) on every node, or give the nodes a role"
         )
 

@@ -80,7 +80,7 @@ class Store:
     def _place(self, path: str) -> str:
         """Where a file of the store lies. Names come out of files too, which may be somebody else's."""
         if path.startswith("/") or "\0" in path or ".." in path.split("/"):
-            raise ResultsError(f"{path!r} leads out of results {self.uri}: a path must lie below the folder")
+            raise ResultsError(f"{path!r} is outside of results {self.uri}: give a path below the folder")
         return f"{self._root}/{path}"
 
     def write(self, path: str, content: bytes) -> None:
@@ -246,7 +246,7 @@ class Store:
         try:
             yield
         except OSError as error:
-            raise ResultsError(f"cannot read results {self.uri}: {_why(error)}. Is it reachable?") from None
+            raise ResultsError(f"cannot read results {self.uri}: {_why(error)}. Check that it is reachable") from None
 
     def read_json(self, path: str) -> dict[str, Any] | None:
         """The content of a JSON file, or none if there is no such file.

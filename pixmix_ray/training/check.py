@@ -26,8 +26,13 @@ from pixmix_ray.training.trial import fresh_network
 BATCH = 8  # pictures
 
 
-def check_parts(trials: Iterable[Trial], runs: Iterable[BenchmarkRun]) -> int:
-    """How many parts were checked: methods and models by a step of training, benchmarks of somebody's by a small pass.
+def check_parts(trials: Iterable[Trial], runs: Iterable[BenchmarkRun], *, own_only: bool = False) -> int:
+    """How many parts were checked: methods and models by a step of training, benchmarks of the user's by a small pass.
+
+    Args:
+        trials: each method, model and data set of which is checked once.
+        runs: those of the user's own are checked, with the networks of the trials.
+        own_only: leave out trials whose method, model and data set are all ours: tests cover them.
 
     Raises:
         RequestError: some do not work, or return what nothing can be made of; all of them are named.
@@ -41,13 +46,20 @@ def check_parts(trials: Iterable[Trial], runs: Iterable[BenchmarkRun]) -> int:
     first: dict[str, Trial] = {}
     for trial in different.values():
         first.setdefault(f"{trial.dataset.identity()}{trial.model.identity()}", trial)
+    trained = [trial for trial in different.values() if not own_only or _has_own_parts(trial)]
+    for trial in trained:
         _try(trial.label.rpartition(" seed ")[0], partial(check_training, trial), problems)
     for trial in first.values():
         for run in own_runs:
             _try(f"benchmark {run.name}", partial(_check_benchmark, trial, run), problems)
     if problems:
         raise problems[0] if len(problems) == 1 else ProblemsError("the check", problems)
-    return len(different) + len(own_runs)
+    return len(trained) + len(own_runs)
+
+
+def _has_own_parts(trial: Trial) -> bool:
+    """Whether the method, the model or the data set of a trial is a class of the user's."""
+    return not all(is_ours(type(part.settings)) for part in (trial.method, trial.model, trial.dataset))
 
 
 def _try(label: str, check: Callable[[], None], problems: list[RequestError]) -> None:
@@ -70,7 +82,7 @@ def check_training(trial: Trial) -> None:
         DataError: the data set cannot be read.
     """
     data = trial.dataset.settings.load()
-    images, labels = _few(data)
+    images, labels = _first_pictures(data)
     generator = torch_generator(0, "check")
     network = fresh_network(trial, data.num_classes).train()
     method: Method = trial.method.settings
@@ -99,7 +111,7 @@ def check_training(trial: Trial) -> None:
     _check_logits(network.eval(), cropped, data.num_classes)
 
 
-def _few(data: ImageData) -> tuple[Tensor, Tensor]:
+def _first_pictures(data: ImageData) -> tuple[Tensor, Tensor]:
     """A few training pictures, uint8 (N, 3, H, W), and their labels (N,)."""
     images = torch.from_numpy(data.some_train_images(BATCH)).permute(0, 3, 1, 2).contiguous()
     return images, torch.from_numpy(np.array(data.train_labels[:BATCH]))

@@ -103,7 +103,9 @@ def train_trial(trial: Trial, store: Store, device: torch.device, workers: Worke
         )
         notice = ""
         if len(history) < trial.training.epochs and workers.are_ending():
-            raise PreemptedError(f"this machine is to be given back: saved in epoch {epoch.number}, goes on elsewhere")
+            raise PreemptedError(
+                f"this machine will be taken away: saved in epoch {epoch.number}, to continue elsewhere"
+            )
     if workers.is_first:
         _finish(trial, store, network, history, device, dataset.class_names)
 
@@ -198,7 +200,7 @@ def _read_progress(trial: Trial, store: Store, workers: Workers) -> _Begun:
         return _Begun(after=(int(header["epoch"]), tensors), history=json.loads(header["history"]))
     except (KeyError, ValueError) as error:  # DamagedError is a ValueError
         aside = store.set_aside(path) if workers.is_first else "set aside"
-        return _Begun(notice=f"{error}. It is now {aside}, and the trial starts from its beginning")
+        return _Begun(notice=f"{error}. It was moved to {aside}, and the trial starts again")
 
 
 def _finish(

@@ -119,6 +119,6 @@ def _numbers(name: str, parameter: ArrayLike | Tensor, count: int) -> Tensor:
         raise RequestError(f"{name}: the parameter {values[~is_finite].flat[0]} is not finite: give finite numbers")
     is_possible = (values >= 1) & (values <= 8) & (values == np.floor(values))
     if name == "posterize" and not is_possible.all():
-        raise RequestError(f"posterize keeps 1 to 8 bits, got {values[~is_possible].flat[0]}: give whole ones")
+        raise RequestError(f"posterize keeps 1 to 8 bits, got {values[~is_possible].flat[0]}: give whole numbers")
     whole = values.astype(np.float64 if values.dtype.kind == "f" else np.int64)
     return torch.from_numpy(whole).expand(count)

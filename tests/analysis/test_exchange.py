@@ -125,7 +125,7 @@ def test_pgd_is_nothing_for_robustbench_and_it_is_said(tmp_path: Path) -> None:
     put(made, "a/corruptions-1", ERROR, benchmark="corruptions")
     put(made, "a/adversaries-1", ERROR, benchmark="adversaries", benchmark_settings='{"attack": "pgd"}')
     found = FORMS["robustbench"](made, read(tmp_path))
-    assert found.notes == ("pixmix: RobustBench takes AutoAttack alone, and adversaries was pgd",)
+    assert found.notes == ("pixmix: RobustBench accepts only AutoAttack, and adversaries used pgd",)
 
 
 def test_openood_s_table_has_its_columns_and_its_definitions(store: Store) -> None:
@@ -182,7 +182,7 @@ def test_names_of_somebody_hostile_leave_no_folder_and_no_formula(tmp_path: Path
 def test_a_form_without_its_benchmark_is_one_line(tmp_path: Path) -> None:
     made = Store(tmp_path)
     put(made, "a/clean-1", ERROR)
-    with pytest.raises(ResultsError, match="it needs the benchmark anomalies"):
+    with pytest.raises(ResultsError, match="measure the benchmark anomalies first"):
         FORMS["openood"](made, read(tmp_path))
     with pytest.raises(RequestError, match="cannot write"):
         write_table(read(tmp_path), tmp_path / "nowhere" / "m.csv", "csv")
@@ -250,12 +250,12 @@ def test_what_is_not_what_was_packed_is_refused_before_anything_is_written(store
             read_archive(other, cases[-1][0])
     (tmp_path / "b.zip").write_bytes(b"no zip")
     cases = [(changed(tmp_path / "a.zip", cell, b"x" * size), *cases[0][1:]), cases[1]]
-    cases += [(tmp_path / "b.zip", ResultsError, "is not an archive of pixmix-ray export")]
+    cases += [(tmp_path / "b.zip", ResultsError, "is not an archive written by pixmix-ray export")]
     for file, kind, words in cases:
         with pytest.raises(kind, match=words):
             read_archive(other, file)
     later = changed(tmp_path / "a.zip", cell, None, {"version": 2, "files": {}})
-    with pytest.raises(ResultsError, match="version 2, this program reads 1"):
+    with pytest.raises(ResultsError, match="version 2, and this program reads 1: export it again"):
         read_archive(other, later)
     assert not (tmp_path / "other").exists() and not (tmp_path / "etc").exists()
 

@@ -218,7 +218,7 @@ def test_a_nan_measurement_counts_as_missing() -> None:
 def test_variants_of_a_benchmark_are_never_averaged(column: str) -> None:
     other = json.dumps({"limit": 100})
     frame = long_frame([{"seed": 0}, {"seed": 1, column: other}])
-    with pytest.raises(ResultsError, match="clean on cifar10 was measured in 2 ways") as caught:
+    with pytest.raises(ResultsError, match="clean on cifar10 was measured with 2 different settings") as caught:
         by_configuration(frame, [ERROR])
     message = str(caught.value)
     assert ("clean with limit 100" in message) if column == "benchmark_settings" else (f"data {other}" in message)
@@ -261,7 +261,7 @@ def test_one_variant_keeps_the_latest_of_equals() -> None:
 
 
 def test_one_trial_measured_twice_is_refused() -> None:
-    with pytest.raises(ResultsError, match=r"clean\.error of pixmix, seed 0, is there more than once"):
+    with pytest.raises(ResultsError, match=r"clean\.error of pixmix, seed 0, occurs more than once"):
         by_configuration(long_frame([{"value": 0.1}, {"value": 0.2}]), [ERROR])
 
 
@@ -275,7 +275,7 @@ def test_wrong_requests_are_named() -> None:
         pareto_front(wide, [])
     with pytest.raises(ResultsError, match=r"benchmark, metric, value are needed, got clean\.error"):
         by_configuration(wide, [ERROR])
-    with pytest.raises(ResultsError, match="row labels repeat"):
+    with pytest.raises(ResultsError, match="row labels must be unique"):
         dominance(pd.concat([wide, wide]), [ERROR])
     with pytest.raises(ResultsError, match="no column of dataset, model"):
         by_configuration(pd.DataFrame({"benchmark": ["clean"], "metric": ["error"], "value": [0.1]}), [ERROR])
@@ -356,7 +356,7 @@ def test_without_a_common_seed_the_means_of_each_are_compared() -> None:
 @pytest.mark.parametrize("value", ["10%", "0.1", True, 1 + 0j], ids=repr)
 def test_objectives_that_are_no_numbers_are_refused_in_one_line(value: object) -> None:
     wide = pd.DataFrame({"method": ["a", "b"], ERROR: [value, value]})
-    with pytest.raises(ResultsError, match=r"the column clean\.error holds .*: it must hold numbers"):
+    with pytest.raises(ResultsError, match=r"the column clean\.error holds .*: give numbers"):
         pareto_front(wide, [ERROR])
 
 

@@ -67,7 +67,7 @@ WRONG = [
     ("method", "a sign such as = is missing after 'method'"),
     ("method=", "a value is missing at its end"),
     ("k>>3", "a value is missing before '>'"),
-    ("k>=three", "compares numbers, and 'three' is none"),
+    ("k>=three", "compares numbers, and 'three' is not a number"),
     ("(k=3", r"'\)' is missing before 'its end'"),
     ("k=3 k=4", "'k' is not expected there"),
     ("k in 3", r"'\(' is missing before '3'"),
@@ -87,10 +87,10 @@ def test_what_is_no_condition_is_one_line_with_an_example(where: str, message: s
 def test_names_and_values_that_there_are_not_are_told_with_those_that_there_are() -> None:
     with pytest.raises(UnknownNameError, match=r"unknown column or setting 'methd'.*did you mean 'method'"):
         matching(frame(), "methd=pixmix")
-    with pytest.raises(ResultsError, match="nothing is left by --where 'method=pixmx': method is baseline, pixmix"):
+    with pytest.raises(ResultsError, match="no rows match --where 'method=pixmx': method is baseline, pixmix"):
         matching(frame(), "method=pixmx")
     twice = frame().assign(settings=json.dumps({"training": {"seed_of": 1}, "model": {"seed_of": 2}}))
-    with pytest.raises(RequestError, match=r"'seed_of' may be training\.seed_of or model\.seed_of"):
+    with pytest.raises(RequestError, match=r"'seed_of' may mean training\.seed_of or model\.seed_of"):
         matching(twice, "seed_of=1")
 
 
@@ -120,7 +120,7 @@ def test_more_is_better_where_the_metric_says_so() -> None:
 def test_the_order_of_cells_and_of_trials_is_kept() -> None:
     assert of_cells(frame(), ["trial-3/clean-1", "trial-0/clean-1", "trial-9/clean-1"]).index.tolist() == [3, 0]
     assert in_order_of(frame(), ["trial-2", "trial-9"]).index.tolist() == [2, 0, 1, 3]
-    with pytest.raises(ResultsError, match="nothing of the experiment file was measured"):
+    with pytest.raises(ResultsError, match="these results contain nothing of the experiment file"):
         of_cells(frame(), ["trial-9/clean-1"])
 
 

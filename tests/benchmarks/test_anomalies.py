@@ -365,7 +365,7 @@ def test_folders_are_read_as_published(tmp_path: Path) -> None:
     ("file", "said"),
     [
         ("test_lmdb/data.mdb", "test_lmdb is a database as LSUN publishes it: write its pictures to a folder with"),
-        ("train_32x32.mat", "holds train_32x32.mat and no test_32x32.mat"),
+        ("train_32x32.mat", "contains train_32x32.mat but not test_32x32.mat"),
         ("dtd-r1.0.1.tar.gz", "no pictures in"),
     ],
 )
@@ -554,7 +554,7 @@ def test_an_unknown_generated_set_is_refused_with_the_nearest_name() -> None:
 
 
 def test_no_set_at_all_is_refused() -> None:
-    with pytest.raises(RequestError, match="no set at all"):
+    with pytest.raises(RequestError, match="no set of outliers"):
         Anomalies.read({"generated": []}, "benchmark anomalies")
 
 

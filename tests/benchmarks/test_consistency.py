@@ -304,7 +304,7 @@ def test_alexnets_file_must_be_a_cell_of_this_benchmark_at_the_same_difficulty(t
         "broken": "cannot read AlexNet's rates from",
         "columns": "cannot read AlexNet's rates from",
         "other": "has no rows of flip_rate_unnormalised",
-        "of_2": "was measured at difficulty 2, wanted is 1",
+        "of_2": "was measured at difficulty 2, and the benchmark has 1",
         "half": "top5_distance",
     }.items():
         with pytest.raises(RequestError, match=message) as caught:
@@ -315,7 +315,7 @@ def test_alexnets_file_must_be_a_cell_of_this_benchmark_at_the_same_difficulty(t
 @pytest.mark.parametrize(
     ("settings", "is_large", "message"),
     [
-        (_rates(), False, "AlexNet's rates are for ImageNet's pictures"),
+        (_rates(), False, "AlexNet's rates apply only to ImageNet's pictures"),
         (_rates(), True, "alexnet has no rates for gaussian_noise"),
         ({"crop": 33}, False, "crop = 33 is more than the 32 of the test pictures"),
     ],

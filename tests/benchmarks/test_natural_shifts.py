@@ -127,7 +127,7 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
         NaturalShifts.read({"folders": {}}, "benchmark natural_shifts")
     good = NaturalShifts(folders={"a": _write(tmp_path / "b", ["7"])})
     small = TestPictures(images=np.zeros((1, 64, 64, 3), np.uint8), labels=np.zeros(1, int), indices=np.arange(1))
-    with pytest.raises(DataError, match="natural shifts are for networks that know ImageNet's 1,000 classes"):
+    with pytest.raises(DataError, match="natural shifts are for networks with ImageNet's 1,000 classes"):
         good.prepare(small)
     with pytest.raises(WorkError, match="natural shifts need a network with the 1000 outputs of ImageNet"):
         good.predict(_network(10), TEST, CPU)

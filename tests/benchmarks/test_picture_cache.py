@@ -130,7 +130,7 @@ def test_a_full_disk_is_said_once_and_pictures_are_made_anew(folder: Path, monke
 
     monkeypatch.setattr(picture_cache, "written_whole", full)
     kept, made = PictureCache(max_bytes=10**6), list[int]()
-    with pytest.warns(UserWarning, match="No space left on device.*made anew each time") as warned:
+    with pytest.warns(UserWarning, match="No space left on device.*made again for each checkpoint") as warned:
         for _ in range(3):
             np.testing.assert_array_equal(_get(kept, 1, made), _array(1))
     assert made == [1, 1, 1] and len(warned) == 1

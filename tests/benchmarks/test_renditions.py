@@ -134,7 +134,7 @@ def test_what_is_wrong_is_named_in_one_line(copied: Path, case: str) -> None:
 
 def test_it_is_for_networks_and_pictures_of_imagenet(published: Path) -> None:
     small = TestPictures(images=np.zeros((1, 32, 32, 3), np.uint8), labels=np.zeros(1, int), indices=np.arange(1))
-    with pytest.raises(DataError, match="ImageNet's 1,000 classes, and the test pictures are of 32 pixels"):
+    with pytest.raises(DataError, match="ImageNet's 1,000 classes, and the test pictures have 32 pixels"):
         Renditions(files=published).prepare(small)
     with pytest.raises(WorkError, match="the 1000 outputs of ImageNet, this one has 10"):
         Renditions(files=published, limit=3).predict(_network(outputs=10), TEST, CPU)

@@ -144,7 +144,7 @@ BROKEN: dict[str, tuple[object, str]] = {
     "no data": ({b"labels": LABELS}, "the key 'data' is missing, there are labels"),
     "no labels": ({b"data": DATA}, "the key 'labels' is missing"),
     "other labels": ({b"data": DATA, b"fine_labels": LABELS}, "the key 'labels' is missing"),
-    "a list": ([DATA, LABELS], "it holds a list, not a dictionary"),
+    "a list": ([DATA, LABELS], "it contains a list, not a dictionary"),
     "short rows": ({b"data": DATA[:, :3000], b"labels": LABELS}, r"got uint8 \(4, 3000\), 4 labels"),
     "pictures": ({b"data": DATA.reshape(4, 3, 32, 32), b"labels": LABELS}, r"got uint8 \(4, 3, 32, 32\)"),
     "floats": ({b"data": DATA / 255, b"labels": LABELS}, r"got float64 \(4, 3072\)"),
@@ -211,7 +211,7 @@ def test_wrong_names_of_classes_are_an_error(names: object, tmp_path: Path) -> N
 
 
 def test_a_missing_folder_and_a_missing_batch_are_errors_with_the_way_out(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"batches\.meta is missing: give as root .* or set download: true"):
+    with pytest.raises(DataError, match=r"batches\.meta is missing: set root .* or set download: true"):
         Cifar10(root=tmp_path).load()
     write_layout(tmp_path, CIFAR10)
     (tmp_path / CIFAR10.folder / "data_batch_2").unlink()
@@ -221,7 +221,7 @@ def test_a_missing_folder_and_a_missing_batch_are_errors_with_the_way_out(tmp_pa
 
 @VARIANTS
 def test_neither_root_nor_download_is_an_error(dataset: type[Cifar10] | type[Cifar100], layout: Layout) -> None:
-    with pytest.raises(RequestError, match=r"the data set needs root.*or set download: true"):
+    with pytest.raises(RequestError, match=r"dataset cifar10+ needs root: .* or set download: true"):
         dataset.read({}, f"dataset {layout.name}")
 
 
@@ -251,7 +251,7 @@ def test_a_failed_download_is_an_error_with_the_way_out(tmp_path: Path, monkeypa
         raise OSError("no route\nto host")
 
     monkeypatch.setattr(torchvision.datasets, "CIFAR100", fake)
-    with pytest.raises(DataError, match=r"cannot download cifar100 to .* \(no route to host\): fetch it"):
+    with pytest.raises(DataError, match=r"cannot download cifar100 to .* \(no route to host\): download it by hand"):
         Cifar100(root=tmp_path, download=True).load()
 
 

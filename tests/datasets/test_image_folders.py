@@ -199,7 +199,7 @@ def test_imagenets_classes_are_a_thousand_in_order() -> None:
 
 
 def test_imagenet_wants_its_thousand_folders(root: Path) -> None:
-    with pytest.raises(DataError, match="holds 'cat': it must hold the 1,000 folders"):
+    with pytest.raises(DataError, match="holds 'cat': it must contain the 1,000 folders"):
         ImageNet(root=root, **SMALL).version()
     shutil.rmtree(root)
     for wnid in WNIDS[1:]:

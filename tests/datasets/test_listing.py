@@ -31,7 +31,7 @@ JUNK = (
     "labels.csv",
     "README",
 )
-KINDS = {"hidden": 5, "of a system": 3, ".csv": 1, "without an ending": 1}
+KINDS = {"hidden": 5, "system": 3, ".csv": 1, "without an extension": 1}
 
 
 def _picture(file: Path) -> None:
@@ -67,9 +67,7 @@ def test_at_every_level_the_same_is_passed_over_and_said_in_one_line(tmp_path: P
     found = picture_files(tmp_path, counted)
     assert [file.relative_to(tmp_path).as_posix() for file in found] == ["a.png", "below/a.png", "below/deeper/a.png"]
     assert counted.kinds == Counter({kind: 3 * count for kind, count in KINDS.items()})
-    with pytest.warns(
-        PassedOverWarning, match=r"^passed over 30 in .* that are not pictures: 15 hidden, 9 of a system"
-    ):
+    with pytest.warns(PassedOverWarning, match=r"^passed over 30 in .* that are not pictures: 15 hidden, 9 system"):
         picture_files(tmp_path)
 
 
@@ -81,7 +79,7 @@ def test_a_zip_file_is_read_by_the_same_rule(tmp_path: Path) -> None:
         for file in sorted((tmp_path / "set").rglob("*")):
             archive.write(file, file.relative_to(tmp_path))
     with pytest.warns(
-        PassedOverWarning, match=r"passed over 10 in .*set\.zip that are not pictures: 5 hidden, 3 of a sys"
+        PassedOverWarning, match=r"passed over 10 in .*set\.zip that are not pictures: 5 hidden, 3 system"
     ):
         readers = read_source(tmp_path / "set.zip")
     assert [reader.name.partition(" in ")[0] for reader in readers] == ["set/a.png", "set/without_an_ending"]
@@ -107,7 +105,7 @@ def test_two_folders_that_link_to_each_other_count_once(tmp_path: Path) -> None:
     os.symlink("../b", tmp_path / "a" / "see_also")
     os.symlink("../a", tmp_path / "b" / "see_also")
     os.symlink("b", tmp_path / "latest")
-    with pytest.warns(PassedOverWarning, match=r"passed over 3 in .*: 3 second ways to a folder"):
+    with pytest.warns(PassedOverWarning, match=r"passed over 3 in .*: 3 repeated link"):
         found = picture_files(tmp_path)
     assert [file.relative_to(tmp_path).as_posix() for file in found] == ["a/0.png", "a/1.png", "b/0.png", "b/1.png"]
 
@@ -117,7 +115,7 @@ def test_a_link_to_a_folder_elsewhere_is_followed_once(tmp_path: Path) -> None:
     (tmp_path / "set").mkdir()
     for name in ("one", "two"):
         os.symlink(tmp_path / "elsewhere", tmp_path / "set" / name)
-    with pytest.warns(PassedOverWarning, match="1 second ways"):
+    with pytest.warns(PassedOverWarning, match="1 repeated link"):
         assert picture_files(tmp_path / "set") == [tmp_path / "set" / "one" / "0.png"]
 
 
@@ -145,6 +143,25 @@ def test_a_pipe_is_passed_over_and_a_broken_link_is_an_error_when_it_is_read(
     assert [file.name for file in picture_files(tmp_path, PassedOver())] == names
 
 
+def test_two_ways_to_one_folder_are_one_class_and_said(tmp_path: Path) -> None:
+    for name in ("val/ant", "val/bee", "elsewhere/cat"):
+        _picture(tmp_path / name / "0.png")
+    for name, target in (("latest", "ant"), ("cat", "../elsewhere/cat"), ("katze", "../elsewhere/cat")):
+        os.symlink(target, tmp_path / "val" / name)
+    with pytest.warns(PassedOverWarning, match="passed over 2 in .*: 2 second ways to a folder"):
+        assert class_folders(tmp_path / "val").class_names == ("ant", "bee", "cat")
+
+
+@pytest.mark.parametrize("inner", ["", "val", "val/images"])
+@pytest.mark.parametrize("read", [picture_files, class_folders])
+def test_an_archive_in_place_of_a_folder_is_to_be_unpacked(
+    read: Callable[[Path], object], inner: str, tmp_path: Path
+) -> None:
+    (tmp_path / "set.tar").touch()
+    with pytest.raises(DataError, match=r"set\.tar is a file and not a folder: unpack it"):
+        read(tmp_path / "set.tar" / inner)
+
+
 def test_classes_that_are_numbers_are_sorted_as_such_or_as_text(tmp_path: Path) -> None:
     for number in range(12):
         _picture(tmp_path / "val" / str(number) / "0.png")
@@ -154,7 +171,7 @@ def test_classes_that_are_numbers_are_sorted_as_such_or_as_text(tmp_path: Path) 
     assert class_folders(folder).class_names == tuple(as_text)
     settings = {"root": tmp_path, "train": None, "size": 8, "resize": 8}
     with pytest.warns(
-        UserWarning, match=r"numbers and sorted as such, 0, 1, 2 to 11: .* set dataset.class_order: text"
+        UserWarning, match=r"numbers and sorted numerically, 0, 1, 2 to 11: .* set dataset.class_order: text"
     ):
         numbered = ImageFolder.model_validate(settings)
         assert numbered.load().class_names == tuple(by_number)

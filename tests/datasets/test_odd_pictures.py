@@ -237,7 +237,7 @@ def test_a_link_to_a_folder_that_holds_it_is_an_error(target: str, tmp_path: Pat
     inner.mkdir(parents=True)
     put(inner, "x.png", PNG)
     (inner / "loop").symlink_to(inner / target)
-    with pytest.raises(DataError, match=r"b/loop is a link to a folder that holds it.*: remove the link"):
+    with pytest.raises(DataError, match=r"b/loop is a link to a folder above it.*: remove the link"):
         folder_version([tmp_path])
 
 

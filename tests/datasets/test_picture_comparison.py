@@ -62,7 +62,10 @@ SPOILT: dict[str, tuple[Callable[[dict[int, Images]], Mapping[int, Images]], str
     "one severity clean": (_replaced(2, lambda _: SCENES), "at severity 2 is the test set unchanged"),
     "severities reversed": (lambda s: {6 - k: v for k, v in s.items()}, "its severities are in another order"),
     "severities equal": (lambda s: {**s, 3: s[2]}, "is the same at severity 2 and 3"),
-    "colours reversed": (lambda s: {k: v[..., ::-1] for k, v in s.items()}, "colours in another order, such as BGR"),
+    "colours reversed": (
+        lambda s: {k: v[..., ::-1] for k, v in s.items()},
+        "colour channels in another order, such as BGR",
+    ),
 }
 
 

@@ -93,7 +93,7 @@ def test_predictions_go_with_their_measurements_and_where_they_are_gone_the_numb
     # one was spoilt for the fixture, and one has the standard errors of AUROC of before DeLong's
     assert [state for state, _ in states] == ["different", "different", "same", "skipped"]
     assert any("standard_error" in cell.reason and "anomalies" in cell.path for cell in cells)
-    assert states[3][1] == "its predictions are not there; its measurements stay. To evaluate again"
+    assert states[3][1] == "it has no predictions, so its measurements stay as they are. To evaluate again"
 
 
 def test_a_folder_is_rewritten_once(store: Store) -> None:

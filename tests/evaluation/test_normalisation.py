@@ -65,7 +65,10 @@ class _OfSize(nn.Module):
 def test_of_a_network_near_chance_another_size_is_named() -> None:
     is_read = LABELS > 0  # without those that a network that is blind reads by chance
     said = better_input(_OfSize(), IMAGES[is_read], LABELS[is_read], CPU)
-    assert "misreads 100.0% as it is" in said and "of 64 pixels: if it was trained so, set model.input_size=64" in said
+    assert (
+        "misreads 100.0% as it is" in said
+        and "of 64 pixels: if it was trained that way, set model.input_size=64" in said
+    )
 
 
 def test_of_a_network_that_normalises_by_itself_nothing_is_said() -> None:

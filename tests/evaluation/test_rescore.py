@@ -252,9 +252,9 @@ def _with_words_for_labels(folder: Folder, run: BenchmarkRun) -> None:
 SPOILT: dict[str, tuple[Spoil, str]] = {
     "predictions without extras": (
         _without_extras,
-        "the predictions lack label_log_probability, squared_error: they are of an older version",
+        "the predictions lack label_log_probability, squared_error, as an older version wrote them",
     ),
-    "another version's key": (_of_an_older_version, "an older version of the benchmark clean made it"),
+    "another version's key": (_of_an_older_version, "made by an older version of the benchmark clean"),
     "a setting that is no more": (_settings(temperature=2), "unknown key in benchmark: 'temperature'"),
     "a benchmark that is no more": (_settings(name="claen"), "unknown benchmark 'claen'"),
     "somebody else's benchmark": (
@@ -271,7 +271,7 @@ SPOILT: dict[str, tuple[Spoil, str]] = {
     "predictions of another kind": (_with_words_for_labels, "cannot be measured (ArrowInvalid"),
     "no predictions": (
         lambda folder, run: folder.put_rows(run, PREDICTIONS.empty_table()),
-        "its predictions are not there",
+        "it has no predictions",
     ),
 }
 

@@ -503,10 +503,12 @@ def test_a_checkpoint_is_not_evaluated_on_other_classes_than_it_was_trained_on(t
     checkpoint = trained(of.trial, of.store)
     checkpoint.check_classes(Digits().load().class_names)
     renamed = replace(checkpoint, class_names=("ant", *(checkpoint.class_names or ())[1:]))
-    with pytest.raises(CheckpointError, match="number 0 is '0' there and 'ant' in the training; give the data set"):
+    with pytest.raises(
+        CheckpointError, match="class 0 is '0' in the data set and was 'ant' in training; give the data set"
+    ):
         evaluate_cell(renamed, of.run, of.store, CPU, "0.1.0+abc")
     fewer = replace(checkpoint, class_names=("0", "1"))
-    with pytest.raises(CheckpointError, match="there are 10, and 2 in the training"):
+    with pytest.raises(CheckpointError, match="the data set has 10 classes, and training had 2"):
         evaluate_cell(fewer, of.run, of.store, CPU, "0.1.0+abc")
 
 

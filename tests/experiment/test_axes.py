@@ -115,7 +115,7 @@ def test_points_that_are_the_same_trial_are_one() -> None:
 @pytest.mark.parametrize(
     ("keys", "error"),
     [
-        ({"training": {"lr": []}}, r"lr = \[\]: give a value, or several"),
+        ({"training": {"lr": []}}, r"lr = \[\]: give one value, or several"),
         ({"training": {"lr": {"grid": 3}}}, "lr: grid must be a list of values, got 3"),
         (
             {"zip": ["training.lr", "training.epoch"]},
@@ -123,7 +123,7 @@ def test_points_that_are_the_same_trial_are_one() -> None:
         ),
         (
             {"training": {"lr": [1, 2], "epochs": [1, 2, 3]}, "zip": ["training.lr", "training.epochs"]},
-            "equally long, but training.lr has 2, training.epochs has 3 values",
+            "training.lr has 2, training.epochs has 3 values: give each the same number",
         ),
         ({"exclude": {"method": "baseline"}}, "leave no trial of the grid"),
         (

@@ -43,6 +43,7 @@ def seen(experiment: Experiment) -> tuple[list[str], int, float, list[str]]:
         ("", (), {}, (["baseline"], 2, 0.5, ["clean"])),
         ("methods: [cutout]", (), {}, (["cutout"], 2, 0.5, ["clean"])),
         ("methods+: cutout", (), {}, (["baseline", "cutout"], 2, 0.5, ["clean"])),
+        ("methods+: cutout\nmethods: [mixup]", (), {}, (["mixup", "cutout"], 2, 0.5, ["clean"])),
         ("training: {lr: 0.25}", (), {}, (["baseline"], 2, 0.25, ["clean"])),
         ("", (), {"presets": ["smoke"]}, (["baseline"], 1, 0.5, ["clean", "adversaries"])),
         (
@@ -91,7 +92,7 @@ def test_a_limit_is_put_on_every_benchmark_that_has_none_as_low(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("text", "options", "error"),
     [
-        ("extends: mine.yaml", {}, "extends mine.yaml, which extends it"),
+        ("extends: mine.yaml", {}, "and mine.yaml extend each other"),
         ("extends: no.yaml", {}, "cannot read the experiment file"),
         ("extends: $PIXMIX_NOT_SET/base.yaml", {}, "extends .* names the variable"),
         ("extends: {a: b}", {}, "extends must be a file or a list of files"),

@@ -26,7 +26,7 @@ def test_a_scheduler_is_a_name_or_a_name_with_settings(experiment: Path) -> None
         (["scheduler={name: asha, grace_period: 8}"], r"grace_period = 8 must be below training.epochs = 8"),
         (
             ["scheduler=asha", "training.validation=null"],
-            r"set training.validation: 0.1 \(training losses of differently augmented pictures do not compare\)",
+            r"set training.validation: 0.1 \(training losses of differently augmented pictures are not comparable\)",
         ),
         (
             [
@@ -34,7 +34,7 @@ def test_a_scheduler_is_a_name_or_a_name_with_settings(experiment: Path) -> None
                 "methods=[pixmix]",
                 "search={objectives: [clean.error], space: {training.epochs: {low: 2, high: 9, integer: true}}}",
             ],
-            r"search.space cannot hold training.epochs beside a scheduler",
+            r"search.space cannot contain training.epochs with a scheduler",
         ),
     ],
 )

@@ -410,6 +410,9 @@ def test_a_file_given_by_a_relative_path_is_the_same_experiment(
 def test_an_override_reaches_into_one_method_and_into_the_default_benchmarks() -> None:
     raw = {"methods": "pixmix"}
     assert override(raw, "methods.pixmix.k=2") == {"methods": [{"name": "pixmix", "k": 2}]}
+    noise = {"name": "my_method:Noise", "sigma": 2}
+    for name in ("Noise", "my_method:Noise"):  # as plans print it, and as the file has it
+        assert override({"methods": ["pixmix", "my_method:Noise"]}, f"methods.{name}.sigma=2")["methods"][1] == noise
     assert override(raw, "benchmarks.clean.limit=5")["benchmarks"][0] == {"name": "clean", "limit": 5}
 
 
@@ -423,7 +426,7 @@ def test_a_mapping_is_read_like_a_file_and_holds_objects_and_classes(read: Read)
     same = read(methods=methods, dataset={"name": "digits", "train_limit": 80}, seeds=[5])
     assert [trial.id for trial in found.trials()] == [trial.id for trial in same.trials()]
     assert content["dataset"] == Digits(train_limit=90)
-    assert "'methods.PixMex.k=1': no 'PixMex' in the list; it holds Baseline, PixMix, PixMix" in complaint(
+    assert "'methods.PixMex.k=1': no 'PixMex' in the list: choose among Baseline, PixMix, PixMix" in complaint(
         lambda: read_experiment(content, ["methods.PixMex.k=1"])
     )
 
@@ -431,7 +434,7 @@ def test_a_mapping_is_read_like_a_file_and_holds_objects_and_classes(read: Read)
 def test_an_experiment_is_read_as_it_is_and_takes_no_overrides(read: Read) -> None:
     sweep = read()
     assert read_experiment(sweep) is sweep
-    assert "'seeds=1' cannot change an Experiment" in complaint(lambda: read_experiment(sweep, ["seeds=1"]))
+    assert "'seeds=1' cannot be applied to an Experiment" in complaint(lambda: read_experiment(sweep, ["seeds=1"]))
 
 
 def test_the_path_of_a_file_may_be_text(read: Read, folder: Path) -> None:

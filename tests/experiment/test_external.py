@@ -83,43 +83,43 @@ def test_what_it_is_follows_from_content_settings_and_classes_alone(case: str, f
 WRONG: dict[str, tuple[list[object], dict[str, Any], type[RequestError], str]] = {
     "nothing": ([], {}, RequestError, "the key 'methods' is missing: name methods to train, or checkpoints"),
     "no mapping": (["zoo/a.pth"], {}, RequestError, "each must be a mapping such as {model: cifar_resnet"),
-    "no model": ([{"weights": "zoo/a.pth"}], {}, RequestError, "say with model what .*a.pth is: cifar_resnet"),
-    "no weights": ([WRN], {}, RequestError, "one of weights, pretrained: true and trial, got none"),
+    "no model": ([{"weights": "zoo/a.pth"}], {}, RequestError, "a.pth needs a model: cifar_resnet"),
+    "no weights": ([WRN], {}, RequestError, "one of weights, pretrained: true or trial, got none"),
     "both": ([{**WRN, "weights": "a", "pretrained": True}], {}, RequestError, "got weights and pretrained"),
     "unknown model": ([{"model": "wide_resnt", "weights": "a"}], {}, RequestError, "did you mean 'wide_resnet'"),
     "unknown key": ([{**WRN, "weights": "a", "dept": 10}], {}, RequestError, "did you mean 'depth'"),
     "no such file": ([{**WRN, "weights": "zoo/c.pth"}], {}, CheckpointError, "no checkpoint .*zoo/c.pth"),
     "nothing matches": ([{**WRN, "weights": "zoo/*.pt"}], {}, CheckpointError, r"no file matches .*zoo/\*.pt"),
-    "not published": ([{**WRN, "pretrained": True}], {}, RequestError, "no published weights to take"),
-    "no trial": ([{"trial": "zoo"}], {}, CheckpointError, "is not a trial of ours: give RESULTS/trials/TRIAL"),
+    "not published": ([{**WRN, "pretrained": True}], {}, RequestError, "no published weights"),
+    "no trial": ([{"trial": "zoo"}], {}, CheckpointError, "is not a trial: give RESULTS/trials/TRIAL"),
     "a trial with a model": ([{**WRN, "trial": "a"}], {}, RequestError, "has its own model: leave model out"),
     "which data set": (
         [{**WRN, "weights": "zoo/a.pth"}],
         {"dataset": ["digits", {"name": "digits", "train_limit": 50}]},
         RequestError,
-        "must say which of the 2 data sets",
+        "there are 2 data sets, and the checkpoint .* does not say",
     ),
     "no gradients": (
         [{"model": "onnx", "weights": "zoo/a.pth"}],
         {"benchmarks": ["clean", "adversaries"]},
         RequestError,
-        "adversaries needs gradients, and a network of onnx gives none: leave adversaries out",
+        "adversaries needs gradients, and onnx networks have none: leave adversaries out",
     ),
     "a program": (
         [{"model": "torchscript", "weights": "zoo/a.pth"}],
         {},
         RequestError,
-        r"is a program, and to read it is to run it: if you trust it, add trust: true \(--trust\)",
+        r"is a program, and reading it runs it: if you trust it, add trust: true \(--trust\)",
     ),
-    "trained": ([], {"methods": "baseline", "model": "onnx"}, RequestError, "model onnx cannot be trained"),
-    "twice a class": ([{**WRN, "weights": "a", "classes": ["a", "b", "a"]}], {}, RequestError, "holds 'a' twice"),
+    "trained": ([], {"methods": "baseline", "model": "onnx"}, RequestError, "model onnx can only be evaluated"),
+    "twice a class": ([{**WRN, "weights": "a", "classes": ["a", "b", "a"]}], {}, RequestError, "contains 'a' twice"),
     "no classes": ([{**WRN, "weights": "a", "classes": 3}], {}, RequestError, "classes must be imagenet, a file"),
     "no file of classes": ([{**WRN, "weights": "a", "classes": "c.txt"}], {}, RequestError, "nor a file that can be"),
     "a search": (
         [{**WRN, "weights": "zoo/a.pth"}],
         {"methods": "pixmix", "search": {"space": {"k": [1, 2]}, "objectives": ["clean.error"]}},
         RequestError,
-        "give checkpoints an experiment file of their own",
+        "put checkpoints into an experiment file of their own",
     ),
 }
 
@@ -141,9 +141,9 @@ MAPS: dict[str, tuple[object, tuple[str, ...], tuple[int, ...] | str]] = {
     "a name that is not there": (
         list(NAMES),
         ("cta", "owl"),
-        "'cta', which is none of the 4 .*nearest there is 'cat'; 1",
+        "'cta' is not among the 4 .*did you mean 'cat'. .1 more",
     ),
-    "too few numbers": ([3, 1], ("dog",), "counts 2 outputs, and the data set has 1 classes"),
+    "too few numbers": ([3, 1], ("dog",), "gives 2 outputs, and the data set has 1 classes"),
 }
 
 

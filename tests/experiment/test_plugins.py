@@ -224,9 +224,7 @@ def test_the_settings_of_other_peoples_classes_are_checked_like_ours(others: str
 
 
 def test_a_setting_whose_name_has_another_meaning_is_refused(others: str) -> None:
-    assert "Named has a setting 'name', which has another meaning here: rename it" in refusal(
-        METHODS, f"{others}:Named"
-    )
+    assert "Named has a setting 'name', which is a reserved name: rename it" in refusal(METHODS, f"{others}:Named")
 
 
 def test_a_module_is_found_in_the_current_folder_and_beside_the_file_behind_all_others(
@@ -298,7 +296,9 @@ def test_the_name_of_table_4_stands_for_dead_leaves_of_that_shape(shape: str) ->
     short = MIXING_SETS.read({"name": f"dead_leaves_{shape}", "count": 3})
     whole = MIXING_SETS.read({"name": "dead_leaves", "shape": shape, "count": 3})
     assert short == whole and whole.settings.label(whole.name) == f"dead_leaves_{shape}"
-    with pytest.raises(RequestError, match=f"dead_leaves_{shape} sets shape itself: leave it out, or name dead_leaves"):
+    with pytest.raises(
+        RequestError, match=f"dead_leaves_{shape} sets shape itself: leave shape out, or use dead_leaves"
+    ):
         MIXING_SETS.read({"name": f"dead_leaves_{shape}", "shape": "circles"})
     with pytest.raises(UnknownNameError, match="did you mean 'dead_leaves_squares'"):
         MIXING_SETS.read("dead_leaves_square")

@@ -56,7 +56,7 @@ def test_validation_is_part_of_the_identity_where_it_is_set() -> None:
 
 
 def test_a_crop_size_without_a_resized_crop_is_refused() -> None:
-    with pytest.raises(RequestError, match=r"crop_size = 14 .* set crop to resized"):
+    with pytest.raises(RequestError, match=r"crop_size = 14 .* only used with crop: resized"):
         Recipe.read({"crop_size": 14}, "training")
 
 

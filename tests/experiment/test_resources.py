@@ -57,8 +57,8 @@ def test_resources_are_no_part_of_a_trials_identity(experiment: Path) -> None:
 @pytest.mark.parametrize(
     ("share", "message"),
     [
-        ("{gpus: 1.5}", r"gpus = 1.5: above 1 it must be a whole number, a GPU for each worker"),
-        ("{gpus: 1, workers: 2}", r"workers = 2, but gpus = 1: give a GPU for each worker, or leave workers out"),
+        ("{gpus: 1.5}", r"gpus = 1.5: above 1 it must be a whole number, one GPU for each worker"),
+        ("{gpus: 1, workers: 2}", r"workers = 2, but gpus = 1: give each worker one GPU, or leave workers out"),
         ("{workers: 0}", r"resources.trial.workers = 0"),
         ("{cpus: -1}", r"resources.trial.cpus = -1"),
         ("{memory: 4 apples}", r"memory = '4 apples': give a number of bytes, or a text such as 4GB"),
@@ -79,7 +79,7 @@ def test_a_share_that_cannot_be_is_refused_in_one_line(experiment: Path, share: 
 
 @pytest.mark.parametrize(("share", "told"), [("{gpus: 2}", "gpus = 2"), ("{workers: 3}", "workers = 3")])
 def test_one_process_evaluates(experiment: Path, share: str, told: str) -> None:
-    with pytest.raises(RequestError, match=f"{told}, but one process evaluates: give 1, or a fraction of a GPU"):
+    with pytest.raises(RequestError, match=f"{told}, but one process evaluates: give 1 or a fraction of a GPU"):
         read_experiment(experiment, [f"resources.evaluation={share}"])
 
 
@@ -101,10 +101,10 @@ def test_a_share_is_divided_among_its_workers(share: Share, workers: int, each: 
     [
         (
             ["resources.trial={workers: 3}", "training.batch_size=128"],
-            r"resources.trial has 3 workers, which do not divide training.batch_size = 128: take 2 workers, or a batch "
+            r"resources.trial has 3 workers, which do not divide training.batch_size = 128: use 2 workers, or a batch "
             r"size of 126$",
         ),
-        (["resources.trial={workers: 2}", "methods=[ant]"], r"ant carries something through a training .*workers=1"),
+        (["resources.trial={workers: 2}", "methods=[ant]"], r"ant keeps a state during training .*workers=1"),
     ],
 )
 def test_a_trial_that_its_workers_cannot_share_is_refused(experiment: Path, settings: list[str], message: str) -> None:

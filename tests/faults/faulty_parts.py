@@ -19,6 +19,7 @@ from pixmix_ray.benchmarks import Clean, TestPictures
 from pixmix_ray.methods import Method, MethodRun, PixMix, Setup
 from pixmix_ray.metrics import Predictions
 from pixmix_ray.orchestration.session import place_here
+from pixmix_ray.training.check import BATCH
 from pixmix_ray.transforms import to_float
 
 
@@ -172,7 +173,8 @@ class Diary(Method):
         return self.mixes
 
     def start(self, setup: Setup) -> MethodRun:
-        return _Diary(self, setup.seed)
+        is_check = setup.images is not None and len(setup.images) <= BATCH  # before a run, in the process of the driver
+        return super().start(setup) if is_check else _Diary(self, setup.seed)
 
     def augment(self, images: Tensor, pictures: Tensor | None, generator: torch.Generator) -> Tensor:
         return to_float(images) if pictures is None else (to_float(images) + to_float(pictures)) / 2

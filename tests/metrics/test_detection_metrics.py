@@ -154,7 +154,7 @@ def test_a_perfect_area_has_no_error() -> None:
         ([], [], r"scores must have shape \(N,\)"),
         ([0.1, 0.2], [True], "lengths differ: scores 2, is_ood 1"),
         ([0.1, np.inf], [True, False], "scores must be finite, got inf at index 1"),
-        ([0.1, 0.2], [True, True], "both kinds of pictures, got 2 out of distribution of 2"),
+        ([0.1, 0.2], [True, True], "both true and false, got 2 true of 2"),
         ([0.1, 0.2], [0, -1], "is_ood must be 0 or 1, got -1 at index 1"),
     ],
 )

@@ -144,7 +144,7 @@ def test_plus_signs_are_short_for_a_join() -> None:
 @pytest.mark.parametrize(
     ("spec", "error", "message"),
     [
-        ("fractals+", RequestError, r"mixing set 'fractals\+' joins a set without a name"),
+        ("fractals+", RequestError, r"mixing set 'fractals\+' has an empty name"),
         ("fractals+fractal", UnknownNameError, "unknown mixing set 'fractal', did you mean 'fractals'"),
         ({"name": "fractals+fractals", "count": 3}, UnknownNameError, "unknown key in mixing set join: 'count'"),
         ({"name": "join"}, RequestError, "mixing set join: the key 'sets' is missing"),
@@ -158,7 +158,7 @@ def test_plus_signs_are_short_for_a_join() -> None:
         ({"name": "join", "sets": [{"name": "fractals", "wieght": 1}]}, UnknownNameError, "'wieght'"),
         ({"name": "join", "sets": [{"weight": 1}]}, RequestError, "mapping with the key 'name'"),
         ("$PIXMIX_NOT_SET/fractals", RequestError, r"the variable \$PIXMIX_NOT_SET, which is not set"),
-        (r"C:\fractals", RequestError, "mixing set .* is a path of Windows"),
+        (r"C:\fractals", RequestError, "mixing set .* is a Windows path"),
         ("s3://bucket/fractals", RequestError, "is a URI: pictures are read from local folders"),
         ("s3:/bucket/fractals", RequestError, "looks like a URI: write s3://"),
     ],

@@ -182,7 +182,9 @@ def test_unreadable_pictures_are_left_out_counted_and_named_every_time(folder: P
     for source in (folder, zipped(folder, tmp_path / "some.zip")):
         mixing_set = PictureFolder(folders=(source,), skip_unreadable=True)
         for _ in range(2):  # made, and opened
-            with pytest.warns(UserWarning, match=r"left out 2 pictures of .* that cannot be decoded: .*c\.png.*d\.png"):
+            with pytest.warns(
+                UserWarning, match=r"left out 2 pictures of .* which cannot be decoded: .*c\.png.*d\.png"
+            ):
                 found = images_of(mixing_set)
             assert len(found) == 4 and all(map(np.array_equal, found, whole))
         manifest = read_manifest(entry_name(mixing_set.version(), 36))

@@ -38,7 +38,7 @@ def test_the_label_of_a_join_is_read_as_the_same_join(folder: Path, text: str) -
     assert again.settings.identity() == part.settings.identity()
 
 
-@pytest.mark.parametrize(("text", "error"), [("a+", "a set without a name"), ("(a+b", "parenthesis is not closed")])
+@pytest.mark.parametrize(("text", "error"), [("a+", "has an empty name"), ("(a+b", "unclosed parenthesis")])
 def test_a_text_that_is_none_is_told(text: str, error: str) -> None:
     with pytest.raises(RequestError, match=error):
         terms_in(text)

@@ -54,7 +54,7 @@ def test_weights_of_another_number_of_classes_are_loaded_but_for_the_head(tmp_pa
         torch.manual_seed(5)
         fresh = TorchvisionModel(arch=arch).build(7).state_dict()
         torch.manual_seed(5)
-        with pytest.warns(match=f"was trained on 4 classes: its head, {head}, is made anew for 7"):
+        with pytest.warns(match=f"was trained on 4 classes: its head, {head}, is replaced by a new one for 7"):
             started = TorchvisionModel(arch=arch, weights=tmp_path / "a.pth").build(7).state_dict()
     for name, tensor in started.items():
         wanted = fresh[name] if name.startswith(f"{head}.") else theirs[name]

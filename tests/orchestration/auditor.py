@@ -147,21 +147,31 @@ class Audience:
     def __init__(self) -> None:
         self.heard: Counter[str] = Counter()  # ends, by name
         self.given_up: Counter[str] = Counter()
+        self.measuring: set[Cell] = set()
 
     def planned(self, plan: Plan) -> None: ...
     def epoch_done(self, trial: Trial, progress: Progress) -> None: ...
     def trial_done(self, trial: Trial) -> None: ...
     def trial_stopped(self, trial: Trial, epoch: int) -> None: ...
-    def cell_started(self, cell: Cell) -> None: ...
     def tick(self) -> None: ...
+
+    def cell_started(self, cell: Cell) -> None:
+        if cell in self.measuring:
+            raise FaultError(f"{key_of(cell.trial, cell.run)} was started twice, and not said to wait in between")
+        self.measuring.add(cell)
+
+    def waits_again(self, work: Trial | Cell) -> None:
+        self.measuring -= {work} if isinstance(work, Cell) else set()
 
     def trial_failed(self, trial: Trial, reason: str) -> None:
         self.given_up[trial.id] += 1
 
     def cell_done(self, cell: Cell, seconds: float) -> None:
+        self.measuring.discard(cell)
         self.heard[key_of(cell.trial, cell.run)] += 1
 
     def cell_failed(self, cell: Cell, reason: str) -> None:
+        self.measuring.discard(cell)
         self.heard[key_of(cell.trial, cell.run)] += 1
         self.given_up[key_of(cell.trial, cell.run)] += 1
 

@@ -20,7 +20,7 @@ def _executor(*, has_gpus: bool) -> Executor:
 def test_a_machine_with_a_gpu_is_used_and_said(experiment: Path) -> None:
     plan = make_plan(read_experiment(experiment))
     with pytest.warns(
-        UserWarning, match=r"there are GPUs: a trial takes 0\.75 of one, an evaluation 0\.25; set resources"
+        UserWarning, match=r"GPUs were found: a trial uses 0\.75 of one, an evaluation 0\.25; set resources"
     ):
         resources = on_gpus(plan, _executor(has_gpus=True)).experiment.resources
     assert (resources.trial.gpus, resources.evaluation.gpus) == (0.75, 0.25)

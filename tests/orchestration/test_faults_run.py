@@ -122,7 +122,7 @@ def test_a_run_that_is_killed_or_loses_its_ray_says_how_to_go_on_and_does_so_at_
 ) -> None:
     """The faults: SIGKILL of the driver; then of the head, Ray's control service and raylet, under the command."""
     sweep = Experiment(tmp_path, program, None)
-    died = "pixmix-ray: died, as its Ray cluster went away or something killed it; what is done is kept"
+    died = "pixmix-ray: this process was killed, or its Ray cluster went away; what is done is kept"
     with sweep.held("1-2"):
         started = sweep.start_and_wait_for("1-2")
         before = sweep.done()

@@ -102,7 +102,7 @@ def test_who_has_no_token_or_a_wrong_one_is_not_let_in_and_told_so_in_one_line(
     refused = grid.on("worker2", "env", token, PROGRAM, "run", str(sweep.file), "--address", ADDRESS)
     assert refused.returncode == 2
     assert refused.stderr.splitlines()[-1] == (
-        f"pixmix-ray: the Ray cluster at {ADDRESS} does not let us in: check RAY_AUTH_TOKEN and Ray's versions"
+        f"pixmix-ray: the Ray cluster at {ADDRESS} refused the connection: check RAY_AUTH_TOKEN and Ray's versions"
     )
     assert "Traceback" not in refused.stderr
 

@@ -169,7 +169,6 @@ class Killer(Notes):
             os.kill(self.killed[0], signal.SIGKILL)
 
 
-@pytest.mark.drill
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_cluster")
 def test_a_trial_whose_worker_is_killed_goes_on_from_its_last_epoch(

@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import nullcontext
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,9 +14,14 @@ import ray
 from ray.exceptions import RayTaskError
 
 from pixmix_ray.errors import ClusterError
+from pixmix_ray.orchestration.executor import RunSetup
+from pixmix_ray.orchestration.nodes import Node
+from pixmix_ray.orchestration.ray_executor import RayExecutor
 from pixmix_ray.orchestration.retries import Cause
 from pixmix_ray.orchestration.session import probe, problem_of, session
+from pixmix_ray.orchestration.work import Work
 from pixmix_ray.storage.failures import Place
+from pixmix_ray.storage.store import Store
 
 
 @pytest.fixture
@@ -150,3 +156,23 @@ def test_an_error_that_ray_made_of_two_classes_is_that_of_the_work() -> None:
     found = problem_of(raised.as_instanceof_cause(), Place(node="a", pid=1))
     assert found.cause is Cause.OWN and found.report.error == "KeyError" and found.report.place.node == "a"
     assert "a slip in my method" in found.report.traceback
+
+
+def test_a_lost_node_is_said_at_once_and_once_with_its_host(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The fault: Ray counts one of two nodes as dead between two looks at the cluster."""
+    one, two = (Node(node_id=f"{name}{'0' * 48}", resources={"CPU": 4.0}, host=name) for name in ("head", "worker1"))
+    looks = iter([[one, two], [one], [one], [one, two], [two]])
+    monkeypatch.setattr(RayExecutor, "connect", lambda executor: None)
+    monkeypatch.setattr(import_module("pixmix_ray.orchestration.session"), "nodes", lambda: next(looks))
+    with RayExecutor() as executor:
+        executor.start(RunSetup(store=Store(tmp_path), work=Work()))
+        said = []
+        for _ in range(5):
+            caplog.clear()
+            executor.capacity(1, 1)
+            said.append([record.getMessage() for record in caplog.records])
+    ending = "the cluster has 1 left, and the lost work is tried again"
+    lost = [f"lost a node: {name}, node {(name + '0' * 8)[:8]}; {ending}" for name in ("worker1", "head")]
+    assert said == [[], [lost[0]], [], [], [lost[1]]]

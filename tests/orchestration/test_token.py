@@ -98,4 +98,4 @@ def test_a_local_session_asks_for_its_token_even_where_home_cannot_be_written(ho
         [sys.executable, "-c", SESSION], env=environment, capture_output=True, text=True, timeout=300, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert "does not let us in: check RAY_AUTH_TOKEN" in done.stdout
+    assert "refused the connection: check RAY_AUTH_TOKEN" in done.stdout

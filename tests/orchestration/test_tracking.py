@@ -4,6 +4,7 @@ import sqlite3
 import sys
 from collections.abc import Mapping
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from unittest.mock import MagicMock
 
@@ -54,7 +55,7 @@ def test_tensorboard_has_the_curves_by_epoch_under_the_name_of_the_trial(experim
     )
     assert run_plan(plan).failures == ()
     (trial,) = plan.trials
-    folder = experiment.parent / "results" / "tensorboard" / trial.id  # beside that of the final table
+    folder = experiment.parent / "results" / "tensorboard" / f"{trial.label} {trial.id}"  # beside the final table's
     done = plan.store.read_json(f"trials/{trial.id}/done.json")
     assert done is not None
     for tag, expected in (("loss", done["losses"]), ("validation_error", done["validation_errors"])):
@@ -68,8 +69,9 @@ def test_tensorboard_has_the_curves_by_epoch_under_the_name_of_the_trial(experim
 @pytest.mark.usefixtures("ray_cluster")
 @pytest.mark.filterwarnings("ignore")  # theirs
 def test_mlflow_and_weights_and_biases_have_a_run_of_the_trials_name_where_they_are_installed(
-    experiment: Path,
+    experiment: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(experiment.parent)  # where MLflow puts the tables
     pytest.importorskip("mlflow")
     pytest.importorskip("wandb")
     database = experiment.parent / "mlflow.db"
@@ -82,13 +84,24 @@ def test_mlflow_and_weights_and_biases_have_a_run_of_the_trials_name_where_they_
         losses = connection.execute("select value from metrics where key = 'loss' order by step").fetchall()
     done = plan.store.read_json(f"trials/{trial.id}/done.json")
     assert done is not None and [loss for (loss,) in losses] == done["losses"]
-    assert len(list((experiment.parent / "results" / "wandb").glob("offline-run-*"))) == 1
+    assert (
+        len(list((experiment.parent / "results" / "wandb").glob("offline-run-*"))) == 2
+    )  # of the trial, and of the table
 
 
 def test_tensorboard_has_the_final_table_as_text(tmp_path: Path) -> None:
     TensorBoardTracker(str(tmp_path)).keep("results", {"table": pd.DataFrame({"label": ["a"], "clean.error": [0.5]})})
     (file,) = (tmp_path / "results").iterdir()
     assert b"| label | clean.error |\n| --- | --- |\n| a | 0.5 |" in file.read_bytes()
+
+
+def test_tensorboard_names_the_run_as_tables_do_and_goes_on_under_another_label(experiment: Path) -> None:
+    (trial,) = read_experiment(experiment).trials()
+    for label in ("baseline of a/b seed 0", "baseline lr=0.1 seed 0"):
+        tracker = TensorBoardTracker(str(experiment.parent / "t"))
+        tracker.log(replace(trial, label=label), {"loss": 1.0}, 1)
+        tracker.close()
+    assert [path.name for path in (experiment.parent / "t").iterdir()] == [f"baseline of a_b seed 0 {trial.id}"]
 
 
 def test_a_package_that_is_not_installed_is_named_before_anything_runs(
@@ -100,7 +113,7 @@ def test_a_package_that_is_not_installed_is_named_before_anything_runs(
 
 
 def test_tensorboard_needs_a_local_folder(experiment: Path) -> None:
-    with pytest.raises(RequestError, match=r"tracking\.tensorboard writes to a local folder, and results is s3://b/f"):
+    with pytest.raises(RequestError, match=r"tracking\.tensorboard needs local results, and results is s3://b/f"):
         read_experiment(experiment, ["tracking.tensorboard=true", "results=s3://b/f"])
 
 
@@ -117,7 +130,7 @@ def test_a_tool_that_raises_is_left_out_with_one_warning_and_fails_nothing(
     guarded.log(trial, {"loss": 1.0}, 1)
     guarded.close()
     assert [record.getMessage() for record in caplog.records] == [
-        "MLflow is left out from now on: ConnectionError: no route to host"
+        "tracking with MLflow stopped: ConnectionError: no route to host"
     ]
 
 

@@ -52,11 +52,13 @@ def test_a_trial_that_failed_is_told_with_its_reason(experiment: Path) -> None:
     _, trial, store = open_experiment(experiment)
     store.write_json(trial_file(trial.id, "trial.json"), trial.dump())
     record_failure(store, trial_file(trial.id, "failed.json"), RuntimeError("out of\nmemory"))
+    store.write_json("plan.json", {"labels": {trial.id: trial.label}})
     status = read_status(store.uri)
     assert only_trial(status).state == "failed"
     (line,) = status.failures
-    assert line.startswith(f"{trial.id}: RuntimeError: out of memory")
+    assert line.startswith(f"{trial.id} (baseline seed 0): RuntimeError: out of memory")
     assert "\n" not in line
+    assert status.only([trial.id]).failures == status.failures and status.only([]).failures == ()
 
 
 def test_a_trial_that_failed_before_its_description_was_written_is_no_success(experiment: Path) -> None:
@@ -133,7 +135,7 @@ def test_a_cell_that_was_damaged_and_set_aside_is_told_and_not_counted(experimen
         read(store.uri)
     status = read_status(store.uri)
     assert only_trial(status).cells_done == 0
-    assert status.failures == (f"{path}.damaged: not what was written, set aside",)
+    assert status.failures == (f"{path}.damaged: was damaged and set aside",)
 
 
 def test_the_weights_of_a_running_trial_are_not_read(experiment: Path, monkeypatch: pytest.MonkeyPatch) -> None:

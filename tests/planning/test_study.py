@@ -21,6 +21,7 @@ from pixmix_ray.orchestration.run import run_plan
 from pixmix_ray.orchestration.work import Work
 from pixmix_ray.planning.plan import Cell, Plan, make_plan
 from pixmix_ray.storage.store import Store, trial_file
+from pixmix_ray.training.trial import Progress
 from tests.orchestration.notes import Notes
 from tests.orchestration.notes import opened as watched_by
 from tests.orchestration.stand_ins import train_by_seed
@@ -318,6 +319,27 @@ def test_a_cell_that_failed_is_passed_over_and_not_repeated_in_the_same_run(open
     assert len(opened().cells_to_run()) == 4  # the next command tries them again
 
 
+def test_a_trial_that_fails_in_a_run_has_the_search_go_on_in_the_same_run(opened: Open) -> None:
+    """Every third trial fails, and nothing of it is left that the search would wait for."""
+    begun: list[str] = []
+
+    def train(trial: Trial, store: Store, device: torch.device) -> Iterator[Progress]:
+        begun.append(trial.id)
+        if len(begun) % 3 == 1:
+            raise KeyError("broken")
+        yield from train_by_seed(trial, store, device)
+
+    def evaluate(trial: Source, store: Store, device: torch.device) -> Measure:
+        def measured(run: BenchmarkRun) -> None:
+            put_of(store, trial, run, replace(ERROR, value=error_of(Cell(trial=trial, run=run))))
+
+        return measured
+
+    done = run_plan(opened(), executor="local", work=Work(train=train, evaluate=evaluate))
+    assert len(begun) == len(set(begun)) == 12 and len(done.failures) == 4
+    assert list(done.plan.trials.values()).count("done") == 8
+
+
 def test_a_value_that_is_no_number_fails_its_point_alone(opened: Open) -> None:
     measure(opened(), lambda cell: math.nan)
     assert len(opened().trials) == 6
@@ -328,16 +350,16 @@ def test_a_value_that_is_no_number_fails_its_point_alone(opened: Open) -> None:
     [
         (["search.space={gamma: [1, 2]}"], r"'gamma'"),
         (["search.space={k: {low: 3, high: 1}}"], r"low = 3 must be below high = 1"),
-        (["search.space={beta: {low: 0, high: 1, log: true}}"], r"has no logarithm"),
+        (["search.space={beta: {low: 0, high: 1, log: true}}"], r"must be above 0 with log: true"),
         (["search.space={beta: {low: -1, high: 1}}"], r"beta = -1"),
         (["search.space={beta: 3}"], r"search.space, beta: give a list of choices, or a range"),
         (["search.space={}"], r"search.space must map settings"),
-        (["search.space={methods.mixup.alpha: [1]}"], r"search.space cannot hold 'methods.mixup.alpha'"),
-        (["search.objectives=[adversaries.error]"], r"the benchmark 'adversaries', which must be in benchmarks"),
+        (["search.space={methods.mixup.alpha: [1]}"], r"search.space cannot contain 'methods.mixup.alpha'"),
+        (["search.objectives=[adversaries.error]"], r"the benchmark 'adversaries': list it once in benchmarks"),
         (["search.objectives=[clean.eror]"], r"unknown metric 'eror'"),
         (["search.objectives=[error]"], r"an objective is benchmark.metric"),
         (["search.trials=3"], r"unknown key in search: 'trials'"),
-        (["k=[1, 2]"], r"without a grid"),
+        (["k=[1, 2]"], r"and no grid"),
         (["methods=[pixmix, mixup]"], r"settings of one method"),
         (["search=asha"], r"search must be a mapping"),
     ],

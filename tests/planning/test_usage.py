@@ -57,4 +57,4 @@ def test_the_estimate_stands_beside_what_it_took() -> None:
         return took_line(usage)
 
     assert line(7.4) == "estimated 7 s, 7 s of work; took 0.50 h, 8 s of work"
-    assert line(None) == "took 0.50 h, 8 s of work; it was not estimated, nothing like it had been measured"
+    assert line(None) == "took 0.50 h, 8 s of work; there was no estimate, as nothing similar had been measured"

@@ -138,6 +138,6 @@ def test_the_command_measures_what_has_not_been_trained_yet(
     with pytest.raises(SystemExit) as stop:
         main()
     shown = capsys.readouterr()
-    assert not stop.value.code and "complexity alone: no results" in shown.err
+    assert not stop.value.code and "complexity only, without safety measures: no results" in shown.err
     assert all(name in shown.out for name in ARRAYS)
     assert pd.read_parquet(tmp_path / "sets.parquet")["mixing_set"].tolist() == list(ARRAYS)

@@ -1,17 +1,24 @@
 """What doctor finds: the data of an experiment, or what downloads left."""
 
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from pixmix_ray.experiment.file import read_experiment
-from pixmix_ray.report.doctor import Finding, examined
+from pixmix_ray.report.doctor import OPTIONAL, Finding, examined
 
 FILE = {"results": "results", "dataset": "digits", "methods": ["baseline"], "benchmarks": ["clean"]}
 
 
 def found(experiment: dict[str, object] | None) -> dict[str, Finding]:
     return {one.what: one for one in examined(None if experiment is None else read_experiment(experiment))}
+
+
+def test_every_extra_is_looked_for_and_what_it_enables_is_said() -> None:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"].keys() - {"cluster", "docs", "test"}
+    assert extras == {extra for _, extra in OPTIONAL.values() if extra}
 
 
 def test_the_data_of_an_experiment_are_found_or_named(tmp_path: Path) -> None:

@@ -186,7 +186,7 @@ def test_a_figure_of_results_is_written_in_each_format(results: Path, ending: st
         ("front", "a.gif", "written as .png, .pdf or .svg, got 'a.gif'"),
         ("scores", "a.png", "no predictions of anomalies"),
         ("calibration", "a.png", "no rms_calibration_error by severity"),
-        ("pictures", "a.png", "checkpoints from elsewhere have no method"),
+        ("pictures", "a.png", "checkpoints from elsewhere have none"),
     ],
 )
 def test_what_cannot_be_drawn_is_one_line(results: Path, name: str, file: str, message: str, tmp_path: Path) -> None:

@@ -104,7 +104,7 @@ def test_the_estimate_is_shown_in_seconds_or_hours(plan: MakePlan) -> None:
 def test_a_plan_tells_what_the_pictures_of_a_benchmark_take(experiment: Path, benchmark: str, told: str) -> None:
     found = read_experiment(experiment, [f"benchmarks=[{benchmark}]"])
     lines = overview.pictures_notes(found, found.benchmarks[0])
-    start = "pictures of 32 pixels are made once a machine and kept: "
+    start = "pictures of 32 pixels are made once per machine and cached: "
     assert lines == ([start + told] if told else [])
 
 

@@ -239,10 +239,10 @@ def test_other_results_are_compared_and_another_file_is_refused(tab: Any, tmp_pa
     tab.wait_for_selector("#changes tbody tr")
     changes = [row.split("\t") for row in tab.locator("#changes tbody tr").all_inner_texts()]
     assert ["baseline", "clean.error", "30.0", "60.0", "30.0", "worse there"] in changes
-    assert ["pixmix", "clean.error", "10.0", "10.0", "0.0", "not told apart"] in changes
+    assert ["pixmix", "clean.error", "10.0", "10.0", "0.0", "no significant difference"] in changes
     (tmp_path / "strange.html").write_text("<p>hello")
     tab.set_input_files("#other", str(tmp_path / "strange.html"))
-    tab.get_by_text("is no report.html").wait_for()
+    tab.get_by_text("is not a report.html").wait_for()
     assert tab.noted == []
 
 

@@ -132,7 +132,7 @@ def test_of_several_configurations_the_one_with_most_seeds_stands_and_it_is_said
     place = [row[0].text for row in grid.rows].index("Baseline")
     # by hand: Student's t of one degree of freedom, 12.706, times the standard error over seeds, 1 percent
     assert grid.rows[place + 1][2].text == f"31.0 ± {math.hypot(12.706, 1.96 * 0.4 / math.sqrt(2)):.1f}"
-    assert "of several configurations of baseline the one with the most seeds" in grid.notes
+    assert "baseline: of several configurations, the one with the most seeds is shown" in grid.notes
 
 
 def test_figure_4_is_ours_alone(tmp_path: Path) -> None:

@@ -119,7 +119,7 @@ def test_the_command_alone_says_what_the_set_is(
         (["fractal"], "unknown mixing set 'fractal'"),
         (["{name: folder, folders: five.npy}", "--sheet", "nowhere/s.png"], "cannot write nowhere/s.png"),
         (["{name: folder, folders: five.npy}", "--out", "nowhere/c.parquet"], "cannot write nowhere/c.parquet"),
-        (["{name: folder, folders: five.npy}", "--complexity", "--side", "8"], "from 16 pixels on, got --side 8"),
+        (["{name: folder, folders: five.npy}", "--complexity", "--side", "8"], "at least 16 pixels, got --side 8"),
         (["{name: folder, folders: six.npy}"], "there is no file"),
     ],
 )

@@ -291,7 +291,7 @@ def test_no_path_leads_out_of_the_results_folder(tmp_path: Path, path: str) -> N
         lambda: store.exists(path),
     ]
     for call in calls:
-        with pytest.raises(ResultsError, match="leads out of results") as caught:
+        with pytest.raises(ResultsError, match="is outside of results") as caught:
             call()
         assert "\n" not in str(caught.value)
     assert (tmp_path / "victim").read_text() == "mine"

@@ -1,6 +1,7 @@
 """One batch through everything: slips of methods, models and benchmarks of one's own are found, and all told."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import pixmix_ray
 from pixmix_ray.benchmarks import Clean
 from pixmix_ray.errors import RequestError, WorkError
 from pixmix_ray.experiment.file import read_experiment
@@ -117,6 +119,15 @@ def test_all_slips_are_told_at_once() -> None:
     with pytest.raises(RequestError, match="the check has 2 problems") as caught:
         check(methods=[{"name": Mine, "slip": ["rows", "nan"]}])
     assert "slip=rows" in str(caught.value) and "slip=nan" in str(caught.value)
+
+
+def test_a_run_checks_parts_of_ones_own_before_it_starts_anything_and_not_ours(tmp_path: Path) -> None:
+    sweep = read_experiment({**FILE, "methods": ["baseline", Mine]})
+    assert check_parts(sweep.trials(), sweep.benchmark_runs(), own_only=True) == 1
+    slip = {**FILE, "results": str(tmp_path / "r"), "methods": ["baseline", {"name": Mine, "slip": "rows"}]}
+    with pytest.raises(RequestError, match="augment returns shape"):
+        pixmix_ray.run(slip, executor="10.255.255.1:6379")  # where there is no cluster
+    assert not (tmp_path / "r").exists()
 
 
 def test_pictures_of_another_shape_are_never_trained() -> None:

@@ -124,7 +124,7 @@ class FeatureVisualizations(GeneratedSet):
         is_ours, is_foreign = self.trial is not None, self.model is not None and self._weights_file() is not None
         if is_ours == is_foreign or (is_ours and (self.model or self.weights)):
             raise RequestError(
-                "fvis visualizes one network: give trial, the folder RESULTS/trials/TRIAL of a trial of ours, "
+                "fvis visualizes one network: give trial, as RESULTS/trials/TRIAL, "
                 "or model and weights, the file of its state_dict"
             )
         return self
@@ -232,9 +232,11 @@ class FeatureVisualizations(GeneratedSet):
     def _read_trial(self, folder: Path) -> NamedModel:
         missing = [name for name in (TRIAL_FILE, WEIGHTS_FILE, DONE_FILE) if not (folder / name).is_file()]
         if TRIAL_FILE in missing:
-            raise CheckpointError(f"{folder} is not a trial of ours: give the folder RESULTS/trials/TRIAL")
+            raise CheckpointError(f"{folder} is not a trial: give the folder RESULTS/trials/TRIAL")
         if missing:
-            raise CheckpointError(f"the trial {folder} is not done, it lacks {missing[0]}: run its experiment again")
+            raise CheckpointError(
+                f"the trial {folder} is not complete, as {missing[0]} is missing: run its experiment again"
+            )
         try:
             spec = json.loads((folder / TRIAL_FILE).read_text(encoding="utf-8"))["model"]
         except (ValueError, KeyError, TypeError) as error:

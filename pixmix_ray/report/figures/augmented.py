@@ -52,7 +52,7 @@ def augmented_pictures(store: Store, trials: pd.DataFrame) -> pd.DataFrame:
         shown = (made.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
         rows += [{"label": label, "picture": picture} for picture in shown]
     if not rows:
-        raise ResultsError(f"no trial of {store.uri} can be drawn: checkpoints from elsewhere have no method")
+        raise ResultsError(f"no trial of {store.uri} has a method to draw: checkpoints from elsewhere have none")
     return pd.DataFrame(rows)
 
 

@@ -41,7 +41,7 @@ function folded(title, content, isOpen = false) {
 function standing(entry) {
   const indices = state.chosen;
   const missing = indices.filter((index) => !isThere(part().values[index][entry]));
-  if (missing.length) return make("p", {}, `It lacks ${missing.map((index) => objective(index).name).join(", ")}: it is compared with nothing.`);
+  if (missing.length) return make("p", {}, `It lacks ${missing.map((index) => objective(index).name).join(", ")}, so it is not compared.`);
   const others = part().entries.label.map((_, other) => other)
     .filter((other) => other !== entry && comparable(other, entry) && isComplete(other, indices));
   const [drawn, costs] = [indices.map(drawsOf), costsOf(indices)];
@@ -49,11 +49,11 @@ function standing(entry) {
   const above = rivals.filter(([, share, is]) => is || share > 0.05).sort((a, b) => Number(b[2]) - Number(a[2]) || b[1] - a[1]);
   const block = make("div", {});
   const isOn = !rivals.some(([, , is]) => is);
-  block.append(make("p", {}, isOn ? "Nothing dominates it in the objectives that count." : "It is dominated."));
+  block.append(make("p", {}, isOn ? "Nothing dominates it in the chosen objectives." : "It is dominated."));
   if (above.length) {
     const items = above.slice(0, 8).map(([other, share, is]) => make("li", {},
       make("button", { type: "button", onclick: () => choose(other, true) }, part().entries.label[other]),
-      ` ${is ? "dominates it" : "might dominate it"}${share === null ? "; how surely is not known for these objectives" : `: in ${percent(share)} of the draws`}`));
+      ` ${is ? "dominates it" : "might dominate it"}${share === null ? "; the share of draws is not known for these objectives" : `: in ${percent(share)} of the draws`}`));
     block.append(make("ul", {}, ...items));
     if (above.length > 8) block.append(make("p", { class: "note" }, `and ${above.length - 8} more`));
   }

@@ -22,7 +22,7 @@ function ticks([low, high], count = 5) {
 function showFront() {
   const front = frontOf(state.chosen);
   const lacking = part().entries.label.filter((_, entry) => !isComplete(entry, state.chosen)).length;
-  const without = lacking ? `; ${lacking} lack one and are compared with nothing` : "";
+  const without = lacking ? `; ${lacking} lack one and are not compared` : "";
   byId("size").textContent = `${front.size} of ${part().entries.label.length} on the front in ${state.chosen.length} objective${state.chosen.length === 1 ? "" : "s"}${without}`;
   showScatter(front);
   showParallel(front);

@@ -57,7 +57,7 @@ async function compareWith(file) {
     other = JSON.parse(found.textContent);
     if (!Array.isArray(other.parts)) throw new TypeError("no parts");
   } catch {
-    return say(`${file.name} is no report.html of pixmix-ray: drop one that "pixmix-ray report" wrote.`);
+    return say(`${file.name} is not a report.html of pixmix-ray: drop one that "pixmix-ray report" wrote.`);
   }
   const theirs = other.parts[0];
   const places = new Map(theirs.entries.label.map((label, entry) => [`${label}\n${theirs.entries.dataset[entry]}`, entry]));
@@ -73,13 +73,13 @@ async function compareWith(file) {
       if (!isThere(mine) || !isThere(value)) continue;
       const halves = [[part(), index, entry], [theirs, their, twin]].map(([one, at, who]) => (isThere(one.low[at][who]) ? (one.high[at][who] - one.low[at][who]) / 2 : NaN));
       const half = Math.hypot(...halves);
-      const verdict = Number.isNaN(half) ? "not known" : Math.abs(value - mine) <= half ? "not told apart" : cost(index, value) < cost(index, mine) ? "better there" : "worse there";
+      const verdict = Number.isNaN(half) ? "not known" : Math.abs(value - mine) <= half ? "no significant difference" : cost(index, value) < cost(index, mine) ? "better there" : "worse there";
       rows.push(make("tr", {}, make("th", { scope: "row" }, label), make("td", { class: "text" }, objective(index).name),
         make("td", {}, number(index, mine)), make("td", {}, number(index, value)), make("td", {}, number(index, value - mine)), make("td", { class: "text" }, verdict)));
     }
   });
-  const head = make("tr", {}, ...["method", "objective", "here", "there", "difference", "at 95 %, each for itself"].map((name) => make("th", { scope: "col" }, name)));
-  say(rows.length ? `${file.name}: ${other.title}, made ${other.made_at}. For pictures drawn alike on both sides: pixmix-ray compare A B.` : `${file.name} has no method in common with this page.`);
+  const head = make("tr", {}, ...["method", "objective", "here", "there", "difference", "at 95 %, uncorrected"].map((name) => make("th", { scope: "col" }, name)));
+  say(rows.length ? `${file.name}: ${other.title}, made ${other.made_at}. To compare on the same pictures: pixmix-ray compare A B.` : `${file.name} has no method in common with this page.`);
   if (rows.length) byId("changes").replaceChildren(make("thead", {}, head), make("tbody", {}, ...rows));
 }
 

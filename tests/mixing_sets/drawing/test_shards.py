@@ -155,6 +155,7 @@ def test_a_disk_that_is_full_is_one_line(monkeypatch: pytest.MonkeyPatch) -> Non
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.drill
 def test_a_process_that_was_killed_goes_on_where_it_was(drawing: Path, cache: Path) -> None:
     """The fault: SIGKILL after two of five shards."""
     run_until(drawing, cache, 2, sharing=1e9, count=5 * SHARD)
@@ -178,6 +179,7 @@ def test_other_processes_draw_the_same(drawing: Path, monkeypatch: pytest.Monkey
     assert len({process for _, process in log}) == 3  # this one, and one for each of the other two shards
 
 
+@pytest.mark.drill
 def test_what_other_processes_leave_undone_is_drawn_here(drawing: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The fault: the other processes end at once."""
     from drawing import draw_badly
@@ -192,6 +194,7 @@ def test_what_other_processes_leave_undone_is_drawn_here(drawing: Path, monkeypa
     assert {process for _, process in log_of(drawing)} == {os.getpid()}
 
 
+@pytest.mark.drill
 def test_other_processes_end_with_the_one_that_was_killed(drawing: Path, cache: Path) -> None:
     """The fault: SIGKILL of the process that the others draw for."""
     run_until(drawing, cache, 2, sharing=-1.0, count=60 * SHARD)

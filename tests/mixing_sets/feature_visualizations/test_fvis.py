@@ -139,7 +139,7 @@ def test_one_of_our_trials_is_visualized(experiment: Path) -> None:
     (follower,) = both.trials()
     assert Trial.load(json.loads(json.dumps(follower.dump()))).id == follower.id
     Store(experiment.parent / "results").delete(f"trials/{trial.id}/done.json")
-    with pytest.raises(CheckpointError, match=r"is not done, it lacks done.json: run its experiment again"):
+    with pytest.raises(CheckpointError, match=r"is not complete, as done.json is missing: run its experiment again"):
         made.settings.version()
 
 
@@ -152,7 +152,7 @@ def test_mistakes_are_one_line(weights: Path, tmp_path: Path) -> None:
         fvis(weights, model={"name": "cifar_resnet", "depth": 20}).version()
     with pytest.raises(CheckpointError, match=r"no file of weights .*missing.pt: give a .safetensors"):
         fvis(tmp_path / "missing.pt").version()
-    with pytest.raises(CheckpointError, match=r"nowhere is not a trial of ours: give the folder RESULTS/trials/TRIAL"):
+    with pytest.raises(CheckpointError, match=r"nowhere is not a trial: give the folder RESULTS/trials/TRIAL"):
         MIXING_SETS.read({"name": "fvis", "trial": str(tmp_path / "nowhere")}).settings.version()
     with pytest.raises(UnknownNameError, match="unknown model 'resnet'"):
         fvis(weights, model="resnet")
