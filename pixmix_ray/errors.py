@@ -35,6 +35,11 @@ def one_line(text: object, limit: int = 200) -> str:
     return " ".join(printable.split())[:limit]
 
 
+def _plain(name: str) -> str:
+    """A name as those write it who know it by ear: CIFAR-10 is cifar10."""
+    return name.lower().replace("-", "").replace("_", "").replace(" ", "")
+
+
 class PixmixRayError(Exception):
     """The root of every error that this package raises on purpose.
 
@@ -61,8 +66,9 @@ class UnknownNameError(RequestError):
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         self._arguments = (kind, name, names := sorted(known, key=lambda one: (one.isdigit() * len(one), one)))
-        near = get_close_matches(str(name), names, n=1)
-        hint = f", did you mean {near[0]!r}?" if near else "."
+        plain = {_plain(one): one for one in names}
+        near = get_close_matches(_plain(str(name)), plain, n=1)
+        hint = f", did you mean {plain[near[0]]!r}?" if near else "."
         super().__init__(f"unknown {kind} {name!r}{hint} Known: {', '.join(names)}")
 
     def __reduce__(self) -> tuple[type, tuple[str, str, list[str]]]:  # carried between processes

@@ -112,6 +112,8 @@ class Results:
         if variant is None:
             count = len(self.parts)
             raise RequestError(f"measured with {count} different settings or data: choose a variant: {labels}")
+        if len(self.parts) == 1:
+            raise RequestError(f"variant {variant!r}: all results here have the same settings and data: leave it out")
         how_many = f"{len(found)} variants have" if found else "no variant has"
         raise RequestError(f"{how_many} the text {variant!r}: choose one of {labels}")
 
@@ -127,7 +129,7 @@ class Results:
         is_whole = frame["severity"].isna() & (frame["condition"] == "")
         rows = frame[is_whole][["benchmark", "metric"]].drop_duplicates()
         known = [f"{benchmark}.{metric}" for benchmark, metric in rows.itertuples(index=False)]
-        wanted = list(names) if names else default_objectives(frame)
+        wanted = list(dict.fromkeys(names)) if names else default_objectives(frame)
         for name in wanted:
             if name not in known:
                 raise _no_objective(name, known, frame)

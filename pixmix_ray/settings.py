@@ -179,6 +179,9 @@ _WORDS = {
     r"Input should be a valid number.*": "must be a number",
     r"Input should be a valid boolean.*": "must be true or false",
     r"Input should be a valid string.*": "must be a text",
+    r"Input should be a valid (tuple|list).*": "must be a list",
+    r"Input should be a valid (dictionary|mapping).*": "must be a mapping",
+    r"String should have at least 1 character": "must not be empty",
     r"Input should be": "must be",
 }
 """What pydantic says -> how we say it; the first that fits."""

@@ -30,6 +30,7 @@ from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from difflib import unified_diff
+from itertools import chain
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -132,13 +133,11 @@ def make_lines(folder: Path) -> None:
 
 
 def tests_for(mutant: Mutant, lines: dict[str, list[str]], seconds: dict[str, float]) -> list[str]:
-    """The tests that run the changed line, the quickest first; for a line that runs at import, those of its module.
-
-    For a module that is nothing else, such as a table of numbers, those of its room.
-    """
+    """The tests that run the changed line, the quickest first; at import those of its module and room."""
     found = lines.get(str(mutant.line), [])
-    found = found or sorted({test for tests in lines.values() for test in tests})
-    found = found or [test for test in seconds if test.startswith(f"tests/{mutant.room}/")]
+    if not found:
+        room = f"tests/{Path(mutant.room).parent if '/' in mutant.room else mutant.room}/"
+        found = list({*chain(*lines.values()), *(test for test in seconds if test.startswith(room))})
     return sorted(found, key=lambda test: seconds.get(test, 1.0))
 
 

@@ -97,3 +97,10 @@ def test_a_name_that_is_near_to_none_gets_no_suggestion() -> None:
 
 def test_a_name_with_a_line_break_still_makes_one_line() -> None:
     assert "\n" not in str(UnknownNameError("method", "pix\nmix", ["pixmix"]))
+
+
+@pytest.mark.parametrize(
+    ("name", "near"), [("PIXMIX", "pixmix"), ("CIFAR-10", "cifar10"), ("Wide ResNet", "wide_resnet")]
+)
+def test_a_name_in_another_case_or_spelling_is_recognised(name: str, near: str) -> None:
+    assert f"did you mean {near!r}?" in str(UnknownNameError("part", name, ["pixmix", "cifar10", "wide_resnet"]))

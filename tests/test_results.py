@@ -10,6 +10,7 @@ import pixmix_ray
 import pixmix_ray.results
 from pixmix_ray.analysis.comparison import Side, compare
 from pixmix_ray.analysis.explanations import explain
+from pixmix_ray.analysis.sql import query
 from pixmix_ray.analysis.variants import apart
 from pixmix_ray.benchmarks import Clean
 from pixmix_ray.errors import RequestError, ResultsError, UnknownNameError
@@ -54,7 +55,7 @@ def results(tmp_path: Path) -> pixmix_ray.results.Results:
 
 
 def test_results_show_table_front_and_predictions(results: pixmix_ray.results.Results) -> None:
-    table = results.table(["clean.error"])
+    table = results.table(["clean.error", "clean.error"])  # twice is once
     assert [row[0].text for row in table.rows] == ["baseline", "mixup", "pixmix"]
     assert [row[1].mark for row in table.rows] == ["", "", "best"]
     front = results.front(["clean.error", "clean.soft_f1"])
@@ -87,6 +88,7 @@ def test_sql_has_five_tables(results: pixmix_ray.results.Results, text: str, val
     ("text", "message"),
     [
         ("selct 1", "SQL: Parser Error: syntax error"),
+        ("", "returns no table: ask with select"),
         ("select * from measurments", "tables: measurements, predictions, trials, failures, published"),
         ("select nothing from measurements", "Referenced column"),
     ],
@@ -113,6 +115,11 @@ def test_failures_and_trials_without_cells_are_rows(tmp_path: Path) -> None:
     trials = opened.sql("select method, seed, cells, is_done from trials order by method")
     assert trials.values.tolist() == [["baseline", 0, 1, False], ["mixup", 3, 0, False]]
     assert opened.sql("select trial_id from failures").values.tolist() == [["mixup-2"]]
+
+
+def test_a_variant_of_what_was_measured_in_one_way_is_refused(results: pixmix_ray.results.Results) -> None:
+    with pytest.raises(RequestError, match="variant 'limit': all results here have the same settings and data"):
+        results.table(variant="limit")
 
 
 def test_what_was_measured_in_two_ways_is_shown_apart_and_never_on_one_front(tmp_path: Path) -> None:
@@ -170,6 +177,8 @@ def test_an_unknown_objective_names_the_nearest(
 def test_an_empty_folder_and_one_of_an_older_layout_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ResultsError, match="no results in"):
         pixmix_ray.read(tmp_path / "nothing")
+    with pytest.raises(ResultsError, match="no results in"):
+        query(Store(tmp_path / "nothing"), "select count(*) from measurements")
     (tmp_path / "predictions").mkdir()
     (tmp_path / "predictions" / "a.parquet").write_bytes(b"")
     with pytest.raises(ResultsError, match="older layout: run pixmix-ray migrate"):
@@ -242,16 +251,17 @@ def test_what_seeds_add_is_drawn_for_each_side_unless_the_checkpoints_are_the_sa
 
 
 def test_trial_by_trial_a_seed_is_compared_with_the_same_seed(tmp_path: Path) -> None:
-    sides = []
+    sides: list[Side] = []
     for side, errors in (("one", (0.2, 0.3)), ("two", (0.3, 0.2))):
         store, epochs = Store(tmp_path / side), len(sides) + 1
         for seed, error in enumerate(errors):
             settings = f'{{"training": {{"epochs": {epochs}}}}}'
             put(store, f"a-{seed}/clean-1", Measurement(metric="error", value=error, n=9), seed=seed, settings=settings)
         sides.append(Side(store=store, frame=pixmix_ray.read(store.uri).measurements))
-    together = compare(*sides, ["clean.error"]).changes
+    one, two = sides
+    together = compare(one, two, ["clean.error"]).changes
     assert together["difference"].tolist() == pytest.approx([0])
-    apart = compare(*(side.by_trial() for side in sides), ["clean.error"])
+    apart = compare(one.by_trial(), two.by_trial(), ["clean.error"])
     assert apart.changes["difference"].tolist() == pytest.approx([0.1, -0.1])
     assert [row[0].text for row in changes_grid(apart).rows] == ["pixmix (seed=0)", "pixmix (seed=1)"]
     assert set(apart.changes["note"]) == {"training.epochs 1 -> 2"}

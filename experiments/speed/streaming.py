@@ -4,7 +4,8 @@ python -m experiments.speed.streaming --pictures 400
 
 It makes a set of JPEG files, one corruption at five severities of so many test pictures and a half as many again of
 another, in a temporary folder, and evaluates a small network on the first half and on all of it: if the files stream,
-twice as many pictures take no more memory. Linux only.
+twice as many pictures take no more memory. Then a cell of as many predictions as ImageNet-C has, on tiny pictures: what
+is kept of each, measured and written. Linux only.
 """
 
 import argparse
@@ -19,9 +20,13 @@ from torch import nn
 
 from experiments.speed.material import pictures_at_rest
 from pixmix_ray.benchmarks import Corruptions, TestPictures
-from pixmix_ray.corruptions import corrupt
+from pixmix_ray.benchmarks.corrupted_sets import made_corrupted, predict_corrupted
+from pixmix_ray.corruptions import OFFICIAL, corrupt
+from pixmix_ray.storage.cell import predictions_table
+from pixmix_ray.storage.sealed import seal
 
 SIDE, CLASSES, NAMES = 224, 10, ("brightness", "contrast")
+TINY, TESTED = 8, 50_000  # pixels a side and pictures, where predictions alone count
 
 
 def main() -> None:
@@ -51,6 +56,34 @@ def main() -> None:
             decoded = benchmark.bytes_made(SIDE) * count
             files = decoded // (SIDE * SIDE * 3)
             print(f"| {files:,} | {decoded / 1e6:,.0f} MB | {(_status('VmHWM') - before) / 1e6:,.0f} MB |")  # noqa: T201
+
+    _predictions()
+
+
+def _predictions() -> None:
+    """Predict, measure and write a cell of half the corruptions of ImageNet-C, and of all; a row for each."""
+    generator = np.random.default_rng(0)
+    images = generator.integers(0, 256, (TESTED, TINY, TINY, 3), np.uint8)
+    indices = np.arange(TESTED)
+    test = TestPictures(images=images, labels=indices % CLASSES, indices=indices)
+    network = (
+        nn.Sequential(nn.Flatten(), nn.Linear(3 * TINY * TINY, CLASSES)).eval().requires_grad_(requires_grad=False)
+    )
+    print("\n| predictions | predicted | measured too | written too | file |")  # noqa: T201
+    print("| ---: | ---: | ---: | ---: | ---: |")  # noqa: T201
+    for count in (1, len(OFFICIAL) // 2, len(OFFICIAL)):  # the first time warms up
+        benchmark = Corruptions(names=OFFICIAL[:count], exclude=())
+        cells = [(name, severity) for name in OFFICIAL[:count] for severity in range(1, 6)]
+        made = made_corrupted(test, cells, lambda piece: images[piece.rows], None, 0)
+        before, peaks = _start_peak(), []
+        predictions = predict_corrupted(network, test, torch.device("cpu"), made)
+        peaks.append(_status("VmHWM") - before)
+        benchmark.measure(predictions)
+        peaks.append(_status("VmHWM") - before)
+        file = seal([predictions_table(predictions, benchmark.extras)])
+        peaks.append(_status("VmHWM") - before)
+        shown = " | ".join(f"{nbytes / 1e6:,.0f} MB" for nbytes in (*peaks, len(file)))
+        print(f"| {len(predictions):,} | {shown} |")  # noqa: T201
 
 
 def _write(folder: Path, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> None:

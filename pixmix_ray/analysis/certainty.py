@@ -192,13 +192,14 @@ class Certainty:
         largest = np.zeros(self.costs.shape[2], dtype=np.float32)
         for objective, cost in enumerate(self.costs):
             centre = (self.values[:, objective] * self.signs[objective]).astype(np.float32)
-            moved = cost - centre[:, None]
+            moved = np.nan_to_num(cost - centre[:, None])
             errors = self._all_errors(objective)
+            # 0 where they are not judged, or no picture moves the difference
+            precision = np.divide(1, errors, out=np.zeros_like(errors), where=errors > 0)
             for row in range(len(moved) - 1):
-                rest = np.flatnonzero(np.isfinite(errors[row, row + 1 :]) & (errors[row, row + 1 :] > 0)) + row + 1
-                if len(rest):
-                    far = np.abs(moved[rest] - moved[row]) / errors[row, rest, None]
-                    np.maximum(largest, far.max(axis=0), out=largest)
+                far = np.abs(moved[row + 1 :] - moved[row])
+                far *= precision[row, row + 1 :, None]
+                np.maximum(largest, far.max(axis=0), out=largest)
         return float(np.quantile(largest, LEVEL))
 
     def _all_errors(self, objective: int) -> NDArray[np.float32]:

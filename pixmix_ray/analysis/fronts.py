@@ -3,14 +3,15 @@
 All take costs (n, m), lower is better, and leave their input unchanged. A row with NaN is comparable with nothing: it
 is on no front and in no layer, and its number there is 0. Equal rows share their layer.
 
-Non-dominated rows, hypervolume and attainment are moocore's (López-Ibáñez and others): exact to six objectives; beyond,
-hypervolumes are approximated by its `hv_approx` (Deng and Zhang, IEEE TEVC 23(2), 2019), contributions by points drawn
-at random, and so are called.
+Non-dominated rows, hypervolume and attainment are moocore's (López-Ibáñez and others). Hypervolumes are exact to four
+objectives, and of five and six up to `EXACT_FRONT` rows on the front; beyond, they are approximated by its `hv_approx`
+(Deng and Zhang, IEEE TEVC 23(2), 2019), contributions by points drawn at random, and so are called.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,13 +21,16 @@ from pixmix_ray.errors import ResultsError
 EXACT = 6
 """Objectives up to which hypervolumes are exact."""
 
+EXACT_FRONT = 300
+"""Rows on a front of five or six objectives, of which that takes some seconds."""
+
 POINTS = 100_000
 """Drawn where contributions are approximated: their standard error is at most 0.2 % of the box."""
 
 Floats = NDArray[np.float64]
 
 
-def is_on_front(costs: Floats) -> NDArray[np.bool_]:
+def is_on_front(costs: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
     """(n,) whether no row is as good everywhere and better somewhere; equal rows are on it together.
 
     >>> is_on_front(np.array([[1.0, 2.0], [2.0, 1.0], [2.0, 2.0], [1.0, np.nan]])).tolist()
@@ -80,6 +84,8 @@ def is_on_epsilon_front(costs: Floats, epsilon: Floats | float) -> NDArray[np.bo
     if not (tolerance >= 0).all():
         raise ResultsError(f"epsilon must be 0 or more, got {epsilon}: give it in the unit of the objectives, as 0.01")
     found = is_on_front(costs)
+    if not tolerance.any():
+        return found
     front = costs[found]
     for row in np.flatnonzero(~np.isnan(costs).any(axis=1) & ~found).tolist():
         margin = costs[row] - tolerance
@@ -128,11 +134,11 @@ def hypervolume(costs: Floats, reference: Floats | None = None) -> Hypervolume:
         )
     points = np.ascontiguousarray(costs[complete])
     corner = _worst(points) if reference is None else np.asarray(reference, dtype=np.float64)
-    is_exact = costs.shape[1] <= EXACT
-    value = _volume(points, corner, is_exact)
+    front = np.flatnonzero(is_on_front(points) & (points < corner).all(axis=1))
+    is_exact = costs.shape[1] <= EXACT and (costs.shape[1] < 5 or len(front) <= EXACT_FRONT)
+    value = _volume(points[front], corner, is_exact)
     contributions = np.full(len(costs), math.nan)
     contributions[complete] = 0.0
-    front = np.flatnonzero(is_on_front(points) & (points < corner).all(axis=1))
     if len(front):
         contributions[complete[front]] = _contributions(points[front], corner, is_exact)
     return Hypervolume(value=value, contributions=contributions, reference=corner, is_exact=is_exact)
@@ -173,17 +179,16 @@ def _worst(points: Floats) -> Floats:
     return corner
 
 
-def _volume(points: Floats, corner: Floats, is_exact: bool) -> float:
+def _volume(front: Floats, corner: Floats, is_exact: bool) -> float:
     import moocore
 
-    inside = points[(points < corner).all(axis=1)]
-    if not len(inside):
+    if not len(front):
         return 0.0
     if len(corner) == 1:  # moocore takes two objectives or more
-        return float(corner[0] - inside.min())
+        return float(corner[0] - front.min())
     if is_exact:
-        return float(moocore.hypervolume(inside, ref=corner))
-    return float(moocore.hv_approx(inside, ref=corner, seed=0))
+        return float(moocore.hypervolume(front, ref=corner))
+    return float(moocore.hv_approx(front, ref=corner, seed=0))
 
 
 def _contributions(front: Floats, corner: Floats, is_exact: bool) -> Floats:

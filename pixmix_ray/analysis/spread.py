@@ -138,7 +138,7 @@ def _wanted(frame: pd.DataFrame, wide: pd.DataFrame, objectives: Sequence[str]) 
 
 
 def _keys(frame: pd.DataFrame, identity: Sequence[str]) -> list[tuple[Hashable, ...]]:
-    columns = [[None if pd.isna(value) else value for value in frame[name].tolist()] for name in identity]
+    columns = [frame[name].astype(object).where(frame[name].notna(), None).tolist() for name in identity]
     return list(zip(*columns, strict=True))
 
 
@@ -147,7 +147,8 @@ def _effects(store: Store, frame: pd.DataFrame, rows: pd.DataFrame) -> list[Effe
     found: list[Effects] = [{} for _ in range(len(rows))]
     if "cell" not in frame.columns:
         return found
-    metrics, places = rows["metric"].tolist(), rows.groupby("cell", sort=False).indices
+    metrics, groups = rows["metric"].tolist(), rows.groupby("cell", sort=False).indices
+    places = {str(cell): np.asarray(part).tolist() for cell, part in groups.items()}
     measured = measured_of(frame, places)
     known: dict[str, NDArray[np.int64]] = {}
 
@@ -161,7 +162,7 @@ def _effects(store: Store, frame: pd.DataFrame, rows: pd.DataFrame) -> list[Effe
         return lean
 
     def read(cell: str) -> list[Effects]:
-        wanted = [(metrics[place], "") for place in places[cell].tolist()]
+        wanted = [(metrics[place], "") for place in places[cell]]
         try:
             return list(map(once, cell_effects(store, cell, measured[cell], wanted)))
         except DamagedError as error:
@@ -170,7 +171,7 @@ def _effects(store: Store, frame: pd.DataFrame, rows: pd.DataFrame) -> list[Effe
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for cell, answers in zip(places, pool.map(read, places), strict=True):
-            for place, answer in zip(places[cell].tolist(), answers, strict=True):
+            for place, answer in zip(places[cell], answers, strict=True):
                 found[place] = answer
     return found
 

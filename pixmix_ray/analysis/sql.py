@@ -50,7 +50,7 @@ def query(store: Store, text: str) -> pd.DataFrame:
         _register(connection, store, text)
         try:
             found = connection.execute(text)
-            if not found.description:
+            if found is None or not found.description:
                 raise RequestError("SQL: the statement returns no table: use select")
             return found.df()
         except duckdb.Error as error:
@@ -62,6 +62,8 @@ def _register(connection: "duckdb.DuckDBPyConnection", store: Store, text: str) 
     """Make the tables that the text names; those that it does not name cost nothing."""
     index = update(store)
     named = {name for name in TABLES if name in text.lower()}
+    if named - {"published"} and not index.file.metadata.num_rows and not store.files("trials"):
+        raise _nothing(store)
     connection.register("measurements", index.dataset(ROWS))
     if "predictions" in named:
         connection.register("predictions", prediction_rows(store, rows_of(index, OF_CELL)))
@@ -84,7 +86,7 @@ def prediction_rows(store: Store, measurements: pa.Table) -> ds.Dataset:
     """
     rows = _first_of(measurements, "cell", OF_CELL).to_dict("records")
     if not rows:
-        raise ResultsError(f"no results in {store.uri}: give the folder that the experiment file calls 'results'")
+        raise _nothing(store)
     files, root = store.filesystem()
     form = ds.ParquetFileFormat()
     fields = {name: ds.field(name) for name in OF_CELL}
@@ -100,6 +102,10 @@ def prediction_rows(store: Store, measurements: pa.Table) -> ds.Dataset:
         fragments.append(fragment)
         benchmarks.setdefault(values["benchmark"], fragment)
     return ds.FileSystemDataset(fragments, _joined_schema(benchmarks), form, files)
+
+
+def _nothing(store: Store) -> ResultsError:
+    return ResultsError(f"no results in {store.uri}: give the folder that the experiment file calls 'results'")
 
 
 def _joined_schema(benchmarks: Mapping[str, ds.ParquetFileFragment]) -> pa.Schema:

@@ -4,7 +4,7 @@ They are never averaged and never on one front. `apart` makes a table of each wa
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -59,18 +59,19 @@ def ways(frame: pd.DataFrame) -> list[OneWay]:
     """
     if frame.empty:
         return []
-    texts = {name: _texts(frame, name) for name in (*PLACE, *HOW, "trial_id")}
-    numbers = pd.DataFrame(texts).groupby([*PLACE, *HOW], sort=False).ngroup().to_numpy()
-    firsts = [int(np.flatnonzero(numbers == number)[0]) for number in dict.fromkeys(numbers.tolist())]
-    places = [(texts["dataset"][at], texts["benchmark"][at]) for at in firsts]
-    keys = [(texts["benchmark_settings"][at], texts["data_version"][at]) for at in firsts]
+    names = [name for name in (*PLACE, *HOW) if name in frame.columns]
+    numbers = frame.groupby(names, dropna=False, sort=False, observed=True).ngroup().to_numpy()
+    firsts = frame.iloc[np.unique(numbers, return_index=True)[1]]
+    trial_ids = frame["trial_id"] if "trial_id" in frame.columns else pd.Series("", index=frame.index)
+    texts = {name: _texts(firsts, name) for name in (*PLACE, *HOW)}
+    places, keys = (list(zip(*(texts[name] for name in pair), strict=True)) for pair in (PLACE, HOW))
     found = []
     for number, (place, key) in enumerate(zip(places, keys, strict=True)):
         rows = np.flatnonzero(numbers == number)
         others = [other for where, other in zip(places, keys, strict=True) if where == place]
         differing = _told_apart(key, others)
         words = " with ".join(filter(None, (place[1], ", ".join(differing))))
-        trials = frozenset(texts["trial_id"][at] for at in rows)
+        trials = frozenset(trial_ids.iloc[rows].astype(str).unique())
         found.append(OneWay(dataset=place[0], benchmark=place[1], key=key, words=words, trials=trials, rows=rows))
     return found
 
@@ -114,25 +115,30 @@ def apart(frame: pd.DataFrame) -> list[Part]:
     if frame.empty:
         return [Part(label="", frame=frame)]
     frame = _by_data_set(frame)
-    plain = frame[["trial_id", *PLACE, *HOW]].astype(str).drop_duplicates()
+    names = [*PLACE, *HOW]
+    numbers = frame.groupby(names, dropna=False, sort=False, observed=True).ngroup().to_numpy()
+    firsts = frame[names].iloc[np.unique(numbers, return_index=True)[1]].astype(str)
+    kinds: list[tuple[Place, Way]] = [
+        ((dataset, benchmark), (settings, version))
+        for dataset, benchmark, settings, version in firsts.itertuples(index=False, name=None)
+    ]
     ways: dict[Place, list[Way]] = {}
-    of_trial: dict[str, dict[Place, list[Way]]] = {}
-    for trial, dataset, benchmark, settings, version in plain.itertuples(index=False, name=None):
-        place, way = (dataset, benchmark), (settings, version)
-        if way not in ways.setdefault(place, []):
-            ways[place].append(way)
-        of_trial.setdefault(trial, {}).setdefault(place, []).append(way)
+    for place, way in kinds:
+        ways.setdefault(place, []).append(way)
     several = {place: found for place, found in ways.items() if len(found) > 1}
     if not several:
         return [Part(label="", frame=frame)]
+    trials = pd.factorize(frame["trial_id"])[0]
+    of_trial: dict[int, dict[Place, list[Way]]] = {}
+    for pair in pd.unique(trials * len(kinds) + numbers).tolist():
+        place, way = kinds[pair % len(kinds)]
+        of_trial.setdefault(pair // len(kinds), {}).setdefault(place, []).append(way)
     parts = []
-    for combination in _combinations(several, of_trial):
-        trials = {trial for trial, found in of_trial.items() if _fits(found, combination)}
-        wanted = {(*place, *way) for place, way in combination.items()}
-        keys = pd.Series(list(frame[[*PLACE, *HOW]].astype(str).itertuples(index=False, name=None)), index=frame.index)
-        places = pd.Series(list(frame[PLACE].astype(str).itertuples(index=False, name=None)), index=frame.index)
-        is_in = frame["trial_id"].astype(str).isin(trials) & (keys.isin(wanted) | ~places.isin(set(several)))
-        parts.append(Part(label=_label(combination, several), frame=frame[is_in]))
+    for combination in _combinations(several, of_trial.values()):
+        is_trial = np.array([_fits(found, combination) for found in of_trial.values()])
+        is_kind = np.array([place not in several or combination.get(place) == way for place, way in kinds])
+        own = frame[is_trial[trials] & is_kind[numbers]]
+        parts.append(Part(label=_label(combination, several), frame=own))
     return sorted(parts, key=lambda part: -part.frame["trial_id"].nunique())
 
 
@@ -144,11 +150,11 @@ def _by_data_set(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _combinations(
-    several: Mapping[Place, list[Way]], of_trial: Mapping[str, Mapping[Place, list[Way]]]
+    several: Mapping[Place, list[Way]], of_trials: Iterable[Mapping[Place, list[Way]]]
 ) -> list[dict[Place, Way]]:
     """One way of each benchmark, as some trial was measured; those that another one holds are left out."""
     found: list[dict[Place, Way]] = []
-    for trial in of_trial.values():
+    for trial in of_trials:
         places = [place for place in several if place in trial]
         for ways in product(*(trial[place] for place in places)):
             one = dict(zip(places, ways, strict=True))

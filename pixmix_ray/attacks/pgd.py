@@ -74,20 +74,15 @@ def pgd(network: nn.Module, images: Tensor, labels: Tensor, noise: Tensor, attac
     return attacked
 
 
-def random_noise(images: Tensor, attack: Attack, generator: torch.Generator) -> Tensor:
-    """Noise, uniform in the ball of `attack`, for pictures (N, 3, H, W): float32 of the same shape.
-
-    Args:
-        images: only shape and device matter.
-        attack: norm and eps.
-        generator: on the device of `images`.
-    """
+def random_noise(shape: tuple[int, ...], attack: Attack, generator: torch.Generator) -> Tensor:
+    """Noise, uniform in the ball of `attack`, for pictures of `shape` (N, 3, H, W): float32 on `generator`'s device."""
+    count, *picture = shape
     if attack.norm == "linf":
-        return torch.rand(images.shape, generator=generator, device=images.device).mul_(2).sub_(1).mul_(attack.eps)
-    direction = torch.randn(images.shape, generator=generator, device=images.device)
+        return torch.rand(shape, generator=generator, device=generator.device).mul_(2).sub_(1).mul_(attack.eps)
+    direction = torch.randn(shape, generator=generator, device=generator.device)
     # the share of the ball within radius r of d dimensions is r^d
-    radius = torch.rand(len(images), 1, 1, 1, generator=generator, device=images.device)
-    radius = radius.pow_(1 / images.shape[1:].numel()).mul_(attack.eps)
+    radius = torch.rand(count, 1, 1, 1, generator=generator, device=generator.device)
+    radius = radius.pow_(1 / math.prod(picture)).mul_(attack.eps)
     return direction.mul_(radius / lengths(direction))
 
 

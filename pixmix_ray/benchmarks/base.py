@@ -31,6 +31,7 @@ from pixmix_ray.metrics import (
     Predictions,
     declare,
 )
+from pixmix_ray.metrics.predictions import repeated
 from pixmix_ray.models import checked_logits
 from pixmix_ray.plugins import Table
 from pixmix_ray.settings import Settings
@@ -317,7 +318,7 @@ def predictions(
     confidence, predicted = probability.max(dim=1)
     count = len(indices)
     return Predictions(
-        condition=np.full(count, condition),
+        condition=repeated(condition, count),
         severity=np.full(count, severity, dtype=np.int8),
         index=indices.astype(np.int32),
         label=labels.astype(np.int16),

@@ -27,7 +27,14 @@ from pixmix_ray import metrics
 from pixmix_ray.benchmarks.alexnet_rates import AlexNetRates
 from pixmix_ray.benchmarks.base import BENCHMARKS, Benchmark, TestPictures, finite_logits, passes, to_device
 from pixmix_ray.benchmarks.corrupted_sets import EXTRAS as CORRUPTED
-from pixmix_ray.benchmarks.corrupted_sets import IMAGENET_SIDE, SIDE, files_identity, in_known_order, is_arrays
+from pixmix_ray.benchmarks.corrupted_sets import (
+    IMAGENET_SIDE,
+    SIDE,
+    files_identity,
+    in_known_order,
+    is_arrays,
+    notes_of,
+)
 from pixmix_ray.benchmarks.extras import TOP_FIVE
 from pixmix_ray.benchmarks.made_pictures import KeyOfTest, MadePictures, Piece, runs_of
 from pixmix_ray.benchmarks.picture_cache import KEEP_GB
@@ -45,6 +52,7 @@ from pixmix_ray.datasets.official_folders import SequenceFolders
 from pixmix_ray.errors import DataError
 from pixmix_ray.metrics import Extra, Measurement, Predictions
 from pixmix_ray.metrics.consistency import compared_frames, flips, top5_distances, zipf_distances
+from pixmix_ray.metrics.predictions import repeated
 from pixmix_ray.settings import DataPath
 
 Images = NDArray[np.uint8]
@@ -147,10 +155,7 @@ class Consistency(Benchmark):
 
     def notes(self) -> tuple[str, ...]:
         """What is left out, and where the sequences come from, if not made here."""
-        left_out = (f"without {', '.join(self.exclude)}",) if self.exclude else ()
-        if self.names is not None:
-            left_out = (f"only {', '.join(name for name in self.names if name not in self.exclude)}",)
-        return (*left_out, *(("the published files",) if self.files else ()))
+        return notes_of(self.names, self.exclude, self.files)
 
     def prepare(self, test: TestPictures) -> None:
         """Check the files beside the test pictures, and AlexNet's rates beside the perturbations."""
@@ -209,10 +214,8 @@ class Consistency(Benchmark):
         made = self.made(test)
         pieces = ((piece, made.pictures(piece)) for piece in made.pieces)
         return Predictions.join(
-            [
-                self._frames(network, piece.name, test.part(piece.rows), cast(Images, sequences), device)
-                for piece, sequences in prefetched(pieces, depth_for(device))
-            ]
+            self._frames(network, piece.name, test.part(piece.rows), cast(Images, sequences), device)
+            for piece, sequences in prefetched(pieces, depth_for(device))
         )
 
     def _made(self, test: TestPictures, name: str) -> Images:
@@ -282,7 +285,7 @@ class Consistency(Benchmark):
         pairs = (by_sequence[:, places].reshape(num * len(places), -1) for places in (first, second))
         zipf[:, second] = zipf_distances(*pairs).reshape(num, -1)
         return Predictions(
-            condition=np.full(len(all_frames), name),
+            condition=repeated(name, len(all_frames)),
             severity=np.zeros(len(all_frames), np.int8),
             index=np.repeat(part.indices.astype(np.int32), count),
             label=np.repeat(part.labels.astype(np.int16), count),

@@ -150,7 +150,7 @@ def predict_corrupted(network: nn.Module, test: TestPictures, device: torch.devi
         made: the corrupted ones.
     """
     pieces = ((piece, made.pictures(piece)) for piece in made.pieces)
-    parts = [
+    parts = (
         classify(
             network,
             test.part(piece.rows),
@@ -161,7 +161,7 @@ def predict_corrupted(network: nn.Module, test: TestPictures, device: torch.devi
             extras=PROPER_SCORES,
         )
         for piece, pictures in prefetched(pieces, depth_for(device))
-    ]
+    )
     joined = Predictions.join(parts)
     side = np.full(len(joined), test.images.shape[1], dtype=np.int16)
     return replace(joined, extras={**joined.extras, SIDE: side})
@@ -291,6 +291,14 @@ def valid_severities(severities: tuple[int, ...]) -> tuple[int, ...]:
     if bad := [severity for severity in severities if severity not in SEVERITIES]:
         raise ValueError(f"severity must be in 1..5, got {bad[0]}")
     return tuple(sorted(set(severities)))
+
+
+def notes_of(names: Sequence[str] | None, exclude: Sequence[str], files: object) -> tuple[str, ...]:
+    """What is left out of all, or what alone is measured; and whether files that were published are read."""
+    left_out = (f"without {', '.join(exclude)}",) if exclude else ()
+    if names is not None:
+        left_out = (f"only {', '.join(name for name in names if name not in exclude)}",)
+    return (*left_out, *(("the published files",) if files else ()))
 
 
 def files_identity(files: object) -> str | None:

@@ -24,6 +24,7 @@ from pixmix_ray.benchmarks.corrupted_sets import (
     made_corrupted,
     made_of_files,
     measure_corrupted,
+    notes_of,
     official_files,
     predict_corrupted,
     saved,
@@ -113,10 +114,7 @@ class CorruptionsBar(Benchmark):
 
     def notes(self) -> tuple[str, ...]:
         """What is left out, and where the pictures come from, if not made here."""
-        left_out = (f"without {', '.join(self.exclude)}",) if self.exclude else ()
-        if self.names is not None:
-            left_out = (f"only {', '.join(name for name in self.names if name not in self.exclude)}",)
-        return (*left_out, *(("the published files",) if self.files else ()))
+        return notes_of(self.names, self.exclude, self.files)
 
     def prepare(self, test: TestPictures) -> None:
         """Check the files beside the test pictures."""

@@ -10,6 +10,7 @@ from pixmix_ray.benchmarks.corrupted_sets import IMAGENET_SIDE
 from pixmix_ray.datasets.imagenet_classes import WNIDS
 from pixmix_ray.errors import DataError, WorkError
 from pixmix_ray.metrics import Predictions
+from pixmix_ray.metrics.predictions import repeated
 
 NUMBERS = {wnid: number for number, wnid in enumerate(WNIDS)}
 
@@ -63,7 +64,7 @@ def predictions_of(
     """Rows of predictions, (N,) each."""
     count = len(indices)
     return Predictions(
-        condition=np.full(count, condition),
+        condition=repeated(condition, count),
         severity=np.zeros(count, dtype=np.int8),
         index=indices.astype(np.int32),
         label=labels.astype(np.int16),

@@ -60,12 +60,12 @@ class NaturalShifts(Benchmark):
 
     def version(self) -> str:
         """12 hexadecimal digits over names, classes and all pictures; the first call reads them all."""
-        told = []
+        parts = []
         for name, folder in sorted(self.folders.items()):
             found = self._found(folder)
-            told.append(repr((name, found.targets, np.bincount(found.labels).tolist())))
-            told.append(combined(file_md5s(found.pictures.files)))
-        return short_hash("".join(told))
+            parts.append(repr((name, found.targets, np.bincount(found.labels).tolist())))
+            parts.append(combined(file_md5s(found.pictures.files)))
+        return short_hash("".join(parts))
 
     def prepare(self, test: TestPictures) -> None:
         """Decode the pictures.

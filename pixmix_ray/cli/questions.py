@@ -4,11 +4,13 @@ from typing import Annotated
 
 import typer
 
-from pixmix_ray.cli.console import Form, Objectives, Results, say, show
+from pixmix_ray.cli.console import Form, Objectives, Results, say, show, tell
 from pixmix_ray.cli.selection import Selection, selecting
 from pixmix_ray.cli.tables import split_names
 
 commands = typer.Typer()
+
+MOST_ROWS = 500  # on a terminal, where more take minutes to lay out
 
 
 @commands.command(
@@ -25,7 +27,11 @@ def query(
     from pixmix_ray.report.grid import grid_of
     from pixmix_ray.storage.store import Store
 
-    show(grid_of(asked(Store(results), sql)), form)
+    found = asked(Store(results), sql)
+    shown = found.head(MOST_ROWS) if form == "terminal" else found
+    show(grid_of(shown), form)
+    if len(shown) < len(found):
+        tell(f"the first {len(shown)} of {len(found):,} rows: --format csv has all")
 
 
 @commands.command(epilog="Example: pixmix-ray compare results/before results/after")

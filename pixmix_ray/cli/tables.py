@@ -32,8 +32,12 @@ def show_table(
 ) -> None:
     """Show methods by safety measures with 95 % intervals, or a table of the paper beside your results."""
     if paper is not None:
+        if objectives is not None:
+            raise RequestError(f"--objectives {objectives}: a table of the paper has its own: leave it or --paper out")
         _show_paper(results, paper, across, form, selection)
         return
+    if across is not None:
+        raise RequestError(f"--across {across}: it is for tables of the paper: give --paper N too")
     if results is None:
         raise RequestError("table needs a results folder, or --paper N for a table of the paper")
     opened = selection.open(results)

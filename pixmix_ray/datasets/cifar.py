@@ -19,6 +19,7 @@ from pixmix_ray.cache import cache_folder, private_folder
 from pixmix_ray.datasets.base import DATASETS, Dataset, DataVersionWarning, ImageData, load_cached
 from pixmix_ray.datasets.cifar_files import CIFAR10, CIFAR100, Layout, read_batch, read_names
 from pixmix_ray.datasets.file_digests import combined, file_md5s
+from pixmix_ray.datasets.listing import packed
 from pixmix_ray.errors import DataError, RequestError, one_line
 from pixmix_ray.settings import DataPath
 
@@ -103,6 +104,8 @@ def _folder(layout: Layout, root: Path | None, download: bool) -> Path:
     for folder in (base, base / layout.folder):
         if (folder / layout.meta_file).is_file():
             return folder
+    if (file := packed(base)) is not None:
+        raise DataError(f"{file} is a file and not a folder: unpack it, and give the folder")
     if download:
         return _download(layout, base)
     raise DataError(

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from pixmix_ray.cache import cache_folder, cached_arrays
 from pixmix_ray.datasets.encoded import PathList
-from pixmix_ray.datasets.listing import PassedOver, unwanted
+from pixmix_ray.datasets.listing import PassedOver, packed, unwanted
 from pixmix_ray.datasets.picture_files import picture_files
 from pixmix_ray.errors import DataError
 from pixmix_ray.hashing import short_hash
@@ -123,16 +123,25 @@ def class_names(folder: Path, passed_over: PassedOver | None = None, *, is_text_
         DataError: there is no such folder, or none in it.
     """
     counted = PassedOver() if passed_over is None else passed_over
-    names = []
+    names, links = [], []
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
                 reason = unwanted(entry.name)
                 if entry.is_dir() and not reason:
-                    names.append(entry.name)
+                    (links if entry.is_symlink() else names).append(entry.name)
                 else:
                     counted.kinds[reason or "files beside the classes"] += 1
+        seen = {os.path.realpath(folder / name) for name in names} if links else set()
+        for name in sorted(links):  # the usual way to a subset; two ways to one folder are one class
+            if (place := os.path.realpath(folder / name)) in seen:
+                counted.kinds["second ways to a folder"] += 1
+            else:
+                seen.add(place)
+                names.append(name)
     except OSError as error:
+        if (file := packed(folder)) is not None:
+            raise DataError(f"{file} is a file and not a folder: unpack it, and give the folder") from None
         raise DataError(
             f"cannot read the folder {folder}: {error.strerror}. It must hold one folder a class"
         ) from error

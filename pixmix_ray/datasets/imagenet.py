@@ -18,7 +18,7 @@ from pixmix_ray.datasets.class_folders import class_folders
 from pixmix_ray.datasets.encoded import EncodedFiles
 from pixmix_ray.datasets.imagenet_classes import WNIDS
 from pixmix_ray.datasets.imagenet_labels import flat_validation_files
-from pixmix_ray.datasets.on_disk import OnDiskDataset, Part, check_same_classes
+from pixmix_ray.datasets.on_disk import OnDiskDataset, Split, check_same_classes
 from pixmix_ray.errors import DataError, one_line
 from pixmix_ray.settings import DataPath
 
@@ -51,36 +51,36 @@ class ClassFolderDataset(OnDiskDataset, ABC):
     def check_classes(self, folder: Path, names: tuple[str, ...]) -> None:
         """Raise DataError if the classes in `folder` are not those of the data set."""
 
-    def train_part(self) -> Part:
-        """See `OnDiskDataset.train_part`."""
-        names = self.test_part().class_names
+    def train_split(self) -> Split:
+        """See `OnDiskDataset.train_split`."""
+        names = self.test_split().class_names
         if self.train is None:
-            return Part(pictures=EncodedFiles([]), labels=np.empty(0, np.int64), class_names=names)
-        part = self._folder(self.train)
-        check_same_classes(self.root, part.class_names, names, (self.train, self.test))
-        return self._counted(part, self.train, 0)
+            return Split(pictures=EncodedFiles([]), labels=np.empty(0, np.int64), class_names=names)
+        split = self._folder(self.train)
+        check_same_classes(self.root, split.class_names, names, (self.train, self.test))
+        return self._counted(split, self.train, 0)
 
-    def test_part(self) -> Part:
-        """See `OnDiskDataset.test_part`."""
-        part = self._folder(self.test)
-        self.check_classes(self.root / self.test, part.class_names)
-        self._say_order(part.class_names)
-        return self._counted(part, self.test, 1)
+    def test_split(self) -> Split:
+        """See `OnDiskDataset.test_split`."""
+        split = self._folder(self.test)
+        self.check_classes(self.root / self.test, split.class_names)
+        self._say_order(split.class_names)
+        return self._counted(split, self.test, 1)
 
-    def _counted(self, part: Part, name: str, place: int) -> Part:
-        """The part; a warning says if it has not as many pictures as were published, as if half is unpacked."""
-        if self.published is not None and self.classes is None and len(part.labels) != self.published[place]:
+    def _counted(self, split: Split, name: str, place: int) -> Split:
+        """The split; a warning says if it has not as many pictures as were published, as if half is unpacked."""
+        if self.published is not None and self.classes is None and len(split.labels) != self.published[place]:
             warnings.warn(
-                f"{self.root / name} holds {len(part.labels)} pictures, and {self.published[place]} were published: "
+                f"{self.root / name} holds {len(split.labels)} pictures, and {self.published[place]} were published: "
                 "numbers are not comparable with published ones",
                 DataVersionWarning,
                 stacklevel=4,
             )
-        return part
+        return split
 
-    def _folder(self, name: str) -> Part:
+    def _folder(self, name: str) -> Split:
         found = class_folders(self.root / name, is_text_order=self.class_order == "text", only=self._only())
-        return Part(pictures=EncodedFiles(found.files), labels=found.labels, class_names=found.class_names)
+        return Split(pictures=EncodedFiles(found.files), labels=found.labels, class_names=found.class_names)
 
     def _only(self) -> frozenset[str] | None:
         """The classes that are wanted; none: all."""
@@ -122,14 +122,14 @@ class ImageNet(ClassFolderDataset):
     kind: ClassVar[str] = "imagenet"
     published: ClassVar[tuple[int, int] | None] = (1_281_167, 50_000)
 
-    def test_part(self) -> Part:
+    def test_split(self) -> Split:
         """The validation pictures: in folders of classes, or in one folder with their classes beside it."""
         found = flat_validation_files(self.root, self.test, self._only())
         if found is None:
-            return super().test_part()
+            return super().test_split()
         self.check_classes(self.root / self.test, found.class_names)
-        part = Part(pictures=EncodedFiles(found.files), labels=found.labels, class_names=found.class_names)
-        return self._counted(part, self.test, 1)
+        split = Split(pictures=EncodedFiles(found.files), labels=found.labels, class_names=found.class_names)
+        return self._counted(split, self.test, 1)
 
     def check_classes(self, folder: Path, names: tuple[str, ...]) -> None:
         """Raise DataError if the folders are not the 1,000 of ILSVRC 2012, whose order the published weights follow."""

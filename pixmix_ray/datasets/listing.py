@@ -108,6 +108,11 @@ def not_picture(name: str, opened: Callable[[], IO[bytes]]) -> str:
     return "" if is_picture else "without an extension"
 
 
+def packed(folder: Path) -> Path | None:
+    """The file on a path meant for a folder, such as an archive that is not unpacked; none if there is none."""
+    return next((place for place in (folder, *folder.parents) if place.is_file()), None)
+
+
 def files_below(
     folder: Path, not_wanted: Callable[[str, Callable[[], IO[bytes]]], str], passed_over: PassedOver
 ) -> list[Path]:

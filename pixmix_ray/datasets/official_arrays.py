@@ -10,6 +10,7 @@ another shape is a DataError before any work, and so are labels other than those
 sample shows not to be made from it.
 """
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
+from pixmix_ray.datasets.base import DataVersionWarning
 from pixmix_ray.datasets.file_digests import combined, file_md5s
 from pixmix_ray.datasets.picture_comparison import check_corrupted, check_same_pictures, sample_places
 from pixmix_ray.errors import DataError, one_line
@@ -198,12 +200,16 @@ def picture_array(file: Path, shape: Sequence[int], meaning: str) -> Images:
 
 
 def _version(files: Sequence[Path]) -> str:
-    """12 hexadecimal digits over the bytes of files, of which no two are the same."""
+    """12 hexadecimal digits over the bytes of files; a warning names one that is there under two names."""
     md5s, seen = file_md5s(files), dict[bytes, Path]()
     for file, md5 in zip(files, md5s, strict=True):
         other = seen.setdefault(md5.tobytes(), file)
         if other is not file:
-            raise DataError(f"{file} is the same file as {other.name}: fetch it again")
+            warnings.warn(
+                f"{file} is the same file as {other.name}, so one of them is under a wrong name: fetch it again",
+                DataVersionWarning,
+                stacklevel=3,
+            )
     return combined(md5s)
 
 

@@ -240,8 +240,8 @@ def _sampled_version(folders: Sequence[Path], files_of: FilesOf) -> str:
         for folder, found in zip(folders, names, strict=True)
         for place in np.linspace(0, len(found) - 1, min(SAMPLED_CLASSES, len(found)), dtype=np.int64)
     ]
-    told = np.frombuffer(repr(names).encode(), np.uint8)
-    return combined(np.concatenate([told, file_md5s(sample).ravel()]))
+    header = np.frombuffer(repr(names).encode(), np.uint8)
+    return combined(np.concatenate([header, file_md5s(sample).ravel()]))
 
 
 def _is_number(name: str) -> bool:

@@ -27,10 +27,11 @@ MOST_RESIDENT = 4_000_000_000  # bytes of decoded training pictures; not this ma
 MOST_HASHED = 100_000  # files, and
 MOST_HASHED_BYTES = 20_000_000_000  # bytes of archives, whose content is hashed whole; of more, that of a sample
 SAMPLED = 4096  # pictures
+FEWEST_CLASSES = 2
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Part:
+class Split:
     """The pictures to train on, or to test on.
 
     Attributes:
@@ -48,7 +49,7 @@ class Part:
     def content(self) -> list[NDArray[np.uint8]]:
         """Digests that change with the content: of all files, or of a sample of many; and of labels in no order."""
         digests = [self._digests().ravel()] if len(self.labels) else []
-        if np.any(np.diff(self.labels) < 0):  # those in order are told by their counts
+        if np.any(np.diff(self.labels) < 0):  # those in order follow from their counts
             digests.append(np.frombuffer(bytes.fromhex(short_hash(self.labels.tobytes(), 32)), np.uint8))
         return digests
 
@@ -61,11 +62,11 @@ class Part:
             return file_md5s(files)
         some = evenly_spaced(len(self.labels), SAMPLED)
         names = short_hash("\n".join(self.pictures.name(place).rpartition("/")[2] for place in some.tolist()))
-        told = np.frombuffer(f"{len(self.labels)} {names}".encode(), np.uint8)
+        header = np.frombuffer(f"{len(self.labels)} {names}".encode(), np.uint8)
         if not is_archive:
-            return np.concatenate([told, file_md5s([files[place] for place in some.tolist()]).ravel()])
+            return np.concatenate([header, file_md5s([files[place] for place in some.tolist()]).ravel()])
         digests = "".join(short_hash(self.pictures.read(place)) for place in some.tolist())
-        return np.concatenate([told, np.frombuffer(digests.encode(), np.uint8)])
+        return np.concatenate([header, np.frombuffer(digests.encode(), np.uint8)])
 
 
 def _total_bytes(files: Sequence[Path]) -> int:
@@ -99,11 +100,11 @@ class OnDiskDataset(Dataset, ABC):
         return self
 
     @abstractmethod
-    def train_part(self) -> Part:
+    def train_split(self) -> Split:
         """The pictures to train on; the classes are those of the test pictures. Raises DataError."""
 
     @abstractmethod
-    def test_part(self) -> Part:
+    def test_split(self) -> Split:
         """The pictures to test on. Raises DataError."""
 
     def version(self) -> str:
@@ -112,7 +113,7 @@ class OnDiskDataset(Dataset, ABC):
         The first call reads all files, or a sample of them where they are more than 100,000; later ones look at their
         time stamps.
         """
-        return self._version(self.train_part(), self.test_part())
+        return self._version(self.train_split(), self.test_split())
 
     def identity(self) -> dict[str, Any]:
         """The settings that change an outcome; a `train_size` that is that of a test picture is none.
@@ -132,7 +133,7 @@ class OnDiskDataset(Dataset, ABC):
 
     def num_train_images(self) -> int:
         """The number of pictures to train on."""
-        return len(self.train_part().labels)
+        return len(self.train_split().labels)
 
     def height(self) -> int:
         """`train_size`, or else `size`."""
@@ -140,19 +141,21 @@ class OnDiskDataset(Dataset, ABC):
 
     def test_set(self) -> dict[str, Any]:
         """Size and content of the test pictures; those to train on are not looked at."""
-        content = _content([], [self.test_part()])
+        content = _content([], [self.test_split()])
         return {"size": self.size, "resize": self.resize, "version": f"{self.kind}-{content}"}
 
     def bytes_to_cache(self) -> int:
         """See `Dataset.bytes_to_cache`."""
-        train, test = self.train_part(), self.test_part()
+        train, test = self.train_split(), self.test_split()
         version = self._version(train, test)
-        parts = [(test, np.arange(len(test.labels)), self.size, f"dataset-{version}-test")]
+        splits = [(test, np.arange(len(test.labels)), self.size, f"dataset-{version}-test")]
         if not self.is_streamed():
             rows = evenly_spaced(len(train.labels), self.train_limit)
-            parts.append((train, rows, self.height(), f"dataset-{version}-train"))
+            splits.append((train, rows, self.height(), f"dataset-{version}-train"))
         return sum(
-            len(rows) * side**2 * 3 for part, rows, side, entry in parts if not has_squares(_entry(entry, part, rows))
+            len(rows) * side**2 * 3
+            for split, rows, side, entry in splits
+            if not has_squares(_entry(entry, split, rows))
         )
 
     def load(self) -> ImageData:
@@ -161,7 +164,7 @@ class OnDiskDataset(Dataset, ABC):
         Raises:
             DataError: a folder or picture is missing or broken, the classes differ, or the cache is too small.
         """
-        train, test = self.train_part(), self.test_part()
+        train, test = self.train_split(), self.test_split()
         version, side = self._version(train, test), self.height()
         chosen = evenly_spaced(len(train.labels), self.train_limit)
         files, images = None, np.empty((0, side, side, 3), np.uint8)
@@ -182,7 +185,12 @@ class OnDiskDataset(Dataset, ABC):
             resize=self.resize,
         )
 
-    def _version(self, train: Part, test: Part) -> str:
+    def _version(self, train: Split, test: Split) -> str:
+        if len(test.class_names) < FEWEST_CLASSES:
+            raise DataError(
+                f"the data set {self.kind} has the class {test.class_names[0]!r} alone, which nothing can be told "
+                "from: is it unpacked whole?"
+            )
         return f"{self.kind}-{_content([self.size, self.resize, self.height()], [train, test])}"
 
 
@@ -195,18 +203,18 @@ def check_same_classes(where: object, train: tuple[str, ...], test: tuple[str, .
         )
 
 
-def _content(sizes: list[int], parts: Sequence[Part]) -> str:
-    """12 hexadecimal digits of sizes, the names of the classes in the last part, and the content of all parts."""
-    names = parts[-1].class_names
-    counts = [np.bincount(part.labels, minlength=len(names)).tolist() for part in parts]
-    told = np.frombuffer(repr([[*sizes, names], counts]).encode(), np.uint8)
-    return combined(np.concatenate([told, *(digest for part in parts for digest in part.content())]))
+def _content(sizes: list[int], splits: Sequence[Split]) -> str:
+    """12 hexadecimal digits of sizes, the names of the classes in the last split, and the content of all splits."""
+    names = splits[-1].class_names
+    counts = [np.bincount(split.labels, minlength=len(names)).tolist() for split in splits]
+    header = np.frombuffer(repr([[*sizes, names], counts]).encode(), np.uint8)
+    return combined(np.concatenate([header, *(digest for split in splits for digest in split.content())]))
 
 
-def _squares(part: Part, rows: NDArray[np.int64], resize: int, size: int, entry: str) -> NDArray[np.uint8]:
-    """The pictures `rows` of a part, (N, size, size, 3) uint8, by the name of their cache entry."""
-    return cached_squares(_entry(entry, part, rows), part.pictures, rows, resize, size)
+def _squares(split: Split, rows: NDArray[np.int64], resize: int, size: int, entry: str) -> NDArray[np.uint8]:
+    """The pictures `rows` of a split, (N, size, size, 3) uint8, by the name of their cache entry."""
+    return cached_squares(_entry(entry, split, rows), split.pictures, rows, resize, size)
 
 
-def _entry(entry: str, part: Part, rows: NDArray[np.int64]) -> str:
-    return entry if len(rows) == len(part.labels) else f"{entry}-{len(rows)}"
+def _entry(entry: str, split: Split, rows: NDArray[np.int64]) -> str:
+    return entry if len(rows) == len(split.labels) else f"{entry}-{len(rows)}"

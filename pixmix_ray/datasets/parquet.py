@@ -20,7 +20,7 @@ from pixmix_ray.cache import Streamed, cache_folder, cached_arrays
 from pixmix_ray.datasets.base import DATASETS
 from pixmix_ray.datasets.encoded import EncodedRanges
 from pixmix_ray.datasets.large_arrays import check_space
-from pixmix_ray.datasets.on_disk import OnDiskDataset, Part, check_same_classes
+from pixmix_ray.datasets.on_disk import OnDiskDataset, Split, check_same_classes
 from pixmix_ray.errors import DataError, one_line
 from pixmix_ray.hashing import short_hash
 from pixmix_ray.settings import DataPath
@@ -50,20 +50,20 @@ class Parquet(OnDiskDataset):
     image: str = "image"
     label: str = "label"
 
-    def train_part(self) -> Part:
-        """See `OnDiskDataset.train_part`."""
-        test = self.test_part()
+    def train_split(self) -> Split:
+        """See `OnDiskDataset.train_split`."""
+        test = self.test_split()
         if self.train is None:
-            return Part(pictures=test.pictures, labels=np.empty(0, np.int64), class_names=test.class_names)
-        train = self._part(self.train)
+            return Split(pictures=test.pictures, labels=np.empty(0, np.int64), class_names=test.class_names)
+        train = self._split(self.train)
         check_same_classes(self.root, train.class_names, test.class_names, (self.train, self.test))
         return train
 
-    def test_part(self) -> Part:
-        """See `OnDiskDataset.test_part`."""
-        return self._part(self.test)
+    def test_split(self) -> Split:
+        """See `OnDiskDataset.test_split`."""
+        return self._split(self.test)
 
-    def _part(self, pattern: str) -> Part:
+    def _split(self, pattern: str) -> Split:
         files = sorted(self.root.glob(pattern)) or sorted((self.root / "data").glob(pattern))
         if not files:
             raise DataError(f"no files {self.root / pattern}: give the folder of the .parquet files, and their pattern")
@@ -85,7 +85,7 @@ class Parquet(OnDiskDataset):
                 f"{files[0]} has labels from {labels.min()} to {labels.max()} and names {len(names)} classes: "
                 "fetch the files again"
             )
-        return Part(pictures=pictures, labels=labels, class_names=names, sources=files)
+        return Split(pictures=pictures, labels=labels, class_names=names, sources=files)
 
     def _laid_out(self, files: list[Path]) -> dict[str, Any]:
         """The bytes of all pictures, one after the other, where each ends, and their classes."""
@@ -128,8 +128,8 @@ class Parquet(OnDiskDataset):
 
     def _contents(self, file: Path, batch: pa.RecordBatch) -> list[bytes]:
         column = batch.column(self.image)
-        values = column.field("bytes") if pa.types.is_struct(column.type) else column
-        contents: list[bytes] = values.to_pylist()
+        is_pair = pa.types.is_struct(column.type) and column.type.get_field_index("bytes") >= 0
+        contents: list[bytes] = (column.field("bytes") if is_pair else column).to_pylist()
         if not all(isinstance(content, bytes) for content in contents):
             raise DataError(
                 f"{file} does not contain the bytes of its pictures in {self.image!r}: embed them in the file"

@@ -23,7 +23,7 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image
 
-from pixmix_ray.datasets.listing import SHOWN, PassedOver, files_below, not_picture
+from pixmix_ray.datasets.listing import SHOWN, PassedOver, files_below, not_picture, packed
 from pixmix_ray.errors import DataError, one_line
 
 DECODING = 2  # raised when the same files come to have other pixels: part of the names of cached entries
@@ -59,6 +59,8 @@ def picture_files(folder: Path, passed_over: PassedOver | None = None) -> list[P
         DataError: there is no such folder, no picture in it, a folder below cannot be read, or holds a link to itself.
     """
     if not folder.is_dir():
+        if (file := packed(folder)) is not None:
+            raise DataError(f"{file} is a file and not a folder: unpack it, and give the folder")
         raise DataError(f"there is no folder {folder}: give the path of a folder of pictures")
     counted = PassedOver() if passed_over is None else passed_over
     found = files_below(folder, not_picture, counted)
@@ -104,6 +106,9 @@ def to_rgb(image: Image.Image, name: str) -> Image.Image:
     Raises:
         DataError: its values are of no such range.
     """
+    if image.mode == "RGB":
+        image.load()
+        return image  # what `convert` would make a copy of
     if not image.mode.startswith(("I", "F")):
         return image.convert("RGB")
     values = np.asarray(image)
@@ -129,11 +134,6 @@ def check_aspect(name: str, width: int, height: int) -> None:
     if max(width, height) > LONGEST_ASPECT * min(width, height):
         sizes = f"{width} x {height} pixels, one side more than {LONGEST_ASPECT} times the other"
         raise DataError(f"{name} is {sizes}: crop or remove it")
-
-
-def resized_picture(file: Path, shorter_side: int) -> Image.Image:
-    """The picture as RGB, its shorter side `shorter_side` pixels long; raises DataError as `rgb_picture` does."""
-    return resized(rgb_picture(file), shorter_side)
 
 
 def resized(rgb: Image.Image, shorter_side: int) -> Image.Image:

@@ -3,14 +3,15 @@
 An array file is a .npy with one uint8 array (N, H, W, 3), or a .npz that holds one such array, or one called `images`.
 The 300K Random Images of Outlier Exposure (Hendrycks et al., ICLR 2019) are published as one .npy of 32 x 32 pixels: an
 array of the wanted size is opened where it lies and never copied. All else is made once a machine and then opened from
-the cache. Pictures of another size are resized as files are: shorter side, bilinear with antialiasing, the centre cut.
+the cache. Pictures of another size are resized as in the evaluation of Outlier Exposure: shorter side, bilinear with
+antialiasing, the centre cut.
 """
 
 import tokenize
 import warnings
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
@@ -24,9 +25,16 @@ from torch import Tensor
 from pixmix_ray.cache import cached_arrays
 from pixmix_ray.datasets.base import evenly_spaced
 from pixmix_ray.datasets.file_digests import combined, file_md5s
-from pixmix_ray.datasets.folders import folder_images, folder_version
 from pixmix_ray.datasets.listing import unwanted
-from pixmix_ray.datasets.picture_files import centre_cut, check_aspect, in_threads, picture_files, resized, rgb_picture
+from pixmix_ray.datasets.picture_files import (
+    DECODING,
+    centre_cut,
+    check_aspect,
+    in_threads,
+    picture_files,
+    resized,
+    rgb_picture,
+)
 from pixmix_ray.errors import DataError, one_line
 
 Images = NDArray[np.uint8]
@@ -104,6 +112,38 @@ def source_reader(path: Path) -> tuple[int, Callable[[Sequence[int], int], Image
         return np.stack(in_threads(lambda row: _square(rgb_picture(files[row]), size), rows))
 
     return len(files), read
+
+
+def folder_images(folder: Path, size: int, limit: int | None = None) -> NDArray[np.uint8]:
+    """The pictures of a folder, (N, size, size, 3) uint8, in the order of their relative paths; decoded once a machine.
+
+    Args:
+        folder: searched recursively.
+        size: the shorter side is resized to this, then the centre is cut out.
+        limit: at most this many, evenly spaced over the folder; all of them if None.
+
+    Raises:
+        DataError: no such folder, no pictures in it, or one that cannot be decoded (named).
+    """
+    files = picture_files(folder)
+    chosen = [files[index] for index in evenly_spaced(len(files), limit)]
+
+    def make() -> dict[str, NDArray[np.uint8]]:
+        return {"images": np.stack(in_threads(lambda file: _square(rgb_picture(file), size), chosen))}
+
+    entry = f"folder-{combined(file_md5s(chosen))}-{size}-{DECODING}"
+    return cast(NDArray[np.uint8], cached_arrays(entry, make)["images"])
+
+
+def folder_version(folders: Iterable[Path]) -> str:
+    """12 hexadecimal digits over the bytes of all pictures, folder after folder, each by relative path.
+
+    Nothing is decoded. Names are not part of it: renamed files that keep their order are the same data.
+
+    Raises:
+        DataError: no such folder, no pictures in it, or one that cannot be read.
+    """
+    return combined(file_md5s([file for folder in folders for file in picture_files(folder)]))
 
 
 def to_device(images: Images, device: torch.device | str) -> Tensor:

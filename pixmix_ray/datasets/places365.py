@@ -17,7 +17,7 @@ from pixmix_ray.cache import cached_arrays
 from pixmix_ray.datasets.base import DATASETS
 from pixmix_ray.datasets.encoded import EncodedFiles, PathList
 from pixmix_ray.datasets.file_digests import combined, file_md5s
-from pixmix_ray.datasets.on_disk import OnDiskDataset, Part
+from pixmix_ray.datasets.on_disk import OnDiskDataset, Split
 from pixmix_ray.errors import DataError, one_line
 from pixmix_ray.settings import DataPath
 
@@ -42,16 +42,16 @@ class Places365(OnDiskDataset):
     variant: Literal["standard", "challenge"] = "standard"
     small: bool = False
 
-    def train_part(self) -> Part:
-        """See `OnDiskDataset.train_part`."""
+    def train_split(self) -> Split:
+        """See `OnDiskDataset.train_split`."""
         names = [f"data_256_{self.variant}", "data_256"] if self.small else [f"data_large_{self.variant}", "data_large"]
-        return self._part(f"places365_train_{self.variant}.txt", names)
+        return self._split(f"places365_train_{self.variant}.txt", names)
 
-    def test_part(self) -> Part:
-        """See `OnDiskDataset.test_part`."""
-        return self._part("places365_val.txt", ["val_256" if self.small else "val_large"])
+    def test_split(self) -> Split:
+        """See `OnDiskDataset.test_split`."""
+        return self._split("places365_val.txt", ["val_256" if self.small else "val_large"])
 
-    def _part(self, name: str, folders: list[str]) -> Part:
+    def _split(self, name: str, folders: list[str]) -> Split:
         folder = next((self.root / one for one in folders if (self.root / one).is_dir()), None)
         if folder is None:
             raise DataError(f"{self.root / folders[0]} is missing: unpack the archive of these pictures there")
@@ -60,7 +60,7 @@ class Places365(OnDiskDataset):
         entry = f"listing-places365-{combined(file_md5s(lists))}"
         found = cached_arrays(entry, lambda: _listing(lists[1], len(names)))
         paths = PathList(folder, cast(NDArray[np.uint8], found["text"]), cast(NDArray[np.int64], found["ends"]))
-        return Part(pictures=EncodedFiles(paths), labels=cast(NDArray[np.int64], found["labels"]), class_names=names)
+        return Split(pictures=EncodedFiles(paths), labels=cast(NDArray[np.int64], found["labels"]), class_names=names)
 
 
 def _lines(file: Path) -> Iterator[tuple[str, int]]:

@@ -13,7 +13,7 @@ from pydantic import Field
 from pixmix_ray.datasets.base import DATASETS
 from pixmix_ray.datasets.encoded import EncodedFiles, PathList
 from pixmix_ray.datasets.imagenet import ClassFolderDataset
-from pixmix_ray.datasets.on_disk import Part
+from pixmix_ray.datasets.on_disk import Split
 from pixmix_ray.errors import DataError, one_line
 from pixmix_ray.settings import DataPath
 
@@ -33,11 +33,11 @@ class TinyImageNet(ClassFolderDataset):
     size: int = Field(SIDE, ge=1)
     resize: int = Field(SIDE, ge=1)
 
-    def test_part(self) -> Part:
+    def test_split(self) -> Split:
         """The validation pictures, class after class."""
         table = self.root / self.test / ANNOTATIONS
         if not table.is_file():
-            return super().test_part()
+            return super().test_split()
         try:
             rows = [line.split("\t")[:2] for line in table.read_text(encoding="utf-8").splitlines() if line]
             named = sorted((name, file) for file, name in rows)
@@ -47,9 +47,9 @@ class TinyImageNet(ClassFolderDataset):
         named = [pair for pair in named if only is None or pair[0] in only]
         names, labels = np.unique([name for name, _ in named], return_inverse=True)
         folder = table.parent / "images"
-        part = Part(
+        split = Split(
             pictures=EncodedFiles(PathList.of(folder, [folder / file for _, file in named])),
             labels=labels.astype(np.int64),
             class_names=tuple(map(str, names)),
         )
-        return self._counted(part, self.test, 1)
+        return self._counted(split, self.test, 1)

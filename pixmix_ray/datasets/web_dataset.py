@@ -21,7 +21,7 @@ from pixmix_ray.cache import cached_arrays
 from pixmix_ray.datasets.base import DATASETS
 from pixmix_ray.datasets.encoded import EncodedRanges
 from pixmix_ray.datasets.listing import EXTENSIONS, PassedOver, unwanted
-from pixmix_ray.datasets.on_disk import OnDiskDataset, Part
+from pixmix_ray.datasets.on_disk import OnDiskDataset, Split
 from pixmix_ray.errors import DataError, one_line
 from pixmix_ray.hashing import short_hash
 from pixmix_ray.settings import DataPath
@@ -48,18 +48,18 @@ class WebDataset(OnDiskDataset):
     train: str | None = "*train*.tar"
     test: str = "*val*.tar"
 
-    def train_part(self) -> Part:
-        """See `OnDiskDataset.train_part`."""
-        test = self._part(self.test, 0)
+    def train_split(self) -> Split:
+        """See `OnDiskDataset.train_split`."""
+        test = self._split(self.test, 0)
         if self.train is None:
-            return Part(pictures=test.pictures, labels=np.empty(0, np.int64), class_names=test.class_names)
-        return self._part(self.train, len(test.class_names))
+            return Split(pictures=test.pictures, labels=np.empty(0, np.int64), class_names=test.class_names)
+        return self._split(self.train, len(test.class_names))
 
-    def test_part(self) -> Part:
-        """See `OnDiskDataset.test_part`."""
-        return self._part(self.test, 0)
+    def test_split(self) -> Split:
+        """See `OnDiskDataset.test_split`."""
+        return self._split(self.test, 0)
 
-    def _part(self, pattern: str, num_classes: int) -> Part:
+    def _split(self, pattern: str, num_classes: int) -> Split:
         """The pictures of some archives; with as many classes as are given, or as are found."""
         archives = sorted(self.root.glob(pattern))
         if not archives:
@@ -76,7 +76,7 @@ class WebDataset(OnDiskDataset):
                 f"{self.root / pattern} has class {found - 1}, and {self.test} none above {num_classes - 1}: "
                 "give archives of the same classes"
             )
-        return Part(
+        return Split(
             pictures=EncodedRanges(
                 files=archives,
                 file=cast(NDArray[np.int64], arrays["file"]),

@@ -54,8 +54,8 @@ def better_input(network: nn.Module, images: NDArray[np.uint8], labels: NDArray[
     tried = _with_others(found[0], network, images, labels, device)
     near_chance = NEAR_CHANCE * (1 - 1 / (int(labels.max()) + 1))
     if own.mean() > near_chance and min(wrong.mean() for *_, wrong in tried) > near_chance:
-        few = evenly_spaced(len(labels), SAMPLE_LARGE)  # larger pictures take the longer
-        own, tried = own[few], _with_sizes(network, images[few], labels[few], device)
+        sample = evenly_spaced(len(labels), SAMPLE_LARGE)  # larger pictures take the longer
+        own, tried = own[sample], _with_sizes(network, images[sample], labels[sample], device)
     name, setting, best = min(tried, key=lambda one: one[2].sum(), default=("", "", own))
     if best.mean() > near_chance or not _is_clear(own, best):  # one guess may well be better than another
         return ""

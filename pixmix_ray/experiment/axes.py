@@ -124,7 +124,7 @@ def part_label(part: Part[Any]) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Selection:
+class GridSelection:
     """Which points of the whole grid are wanted.
 
     Attributes:

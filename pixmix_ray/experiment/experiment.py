@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field, PlainValidator, ValidationInfo, fie
 from pixmix_ray.benchmarks import BENCHMARKS, Benchmark
 from pixmix_ray.datasets import DATASETS, Dataset
 from pixmix_ray.errors import ProblemsError, RequestError
-from pixmix_ray.experiment.axes import GRID, Point, Selection, variants
+from pixmix_ray.experiment.axes import GRID, GridSelection, Point, variants
 from pixmix_ray.experiment.early_stopping import Asha, read_scheduler
 from pixmix_ray.experiment.external import CheckpointEntry, External, externals
 from pixmix_ray.experiment.labels import labelled
@@ -283,7 +283,7 @@ class Experiment(Settings):
             for pictures in (self.mixing_set if method.settings.needs_pictures else (None,))
             for seed in self.seeds
         ]
-        return Selection(together=self.zip, excluded=self.exclude).of(points)
+        return GridSelection(together=self.zip, excluded=self.exclude).of(points)
 
     def at(self, point: Mapping[str, Value]) -> "Experiment":
         """The sweep at one point of its search: the settings that the point names have its values.

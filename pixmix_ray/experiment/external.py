@@ -14,6 +14,7 @@ nor where the files lie.
 
 import glob
 import json
+import os
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -240,7 +241,7 @@ def _of_weights(
     settings, weights = model.settings.with_weights(file)
     model = replace(model, settings=settings)
     checkpoint_id = settings.content(weights)
-    named = settings.label() if file is None else file.stem
+    named = settings.label() if file is None else os.fsencode(file.stem).decode(errors="replace")
     label = named if entry.label is None else entry.label if is_one else f"{entry.label} {named}"
     return External(
         id=external_id(model.identity(), checkpoint_id, None if entry.classes is None else entry.classes.identity()),

@@ -27,6 +27,7 @@ from torch.nn import functional as F
 
 from pixmix_ray.attacks.pgd import Attack, as_at_224, pgd, random_noise
 from pixmix_ray.methods.base import METHODS, Method
+from pixmix_ray.methods.whole_batch import whole_batch
 from pixmix_ray.models import evaluation_mode
 
 Radius = Annotated[float, Field(gt=0)]
@@ -117,7 +118,10 @@ def loss_of_attacked(
         generator: of the random start, on the device of `images`; None starts at the clean pictures.
         mode: of the network while it is attacked.
     """
-    noise = torch.zeros_like(images) if generator is None else random_noise(images, attack, generator)
+    noise = torch.zeros_like(images)
+    if generator is not None:
+        batch = whole_batch(images, labels)
+        noise = random_noise((batch.count, *images.shape[1:]), attack, generator)[batch.rows]
     with evaluation_mode(network) if mode == "evaluation" else nullcontext():
         attacked = pgd(network, images, labels, noise, attack)
     return F.cross_entropy(network(attacked), labels)

@@ -90,6 +90,9 @@ class Method(Settings):
     def loss(self, network: nn.Module, images: Tensor, labels: Tensor, rng: np.random.Generator) -> Tensor:
         """The training loss of one batch, a scalar.
 
+        Several workers, or one that takes a batch in parts, each call it with a part and the same `rng`; what it draws
+        for the batch, and whom it mixes with whom, comes from `whole_batch`.
+
         Args:
             network: from pictures (N, 3, H, W) to logits (N, K).
             images: float32 (N, 3, H, W) or (N, V, 3, H, W), as `augment` made them; not changed.
@@ -197,11 +200,6 @@ def matching(name: str, images: Tensor, pictures: Tensor | None, way_out: str = 
     return pictures
 
 
-def shuffled(images: Tensor, rng: np.random.Generator) -> Tensor:
-    """A random order of the batch, int64 (N,), on the device of `images`."""
-    return torch.from_numpy(rng.permutation(len(images))).to(images.device, non_blocking=True)
-
-
-def mixed_cross_entropy(logits: Tensor, labels: Tensor, partners: Tensor, weight: float) -> Tensor:
-    """Cross-entropy to `labels` times `weight` plus that to the labels of the pictures mixed in times the rest."""
-    return weight * F.cross_entropy(logits, labels) + (1 - weight) * F.cross_entropy(logits, labels[partners])
+def mixed_cross_entropy(logits: Tensor, labels: Tensor, others: Tensor, weight: float) -> Tensor:
+    """Cross-entropy to `labels` times `weight` plus that to `others`, of the pictures mixed in, times the rest."""
+    return weight * F.cross_entropy(logits, labels) + (1 - weight) * F.cross_entropy(logits, others)

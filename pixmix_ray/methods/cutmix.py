@@ -13,7 +13,8 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from pixmix_ray.methods.base import METHODS, Method, mixed_cross_entropy, shuffled
+from pixmix_ray.methods.base import METHODS, Method, mixed_cross_entropy
+from pixmix_ray.methods.whole_batch import whole_batch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,8 +76,9 @@ def cutmix_loss(
     height, width = images.shape[2:]
     weight = float(rng.beta(alpha, alpha))
     box = cut_box(height, width, weight, (int(rng.integers(height)), int(rng.integers(width))))
-    partners = shuffled(images, rng)
+    batch = whole_batch(images, labels)
+    partners, (all_images, all_labels) = batch.shuffled(rng, images.device), batch.fetch()
     rows, columns = slice(box.top, box.bottom), slice(box.left, box.right)
     cut = images.clone()
-    cut[:, :, rows, columns] = images[:, :, rows, columns].index_select(0, partners)
-    return mixed_cross_entropy(network(cut), labels, partners, 1 - box.area / (height * width))
+    cut[:, :, rows, columns] = all_images[:, :, rows, columns].index_select(0, partners)
+    return mixed_cross_entropy(network(cut), labels, all_labels[partners], 1 - box.area / (height * width))

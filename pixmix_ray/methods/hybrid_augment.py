@@ -25,8 +25,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pixmix_ray.methods.base import METHODS, Method, shuffled
+from pixmix_ray.methods.base import METHODS, Method
 from pixmix_ray.methods.chains import at_level
+from pixmix_ray.methods.whole_batch import WholeBatch, whole_batch
 from pixmix_ray.transforms import NINE, apply_each, to_float
 
 SIGMA = 0.5  # of the low pass, in pixels
@@ -88,18 +89,19 @@ class HybridAugment(Method):
         """The cross-entropy of the pictures, with `paired` plus that of their mixtures, a scalar; see `Method.loss`."""
         if not self.paired:
             return super().loss(network, images, labels, rng)
-        logits = network(torch.cat([images, self.mixed(images, rng)]))
+        logits = network(torch.cat([images, self.mixed(images, whole_batch(images, labels), rng)]))
         return F.cross_entropy(logits[: len(labels)], labels) + F.cross_entropy(logits[len(labels) :], labels)
 
     @torch.no_grad()
-    def mixed(self, images: Tensor, rng: np.random.Generator) -> Tensor:
+    def mixed(self, images: Tensor, batch: WholeBatch, rng: np.random.Generator) -> Tensor:
         """The paired mixture of a batch, float32 (N, 3, H, W), not clipped; 40 % of the batches as they are."""
         if rng.random() >= PAIRED:
             return images
-        low = low_pass(images)
-        high = (images - low).index_select(0, shuffled(images, rng))
+        all_images, _ = batch.fetch()
+        all_low = low_pass(all_images)
+        low, high = all_low[batch.rows], (all_images - all_low).index_select(0, batch.shuffled(rng, images.device))
         if self.recombine and rng.random() < RECOMBINED:
-            low = recombined(low.index_select(0, shuffled(images, rng)), low)
+            low = recombined(all_low.index_select(0, batch.shuffled(rng, images.device)), low)
         return low + high
 
 

@@ -10,7 +10,8 @@ import numpy as np
 from pydantic import Field
 from torch import Tensor, nn
 
-from pixmix_ray.methods.base import METHODS, Method, mixed_cross_entropy, shuffled
+from pixmix_ray.methods.base import METHODS, Method, mixed_cross_entropy
+from pixmix_ray.methods.whole_batch import whole_batch
 
 
 @METHODS.add("mixup")
@@ -36,6 +37,7 @@ class Mixup(Method):
         if rng.random() >= self.probability:
             return super().loss(network, images, labels, rng)
         weight = float(rng.beta(self.alpha, self.alpha))
-        partners = shuffled(images, rng)
-        blended = images.index_select(0, partners).lerp_(images, weight)
-        return mixed_cross_entropy(network(blended), labels, partners, weight)
+        batch = whole_batch(images, labels)
+        partners, (all_images, all_labels) = batch.shuffled(rng, images.device), batch.fetch()
+        blended = all_images.index_select(0, partners).lerp_(images, weight)
+        return mixed_cross_entropy(network(blended), labels, all_labels[partners], weight)

@@ -13,7 +13,7 @@ float32. The clip and the levels are the code's; the figure leaves them out.
 
 Here a whole batch goes at once: `PixMix.draw` makes all random choices, `mix` carries them out. Copies of one operation
 are made together, and so are the mixes of one round and kind; the sizes of these groups are the one thing for which the
-host waits for the device.
+host waits for the device. On a processor large pictures go one after the other: what is made of one stays in its cache.
 """
 
 from collections.abc import Mapping
@@ -34,7 +34,8 @@ from pixmix_ray.transforms.choice import chunk_slices, sort_into_groups
 
 _SETS = {"all": ALL, "nine": NINE}
 _NAMES_BY_SIZE: dict[object, str] = {13: "all", 9: "nine"}
-_CHUNK = 2**21  # values; on a processor, the states of more pictures than this leave the caches: slower at 224 pixels
+_CHUNK = 2**21  # values; on a processor, the states of more pictures than this leave the caches
+_LARGE = 2**16  # values; on a processor, pictures of more go one after the other: a quarter faster at 224 pixels
 _COPY_SHARE = {"both": 0.5, "augmented": 1.0, "pictures": 0.0, "iterative": 0.5}
 
 
@@ -214,9 +215,35 @@ def mix(images: Tensor, pictures: Tensor, draws: Draws, operations: tuple[str, .
         draws: the random choices, on the same device.
         operations: the names that `draws.operation` counts through.
     """
+    if images.device.type == "cpu" and images.shape[1:].numel() > _LARGE:
+        return _mix_one_by_one(images, pictures, draws, operations)
     chunks = chunk_slices(slice(0, len(images)), images, _CHUNK) or [slice(0, 0)]
     mixed = [_mix_in_groups(images[chunk], pictures[chunk], draws.of(chunk), operations) for chunk in chunks]
     return mixed[0] if len(mixed) == 1 else torch.cat(mixed)
+
+
+def _mix_one_by_one(images: Tensor, pictures: Tensor, draws: Draws, operations: tuple[str, ...]) -> Tensor:
+    """What `mix` returns, a picture after the other."""
+    mixed = torch.empty(images.shape)
+    rounds, is_product = draws.rounds.tolist(), draws.is_product.tolist()
+    is_copy, operation = draws.is_copy.tolist(), draws.operation.tolist()
+    only = torch.zeros(1, dtype=torch.int64)
+
+    def partner(row: slice, column: int) -> Tensor:
+        """The augmented copy or the mixing picture of a round, uint8 (1, 3, H, W); for 0 what is begun with."""
+        if not is_copy[row.start][column]:
+            return pictures[row] if column else images[row]
+        name, level, sign = operations[operation[row.start][column]], draws.level[row], draws.is_negative[row]
+        parameter = operation_parameter(name, level[:, column], sign[:, column], images.shape[3])
+        return OPERATIONS[name](images[row], parameter)
+
+    for number in range(len(images)):
+        row = slice(number, number + 1)
+        state = mixed[row].copy_(partner(row, 0)).div_(255)
+        for round_ in range(rounds[number]):
+            blend_ = blending.multiply_ if is_product[number][round_] else blending.add_
+            blend_(state, partner(row, round_ + 1), only, draws.a[row, round_], draws.b[row, round_])
+    return mixed
 
 
 def _mix_in_groups(images: Tensor, pictures: Tensor, draws: Draws, operations: tuple[str, ...]) -> Tensor:

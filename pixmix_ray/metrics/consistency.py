@@ -43,8 +43,8 @@ def flip_rate(predicted: ArrayLike, *, against_first: bool, stride: int = 1) -> 
 def flips(predicted: ArrayLike, *, against_first: bool, stride: int = 1) -> NDArray[np.float64]:
     """The share of a sequence's pairs whose predictions differ, (N,) in [0, 1]; `flip_rate` is its mean.
 
-    >>> flips([[3, 3, 5, 3], [1, 1, 1, 1]], against_first=True).round(4).tolist()
-    [0.3333, 0.0]
+    >>> flips([[3, 3, 5, 3], [1, 1, 1, 1]], against_first=False).round(4).tolist()
+    [0.6667, 0.0]
 
     Args:
         predicted: as for `flip_rate`.

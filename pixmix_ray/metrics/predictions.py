@@ -1,6 +1,6 @@
 """What a network said of each picture: the rows that all measurements are made of."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 
@@ -29,12 +29,17 @@ NO_EXTRAS: Mapping[str, Extra] = MappingProxyType({})
 """What a benchmark keeps that needs nothing more."""
 
 
+def repeated(text: str, count: int) -> NDArray[np.object_]:
+    """One text, (count,), held once: as `np.str_`, millions of rows of it take more than all else that they hold."""
+    return np.broadcast_to(np.array(text, dtype=np.object_), count)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Predictions:
     """What the network said, a row a picture. The order of rows means nothing.
 
     Attributes:
-        condition: (N,) str, such as "gaussian_noise"; "" where a benchmark has one condition only.
+        condition: (N,) str, such as "gaussian_noise"; "" where a benchmark has one condition only. See `repeated`.
         severity: (N,) int8, 0 where there are no severities.
         index: (N,) int32, position in the whole test set.
         label: (N,) int16, -1 for out-of-distribution pictures.
@@ -44,7 +49,7 @@ class Predictions:
         extras: (N,) each, what the benchmark keeps beside; the names and types of its `Benchmark.extras`.
     """
 
-    condition: NDArray[np.str_]
+    condition: NDArray[np.object_] | NDArray[np.str_]
     severity: NDArray[np.int8]
     index: NDArray[np.int32]
     label: NDArray[np.int16]
@@ -78,8 +83,13 @@ class Predictions:
         return Predictions.of_columns({name: column[rows] for name, column in self.columns.items()})
 
     @staticmethod
-    def join(parts: list["Predictions"]) -> "Predictions":
+    def join(parts: Iterable["Predictions"]) -> "Predictions":
         """All rows of all parts, in order; the parts have the same extras."""
-        columns = [part.columns for part in parts]
-        assert all(part.keys() == columns[0].keys() for part in columns), "parts with unlike extras"
-        return Predictions.of_columns({name: np.concatenate([part[name] for part in columns]) for name in columns[0]})
+        columns: dict[str, list[NDArray[np.generic]]] = {}
+        for part in parts:
+            own = part.columns
+            assert not columns or own.keys() == columns.keys(), "parts with unlike extras"
+            for name, column in own.items():
+                columns.setdefault(name, []).append(column)
+        # what was joined is let go: a column at a time is there twice, not all of them
+        return Predictions.of_columns({name: np.concatenate(columns.pop(name)) for name in list(columns)})

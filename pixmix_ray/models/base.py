@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, ClassVar, Self
 
 import torch
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from torch import Tensor, nn
 
 from pixmix_ray.errors import RequestError, WorkError
@@ -17,10 +17,19 @@ from pixmix_ray.settings import Settings
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 Positive = Annotated[float, Field(gt=0)]
-Channels = tuple[float, float, float]
-"""A number for each of red, green and blue."""
+
+
+def _of_unit_range(mean: float) -> float:
+    if mean > 1:
+        raise ValueError("is of pixels from 0 to 255, and here they are in [0, 1]: divide mean and std by 255")
+    return mean
+
+
+Mean = Annotated[float, AfterValidator(_of_unit_range)]
+Channels = tuple[Mean, Mean, Mean]
+"""A mean for each of red, green and blue, of pixels in [0, 1]."""
 PositiveChannels = tuple[Positive, Positive, Positive]
-"""Likewise, above 0."""
+"""A standard deviation for each, above 0."""
 
 
 class Model(Settings, ABC):

@@ -1,13 +1,21 @@
-"""The networks of RobustBench's model zoo, by their names there; their normalisation is their own."""
+"""The networks of RobustBench's model zoo, by their names there; their normalisation is their own.
 
+The zoo's own loader reads the files, since it knows of each what its authors left out of it, or called otherwise. It
+unpickles nothing but tensors, as torch has it by default.
+"""
+
+import pickle
+import warnings
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, ClassVar, Literal, Self
 
 from torch import nn
 
-from pixmix_ray.errors import RequestError, UnknownNameError, one_line
+from pixmix_ray.errors import CheckpointError, RequestError, UnknownNameError, one_line
 from pixmix_ray.models.base import MODELS
 from pixmix_ray.models.prepared import PreparedModel, needed
+from pixmix_ray.models.weights import DAMAGED
 
 HINT = "pip install git+https://github.com/RobustBench/robustbench"
 
@@ -30,7 +38,7 @@ class RobustBenchModel(PreparedModel):
 
     arch: str
     zoo: Literal["cifar10", "cifar100", "imagenet"] = "cifar10"
-    threat_model: Literal["Linf", "L2", "corruptions", "corruptions_3d"] = "Linf"
+    threat_model: Literal["Linf", "L2", "corruptions"] = "Linf"
 
     def label(self) -> str:
         """The name in results, the zoo's."""
@@ -45,17 +53,43 @@ class RobustBenchModel(PreparedModel):
         """As `Model.with_weights`; published ones are downloaded by the zoo into its folder `models`."""
         if weights is not None:
             return self, weights
-        file = Path("models") / self.zoo / self.threat_model / f"{self.arch}.pt"
+        file = self._file(Path("models"))
         if not file.is_file():
             self._entry()
             try:
-                _zoo("utils").load_model(self.arch, dataset=self.zoo, threat_model=self.threat_model)
+                self._loaded(Path("models"))
             except Exception as error:  # a network, and other people's code
                 raise RequestError(
                     f"weights of {self.arch} cannot be downloaded ({type(error).__name__}: {one_line(error)}): fetch "
                     "them on a machine with a network, and give the file as weights"
                 ) from None
         return self, file.resolve()
+
+    def opened(self, weights: Path, num_outputs: int | None) -> nn.Module:
+        """The zoo's network with the weights of a file of the zoo's."""
+        self._entry()
+        if not weights.is_file():
+            raise CheckpointError(f"no checkpoint file {weights}: give the file of the zoo")
+        with TemporaryDirectory() as folder:
+            file = self._file(Path(folder))  # where the zoo looks for it
+            file.parent.mkdir(parents=True)
+            file.symlink_to(weights.resolve())
+            try:
+                return self.prepared(self._loaded(Path(folder)))
+            except (pickle.UnpicklingError, *DAMAGED) as error:
+                raise CheckpointError(
+                    f"{weights} is not the zoo's file of {self.arch} ({self.zoo}, {self.threat_model}), or not whole: "
+                    f"{one_line(error)}"
+                ) from None
+
+    def _file(self, folder: Path) -> Path:
+        return folder / self.zoo / self.threat_model / f"{self.arch}.pt"
+
+    def _loaded(self, folder: Path) -> nn.Module:
+        load = _zoo("utils").load_model
+        with warnings.catch_warnings(action="ignore"):  # of old names of timm's and torchvision's
+            network: nn.Module = load(self.arch, model_dir=folder, dataset=self.zoo, threat_model=self.threat_model)
+        return network
 
     def _entry(self) -> dict[str, Any]:
         zoo = _zoo("model_zoo").model_dicts
@@ -66,8 +100,13 @@ class RobustBenchModel(PreparedModel):
         if self.arch not in found:
             raise UnknownNameError("arch", self.arch, found)
         entry: dict[str, Any] = found[self.arch]
-        if not callable(entry.get("model")):
+        if isinstance(entry.get("gdrive_id"), list):
             raise RequestError(f"{self.arch} is an ensemble, whose weights are several files: evaluate its members")
+        if not entry.get("gdrive_id"):
+            raise RequestError(
+                f"the zoo has no file of {self.arch}, whose weights come with timm or torchvision: take it as a model "
+                "of theirs"
+            )
         return entry
 
 

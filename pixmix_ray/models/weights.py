@@ -43,8 +43,7 @@ STATE_DICTS = ("state_dict", "model_state_dict", "model", "net", "network")
 WRAPPERS = ("module.", "_orig_mod.")  # of DataParallel and torch.compile
 COUNTER = "n_averaged"  # beside the names of torch's AveragedModel, which averages over epochs (EMA, SWA)
 ATTRIBUTES = ("model.", "net.", "network.", "backbone.", "encoder.")  # of Lightning modules and the like
-
-
+COUNTED = "num_batches_tracked"  # ends the names of step counters, which change no output; old files lack them
 NAMED = 4  # tensors that a message names
 ZIP = b"PK\3\4"  # also torch's own files
 PACKED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\0": "xz", b"7z\xbc\xaf": "7z", b"Rar!": "rar"}
@@ -79,7 +78,7 @@ def read_weights(path: Path) -> Weights:
             content = torch.load(stream, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
-            f"{path} is not a file of plain tensors, and nothing else is loaded: {_first_sentence(error)}. "
+            f"{path} is not a file of plain tensors, and nothing else is loaded: {_reason(error)}. "
             "Save network.state_dict() alone"
         ) from None
     except DAMAGED as error:
@@ -89,9 +88,14 @@ def read_weights(path: Path) -> Weights:
 
 def _numbers() -> list[Any]:
     """What NumPy's numbers are pickled as, such as an accuracy beside the weights: plain values, and no code."""
-    scalar = np.float64(0).__reduce__()[0]
+    functions = {"scalar": np.float64(0).__reduce__()[0], "_reconstruct": np.zeros(1).__reduce__()[0]}
+    named = [
+        (function, f"numpy.{core}.multiarray.{name}")
+        for core in ("core", "_core")
+        for name, function in functions.items()
+    ]
     kinds = [type(np.dtype(letter)) for letter in np.typecodes["AllInteger"] + np.typecodes["Float"] + "?"]
-    return [np.dtype, *kinds, *((scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core"))]
+    return [np.dtype, np.ndarray, *kinds, *named]
 
 
 def _unwrapped(weights: Weights, path: Path) -> Weights:
@@ -189,6 +193,11 @@ def _first_sentence(error: Exception) -> str:
     return one_line(error).partition(". ")[0] or type(error).__name__
 
 
+def _reason(error: Exception) -> str:
+    """What torch's reader of plain tensors stumbled over, such as the name of a class."""
+    return one_line(str(error).rpartition("WeightsUnpickler error: ")[2].partition("\n")[0]).partition(". ")[0]
+
+
 def parse_weights(content: bytes, where: str) -> Weights:
     """The tensors in the bytes of a safetensors file by name, names in order; `where` names it in errors."""
     try:
@@ -214,6 +223,8 @@ def content_of(files: Sequence[Path]) -> str:
     """
     found = []
     for file in files:
+        if file.exists() and not file.is_file() and not file.is_dir():  # a pipe would be waited for without end
+            raise CheckpointError(f"{file} is no regular file: give a file of weights")
         try:
             with file.open("rb") as stream:
                 found.append(hashlib.file_digest(stream, "sha256").hexdigest()[:12])
@@ -231,7 +242,7 @@ def head_size(network: nn.Module, weights: Weights, where: str) -> int:
         CheckpointError: they differ in more than the number of outputs.
     """
     whole = network.state_dict()
-    known = {name for name in whole if not name.endswith("num_batches_tracked")}
+    known = {name for name in whole if not name.endswith(COUNTED)}
     found = _fitting_names(network, weights, known, set(whole), where)
     sizes = _head_sizes(whole, found)
     if sizes is None and any(name in found and found[name].shape != whole[name].shape for name in whole):
@@ -260,9 +271,8 @@ def fit_weights(network: nn.Module, weights: Weights, where: str) -> None:
     Raises:
         CheckpointError: a name is missing or unknown, or a shape or type differs; the message names the first.
     """
-    # files older than torch 0.4.1 lack these step counters, which change no output
     whole = network.state_dict()
-    needed = {name for name in whole if not name.endswith("num_batches_tracked")}
+    needed = {name for name in whole if not name.endswith(COUNTED)}
     weights = _fitting_names(network, weights, needed, set(whole), where)
     own = {name: tensor for name, tensor in whole.items() if name in weights or name in needed}
     if (sizes := _head_sizes(own, weights)) is not None and set(own) == set(weights):
@@ -345,7 +355,8 @@ def _check_fits(name: str, tensor: Tensor, found: Tensor, where: str) -> None:
             f"{where} does not fit the model: {name!r} is {tuple(found.shape)}, the model has {tuple(tensor.shape)}; "
             "check model"
         )
-    if found.is_floating_point() != tensor.is_floating_point() or found.is_complex():
+    is_counter = name.endswith(COUNTED)  # whatever somebody converted all tensors to
+    if (found.is_floating_point() != tensor.is_floating_point() and not is_counter) or found.is_complex():
         kind = str(found.dtype).removeprefix("torch.")
         raise CheckpointError(
             f"{where} does not fit the model: {name!r} is {kind}, whose scale lies elsewhere or which is no weight at "

@@ -48,8 +48,8 @@ class EvaluationTasks:
             return []
         tasks = list(self._tickets)
         ray.wait(tasks, timeout=seconds)  # for one, then all that are there
-        told, _ = ray.wait(tasks, num_returns=len(tasks), timeout=0)
-        return [self._hear(task) for task in told]
+        ready, _ = ray.wait(tasks, num_returns=len(tasks), timeout=0)
+        return [self._receive(task) for task in ready]
 
     def cancel(self) -> None:
         """End all tasks."""
@@ -57,19 +57,19 @@ class EvaluationTasks:
             ray.cancel(task, force=True)
         self._tickets.clear()
 
-    def _hear(self, task: ray.ObjectRefGenerator) -> Event:
+    def _receive(self, task: ray.ObjectRefGenerator) -> Event:
         ticket = self._tickets[task]
         try:
-            told = ray.get(next(task))
+            message = ray.get(next(task))
         except ray.exceptions.RayError as error:  # its worker or node died, or the message was lost
             del self._tickets[task]
             return TaskEnded(ticket=ticket, problem=problem_of(error, self._places.pop(ticket, None)))
-        if isinstance(told, Place):
-            self._places[ticket] = told
-            return TaskStarted(ticket=ticket, place=told)
+        if isinstance(message, Place):
+            self._places[ticket] = message
+            return TaskStarted(ticket=ticket, place=message)
         del self._tickets[task]
         self._places.pop(ticket, None)
-        return TaskEnded(ticket=ticket, results=told)
+        return TaskEnded(ticket=ticket, results=message)
 
 
 def _options(share: Share, selector: dict[str, str]) -> dict[str, object]:

@@ -13,19 +13,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from pixmix_ray.evaluation.pictures_ahead import PictureWork
 from pixmix_ray.experiment.resources import Resources
+from pixmix_ray.experiment.trial import Trial
+from pixmix_ray.orchestration.retries import Problem
 from pixmix_ray.storage.failures import Place
 from pixmix_ray.storage.store import Store
+from pixmix_ray.training.trial import Progress
 
 if TYPE_CHECKING:
-    from pixmix_ray.evaluation.pictures_ahead import PictureWork
-    from pixmix_ray.experiment.trial import Trial
-    from pixmix_ray.orchestration.retries import Problem
     from pixmix_ray.orchestration.work import CellResult, Work
     from pixmix_ray.planning.plan import Cell
-    from pixmix_ray.training.trial import Progress
 
-ShouldStop = Callable[[str, "Progress"], bool]
+ShouldStop = Callable[[str, Progress], bool]
 """Whether a trial, by its id, is to be stopped early after this epoch."""
 
 

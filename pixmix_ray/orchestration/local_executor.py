@@ -14,8 +14,6 @@ import torch
 
 from pixmix_ray.errors import ClusterError
 from pixmix_ray.evaluation.pictures_ahead import made_ahead, missing
-from pixmix_ray.experiment.external import Source
-from pixmix_ray.experiment.resources import Share
 from pixmix_ray.experiment.trial import Trial
 from pixmix_ray.orchestration.executor import (
     Capacity,
@@ -77,12 +75,12 @@ class LocalExecutor:
     def submit_trial(self, ticket: int, trial: Trial, *, avoid: str | None = None) -> None:
         """Have a trial trained; there is no other node than this one."""
         assert self._setup is not None
-        self._trials.append((ticket, self._job(trial, (), self._setup.resources.trial)))
+        self._trials.append((ticket, Job.training(self._setup, trial)))
 
     def submit_cells(self, ticket: int, cells: Sequence[Cell], *, avoid: str | None = None) -> None:
         """Have cells measured."""
         assert self._setup is not None
-        self._tasks.append((ticket, self._job(cells[0].trial, cells, self._setup.resources.evaluation)))
+        self._tasks.append((ticket, Job.measuring(self._setup, cells)))
 
     def poll(self, seconds: float) -> list[Event]:
         """Do the next task, or the next epoch, and tell of it; at once if there is nothing to do."""
@@ -109,16 +107,6 @@ class LocalExecutor:
     def in_use(self) -> Mapping[str, tuple[float, float]]:
         """Nothing of a cluster."""
         return {}
-
-    def _job(self, trial: Source, cells: Sequence[Cell], share: Share) -> Job:
-        assert self._setup is not None
-        return Job(
-            trial=trial,
-            results=self._setup.store.uri,
-            work=self._setup.work,
-            share=share,
-            runs=tuple(cell.run for cell in cells),
-        )
 
     def _train(self, ticket: int, job: Job) -> list[Event]:
         """One more epoch of the first trial."""

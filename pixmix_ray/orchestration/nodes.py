@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from pixmix_ray.errors import ClusterError
 from pixmix_ray.experiment.resources import Resources, Share
 
 ROUNDING = 1e-9  # ten tenths of a GPU are a GPU
@@ -104,16 +103,6 @@ def lacking(nodes: Sequence[Node], resources: Resources) -> str:
                 )
             return f"{article} {what} asks for {described(share)}, and {_largest(nodes, what, share)}"
     return ""
-
-
-def check_room(nodes: Sequence[Node], resources: Resources) -> None:
-    """Return if the nodes can hold a trial and an evaluation.
-
-    Raises:
-        ClusterError: they cannot.
-    """
-    if why := lacking(nodes, resources):
-        raise ClusterError(why)
 
 
 def _largest(nodes: Sequence[Node], what: str, share: Share) -> str:

@@ -9,8 +9,7 @@ from types import ModuleType, TracebackType
 from typing import Self
 
 from pixmix_ray.errors import ClusterError
-from pixmix_ray.experiment.external import Source
-from pixmix_ray.experiment.resources import Resources, Share
+from pixmix_ray.experiment.resources import Resources
 from pixmix_ray.experiment.trial import Trial
 from pixmix_ray.orchestration import session as ray_session
 from pixmix_ray.orchestration.evaluation_tasks import EvaluationTasks
@@ -125,13 +124,13 @@ class RayExecutor:
     def submit_trial(self, ticket: int, trial: Trial, *, avoid: str | None = None) -> None:
         """Have a trial trained."""
         assert self._setup is not None and self._training is not None
-        job = self._job(trial, (), self._setup.resources.trial)
+        job = Job.training(self._setup, trial, is_logged=True)
         self._training.submit(ticket, job, avoid=avoid)
 
     def submit_cells(self, ticket: int, cells: Sequence[Cell], *, avoid: str | None = None) -> None:
         """Have cells measured."""
         assert self._setup is not None
-        job = self._job(cells[0].trial, cells, self._setup.resources.evaluation)
+        job = Job.measuring(self._setup, cells, is_logged=True)
         self._tasks.submit(ticket, job, avoid=avoid)
 
     def poll(self, seconds: float) -> list[Event]:
@@ -171,17 +170,6 @@ class RayExecutor:
             while True:
                 found.append(self._events.get_nowait())
         return found
-
-    def _job(self, trial: Source, cells: Sequence[Cell], share: Share) -> Job:
-        assert self._setup is not None
-        return Job(
-            trial=trial,
-            results=self._setup.store.uri,
-            work=self._setup.work,
-            share=share,
-            runs=tuple(cell.run for cell in cells),
-            is_logged=True,
-        )
 
     def _ask_for_room(self, trials: int, cells: int) -> None:
         """Ask an autoscaler for what all this could use at once, whenever it is something else than before."""

@@ -163,23 +163,23 @@ class WorkItem:
 
 def note_failure(store: Store, work: WorkItem, problem: Problem, verdict: Verdict) -> None:
     """Record a failure that is charged, and tell of one that is tried again."""
-    told = problem.report
+    report = problem.report
     if verdict.is_charged:
         record_failure(
             store,
             work.record,
-            told,
+            report,
             attempt=verdict.attempt,
             retried=verdict.is_retried,
             log=work.log if store.exists(work.log) else "",
         )
     if verdict.is_retried and verdict.is_charged:
         log.warning(
-            "%s: attempt %d failed on %s: %s; trying again", work.label, verdict.attempt, told.place, told.reason
+            "%s: attempt %d failed on %s: %s; trying again", work.label, verdict.attempt, report.place, report.reason
         )
     elif verdict.is_retried:
         level = logging.WARNING if verdict.delay >= TOLD_DELAY else logging.DEBUG  # now and then it is nothing
-        log.log(level, "%s: %s; trying again in %.1f s", work.label, told.reason, verdict.delay)
+        log.log(level, "%s: %s; trying again in %.1f s", work.label, report.reason, verdict.delay)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -191,12 +191,12 @@ def _run_once(
 
     with watch(plan, executor) as watcher:
         followers = trackers(plan.experiment.tracking, store.uri)
-        told = Tracked(watcher, store, followers) if followers else watcher
+        tracked = Tracked(watcher, store, followers) if followers else watcher
         try:
             failures = Loop(
                 plan,
                 executor,
-                told,
+                tracked,
                 account,
                 keeps_share=expected.keeps_evaluation_share,
                 more=None if plan.experiment.search is None else more,

@@ -321,9 +321,9 @@ def problem_of(error: BaseException | None, place: Place | None = None) -> Probl
             knows: Ray 2.60 ends the worker of a task whose message was lost.
     """
     if isinstance(error, RayTaskError):
-        told = Problem.of(error.cause, place or Place())
+        problem = Problem.of(error.cause, place or Place())
         # an error that Ray made of both classes, its own and that of the cause, has its traceback as text alone
-        return replace(told, report=replace(told.report, traceback=getattr(error, "traceback_str", str(error))))
+        return replace(problem, report=replace(problem.report, traceback=getattr(error, "traceback_str", str(error))))
     return Problem.because(_cause_of(error, place), one_line(error or "its worker died"), place)
 
 

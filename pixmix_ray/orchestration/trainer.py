@@ -83,8 +83,8 @@ class Trainer(tune.Trainable):
             "epoch_seconds": progress.seconds,
         }
         # the step of loggers, also after a trial went on
-        told = {**curves, "timesteps_total": progress.epoch} if progress.is_whole else {}
-        return {"progress": progress, **told, "done": False}
+        reported = {**curves, "timesteps_total": progress.epoch} if progress.is_whole else {}
+        return {"progress": progress, **reported, "done": False}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Nothing: the trial's checkpoints are in our own store."""

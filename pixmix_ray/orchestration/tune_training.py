@@ -204,8 +204,8 @@ class Training:
             if kill is not None and submitted in killed:
                 problem = problem_of(kill, submitted.place)
             else:
-                told = "Ray Tune ended with a trial of another process" if kill else f"Ray Tune ended: {error}"
-                problem = Problem.because(Cause.MESSAGE_LOST, told, submitted.place)
+                reason = "Ray Tune ended with a trial of another process" if kill else f"Ray Tune ended: {error}"
+                problem = Problem.because(Cause.MESSAGE_LOST, reason, submitted.place)
             self.ended(submitted.ticket, problem)
 
 

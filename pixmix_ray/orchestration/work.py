@@ -5,9 +5,10 @@ A simulation puts other functions in their place, and changes nothing else.
 
 import os
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -22,6 +23,10 @@ from pixmix_ray.storage.failures import Place
 from pixmix_ray.storage.store import Store, log_file
 from pixmix_ray.training.trial import Progress, set_aside, train_trial
 from pixmix_ray.training.workers import ALONE, Workers
+
+if TYPE_CHECKING:
+    from pixmix_ray.orchestration.executor import RunSetup
+    from pixmix_ray.planning.plan import Cell
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +76,24 @@ class Job:
     runs: tuple[BenchmarkRun, ...] = ()
     folder: str = field(default_factory=os.getcwd)
     is_logged: bool = False
+
+    @staticmethod
+    def training(setup: "RunSetup", trial: Trial, *, is_logged: bool = False) -> "Job":
+        """A trial to be trained in a run."""
+        share = setup.resources.trial
+        return Job(trial=trial, results=setup.store.uri, work=setup.work, share=share, is_logged=is_logged)
+
+    @staticmethod
+    def measuring(setup: "RunSetup", cells: "Sequence[Cell]", *, is_logged: bool = False) -> "Job":
+        """Cells of one checkpoint to be measured in a run."""
+        return Job(
+            trial=cells[0].trial,
+            results=setup.store.uri,
+            work=setup.work,
+            share=setup.resources.evaluation,
+            runs=tuple(cell.run for cell in cells),
+            is_logged=is_logged,
+        )
 
     def __deepcopy__(self, _: object) -> "Job":
         return self  # nobody changes it, and Ray Tune copies it for every trial

@@ -250,12 +250,12 @@ class _Study:
         from optuna.trial import TrialState, create_trial
 
         is_complete = state == "done" and values is not None
-        told = TrialState.RUNNING if state == "missing" else TrialState.COMPLETE if is_complete else TrialState.FAIL
+        outcome = TrialState.RUNNING if state == "missing" else TrialState.COMPLETE if is_complete else TrialState.FAIL
         trial = create_trial(
             params=dict(point.params),
             distributions=self._distributions,
             values=values if is_complete else None,
-            state=told,
+            state=outcome,
         )
         self._study.add_trial(trial)
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from pixmix_ray.analysis.certainty import improvers
-from pixmix_ray.analysis.fronts import EXACT, hypervolume, is_on_epsilon_front, layers
+from pixmix_ray.analysis.fronts import hypervolume, is_on_epsilon_front, layers
 from pixmix_ray.analysis.labels import configuration_labels
 from pixmix_ray.analysis.spread import Judged
 from pixmix_ray.report.grid import Cell, Column, Grid
@@ -30,7 +30,7 @@ def front_grid(judged: Judged, epsilon: float = 0.0) -> Grid:
         if found.is_complete[members].any():
             volume = hypervolume(costs[members])
             adds[members] = volume.contributions / volume.value if volume.value else np.nan
-            approximate = "" if volume.is_exact else f", approximate beyond {EXACT} objectives"
+            approximate = approximate if volume.is_exact else ", approximated"
     rows = sorted(rows)
     grid = measures_grid(judged.wide, found.objectives, found)
     column = Column(key="hypervolume_share", header=("adds to", "volume"))

@@ -96,8 +96,8 @@ def _matched(
     measured = measured_of(frame, chosen["cell"].astype(str))
     names = list(scales)
     found = {
-        names[place]: _figure(store, measured, part, scales[names[place]])
-        for place, part in chosen.groupby("_key", sort=False)
+        names[place]: _figure(store, measured, chosen[chosen["_key"] == place], scales[names[place]])
+        for place in chosen["_key"].unique().tolist()
     }
     notes = (
         [f"{', '.join(several)}: of several configurations, the one with the most seeds is shown"] if several else []

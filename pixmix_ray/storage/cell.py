@@ -166,9 +166,9 @@ def predictions_table(predictions: Predictions, extras: Mapping[str, Extra]) -> 
     """A row a picture, with the columns of `schema.PREDICTIONS` and one for each of the benchmark's `extras`."""
     schema, columns = predictions_schema(extras), predictions.columns
     assert set(columns) == set(schema.names), "a benchmark must keep the extras that it declares, and no other"
-    arrays = {name: pa.array(columns[name]) for name in schema.names}
-    arrays["condition"] = arrays["condition"].dictionary_encode()
-    return pa.table(list(arrays.values()), schema=schema)
+    arrays = {name: pa.array(columns[name]) for name in schema.names[1:]}
+    condition = pa.array(columns["condition"].tolist(), schema.field("condition").type)
+    return pa.table([condition, *arrays.values()], schema=schema)
 
 
 def predictions_of(table: pa.Table, extras: Mapping[str, Extra]) -> Predictions:
@@ -183,7 +183,7 @@ def predictions_of(table: pa.Table, extras: Mapping[str, Extra]) -> Predictions:
     read = table.select(schema.names).cast(schema).unify_dictionaries()
     columns: dict[str, NDArray[np.generic]] = {name: read[name].to_numpy() for name in schema.names[1:]}
     condition = read["condition"].combine_chunks()
-    names = np.array(condition.dictionary.to_pylist() or [""])
+    names = np.array(condition.dictionary.to_pylist() or [""], dtype=np.object_)
     return Predictions.of_columns({"condition": names[condition.indices.to_numpy()], **columns})
 
 

@@ -159,11 +159,11 @@ _NOT_OWN = (
 
 def described(record: Mapping[str, Any]) -> str:
     """A failure record in one line, for `status`."""
-    told = [str(record.get("failed_at", ""))]
+    parts = [str(record.get("failed_at", ""))]
     if "attempt" in record:  # records of earlier versions have none
         place = Place(host=record.get("host"), pid=record.get("pid"), node=record.get("node"))
         again = ", tried again" if record.get("retried") else ""
         log = [f"log {record['log']}"] if record.get("log") else []
-        told = [f"attempt {record['attempt']}{again}", str(record.get("error")), str(place), *told, *log]
+        parts = [f"attempt {record['attempt']}{again}", str(record.get("error")), str(place), *parts, *log]
     where = f" at {record['where']}" if record.get("where") else ""
-    return f"{record.get('reason', 'no reason recorded')}{where} ({'; '.join(told)})"
+    return f"{record.get('reason', 'no reason recorded')}{where} ({'; '.join(parts)})"

@@ -85,9 +85,11 @@ def seal(tables: Iterable[pa.Table], metadata: Mapping[str, str] | None = None) 
         for table in chain([first], remaining):
             writer.write_table(table, row_group_size=max(1, len(table)))
         writer.add_key_value_metadata({**(metadata or {}), DIGEST_KEY: (MARK + BLANK).decode()})
-    blank = buffer.getvalue()
-    start = blank.rindex(MARK) + len(MARK)
-    return blank[:start] + _digest(blank) + blank[start + len(BLANK) :]
+    with buffer.getbuffer() as content:  # in its place: a copy of a large file would take as much again
+        footer = int.from_bytes(content[-8:-4], "little") + 8
+        start = len(content) - footer + bytes(content[-footer:]).rindex(MARK) + len(MARK)
+        content[start : start + len(BLANK)] = _digest(content)
+    return buffer.getvalue()
 
 
 def unseal(content: bytes, schema: pa.Schema | None = None) -> Unsealed:
@@ -150,7 +152,7 @@ def _is_checked(content: bytes) -> bool:
     return True
 
 
-def _digest(content: bytes) -> bytes:
+def _digest(content: bytes | memoryview) -> bytes:
     return hashlib.sha256(content).hexdigest().encode()
 
 

@@ -82,7 +82,7 @@ def check_training(trial: Trial) -> None:
         DataError: the data set cannot be read.
     """
     data = trial.dataset.settings.load()
-    images, labels = _few(data)
+    images, labels = _first_pictures(data)
     generator = torch_generator(0, "check")
     network = fresh_network(trial, data.num_classes).train()
     method: Method = trial.method.settings
@@ -111,7 +111,7 @@ def check_training(trial: Trial) -> None:
     _check_logits(network.eval(), cropped, data.num_classes)
 
 
-def _few(data: ImageData) -> tuple[Tensor, Tensor]:
+def _first_pictures(data: ImageData) -> tuple[Tensor, Tensor]:
     """A few training pictures, uint8 (N, 3, H, W), and their labels (N,)."""
     images = torch.from_numpy(data.some_train_images(BATCH)).permute(0, 3, 1, 2).contiguous()
     return images, torch.from_numpy(np.array(data.train_labels[:BATCH]))

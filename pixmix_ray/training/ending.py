@@ -9,7 +9,7 @@ import signal
 import threading
 from types import FrameType
 
-_told = threading.Event()
+_end_is_announced = threading.Event()
 
 
 def watch_for_end() -> None:
@@ -19,13 +19,13 @@ def watch_for_end() -> None:
     """
     before = signal.getsignal(signal.SIGTERM)
 
-    def told(number: int, frame: FrameType | None) -> None:
-        _told.set()
+    def announced(number: int, frame: FrameType | None) -> None:
+        _end_is_announced.set()
         signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
 
-    signal.signal(signal.SIGTERM, told)
+    signal.signal(signal.SIGTERM, announced)
 
 
 def is_told_to_end() -> bool:
     """Whether the notice has come."""
-    return _told.is_set()
+    return _end_is_announced.is_set()

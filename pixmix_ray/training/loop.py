@@ -22,7 +22,8 @@ from pixmix_ray.methods import Method, MethodRun, Setup
 from pixmix_ray.models import evaluation_mode
 from pixmix_ray.seeding import seed_globally
 from pixmix_ray.training.batches import Batches, TrainingSource
-from pixmix_ray.training.place import Place
+from pixmix_ray.training.epoch_state import EpochState
+from pixmix_ray.training.parts import parts_of, together
 from pixmix_ray.training.workers import ALONE, Workers, add_gradients, normalised_together
 
 
@@ -128,47 +129,54 @@ class _Training:
     def _arithmetic(self) -> AbstractContextManager[None]:
         return arithmetic(self.recipe.tf32, deterministic=self.recipe.deterministic)
 
+    def _half(self) -> AbstractContextManager[None]:
+        is_half = self.recipe.precision == "bfloat16"
+        return torch.autocast(self.batches.device.type, torch.bfloat16, enabled=is_half)
+
     def epoch(self, number: int, begun: Mapping[str, Tensor]) -> Iterator[Epoch]:
         """The states of an epoch, the last one after its end; `begun` may hold a place in it to go on from."""
-        place = Place.first(self.batches.device, self.seed, number, self.workers.share.rank)
-        place.restore(begun, self.workers.share)
+        state = EpochState.first(self.batches.device, self.seed, number)
+        state.restore(begun, self.workers.share)
         self.network.train()
-        remaining = self.batches.batches(number, place.batches)
-        while place.batches < self.steps:
-            with place.at_work(), self._arithmetic():
-                if not place.batches:
+        remaining = self.batches.batches(number, state.batches)
+        while state.batches < self.steps:
+            with state.at_work(), self._arithmetic():
+                if not state.batches:
                     self.run.begin_epoch(self.network, number)
-                self._train_on(remaining, place)
-            yield self._state(place)
+                self._train_on(remaining, state)
+            yield self._state(state)
 
-    def _train_on(self, remaining: Iterator[tuple[Tensor, Tensor]], place: Place) -> None:
+    def _train_on(self, remaining: Iterator[tuple[Tensor, Tensor]], state: EpochState) -> None:
         """Train on batches up to the end of the epoch, or until a state is due."""
-        first, all_steps, recipe = place.batches, self.recipe.epochs * self.steps, self.recipe
+        first, all_steps, recipe = state.batches, self.recipe.epochs * self.steps, self.recipe
         for images, labels in remaining:
-            step = (place.number - 1) * self.steps + place.batches
+            step = (state.number - 1) * self.steps + state.batches
             for group in self.optimizer.param_groups:
                 group["lr"] = cosine(step, all_steps, recipe.lr, recipe.final_lr)
-            self._differentiate(images, labels, place)
+            self._differentiate(images, labels, state)
             self.optimizer.step()
-            place.batches += 1
-            if place.batches < self.steps and self._is_to_be_saved(place.batches - first):
+            state.batches += 1
+            if state.batches < self.steps and self._is_to_be_saved(state.batches - first):
                 return
 
-    def _differentiate(self, images: Tensor, labels: Tensor, place: Place) -> None:
+    def _differentiate(self, images: Tensor, labels: Tensor, state: EpochState) -> None:
         """Put the gradients of a batch's mean loss on the network: of the shares of all workers, part after part."""
         workers, parameters = self.workers, list(self.network.parameters())
-        count = min(self.recipe.batch_size, self.batches.num_pictures - place.batches * self.recipe.batch_size)
+        count = min(self.recipe.batch_size, self.batches.num_pictures - state.batches * self.recipe.batch_size)
         each, workers.copies = count // workers.share.of or 1, workers.share.of if count < workers.share.of else 1
         shown = count * workers.copies
         parts = min(self.recipe.accumulation, each)  # as many at every worker, however long its share
         summed: list[Tensor | None] = [None] * len(parameters)
-        for some, theirs in zip(images.tensor_split(parts), labels.tensor_split(parts), strict=True):
-            with torch.autocast(images.device.type, torch.bfloat16, enabled=self.recipe.precision == "bfloat16"):
-                loss = self.run.loss(self.network, some, theirs, place.scalars)
+        drawn_from = state.scalars.bit_generator.state
+        for some, theirs, batch in parts_of(images, labels, count, parts, workers):
+            if parts > 1:  # what is drawn for a batch is the same for all of its parts
+                state.scalars.bit_generator.state = drawn_from
+            with self._half(), together(batch, workers):
+                loss = self.run.loss(self.network, some, theirs, state.scalars)
             self.optimizer.zero_grad(set_to_none=True)  # after the loss, which may have run the network backwards
             weighted = loss if len(theirs) == shown else loss * (len(theirs) / shown)
             weighted.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-            place.loss_sum += loss.detach() * (len(theirs) * count / shown)
+            state.loss_sum += loss.detach() * (len(theirs) * count / shown)
             if parts > 1:
                 summed = [_plus(before, of.grad) for before, of in zip(summed, parameters, strict=True)]
         if parts > 1:
@@ -182,25 +190,25 @@ class _Training:
         is_due = self.workers.is_first and self.is_due(batches)
         return self.workers.is_any(is_due) or self.workers.are_ending()
 
-    def _state(self, place: Place) -> Epoch:
-        """The state at a place, to be yielded."""
-        is_whole = place.batches == self.steps
-        shown = self.batches.num_pictures if is_whole else place.batches * self.recipe.batch_size
-        total = self.workers.total(place.loss_sum.clone())
-        place.loss_sum = total if self.workers.is_first else torch.zeros_like(total)
+    def _state(self, state: EpochState) -> Epoch:
+        """What is yielded at a state: an epoch, or a part of one, to go on from."""
+        is_whole = state.batches == self.steps
+        shown = self.batches.num_pictures if is_whole else state.batches * self.recipe.batch_size
+        total = self.workers.total(state.loss_sum.clone())
+        state.loss_sum = total if self.workers.is_first else torch.zeros_like(total)
         mean_loss, error, started = total.item() / shown, None, time.perf_counter()
         if not math.isfinite(mean_loss):
-            raise TrainingDivergedError(place.number, mean_loss)
+            raise TrainingDivergedError(state.number, mean_loss)
         if is_whole and self.batches.num_held_out:
             with self._arithmetic():
                 error = _error(self.network, self.batches, self.seed, self.workers)
         return Epoch(
-            number=place.number,
+            number=state.number,
             loss=mean_loss,
             validation_error=error,
-            seconds=place.seconds + time.perf_counter() - started,
+            seconds=state.seconds + time.perf_counter() - started,
             tensors=_tensors(self.network, self.optimizer, self.run)
-            | ({} if is_whole else place.tensors(self.workers)),
+            | ({} if is_whole else state.tensors(self.workers)),
             is_whole=is_whole,
         )
 

@@ -3,8 +3,9 @@
 Each picture is decoded from its original file, and RandomResizedCrop is cut out of it as by the official ImageNet
 pipeline, with Pillow, to the same pixels: no smaller decoding (JPEG's scaled DCT) and no intermediate size. All that
 follows, flip, method and normalisation, is done on the device in batches. The box of a picture is a function of (seed,
-epoch, place in the set), the draws on the device of (seed, epoch, batch, place in it): neither depends on the number of
-worker processes, or of trainers as long as their shares of a batch are multiples of `GROUP`.
+epoch, place in the set), the draws on the device of (seed, epoch, batch, group of it): neither depends on the number of
+worker processes or of trainers. A trainer whose share of a batch begins or ends within a group of `GROUP` makes all of
+that group.
 
 Workers are those of torch's DataLoader, and get places in the set and nothing else: what they hold of a million files
 is a memory map. They are forked, which costs nothing where spawning one imports torch anew, and is safe, since they use
@@ -22,6 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -96,7 +98,7 @@ class Reader:
     share: float = 0.0
 
     def read(self, group: Group, made: Images) -> None:
-        """Put the pictures of a group into `made`, (B, size, size, 3) uint8.
+        """Put the pictures of a group into `made`, (B, 3, size, size) uint8.
 
         Raises:
             DataError: one cannot be read or decoded (named).
@@ -104,17 +106,18 @@ class Reader:
         draws = uniforms(self.seed, "crop", group.epoch, indices=group.rows, count=DRAWS)
         with warnings.catch_warnings(action="ignore"):  # of Pillow, about metadata and size
             for place, row in enumerate(group.rows.tolist()):
-                made[place] = self._picture(row, draws[place])
+                for channel, values in enumerate(self._picture(row, draws[place]).split()):
+                    made[place, channel] = np.asarray(values)
 
-    def _picture(self, row: int, draws: NDArray[np.float64]) -> Images:
+    def _picture(self, row: int, draws: NDArray[np.float64]) -> Image.Image:
         source, place = self.files.pictures, int(self.files.places(np.array([row]))[0])
         if self.copies is not None and draws[-1] < self.share:
             source, place = self.copies, row
         rgb = decoded(source.read(place), source.name(place))
         if self.cut.resize is not None:
-            return np.asarray(centre_cut(resized(rgb, self.cut.resize), self.cut.size))
+            return centre_cut(resized(rgb, self.cut.resize), self.cut.size)
         top, left, height, width = random_box(rgb.height, rgb.width, draws[:-1].tolist())
-        return np.asarray(resized_box(rgb, (left, top, left + width, top + height), self.cut.size))
+        return resized_box(rgb, (left, top, left + width, top + height), self.cut.size)
 
 
 class _Slots(Dataset[object]):
@@ -122,7 +125,7 @@ class _Slots(Dataset[object]):
 
     def __init__(self, reader: Reader, groups: list[Group], count: int) -> None:
         self._reader, self._groups, size = reader, groups, reader.cut.size
-        shape = (count, max(len(group.rows) for group in groups), size, size, 3)
+        shape = (count, max(len(group.rows) for group in groups), 3, size, size)
         self._slots = np.frombuffer(mmap.mmap(-1, math.prod(shape)), np.uint8).reshape(shape)
 
     def slot(self, number: int) -> Images:
@@ -166,9 +169,8 @@ def read_groups(reader: Reader, groups: list[Group], workers: int, device: torch
         if error is not None:
             raise error
         images = torch.from_numpy(slots.slot(number))
-        if device.type == "cuda":
-            images = images.pin_memory().to(device, non_blocking=True)  # copied, as the slot is used again
-        yield images.permute(0, 3, 1, 2).contiguous()
+        # copied, as the slot is used again
+        yield images.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else images.clone()
 
 
 def _as_it_is(found: Any) -> Any:
@@ -228,22 +230,20 @@ class StreamedBatches(Batches):
         batch_size = self._recipe.batch_size
         order = torch.randperm(len(self._rows), generator=torch_generator(self._seed, "order", epoch)).numpy()
         rows = self._rows[order]
-        wanted = [
-            (number, self._mine(rows[number * batch_size : (number + 1) * batch_size]))
+        batches = [
+            (number, rows[number * batch_size : (number + 1) * batch_size])
             for number in range(first, math.ceil(len(rows) / batch_size))
         ]
-        groups = [Group(epoch=epoch, rows=part) for _, mine in wanted for part in _split(mine)]
+        groups = [Group(epoch=epoch, rows=batch[part]) for _, batch in batches for part in self._groups(len(batch))]
         images = read_groups(self._reader(), groups, self._data.workers, self.device)
-        for number, mine in wanted:
-            parts = []
-            start = self._share.slice(min(batch_size, len(rows) - number * batch_size)).start
-            for place, part in enumerate(_split(mine)):
-                name = ("augment", epoch, number, start + place * GROUP)
-                generator = torch_generator(self._seed, *name, device=self.device)
+        for number, batch in batches:
+            parts, share = self._groups(len(batch)), self._share.slice(len(batch))
+            made = []
+            for part in parts:
+                generator = torch_generator(self._seed, "augment", epoch, number, part.start, device=self.device)
                 cropped = self._flipped(next(images), generator)
-                parts.append(self._augment(cropped, generator, is_checked=number == first and place == 0))
-                assert len(parts[-1]) == len(part)
-            yield _joined(parts), self._labels(mine)
+                made.append(self._augment(cropped, generator, is_checked=number == first and part is parts[0]))
+            yield _joined(made)[share.start - parts[0].start :][: share.stop - share.start], self._labels(batch[share])
 
     def held_out(self) -> Iterator[tuple[Tensor, Tensor]]:
         """See `Batches.held_out`."""
@@ -256,8 +256,11 @@ class StreamedBatches(Batches):
         for part, images in zip(parts, read_groups(reader, groups, self._data.workers, self.device), strict=True):
             yield to_float(images), self._labels(part)
 
-    def _mine(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        return rows[self._share.slice(len(rows))]
+    def _groups(self, count: int) -> list[slice]:
+        """The groups of a batch of `count` pictures that hold the worker's share: draws are those of a group."""
+        share = self._share.slice(count)
+        first = share.start // GROUP * GROUP
+        return [slice(start, min(start + GROUP, count)) for start in range(first, share.stop, GROUP)]
 
     def _reader(self) -> Reader:
         cut = Cut(size=self._data.height, resize=self._data.resize)
@@ -295,10 +298,6 @@ def _copies(run: MethodRun, count: int) -> tuple[Encoded | None, float]:
             f"{found.folder} holds {len(copies)} pictures, the training set {count}: give one for each, in order"
         )
     return copies, found.share
-
-
-def _split(rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    return [rows[start : start + GROUP] for start in range(0, len(rows), GROUP)]
 
 
 def _joined(parts: list[Tensor]) -> Tensor:

@@ -62,9 +62,15 @@ class Workers:
 
     def gathered(self, values: Tensor) -> Tensor:
         """The tensors that all workers give, of one shape and type, one after the other: (of, *shape)."""
-        rows = torch.zeros((self.share.of, *values.shape), dtype=values.dtype, device=values.device)
-        rows[self.share.rank] = values
-        return self.total(rows)
+        return self.joined(values.unsqueeze(0), self.share.of)
+
+    def joined(self, values: Tensor, count: int) -> Tensor:
+        """All rows (count, ...) of a batch, of which each worker gives its share, (n, ...)."""
+        if self.share.of == 1 or count < self.share.of:  # it has them all
+            return values
+        rows = torch.zeros((count, *values.shape[1:]), dtype=values.dtype, device=values.device)
+        rows[self.share.slice(count)] = values
+        return laid_out_like(values, self.total(rows))
 
 
 ALONE = Workers()
@@ -98,15 +104,21 @@ class ConnectedWorkers(Workers):
         size = self.total(torch.tensor(-1 if of_first is None and self.is_first else len(of_first or b"")))
         if size < 0:
             return None
-        told = torch.zeros(int(size), dtype=torch.uint8)
+        received = torch.zeros(int(size), dtype=torch.uint8)
         if of_first:
-            told[:] = torch.frombuffer(bytearray(of_first), dtype=torch.uint8)
-        distributed.broadcast(told, src=0)
-        return told.numpy().tobytes()
+            received[:] = torch.frombuffer(bytearray(of_first), dtype=torch.uint8)
+        distributed.broadcast(received, src=0)
+        return received.numpy().tobytes()
 
     def close(self) -> None:
         """Leave; the others can no longer tell anything."""
         distributed.destroy_process_group()
+
+
+def laid_out_like(values: Tensor, rows: Tensor) -> Tensor:
+    """`rows`, channels last in memory where `values` are pictures that are."""
+    is_last = values.ndim == 4 and values.is_contiguous(memory_format=torch.channels_last)
+    return rows.contiguous(memory_format=torch.channels_last) if is_last else rows
 
 
 def add_gradients(workers: Workers, parameters: Iterable[nn.Parameter]) -> None:

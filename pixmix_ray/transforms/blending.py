@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 _VECTORS = 64  # values; a multiple of the vectors that torch works on at once
-_ONE_THREAD = 2**14  # values that torch leaves to one thread
+_ONE_THREAD = 2**15 - _VECTORS  # values that torch leaves to one thread, if there are more
 
 
 def coefficients(uniform_a: Tensor, uniform_b: Tensor, is_beyond: Tensor, beta: float) -> tuple[Tensor, Tensor]:
@@ -82,6 +82,7 @@ def _exp2_(values: Tensor) -> None:
         return
     flat = values.view(-1)
     whole = len(flat) // _VECTORS * _VECTORS
-    for part in torch.split(flat[:whole], _ONE_THREAD):
+    at_once = _ONE_THREAD if torch.get_num_threads() > 1 else max(1, whole)
+    for part in torch.split(flat[:whole], at_once):
         part.exp2_()
     flat[whole:] = torch.nn.functional.pad(flat[whole:], (0, _VECTORS))[:_VECTORS].exp2_()[: len(flat) - whole]

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
+from pixmix_ray.analysis.cell_effects import _share_kept
 from pixmix_ray.analysis.certainty import Certainty, Spread, bootstrap, improvers, pairs, summary
 from pixmix_ray.analysis.spread import judge
 from pixmix_ray.benchmarks import Anomalies, Clean, Consistency, Corruptions
@@ -277,3 +278,9 @@ def test_effects_of_large_cells_are_kept_in_the_cache_and_do_without_one(
     (tmp_path / "file").write_text("no folder")
     monkeypatch.setenv("PIXMIX_RAY_CACHE", str(tmp_path / "file" / "cache"))
     assert not judge(store, frame, objectives).certainty.is_known.all()  # the cell is gone, and so is the cache
+
+
+@pytest.mark.parametrize(("strange", "expected"), [(1000, 5000), (1999, 9995), (2000, 10_000), (4000, 10_000)])
+def test_beside_a_small_set_of_outliers_five_times_as_many_ordinary_pictures_stand(strange: int, expected: int) -> None:
+    kept = _share_kept(10_000, strange)
+    assert len(np.unique(kept)) == len(kept) == expected and kept.min() == 0 and kept.max() >= 9998

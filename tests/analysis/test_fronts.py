@@ -65,6 +65,18 @@ def test_beyond_six_objectives_the_hypervolume_is_called_approximate_and_near() 
     assert found.contributions == pytest.approx(np.ones(7), abs=0.15)
 
 
+def test_of_many_rows_in_five_objectives_the_hypervolume_is_called_approximate_and_near(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    costs = np.random.default_rng(0).random((60, 5))
+    exact = hypervolume(costs)
+    monkeypatch.setattr("pixmix_ray.analysis.fronts.EXACT_FRONT", 10)
+    found = hypervolume(costs)
+    assert exact.is_exact and not found.is_exact
+    assert found.value == pytest.approx(exact.value, rel=0.02)
+    assert found.contributions == pytest.approx(exact.contributions, abs=0.005)
+
+
 def test_the_reference_point_lies_a_tenth_beyond_the_worst() -> None:
     found = hypervolume(np.array([[0.0, 1.0], [1.0, 0.0]]))
     assert found.reference == pytest.approx([1.1, 1.1])

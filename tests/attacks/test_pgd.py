@@ -126,7 +126,8 @@ def test_a_softmax_regression_is_attacked_as_in_numpy(attack: Attack) -> None:
 @pytest.mark.parametrize("eps", [1e-3, 0.1, 2.0])
 def test_attacked_pictures_stay_in_the_ball_and_in_range(norm: Norm, eps: float) -> None:
     network, images, attack = _convolutional().eval(), _extremes(), Attack(norm=norm, eps=eps, step=eps, steps=4)
-    attacked = pgd(network, images, torch.arange(20) % 5, random_noise(images, attack, _generator(2)), attack)
+    noise = random_noise(tuple(images.shape), attack, _generator(2))
+    attacked = pgd(network, images, torch.arange(20) % 5, noise, attack)
     moved = (attacked - images).flatten(1)
     lengths = moved.abs().amax(1) if norm == "linf" else moved.norm(dim=1)
     assert float(lengths.max()) <= eps * (1 + 1e-5) + 1e-7
@@ -152,11 +153,11 @@ def test_an_attack_leaves_pictures_parameters_and_statistics_as_they_are(norm: N
 def test_the_random_start_is_uniform_in_either_ball() -> None:
     # 60,000 values: variance of U(-ε, ε) is ε²/3; in the L2 ball (r/ε)^12 is uniform for pictures of 12 values
     images = torch.empty(5000, 3, 2, 2)
-    cube = random_noise(images, Attack(norm="linf", eps=0.1, step=1, steps=1), _generator(1)) / 0.1
+    cube = random_noise(tuple(images.shape), Attack(norm="linf", eps=0.1, step=1, steps=1), _generator(1)) / 0.1
     assert float(cube.abs().max()) <= 1 + 1e-6
     assert float(cube.mean()) == pytest.approx(0, abs=4 * np.sqrt(1 / 3 / 60_000))
     assert float(cube.var()) == pytest.approx(1 / 3, abs=4 * np.sqrt(4 / 45 / 60_000))
-    ball = random_noise(images, Attack(norm="l2", eps=3.0, step=1, steps=1), _generator(1)) / 3
+    ball = random_noise(tuple(images.shape), Attack(norm="l2", eps=3.0, step=1, steps=1), _generator(1)) / 3
     radius = ball.flatten(1).norm(dim=1)
     assert float(radius.max()) <= 1 + 1e-6
     assert (torch.histc(radius**12, 4, 0, 1) / 5000).tolist() == pytest.approx([0.25] * 4, abs=0.025)

@@ -1,7 +1,9 @@
 """`corrupt` and its table: every corruption at every severity, on any batch, and what it says to a wrong request."""
 
+import json
 import re
 import tracemalloc
+from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
 
@@ -12,8 +14,10 @@ from PIL import Image
 
 from pixmix_ray.corruptions import EXTRA, NAMES, OFFICIAL, Variant, corrupt, through_jpeg
 from pixmix_ray.corruptions.c.severities import SEVERITIES
+from pixmix_ray.corruptions.cbar.table import BAR_SEVERITIES
 from pixmix_ray.corruptions.dispatch import CHUNK_VALUES, default_variant
 from pixmix_ray.errors import RequestError, UnknownNameError
+from pixmix_ray.hashing import short_hash
 from pixmix_ray.seeding import rng
 
 NOISES = ("gaussian_noise", "shot_noise", "impulse_noise", "speckle_noise")
@@ -205,6 +209,22 @@ def test_pictures_of_64_pixels_have_constants_of_their_own() -> None:
     assert SEVERITIES["tiny_imagenet"].keys() == SEVERITIES["cifar"].keys() == SEVERITIES["imagenet"].keys()
     # C-bar has none for this size
     assert np.array_equal(corrupt(images, "lines", 3), corrupt(images, "lines", 3, variant="cifar"))
+
+
+@pytest.mark.parametrize(
+    ("table", "expected"),
+    [
+        (SEVERITIES["cifar"], "9be578516f39"),
+        (SEVERITIES["tiny_imagenet"], "72b797072a76"),
+        (SEVERITIES["imagenet"], "db1117082c16"),
+        (BAR_SEVERITIES["cifar"], "c66dceaf5f9b"),
+        (BAR_SEVERITIES["imagenet"], "10f69f359ee1"),
+    ],
+)
+def test_the_constants_are_those_that_were_compared_with_the_published_code(
+    table: Mapping[str, object], expected: str
+) -> None:
+    assert short_hash(json.dumps(table, sort_keys=True).encode()) == expected
 
 
 @pytest.mark.parametrize("side", [32, 224])

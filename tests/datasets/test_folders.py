@@ -11,7 +11,7 @@ from PIL import Image
 from torchvision.transforms import CenterCrop, InterpolationMode, Resize
 
 from pixmix_ray.datasets import file_digests, folder_images, folder_version
-from pixmix_ray.datasets.picture_files import picture_files, resized_picture
+from pixmix_ray.datasets.picture_files import picture_files, resized, rgb_picture
 from pixmix_ray.errors import DataError
 
 pytestmark = pytest.mark.filterwarnings("ignore:passed over")  # the .md beside the pictures
@@ -56,7 +56,7 @@ def test_pictures_are_resized_and_cut_as_torchvision_does(folder: Path, size: in
 @pytest.mark.parametrize("shape", [(30, 90), (90, 30), (37, 61), (36, 36), (36, 50), (20, 23)])
 def test_the_aspect_is_kept_as_torchvision_keeps_it(shape: tuple[int, int], tmp_path: Path) -> None:
     file = save(random_picture(*shape, seed=0), tmp_path / "picture.png")
-    assert np.array_equal(np.asarray(resized_picture(file, 36)), np.asarray(Resize(36)(Image.open(file))))
+    assert np.array_equal(np.asarray(resized(rgb_picture(file), 36)), np.asarray(Resize(36)(Image.open(file))))
 
 
 @pytest.mark.parametrize("mode", ["L", "1", "P", "RGBA", "LA", "CMYK"])
@@ -71,7 +71,7 @@ def test_a_limit_takes_evenly_spaced_pictures(folder: Path) -> None:
 
 def test_a_second_call_decodes_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = folder_images(folder, 16)
-    monkeypatch.setattr("pixmix_ray.datasets.folders.resized_picture", None)
+    monkeypatch.setattr("pixmix_ray.datasets.picture_source.rgb_picture", None)
     assert np.array_equal(folder_images(folder, 16), first)
 
 

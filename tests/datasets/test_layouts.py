@@ -274,6 +274,17 @@ def test_a_class_in_an_archive_is_a_whole_number(name: str, content: bytes, mess
     assert str(caught.value).isprintable()
 
 
+def test_one_class_alone_is_no_data_set(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="has the class '0' alone, which nothing can be told from"):
+        _tar(tmp_path, {"a.jpg": SAMPLES["val"][0].content, "a.cls": b"0"}).load()
+
+
+def test_a_table_of_paths_holds_no_pictures(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"image": [{"path": "a.jpg"}], "label": [0]}), tmp_path / "val.parquet")
+    with pytest.raises(DataError, match="does not hold the bytes of its pictures"):
+        Parquet(root=tmp_path, train=None, **SMALL).load()
+
+
 def test_an_archive_is_read_by_the_rule_of_folders_and_what_is_passed_over_is_said(tmp_path: Path) -> None:
     picture = SAMPLES["val"][0].content
     kept = {"a.jpg": picture, "a.cls": b"0", "b.JFIF": picture, "b.cls": b"1"}
@@ -281,7 +292,7 @@ def test_an_archive_is_read_by_the_rule_of_folders_and_what_is_passed_over_is_sa
     dataset = _tar(tmp_path, {**with_copies, "__MACOSX/c.jpg": picture, "d.txt": b"no picture", "d.cls": b"2"})
     for _ in range(2):  # also where the listing is known
         with pytest.warns(match="passed over 6 in .*: 4 hidden, 1 of a system, 1 without a picture"):
-            assert dataset.test_part().labels.tolist() == [0, 1]
+            assert dataset.test_split().labels.tolist() == [0, 1]
 
 
 @pytest.mark.parametrize(

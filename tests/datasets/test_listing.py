@@ -143,6 +143,25 @@ def test_a_pipe_is_passed_over_and_a_broken_link_is_an_error_when_it_is_read(
     assert [file.name for file in picture_files(tmp_path, PassedOver())] == names
 
 
+def test_two_ways_to_one_folder_are_one_class_and_said(tmp_path: Path) -> None:
+    for name in ("val/ant", "val/bee", "elsewhere/cat"):
+        _picture(tmp_path / name / "0.png")
+    for name, target in (("latest", "ant"), ("cat", "../elsewhere/cat"), ("katze", "../elsewhere/cat")):
+        os.symlink(target, tmp_path / "val" / name)
+    with pytest.warns(PassedOverWarning, match="passed over 2 in .*: 2 second ways to a folder"):
+        assert class_folders(tmp_path / "val").class_names == ("ant", "bee", "cat")
+
+
+@pytest.mark.parametrize("inner", ["", "val", "val/images"])
+@pytest.mark.parametrize("read", [picture_files, class_folders])
+def test_an_archive_in_place_of_a_folder_is_to_be_unpacked(
+    read: Callable[[Path], object], inner: str, tmp_path: Path
+) -> None:
+    (tmp_path / "set.tar").touch()
+    with pytest.raises(DataError, match=r"set\.tar is a file and not a folder: unpack it"):
+        read(tmp_path / "set.tar" / inner)
+
+
 def test_classes_that_are_numbers_are_sorted_as_such_or_as_text(tmp_path: Path) -> None:
     for number in range(12):
         _picture(tmp_path / "val" / str(number) / "0.png")

@@ -9,6 +9,7 @@ from torchvision.transforms import functional as V
 
 from pixmix_ray.methods import hybrid_augment
 from pixmix_ray.methods.hybrid_augment import HybridAugment, low_pass, operated, recombined
+from pixmix_ray.methods.whole_batch import whole_batch
 from pixmix_ray.seeding import torch_generator
 
 
@@ -62,7 +63,8 @@ def test_values_beyond_eight_bits_wrap_or_are_clipped(overflow: str, expected: l
 def test_a_paired_mixture_by_hand(recombine: bool) -> None:
     images = _bytes(3).float() / 255
     numbers, orders = ([0.59, 0.59], [[1, 2, 0], [2, 0, 1]]) if recombine else ([0.59], [[1, 2, 0]])
-    mixed = HybridAugment(recombine=recombine).mixed(images, Chosen(numbers, orders))  # type: ignore[arg-type]
+    rng, batch = Chosen(numbers, orders), whole_batch(images, torch.arange(3))
+    mixed = HybridAugment(recombine=recombine).mixed(images, batch, rng)  # type: ignore[arg-type]
     low = V.gaussian_blur(images, [3, 3], [0.5, 0.5])
     high = images - low
     if recombine:
@@ -74,7 +76,8 @@ def test_a_paired_mixture_by_hand(recombine: bool) -> None:
 def test_four_of_ten_batches_stay_as_they_are() -> None:
     images = _bytes(2, size=4).float() / 255
     rng, method = np.random.default_rng(1), HybridAugment()
-    whole = sum(method.mixed(images, rng) is images for _ in range(2000))
+    batch = whole_batch(images, torch.arange(2))
+    whole = sum(method.mixed(images, batch, rng) is images for _ in range(2000))
     assert whole / 2000 == pytest.approx(0.4, abs=4 * np.sqrt(0.24 / 2000))
 
 
@@ -82,7 +85,7 @@ def test_the_loss_is_that_of_both_views() -> None:
     images, labels = _bytes(5).float() / 255, torch.arange(5)
     network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 144, 10))
     loss = HybridAugment().loss(network, images, labels, np.random.default_rng(3))
-    mixed = HybridAugment().mixed(images, np.random.default_rng(3))
+    mixed = HybridAugment().mixed(images, whole_batch(images, labels), np.random.default_rng(3))
     expected = F.cross_entropy(network(images), labels) + F.cross_entropy(network(mixed), labels)
     torch.testing.assert_close(loss, expected)
     alone = HybridAugment(paired=False).loss(network, images, labels, np.random.default_rng(3))

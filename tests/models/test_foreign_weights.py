@@ -58,9 +58,10 @@ FILES: dict[str, tuple[Callable[[Weights], object], str | None]] = {
         "state_dict was taken, not state_dict_ema",
     ),
     "numbers of NumPy beside": (
-        lambda w: {"state_dict": w, "best_acc": np.float64(0.9), "epoch": np.int64(3), "is_best": np.bool_(True)},
+        lambda w: {"state_dict": w, "best_acc": np.float64(0.9), "epoch": np.int64(3), "losses": np.zeros(3)},
         None,
     ),
+    "counters converted too": (lambda w: {name: one if one.ndim else one.half() for name, one in w.items()}, None),
     "average alone": (
         lambda w: {"n_averaged": torch.tensor(3), **{f"module.{name}": one for name, one in w.items()}},
         "without the prefix 'module.'",

@@ -121,17 +121,27 @@ def of_robustbench(folder: Path) -> tuple[dict[str, Any], nn.Module, Path]:
 
 @pytest.fixture
 def zoo(monkeypatch: pytest.MonkeyPatch) -> None:
-    """RobustBench's two modules in their published form: a table by data set, threat model and name; and a loader."""
-    names = {"Tiny": {"model": Tiny, "gdrive_id": "0"}, "Several": {"model": [Tiny, Tiny], "gdrive_id": ["0", "1"]}}
+    """RobustBench's two modules in the form of its 1.1.1: a table by data set, threat model and name; and a loader."""
+    names = {
+        "Tiny": {"model": Tiny, "gdrive_id": "0"},
+        "Several": {"model": lambda: [Tiny(), Tiny()], "gdrive_id": ["0", "1"]},
+        "Others": {"model": Tiny, "gdrive_id": None},
+    }
     dicts = {_Key("cifar10"): {_Key("Linf"): names}}
 
-    def no_network(name: str, **_: object) -> None:
-        raise OSError("no network")
+    def load_model(name: str, model_dir: Path, dataset: str, threat_model: str) -> nn.Module:
+        file = model_dir / dataset / threat_model / f"{name}.pt"
+        if not file.is_file():
+            raise OSError("no network")
+        network = Tiny()
+        weights = torch.load(file, map_location="cpu")["state_dict"]
+        network.load_state_dict({name.removeprefix("module."): tensor for name, tensor in weights.items()})
+        return network.eval()
 
     modules: dict[str, dict[str, object]] = {
         "": {},
         ".model_zoo": {"model_dicts": dicts},
-        ".utils": {"load_model": no_network},
+        ".utils": {"load_model": load_model},
     }
     for module, values in modules.items():
         made = ModuleType(f"robustbench{module}")
@@ -274,6 +284,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "timm tag": ({"name": "timm", "arch": "resnet50.a9_in1k"}, "unknown arch 'resnet50.a9_in1k', did you mean"),
     "robustbench arch": ({"name": "robustbench", "arch": "Tny"}, "unknown arch 'Tny', did you mean 'Tiny'"),
     "ensemble": ({"name": "robustbench", "arch": "Several"}, "is an ensemble"),
+    "of timm": ({"name": "robustbench", "arch": "Others"}, "no file of Others, whose weights come with timm"),
     "no such parameter": ({"name": "tests.models.my_nets:build", "depth": 3}, "has no parameter 'depth': it has"),
     "no module": ({"name": "tests.models.my_nets:nothing"}, "returns a dict: it must return a torch.nn.Module"),
     "no safetensors": ({"name": "transformers"}, "is not a whole safetensors file"),

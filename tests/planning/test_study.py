@@ -21,6 +21,7 @@ from pixmix_ray.orchestration.run import run_plan
 from pixmix_ray.orchestration.work import Work
 from pixmix_ray.planning.plan import Cell, Plan, make_plan
 from pixmix_ray.storage.store import Store, trial_file
+from pixmix_ray.training.trial import Progress
 from tests.orchestration.notes import Notes
 from tests.orchestration.notes import opened as watched_by
 from tests.orchestration.stand_ins import train_by_seed
@@ -316,6 +317,27 @@ def test_a_cell_that_failed_is_passed_over_and_not_repeated_in_the_same_run(open
     assert len(tried) == len(set(tried)) == 12 and len(done.failures) == 4
     assert [len(plan.trials) for plan in notes.plans][-1] == 12
     assert len(opened().cells_to_run()) == 4  # the next command tries them again
+
+
+def test_a_trial_that_fails_in_a_run_has_the_search_go_on_in_the_same_run(opened: Open) -> None:
+    """Every third trial fails, and nothing of it is left that the search would wait for."""
+    begun: list[str] = []
+
+    def train(trial: Trial, store: Store, device: torch.device) -> Iterator[Progress]:
+        begun.append(trial.id)
+        if len(begun) % 3 == 1:
+            raise KeyError("broken")
+        yield from train_by_seed(trial, store, device)
+
+    def evaluate(trial: Source, store: Store, device: torch.device) -> Measure:
+        def measured(run: BenchmarkRun) -> None:
+            put_of(store, trial, run, replace(ERROR, value=error_of(Cell(trial=trial, run=run))))
+
+        return measured
+
+    done = run_plan(opened(), executor="local", work=Work(train=train, evaluate=evaluate))
+    assert len(begun) == len(set(begun)) == 12 and len(done.failures) == 4
+    assert list(done.plan.trials.values()).count("done") == 8
 
 
 def test_a_value_that_is_no_number_fails_its_point_alone(opened: Open) -> None:

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from rich.console import Console
@@ -84,6 +85,7 @@ def test_latex_compiles_as_it_is(tmp_path: Path) -> None:
 
 
 def test_a_data_frame_becomes_a_table_and_comes_back() -> None:
+    assert grid_of(pd.DataFrame({"list": [np.array([1, 2])]})).rows[0][0].text == "[1, 2]"
     frame = pd.DataFrame({"name": ["a", None], "value": [0.123456789, float("nan")], "count": [3, 4]})
     grid = grid_of(frame)
     assert [[cell.text for cell in row] for row in grid.rows] == [["a", "0.123457", "3"], ["", "", "4"]]

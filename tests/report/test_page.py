@@ -214,7 +214,7 @@ def test_objectives_are_chosen_and_a_point_tells_what_dominates_it(tab: Any, tmp
     assert tab.inner_text("#size").startswith("4 of 4 on the front in 2 objectives")  # of made-up figures the reverse
     tab.click("#table summary")
     tab.click("#objectives label >> text=corruptions.mce")
-    assert tab.inner_text("#size").startswith("1 of 4 on the front in 1 objectives")
+    assert tab.inner_text("#size").startswith("1 of 4 on the front in 1 objective")
     assert tab.locator("#entries thead th").count() == 4
     point = tab.locator('#scatter .point[aria-label^="baseline"]')
     point.focus()

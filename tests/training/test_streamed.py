@@ -84,9 +84,9 @@ def _recipe(**settings: Any) -> Recipe:
 
 
 def _read(reader: Reader, group: Group) -> NDArray[np.uint8]:
-    made = np.empty((len(group.rows), reader.cut.size, reader.cut.size, 3), np.uint8)
+    made = np.empty((len(group.rows), 3, reader.cut.size, reader.cut.size), np.uint8)
     reader.read(group, made)
-    return made
+    return made.transpose(0, 2, 3, 1)
 
 
 def _batches(data: StreamedData, method: Method, recipe: Recipe, epoch: int = 1, **asked: Any) -> list[Tensor]:
@@ -135,8 +135,8 @@ def test_batches_do_not_depend_on_who_reads_or_where_an_epoch_begins(
     three = _batches(replace(data, workers=3), method, recipe)
     for found, expected in zip([*three, *_batches(data, method, recipe, first=1)], [*whole, *whole[2:]], strict=True):
         assert torch.equal(found, expected)
-    shares = [_batches(data, method, recipe, share=BatchShare(rank=rank, of=2)) for rank in (0, 1)]
-    for place in (0, 1):  # of the last batch, of 6, shares begin within a group
+    shares = [_batches(data, method, recipe, share=BatchShare(rank=rank, of=3)) for rank in range(3)]
+    for place in range(4):  # shares begin and end within groups
         assert torch.equal(torch.cat([share[place] for share in shares]), whole[place])
     assert not torch.equal(_batches(data, method, recipe, epoch=2)[0], whole[0])
 

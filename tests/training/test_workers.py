@@ -17,7 +17,7 @@ from torch.distributed import FileStore  # type: ignore[attr-defined]  # it is t
 from pixmix_ray.datasets import Digits
 from pixmix_ray.errors import WorkError
 from pixmix_ray.experiment.recipe import Recipe
-from pixmix_ray.methods import Baseline, Method, PixMix
+from pixmix_ray.methods import AdversarialLinf, AugMix, Baseline, CutMix, HybridAugment, Method, Mixup, PixMix
 from pixmix_ray.mixing_sets import Pictures
 from pixmix_ray.training import BatchShare, Epoch, TrainingData, train
 from pixmix_ray.training.workers import ALONE, ConnectedWorkers, Workers, normalised_together
@@ -52,14 +52,23 @@ def _fresh(build: Callable[[], nn.Module]) -> nn.Module:
         return build()
 
 
+class Dropping(nn.Module):
+    """Drops some pictures altogether, as layers of stochastic depth do."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        kept = images.new_empty((len(images), 1, 1, 1)).bernoulli_(0.8)
+        return images * kept if self.training else images
+
+
 class Smooth(nn.Module):
-    """A network in float64 and without kinks: roundings stay as small as they are."""
+    """A network in float64 and without kinks, so that roundings stay as small as they are, which drops things."""
 
     def __init__(self) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Conv2d(3, 6, 3, stride=2), nn.BatchNorm2d(6), nn.SiLU(), nn.Conv2d(6, 8, 3, stride=2), nn.BatchNorm2d(8),
-            nn.SiLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 10),
+            nn.Conv2d(3, 6, 3, stride=2), nn.BatchNorm2d(6), nn.SiLU(), nn.Dropout(0.2), nn.Conv2d(6, 8, 3, stride=2),
+            nn.BatchNorm2d(8), nn.SiLU(), Dropping(), nn.Dropout2d(0.1), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+            nn.Linear(8, 10),
         ).double()  # fmt: skip
 
     def forward(self, images: Tensor) -> Tensor:
@@ -115,21 +124,24 @@ def _check_close(found: Epoch, expected: Epoch) -> None:
             torch.testing.assert_close(found.tensors[name], tensor, msg=name)
 
 
-@pytest.mark.parametrize("of", [2, 4])
-@pytest.mark.parametrize("settings", [{}, {"batch_size": 19, "accumulation": 1}], ids=repr)  # 60 = 3 * 19 + 3
-def test_workers_end_where_one_ends_who_sees_the_same_batches(
-    of: int, settings: dict[str, object], data: TrainingData
-) -> None:
-    recipe = _recipe(**settings)
-    alone = _states(ALONE, PixMix(), data, recipe)
-    together = _together(of, lambda workers: _states(workers, PixMix(), data, recipe))
-    for states in together:
-        for found, expected in zip(states, alone, strict=True):
-            _check_close(found, expected)
-    first = {name: tensor for name, tensor in together[0][-1].tensors.items()}
-    assert all(
-        torch.equal(first[name], tensor) for name, tensor in together[-1][-1].tensors.items()
-    )  # not one bit apart
+# what draws for each picture, compares views, mixes the pictures of a batch in three ways, and attacks them
+DRAWING = (PixMix(), AugMix(jsd=True), Mixup(), CutMix(probability=0.8), HybridAugment(), AdversarialLinf(steps=2))
+
+
+@pytest.mark.parametrize(("of", "batch_size"), [(2, 24), (4, 19)])  # 60 = 3 * 19 + 3
+def test_workers_end_where_one_ends_who_sees_the_same_batches(of: int, batch_size: int, data: TrainingData) -> None:
+    recipe = _recipe(batch_size=batch_size)
+
+    def trained(workers: Workers) -> list[list[Epoch]]:
+        return [_states(workers, method, data, recipe) for method in DRAWING]
+
+    together = _together(of, trained)
+    for number, expected in enumerate(trained(ALONE)):
+        for of_worker in together:
+            for found, state in zip(of_worker[number], expected, strict=True):
+                _check_close(found, state)
+        first, last = (of_worker[number][-1].tensors for of_worker in (together[0], together[-1]))
+        assert all(torch.equal(first[name], tensor) for name, tensor in last.items())  # not one bit apart
 
 
 def test_a_training_goes_on_in_the_middle_of_an_epoch_at_every_worker_or_at_one(data: TrainingData) -> None:
@@ -148,10 +160,13 @@ def test_a_training_goes_on_in_the_middle_of_an_epoch_at_every_worker_or_at_one(
         )
 
 
-def test_accumulated_gradients_are_those_of_the_batch_where_nothing_is_normalised(data: TrainingData) -> None:
+@pytest.mark.parametrize("method", [PixMix(), Mixup()], ids=repr)
+def test_accumulated_gradients_are_those_of_the_batch_where_nothing_is_normalised(
+    method: Method, data: TrainingData
+) -> None:
     def trained(workers: Workers, accumulation: int) -> Tensor:
         network = copy.deepcopy(LINEAR)
-        list(train(network, PixMix(), data, _recipe(accumulation=accumulation), seed=0, workers=workers))
+        list(train(network, method, data, _recipe(accumulation=accumulation), seed=0, workers=workers))
         return network.get_parameter("1.weight").detach()
 
     expected = trained(ALONE, 1)

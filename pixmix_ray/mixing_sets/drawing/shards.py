@@ -108,7 +108,7 @@ class DrawingProgress:
 
     def __init__(self, work: ShardedWork, report: Report) -> None:
         self.report, self._work = report, work
-        self._started = self._told = time.monotonic()
+        self._started = self._reported_at = time.monotonic()
         self._before = self._last = work.num_done()
         if self._before:
             report(f"drawing {work.name}: {self._before:,} of {work.count:,} pictures were drawn before")
@@ -116,11 +116,11 @@ class DrawingProgress:
     def tell(self) -> None:
         """Look how far it is, and say it if it was not said for a while."""
         now = time.monotonic()
-        if now - self._told <= REPORT_EVERY:
+        if now - self._reported_at <= REPORT_EVERY:
             return
         num_done, count = self._work.num_done(), self._work.count
         if self._last < num_done < count:
-            self._told, self._last = now, num_done
+            self._reported_at, self._last = now, num_done
             rate = (num_done - self._before) / (now - self._started)
             left = (count - num_done) / rate
             self.report(

@@ -112,7 +112,7 @@ class _Network:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Draws:
+class _RandomNumbers:
     """Random numbers of some pictures, by what they are for and the layer."""
 
     seed: int
@@ -130,7 +130,7 @@ class _Draws:
 def _group(seed: int, number: int) -> Images:
     """CHUNK pictures, the ones from number * CHUNK on, (CHUNK, 256, 256, 3) uint8."""
     first = number * CHUNK
-    draws = _Draws(seed=seed, indices=np.arange(first, first + CHUNK))
+    draws = _RandomNumbers(seed=seed, indices=np.arange(first, first + CHUNK))
     colours = _synthesis(_network(seed, first // PICTURES_A_NETWORK), draws)
     return _normalised(colours, draws)
 
@@ -149,7 +149,7 @@ def _network(seed: int, number: int) -> _Network:
     )
 
 
-def _synthesis(network: _Network, draws: _Draws) -> Tensor:
+def _synthesis(network: _Network, draws: _RandomNumbers) -> Tensor:
     """The output of the network, (N, 3, 256, 256) float32."""
     noise = _noise_by_size(draws)
     taps = _tap_weights(network, draws, LAYERS[0]) @ network.constant
@@ -166,7 +166,7 @@ def _synthesis(network: _Network, draws: _Draws) -> Tensor:
     return colours
 
 
-def _noise_by_size(draws: _Draws) -> dict[int, Tensor]:
+def _noise_by_size(draws: _RandomNumbers) -> dict[int, Tensor]:
     """The noise of the pictures for each size of layers, (N, P)."""
     noise, by_size = torch.from_numpy(pink_noise(draws.seed, draws.indices))[:, None], {}
     for size in reversed(CHANNELS):
@@ -175,7 +175,7 @@ def _noise_by_size(draws: _Draws) -> dict[int, Tensor]:
     return by_size
 
 
-def _weights(network: _Network, draws: _Draws, layer: _Layer) -> list[Tensor]:
+def _weights(network: _Network, draws: _RandomNumbers, layer: _Layer) -> list[Tensor]:
     """What the features of the layer are summed with, (N, K, channels) each: for the next layer and for the colours."""
     weights = []
     if layer.number + 1 < len(LAYERS):
@@ -185,7 +185,7 @@ def _weights(network: _Network, draws: _Draws, layer: _Layer) -> list[Tensor]:
     return weights
 
 
-def _tap_weights(network: _Network, draws: _Draws, layer: _Layer) -> Tensor:
+def _tap_weights(network: _Network, draws: _RandomNumbers, layer: _Layer) -> Tensor:
     """How much each input channel adds to each pixel of the layer's wavelets, (N, 9, in_channels), demodulated."""
     factors = _styled(network.styles[layer.number], draws, layer.number)
     # Enlarging is a transposed convolution, which adds without flipping; a correlation, seen from its input, flips.
@@ -197,7 +197,7 @@ def _tap_weights(network: _Network, draws: _Draws, layer: _Layer) -> Tensor:
     return (weights / weights.square().sum(dim=(1, 2), keepdim=True).sqrt()).transpose(1, 2)
 
 
-def _colour_weights(network: _Network, draws: _Draws, layer: _Layer) -> Tensor:
+def _colour_weights(network: _Network, draws: _RandomNumbers, layer: _Layer) -> Tensor:
     """How much each feature of the layer adds to red, green and blue, (N, 3, channels)."""
     factors = _styled(network.colour_styles[layer.number], draws, layer.number + 1)
     count = factors.shape[1]
@@ -205,14 +205,16 @@ def _colour_weights(network: _Network, draws: _Draws, layer: _Layer) -> Tensor:
     return weights * factors[:, None] * (RELU_GAIN / math.sqrt(count))
 
 
-def _styled(weights: Tensor, draws: _Draws, number: int) -> Tensor:
+def _styled(weights: Tensor, draws: _RandomNumbers, number: int) -> Tensor:
     """Factors of channels by the style of the layer of this number, (N, channels), about 1."""
     style = F.leaky_relu(draws.normal("style", number, STYLE_SIZE), 0.2)
     factors: Tensor = style @ weights.T / math.sqrt(STYLE_SIZE) + 1
     return factors
 
 
-def _sums_of_features(shared_map: Tensor, noise: Tensor, draws: _Draws, layer: _Layer, weights: Tensor) -> Tensor:
+def _sums_of_features(
+    shared_map: Tensor, noise: Tensor, draws: _RandomNumbers, layer: _Layer, weights: Tensor
+) -> Tensor:
     """Weighted sums over the features relu(±map + noise + bias) of each pixel, (N, K, P).
 
     Args:
@@ -258,7 +260,7 @@ def _blur(channels: int) -> Tensor:
     return torch.outer(taps, taps).expand(channels, 1, 4, 4)
 
 
-def _normalised(colours: Tensor, draws: _Draws) -> Images:
+def _normalised(colours: Tensor, draws: _RandomNumbers) -> Images:
     """Pictures (N, S, S, 3) uint8 with random means and standard deviations of their channels, cut to [0, 255]."""
     spread = draws.normal("levels", 0, 6)
     mean = torch.tensor(CHANNEL_MEANS) + spread[:, :3] * torch.tensor(MEAN_SPREAD)

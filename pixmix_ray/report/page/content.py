@@ -60,11 +60,11 @@ def _overview(frame: pd.DataFrame) -> list[tuple[str, str]]:
     seeds = sorted(set(frame["seed"].tolist()))
     facts = {
         "trials": str(frame["trial_id"].nunique()),
-        "methods": ", ".join(dict.fromkeys(frame["method"].astype(str))),
-        "data sets": ", ".join(dict.fromkeys(frame["dataset"].astype(str))),
-        "networks": ", ".join(dict.fromkeys(frame["model"].astype(str))),
+        "methods": ", ".join(frame["method"].astype(str).unique()),
+        "data sets": ", ".join(frame["dataset"].astype(str).unique()),
+        "networks": ", ".join(frame["model"].astype(str).unique()),
         "seeds": ", ".join(map(str, seeds)) if len(seeds) <= 12 else f"{len(seeds)}, from {seeds[0]} to {seeds[-1]}",
-        "benchmarks": ", ".join(sorted(set(frame["benchmark"].astype(str)))),
+        "benchmarks": ", ".join(sorted(frame["benchmark"].astype(str).unique())),
         "measurements": f"{len(frame):,} in {frame['cell'].nunique():,} cells",
         "last measured": str(frame["finished_at"].max())[:19] + " UTC",
     }
@@ -74,8 +74,8 @@ def _overview(frame: pd.DataFrame) -> list[tuple[str, str]]:
 def _provenance(store: Store, frame: pd.DataFrame) -> list[tuple[str, str]]:
     facts = [("results", store.uri)]
     for column, words in (("code_version", "measured by"), ("training_code_version", "trained by"), ("device", "on")):
-        facts.append((words, ", ".join(sorted(set(frame[column].dropna().astype(str)))) or "not known"))
-    facts += [("libraries", text) for text in sorted(set(frame["versions"].astype(str)))[:4]]
+        facts.append((words, ", ".join(sorted(frame[column].dropna().astype(str).unique())) or "not known"))
+    facts += [("libraries", text) for text in sorted(frame["versions"].astype(str).unique())[:4]]
     ways = frame[["benchmark", "benchmark_settings", "data_version"]].astype(str).drop_duplicates()
     for benchmark, settings, version in ways.itertuples(index=False):
         facts.append((benchmark, f"{settings}, data {version}"))

@@ -1,6 +1,7 @@
 // The front: a scatter of two objectives, parallel coordinates of all that count, and what there is to say of an entry.
-const WIDTH = 560;
-const HEIGHT = 400;
+const isNarrow = innerWidth < 600;  // a phone: letters of a wide drawing would be too small there
+const WIDTH = isNarrow ? 400 : 560;
+const HEIGHT = isNarrow ? 340 : 400;
 const EDGE = { left: 62, right: 16, top: 14, bottom: 46 };
 
 function range(values) {
@@ -22,7 +23,7 @@ function showFront() {
   const front = frontOf(state.chosen);
   const lacking = part().entries.label.filter((_, entry) => !isComplete(entry, state.chosen)).length;
   const without = lacking ? `; ${lacking} lack one and are not compared` : "";
-  byId("size").textContent = `${front.size} of ${part().entries.label.length} on the front in ${state.chosen.length} objectives${without}`;
+  byId("size").textContent = `${front.size} of ${part().entries.label.length} on the front in ${state.chosen.length} objective${state.chosen.length === 1 ? "" : "s"}${without}`;
   showScatter(front);
   showParallel(front);
 }
@@ -49,8 +50,10 @@ function showScatter(front) {
   const [x, y] = [state.x, state.y];
   const all = part().entries.label.map((_, entry) => entry).filter((entry) => isThere(values[x][entry]) && isThere(values[y][entry]));
   const shown = all.length > DOTS ? all.filter((entry, place) => front.has(entry) || place < DOTS) : all;
-  const scale = (index, entries) => range(entries.map((entry) => values[index][entry]));
-  const [acrossRange, upRange] = [scale(x, shown), scale(y, shown)];
+  const barred = shown.filter((entry) => front.has(entry) || entry === state.entry);
+  const ends = (index) => barred.flatMap((entry) => [low[index][entry], high[index][entry]]);
+  const scale = (index) => range([...shown.map((entry) => values[index][entry]), ...ends(index)]);
+  const [acrossRange, upRange] = [scale(x), scale(y)];
   const across = (value) => EDGE.left + ((value - acrossRange[0]) / (acrossRange[1] - acrossRange[0])) * (WIDTH - EDGE.left - EDGE.right);
   const up = (value) => HEIGHT - EDGE.bottom - ((value - upRange[0]) / (upRange[1] - upRange[0])) * (HEIGHT - EDGE.top - EDGE.bottom);
   const picture = draw("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "group", "aria-label": `${objective(x).name} and ${objective(y).name} of ${shown.length} entries` });
@@ -64,17 +67,10 @@ function showScatter(front) {
   }
   picture.append(draw("text", { x: (WIDTH + EDGE.left) / 2, y: HEIGHT - 8, "text-anchor": "middle" }, `${objective(x).name} ${arrow(x)} [${objective(x).unit}]`));
   picture.append(draw("text", { x: -(HEIGHT - EDGE.bottom) / 2, y: 14, "text-anchor": "middle", transform: "rotate(-90)" }, `${objective(y).name} ${arrow(y)} [${objective(y).unit}]`));
-  const inside = (value, bounds) => Math.min(Math.max(value, bounds[0]), bounds[1]);
-  for (const entry of shown.filter((one) => front.has(one) || one === state.entry)) {
-    for (const [index, isAcross] of [[x, true], [y, false]]) {
-      if (!isThere(low[index][entry])) continue;
-      const bounds = isAcross ? acrossRange : upRange;
-      const ends = [inside(low[index][entry], bounds), inside(high[index][entry], bounds)];
-      const [px, py] = [across(values[x][entry]), up(values[y][entry])];
-      picture.append(draw("line", isAcross
-        ? { class: "bar", x1: across(ends[0]), x2: across(ends[1]), y1: py, y2: py }
-        : { class: "bar", x1: px, x2: px, y1: up(ends[0]), y2: up(ends[1]) }));
-    }
+  for (const entry of barred) {
+    const [px, py] = [across(values[x][entry]), up(values[y][entry])];
+    if (isThere(low[x][entry])) picture.append(draw("line", { class: "bar", x1: across(low[x][entry]), x2: across(high[x][entry]), y1: py, y2: py }));
+    if (isThere(low[y][entry])) picture.append(draw("line", { class: "bar", x1: px, x2: px, y1: up(low[y][entry]), y2: up(high[y][entry]) }));
   }
   for (const entry of shown) {
     const name = part().entries.label[entry];
@@ -101,7 +97,7 @@ function showParallel(front) {
   const { values } = part();
   const indices = state.chosen;
   const picture = draw("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": `parallel coordinates of ${indices.length} objectives` });
-  const place = (at) => (indices.length > 1 ? 50 + (at * (WIDTH - 100)) / (indices.length - 1) : WIDTH / 2);
+  const place = (at) => (indices.length > 1 ? 44 + (at * (WIDTH - 88)) / (indices.length - 1) : WIDTH / 2);
   const bounds = indices.map((index) => {
     const [low, high] = extent(values[index]);
     return objective(index).better === "lower" ? [low, high] : [-high, -low];
@@ -127,7 +123,7 @@ function showParallel(front) {
     picture.append(draw("text", { class: "soft", x: place(at), y: top - 8, "text-anchor": "middle" }, number(index, best)));
     picture.append(draw("text", { class: "soft", x: place(at), y: bottom + 16, "text-anchor": "middle" }, number(index, worst)));
     objective(index).label.split("\n").forEach((line, row) => {
-      picture.append(draw("text", { x: place(at), y: bottom + 34 + 14 * row, "text-anchor": "middle", "font-size": 11 }, row === 0 ? `${line} ${arrow(index)}` : line));
+      picture.append(draw("text", { x: place(at), y: bottom + 34 + 14 * row, "text-anchor": "middle", "font-size": isNarrow ? 9.5 : 11 }, row === 0 ? `${line} ${arrow(index)}` : line));
     });
   });
   byId("parallel").replaceChildren(picture);

@@ -87,7 +87,7 @@ def enlarged(images: Tensor) -> Tensor:
 
 def full_network(seed: int, index: int) -> Tensor:
     """The picture before levels, (3, 256, 256), by StyleGAN2's modulated convolutions: the second implementation."""
-    draws = stylegan._Draws(seed=seed, indices=np.array([index]))
+    draws = stylegan._RandomNumbers(seed=seed, indices=np.array([index]))
     network, bank = stylegan._network(seed, index // 400), torch.from_numpy(wavelet_bank()).float()
     noise = torch.from_numpy(pink_noise(seed, np.array([index])))[:, None]
     taps = torch.tensor([1.0, 3.0, 3.0, 1.0])
@@ -128,7 +128,7 @@ def full_network(seed: int, index: int) -> Tensor:
 
 def test_pictures_are_those_of_the_full_network() -> None:
     index = 403  # of the second network
-    draws = stylegan._Draws(seed=7, indices=np.arange(400, 404))
+    draws = stylegan._RandomNumbers(seed=7, indices=np.arange(400, 404))
     fast = stylegan._synthesis(stylegan._network(7, 1), draws)[3]
     full = full_network(7, index)
     assert float((fast - full).abs().max()) < 1e-3 * float(full.std())
@@ -141,7 +141,7 @@ def test_pictures_are_those_of_the_full_network() -> None:
 
 
 def test_channels_have_the_means_and_deviations_of_the_facts() -> None:
-    draws = stylegan._Draws(seed=0, indices=np.arange(600))
+    draws = stylegan._RandomNumbers(seed=0, indices=np.arange(600))
     generator = torch.Generator().manual_seed(0)
     colours = 5 * torch.randn(600, 3, 16, 16, generator=generator).clamp(-1, 1) + 3
     images = stylegan._normalised(colours, draws) / 255

@@ -16,7 +16,7 @@ from pixmix_ray.training.workers import Workers
 
 
 @dataclass(kw_only=True)
-class Place:
+class EpochState:
     """A place in an epoch, between two batches.
 
     Attributes:
@@ -36,13 +36,13 @@ class Place:
     global_states: dict[str, Tensor]
 
     @staticmethod
-    def first(device: torch.device, seed: int, number: int, rank: int = 0) -> "Place":
-        """The beginning of epoch `number` of the training that `seed` names, on a device; `rank` is of the worker."""
+    def first(device: torch.device, seed: int, number: int) -> "EpochState":
+        """The beginning of epoch `number` of the training that `seed` names, on a device."""
         with _forked(device):
             # dropout can only draw from the global generator: seed it for this epoch alone
-            seed_globally(seed, "dropout", number, *([rank] if rank else []), device=device)
+            seed_globally(seed, "dropout", number, device=device)
             states = _global_states(device)
-        return Place(
+        return EpochState(
             number=number,
             batches=0,
             loss_sum=torch.zeros((), device=device),
@@ -80,27 +80,25 @@ class Place:
         return {f"epoch.{name}": tensor for name, tensor in values.items()}
 
     def restore(self, tensors: Mapping[str, Tensor], share: BatchShare) -> None:
-        """Go on from what `tensors` returned; where it holds no place, it stays as it is.
-
-        Where there were fewer workers, the others draw from streams of their own, as at the beginning of the epoch.
-        """
+        """Go on from what `tensors` returned; where it holds no place, it stays as it is."""
         if "epoch.batches" not in tensors:
             return
         self.batches, self.seconds = int(tensors["epoch.batches"]), float(tensors["epoch.seconds"])
         if share.rank == 0:  # the sum is of all workers
             self.loss_sum = tensors["epoch.loss_sum"].to(self.loss_sum.device, copy=True)
-        all_scalars = tensors["epoch.scalars"].reshape(-1, tensors["epoch.scalars"].shape[-1])
-        # at every worker the same but for what a smaller share took
-        self.scalars.bit_generator.state = _philox_state(all_scalars[min(share.rank, len(all_scalars) - 1)])
+        self.scalars.bit_generator.state = _philox_state(_own(tensors["epoch.scalars"], share.rank))
         for kind in self.global_states:
-            if f"epoch.{kind}" in tensors and (own := _own(tensors[f"epoch.{kind}"], share.rank)) is not None:
-                self.global_states[kind] = own.cpu()
+            if f"epoch.{kind}" in tensors:
+                self.global_states[kind] = _own(tensors[f"epoch.{kind}"], share.rank).cpu()
 
 
-def _own(states: Tensor, rank: int) -> Tensor | None:
-    """The state of one worker among those of all (of, n), or of the only one (n,); none where there was no such."""
+def _own(states: Tensor, rank: int) -> Tensor:
+    """The state of one worker among those of all (of, n), or of the only one (n,).
+
+    They differ only where somebody's method draws by the length of its share.
+    """
     rows = states.reshape(-1, states.shape[-1])
-    return rows[rank].clone() if rank < len(rows) else None  # torch 2.15 crashes on a generator's state that is a view
+    return rows[min(rank, len(rows) - 1)].clone()  # torch 2.15 crashes on a generator's state that is a view
 
 
 def _forked(device: torch.device) -> AbstractContextManager[None]:
