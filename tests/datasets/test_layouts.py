@@ -275,13 +275,13 @@ def test_a_class_in_an_archive_is_a_whole_number(name: str, content: bytes, mess
 
 
 def test_one_class_alone_is_no_data_set(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="has the class '0' alone, which nothing can be told from"):
+    with pytest.raises(DataError, match="has a single class, '0', and needs at least two"):
         _tar(tmp_path, {"a.jpg": SAMPLES["val"][0].content, "a.cls": b"0"}).load()
 
 
 def test_a_table_of_paths_holds_no_pictures(tmp_path: Path) -> None:
     pq.write_table(pa.table({"image": [{"path": "a.jpg"}], "label": [0]}), tmp_path / "val.parquet")
-    with pytest.raises(DataError, match="does not hold the bytes of its pictures"):
+    with pytest.raises(DataError, match="does not contain the bytes of its pictures"):
         Parquet(root=tmp_path, train=None, **SMALL).load()
 
 
