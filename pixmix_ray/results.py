@@ -100,12 +100,13 @@ class Results:
         return apart(self.measurements)
 
     def part(self, variant: str | None = None) -> Part:
-        """One of `parts`: the only one, or that whose label holds the text `variant`.
+        """One of `parts`: the only one, that whose label is `variant`, or that whose label holds this text.
 
         Raises:
             RequestError: there are several and none is asked for, or several or none hold the text.
         """
-        found = [part for part in self.parts if variant is None or variant in part.label]
+        found = [part for part in self.parts if part.label == variant]  # "limit 60" is not "limit 600"
+        found = found or [part for part in self.parts if variant is None or variant in part.label]
         if len(found) == 1:
             return found[0]
         labels = "; ".join(repr(part.label) for part in self.parts)

@@ -125,6 +125,9 @@ def test_a_variant_of_what_was_measured_in_one_way_is_refused(results: pixmix_ra
 def test_what_was_measured_in_two_ways_is_shown_apart_and_never_on_one_front(tmp_path: Path) -> None:
     fill(tmp_path, {"baseline": 0.3, "pixmix": 0.1, "mixup": 0.2}, benchmark_settings='{"limit": null}')
     fill(tmp_path, {"late": 0.05}, benchmark_settings='{"limit": 60}')
+    fill(tmp_path / "near", {"a": 0.1}, benchmark_settings='{"limit": 60}')
+    fill(tmp_path / "near", {"b": 0.1}, benchmark_settings='{"limit": 600}')
+    assert pixmix_ray.read(tmp_path / "near").part("clean: limit 60").frame["method"].unique().tolist() == ["a"]
     opened = pixmix_ray.read(tmp_path)
     assert [part.label for part in opened.parts] == ["clean: no limit", "clean: limit 60"]
     assert [len(opened.table(["clean.error"], variant=part.label).rows) for part in opened.parts] == [3, 1]

@@ -142,11 +142,6 @@ class Certainty:
         """(n,) which configurations can be compared with one in all objectives."""
         return np.asarray((self.groups == self.groups[row]) & self.is_complete & self.is_complete[row])
 
-    @property
-    def all_draws(self) -> Floats:
-        """(B, n, m) the drawn values themselves."""
-        return self.costs.transpose(2, 1, 0) * self.signs
-
     def real(self, objective: int, better: int | Rows, worse: int | Rows) -> NDArray[np.bool_]:
         """Whether some are better than others, pair by pair, at 95 % for all differences of the table together.
 

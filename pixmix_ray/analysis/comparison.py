@@ -146,8 +146,8 @@ def _differences(before: Judged, after: Judged, left: Any, right: Any) -> tuple[
     one, other = before.certainty, after.certainty
     count = min(one.costs.shape[2], other.costs.shape[2])
     values = other.values[right] - one.values[left]
-    drawn = other.all_draws[:count, right] - one.all_draws[:count, left]
-    return values, drawn - values
+    drawn = other.costs[:, right, :count].astype(np.float64) - one.costs[:, left, :count]
+    return values, drawn.transpose(2, 1, 0) * one.signs - values
 
 
 def _pairs(before: pd.DataFrame, after: pd.DataFrame) -> list[tuple[int, int, str]]:

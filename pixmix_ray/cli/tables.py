@@ -1,5 +1,6 @@
 """table, pareto, certainty: what was measured, how surely, and which methods nothing dominates."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -9,6 +10,7 @@ from pixmix_ray.cli.selection import Selection, selecting
 from pixmix_ray.errors import RequestError
 
 if TYPE_CHECKING:
+    from pixmix_ray.report.grid import Grid
     from pixmix_ray.results import Results as Opened
 
 commands = typer.Typer()
@@ -42,10 +44,8 @@ def show_table(
         raise RequestError("table needs a results folder, or --paper N for a table of the paper")
     opened = selection.open(results)
     names = split_names(objectives)
-    for label in _labels(opened, selection.variant):
-        if label and form == "terminal":
-            say(f"\n{label}")
-        show(opened.table(names, variant=label), form)
+    for label in _labels(opened, selection.variant, form):
+        _show_part(opened.table(names, variant=label), label, form)
     tell_versions(opened)
 
 
@@ -65,11 +65,9 @@ def pareto(
     from pixmix_ray.report.fronts import front_grid, front_notes
 
     opened = selection.open(results)
-    for label in _labels(opened, selection.variant):
+    for label in _labels(opened, selection.variant, form):
         judged = opened.judged(split_names(objectives), variant=label)
-        if label and form == "terminal":
-            say(f"\n{label}")
-        show(front_grid(judged, epsilon / 100), form)
+        _show_part(front_grid(judged, epsilon / 100), label, form)
         if form == "terminal":
             for line in front_notes(judged):
                 say(line)
@@ -92,11 +90,10 @@ def certainty(
     from pixmix_ray.report.grid import grid_of
 
     opened = selection.open(results)
-    for label in _labels(opened, selection.variant):
-        if label and form == "terminal":
-            say(f"\n{label}")
+    for label in _labels(opened, selection.variant, form):
         found = opened.certainty(split_names(objectives), pairs=pairs, variant=label)
-        show(grid_of(found, "fractions; 95 % intervals; shares of 1,000 draws of pictures and seeds"), form)
+        caption = "fractions; 95 % intervals; shares of 1,000 draws of pictures and seeds"
+        _show_part(grid_of(found, caption), label, form)
 
 
 def split_names(text: str | None) -> list[str] | None:
@@ -104,10 +101,17 @@ def split_names(text: str | None) -> list[str] | None:
     return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
 
 
-def _labels(opened: "Opened", variant: str | None) -> list[str | None]:
-    """The parts to show, each for itself: all, or the one that was asked for."""
-    if variant is not None:
-        return [opened.part(variant).label]
+def _show_part(grid: "Grid", label: str | None, form: str) -> None:
+    """A table of one part, below the part's name."""
+    if label:
+        say(f"\n{label}" if form == "terminal" else "")
+    show(replace(grid, title=label) if label and form != "terminal" else grid, form)
+
+
+def _labels(opened: "Opened", variant: str | None, form: str) -> list[str | None]:
+    """The parts to show, each for itself: all, or the one that was asked for; for programs there must be one."""
+    if variant is not None or form in ("csv", "json"):
+        return [opened.part(variant).label or None]
     labels = [part.label or None for part in opened.parts]
     if len(labels) > 1:
         tell(f"{len(labels)} groups of results differ in benchmark settings or data: --variant TEXT shows one alone")
