@@ -141,7 +141,8 @@ def class_names(folder: Path, passed_over: PassedOver | None = None, *, is_text_
 
 def _folder_names(folder: Path, passed_over: PassedOver) -> list[str]:
     """The names of the folders in `folder`, each folder once, in no order; raises OSError where it cannot be read."""
-    names, links = [], []
+    names: list[str] = []
+    links: list[str] = []
     with os.scandir(folder) as entries:
         for entry in entries:
             reason = unwanted(entry.name)
