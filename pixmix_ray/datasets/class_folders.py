@@ -123,7 +123,7 @@ def class_names(folder: Path, passed_over: PassedOver | None = None, *, is_text_
         DataError: there is no such folder, or none in it.
     """
     counted = PassedOver() if passed_over is None else passed_over
-    names, links = [], []
+    names, links = list[str](), list[str]()
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
