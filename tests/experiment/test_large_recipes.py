@@ -65,7 +65,7 @@ def folders(tmp_path: Path) -> Path:
     lists = {"train_standard": "/a/airfield/1.jpg 0", "val": "1.jpg 0"}
     for name, line in lists.items():
         (data / "places365" / f"places365_{name}.txt").write_text(line)
-    (data / "places365" / "categories_places365.txt").write_text("/a/airfield 0")
+    (data / "places365" / "categories_places365.txt").write_text("/a/airfield 0\n/b/ballroom 1")
     recipes = tmp_path / "experiments"
     recipes.mkdir()
     for file in ("table03_imagenet.yaml", "table12_places365.yaml"):
