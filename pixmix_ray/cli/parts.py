@@ -28,17 +28,11 @@ def show_list(
 ) -> None:
     """List what an experiment file can name; with NAME, show each setting's default, range and meaning."""
     from pixmix_ray.experiment.described import TABLES
-    from pixmix_ray.metrics import DIRECTIONS
     from pixmix_ray.report.as_json import metrics_values, part_values, parts_values
     from pixmix_ray.report.overview import metrics_table, part_lines, parts_table, settings_table
 
     if kind is None:
-        names = {of: sorted(table.known()) for of, table in TABLES.items()} | {"metrics": list(DIRECTIONS)}
-        if json:
-            print_json({"kinds": names})
-            return
-        for of, listed in names.items():
-            say(f"{of}: {', '.join(listed)}")
+        _list_kinds(json=json)
         return
     if kind == "metrics" and name is None:
         if json:
@@ -60,6 +54,18 @@ def show_list(
         print_json(parts_values(kind, TABLES[kind]))
     else:
         out.print(parts_table(TABLES[kind]))
+
+
+def _list_kinds(*, json: bool) -> None:
+    from pixmix_ray.experiment.described import TABLES
+    from pixmix_ray.metrics import DIRECTIONS
+
+    names = {of: sorted(table.known()) for of, table in TABLES.items()} | {"metrics": list(DIRECTIONS)}
+    if json:
+        print_json({"kinds": names})
+        return
+    for of, listed in names.items():
+        say(f"{of}: {', '.join(listed)}")
 
 
 @commands.command(epilog="Example: pixmix-ray schema > experiment.schema.json")

@@ -123,23 +123,8 @@ def class_names(folder: Path, passed_over: PassedOver | None = None, *, is_text_
         DataError: there is no such folder, or none in it.
     """
     counted = PassedOver() if passed_over is None else passed_over
-    names: list[str] = []
-    links: list[str] = []
     try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                reason = unwanted(entry.name)
-                if entry.is_dir() and not reason:
-                    (links if entry.is_symlink() else names).append(entry.name)
-                else:
-                    counted.kinds[reason or "files beside the classes"] += 1
-        seen = {os.path.realpath(folder / name) for name in names} if links else set()
-        for name in sorted(links):  # the usual way to a subset; two ways to one folder are one class
-            if (place := os.path.realpath(folder / name)) in seen:
-                counted.kinds["second ways to a folder"] += 1
-            else:
-                seen.add(place)
-                names.append(name)
+        names = _folder_names(folder, counted)
     except OSError as error:
         if (file := packed(folder)) is not None:
             raise DataError(f"{file} is a file and not a folder: unpack it, and give the folder") from None
@@ -152,6 +137,27 @@ def class_names(folder: Path, passed_over: PassedOver | None = None, *, is_text_
     if not is_text_order and all_numbers(names):
         names.sort(key=int)
     return tuple(names)
+
+
+def _folder_names(folder: Path, passed_over: PassedOver) -> list[str]:
+    """The names of the folders in `folder`, each folder once, in no order; raises OSError where it cannot be read."""
+    names: list[str] = []
+    links: list[str] = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            reason = unwanted(entry.name)
+            if entry.is_dir() and not reason:
+                (links if entry.is_symlink() else names).append(entry.name)
+            else:
+                passed_over.kinds[reason or "files beside the classes"] += 1
+    seen = {os.path.realpath(folder / name) for name in names} if links else set()
+    for name in sorted(links):  # the usual way to a subset; two ways to one folder are one class
+        if (place := os.path.realpath(folder / name)) in seen:
+            passed_over.kinds["second ways to a folder"] += 1
+        else:
+            seen.add(place)
+            names.append(name)
+    return names
 
 
 def all_numbers(names: Sequence[str]) -> bool:

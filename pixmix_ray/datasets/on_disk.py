@@ -188,8 +188,8 @@ class OnDiskDataset(Dataset, ABC):
     def _version(self, train: Split, test: Split) -> str:
         if len(test.class_names) < FEWEST_CLASSES:
             raise DataError(
-                f"the data set {self.kind} has the class {test.class_names[0]!r} alone, which nothing can be told "
-                "from: is it unpacked whole?"
+                f"the data set {self.kind} has a single class, {test.class_names[0]!r}, and needs at least two: "
+                "check that it is unpacked whole"
             )
         return f"{self.kind}-{_content([self.size, self.resize, self.height()], [train, test])}"
 

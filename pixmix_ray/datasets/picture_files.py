@@ -18,9 +18,10 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from pixmix_ray.datasets.listing import SHOWN, PassedOver, files_below, not_picture, packed
@@ -111,7 +112,11 @@ def to_rgb(image: Image.Image, name: str) -> Image.Image:
         return image  # what `convert` would make a copy of
     if not image.mode.startswith(("I", "F")):
         return image.convert("RGB")
-    values = np.asarray(image)
+    return _of_wide_values(image, np.asarray(image), name)
+
+
+def _of_wide_values(image: Image.Image, values: NDArray[Any], name: str) -> Image.Image:
+    """A picture of one channel of more than 8 bits as 8-bit RGB; see `to_rgb`."""
     low, high = float(values.min()), float(values.max())
     is_float = values.dtype.kind == "f"
     if image.mode.startswith("I;16") or (not is_float and 255 < high <= 65_535):

@@ -116,9 +116,9 @@ def trained(trial: Trial, store: Store) -> Checkpoint:
     path = trial_file(trial.id, "model.safetensors")
     content = store.read(path)
     if content is None:
-        raise DamagedError(f"{path} in {store.uri} is missing: run the experiment again to make it again")
+        raise DamagedError(f"{path} in {store.uri} is missing: run the experiment again to recreate it")
     if short_hash(content) != done.get("checkpoint_id"):
-        raise DamagedError(f"{path} in {store.uri} was damaged: run the experiment again to make it again")
+        raise DamagedError(f"{path} in {store.uri} was damaged: run the experiment again to recreate it")
     source = f"{path} in {store.uri}"
     return Checkpoint(
         source=source,

@@ -60,12 +60,13 @@ def folders(tmp_path: Path) -> Path:
     np.save(data / "ood" / "svhn.npy", np.zeros((2, 32, 32, 3), np.uint8))
     for name in ("resnet50-0676ba61.pth", "resnet18_places365.pth.tar"):
         (data / name).write_bytes(b"weights")
-    _picture(data / "places365" / "data_large_standard" / "a" / "airfield" / "1.jpg", 200)
-    _picture(data / "places365" / "val_large" / "1.jpg", 201)
-    lists = {"train_standard": "/a/airfield/1.jpg 0", "val": "1.jpg 0"}
+    for number, name in enumerate(("airfield", "alcove")):
+        _picture(data / "places365" / "data_large_standard" / "a" / name / "1.jpg", 200 + number)
+        _picture(data / "places365" / "val_large" / f"{number}.jpg", 202 + number)
+    lists = {"train_standard": "/a/airfield/1.jpg 0\n/a/alcove/1.jpg 1", "val": "0.jpg 0\n1.jpg 1"}
     for name, line in lists.items():
         (data / "places365" / f"places365_{name}.txt").write_text(line)
-    (data / "places365" / "categories_places365.txt").write_text("/a/airfield 0")
+    (data / "places365" / "categories_places365.txt").write_text("/a/airfield 0\n/b/ballroom 1")
     recipes = tmp_path / "experiments"
     recipes.mkdir()
     for file in ("table03_imagenet.yaml", "table12_places365.yaml"):
