@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from pixmix_ray.datasets.listing import SHOWN, PassedOver, files_below, not_picture, packed
 from pixmix_ray.errors import DataError, one_line
@@ -194,6 +194,6 @@ def _opened(source: Path | io.BytesIO, name: str) -> Iterator[Image.Image]:
 
 
 def _undecodable(name: str, error: Exception) -> DataError:
-    return DataError(
-        f"cannot decode the picture {name} ({type(error).__name__}: {one_line(error)}): replace or remove it"
-    )
+    # Pillow names the stream, an object in memory, where it knows no format
+    reason = "no format that Pillow knows" if isinstance(error, UnidentifiedImageError) else one_line(error)
+    return DataError(f"cannot decode the picture {name} ({type(error).__name__}: {reason}): replace or remove it")
