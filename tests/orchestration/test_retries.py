@@ -1,6 +1,8 @@
 """The one table of retries, how failures are counted, and what an error says of another attempt."""
 
+import logging
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,9 +17,21 @@ from ray.exceptions import (
 )
 
 from pixmix_ray.errors import DamagedError, DataError, StorageError, TrainingDivergedError
-from pixmix_ray.orchestration.retries import FIRST_DELAY, LONGEST_DELAY, POLICIES, Attempts, Cause, Problem, Verdict
+from pixmix_ray.orchestration.retries import (
+    FIRST_DELAY,
+    LONGEST_DELAY,
+    POLICIES,
+    TOLD_DELAY,
+    Attempts,
+    Cause,
+    Problem,
+    Verdict,
+    WorkItem,
+    note_failure,
+)
 from pixmix_ray.orchestration.session import problem_of
 from pixmix_ray.storage.failures import Place
+from pixmix_ray.storage.store import Store
 
 THERE = Place(host="there", pid=7, node="a")
 
@@ -168,3 +182,34 @@ def test_work_that_needed_too_much_memory_or_was_preempted_avoids_the_node_and_o
 
 def test_a_problem_of_this_process_names_it() -> None:
     assert Problem.of(RuntimeError("shapes")).report.place == Place.here()
+
+
+@pytest.mark.parametrize(
+    ("verdict", "level", "text"),
+    [
+        (
+            Verdict(attempt=2, is_retried=True),
+            logging.WARNING,
+            "a cell: attempt 2 failed on there, node a, pid 7: why; trying again",
+        ),
+        (
+            Verdict(attempt=1, is_retried=True, is_charged=False, delay=1.0),
+            logging.DEBUG,
+            "a cell: why; trying again in 1.0 s",
+        ),
+        (
+            Verdict(attempt=1, is_retried=True, is_charged=False, delay=TOLD_DELAY),
+            logging.WARNING,
+            "a cell: why; trying again in 2.0 s",
+        ),
+        (Verdict(attempt=4, is_retried=False), None, None),
+    ],
+)
+def test_a_failure_is_recorded_if_it_is_charged_and_logged_if_it_is_tried_again(
+    verdict: Verdict, level: int | None, text: str | None, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store, work = Store(tmp_path), WorkItem(name="a", label="a cell", record="cells/a-failed.json", log="logs/a.txt")
+    with caplog.at_level(logging.DEBUG):
+        note_failure(store, work, Problem.because(Cause.OWN, "why", THERE), verdict)
+    assert [(record.levelno, record.getMessage()) for record in caplog.records] == ([(level, text)] if level else [])
+    assert store.exists(work.record) is verdict.is_charged
