@@ -38,7 +38,7 @@ ROOMS = (
     "metrics", "transforms", "corruptions", "methods", "storage", "planning", "analysis", "orchestration/loop.py",
 )  # fmt: skip
 LEAST_SECONDS = 60  # of processor time, for the tests of a change
-TIMES_LONGER = 10
+TIMES_LONGER, MOST_SECONDS = 10, 300
 TIMES_WAITING = 10  # wall time for each such second: what waits for ever is ended, too
 FOUND = ("killed", "timeout")
 
@@ -211,7 +211,7 @@ def run(folder: Path, count: int, seed: int) -> None:
             continue
         try:
             path.write_text(after)
-            outcome = is_found(tests, copy, LEAST_SECONDS + int(TIMES_LONGER * expected)) if tests else "not run"
+            outcome = is_found(tests, copy, min(LEAST_SECONDS + int(TIMES_LONGER * expected), MOST_SECONDS)) if tests else "not run"
         finally:
             path.write_text(before)
         diff = "\n".join(unified_diff(before.splitlines(), after.splitlines(), mutant.module, "", n=1, lineterm=""))

@@ -46,7 +46,7 @@ def test_three_networks_of_other_libraries_become_a_table(
         run(line, monkeypatch)
     shown = capsys.readouterr().out
     assert set(read(tmp_path / "results" / "three")["method"]) == {"timm's", "squeezenet", "tiny"}
-    assert "there already" in shown and "| timm's (test_resnet) |" in shown
+    assert "external" in shown and "| timm's (test_resnet) |" in shown
 
 
 def test_the_function_of_ones_own_is_a_model(

@@ -94,7 +94,7 @@ def test_a_metric_of_ones_own_goes_through_the_whole_line(tmp_path: Path) -> Non
     ("benchmark", "error"),
     [
         (Misspelt, "unknown metric in the headline of Misspelt: 'suprise', did you mean 'surprise'"),
-        (Contrary, "declares 'auroc' as lower is better.*ours .higher is better"),
+        (Contrary, "declares 'auroc' as lower is better.*a metric of this name .higher is better"),
     ],
 )
 def test_a_wrong_declaration_is_told_before_any_work(benchmark: type[Benchmark], error: str, tmp_path: Path) -> None:
