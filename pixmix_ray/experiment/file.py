@@ -50,7 +50,14 @@ def read_experiment(
                 f"{changes[0]!r} cannot be applied to an Experiment: change the mapping it was made from"
             )
         return source
-    raw = dict(source) if isinstance(source, Mapping) else composed(Path(source), _read_yaml)
+    if isinstance(source, Mapping):
+        raw = dict(source)
+    else:
+        try:
+            file = Path(source)
+        except TypeError:
+            raise RequestError(f"an experiment is a file, a mapping or an Experiment, got {source!r:.80}") from None
+        raw = composed(file, _read_yaml)
     raw = with_presets(raw, presets)
     for text in overrides:
         raw = override(raw, text)

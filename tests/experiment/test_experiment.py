@@ -450,3 +450,9 @@ def test_the_smallest_file_runs_without_photographs_of_frost(tmp_path: Path, mon
     runs = {run.name: run for run in read_experiment(file).benchmark_runs()}
     assert len(runs) == 6
     assert any("without frost" in note for note in runs["corruptions"].benchmark.settings.notes())
+
+
+@pytest.mark.parametrize("source", [None, 3, ["a.yaml"]])
+def test_what_is_no_experiment_is_refused_in_one_line(source: Any) -> None:
+    with pytest.raises(RequestError, match=r"an experiment is a file, a mapping or an Experiment, got"):
+        read_experiment(source)
