@@ -206,12 +206,13 @@ def run(folder: Path, count: int, seed: int) -> None:
         if ">>>" in before:
             tests.insert(0, mutant.module)  # its doctests
         after = mutate_code(before, get_operator(mutant.operator)(), mutant.occurrence)
+        limit = min(LEAST_SECONDS + int(TIMES_LONGER * expected), MOST_SECONDS)
         begun = time.monotonic()
         if after is None:
             continue
         try:
             path.write_text(after)
-            outcome = is_found(tests, copy, min(LEAST_SECONDS + int(TIMES_LONGER * expected), MOST_SECONDS)) if tests else "not run"
+            outcome = is_found(tests, copy, limit) if tests else "not run"
         finally:
             path.write_text(before)
         diff = "\n".join(unified_diff(before.splitlines(), after.splitlines(), mutant.module, "", n=1, lineterm=""))
