@@ -260,7 +260,7 @@ def test_a_missing_data_set_is_named(folder: Path, read: Read) -> None:
         b"x: !!python/object/apply:os.getcwd []",
         b"k: &a [*a]",
         b"x-a: &a {b: *a}",
-        b"k: " + b"[" * 3000,
+        b"k: " + b"[" * 1200,
         b"k: 3\0",
     ],
     ids=lambda content: ascii(content[:24]),

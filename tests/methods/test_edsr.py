@@ -432,6 +432,18 @@ def test_signs_zeros_and_largest_values_by_their_definition() -> None:
     torch.testing.assert_close(taps.sum(3), is_kept * before[is_changed].flatten(3).max(3).values)
 
 
+def test_as_many_filters_are_negated_as_half_of_them_are_drawn() -> None:
+    edsr = _two_blocks()
+    channels, shares = edsr.kernels.shape[2], []
+    for seed in range(300):
+        kernels = edsr.kernels.clone()
+        DISTORTIONS[15](kernels, edsr.biases.clone(), np.random.default_rng(seed), _generator(1))
+        shares.append(float((kernels[:, 0] / edsr.kernels[:, 0] < 0).float().mean()))
+    drawn = 1 - (1 - 1 / channels) ** (channels // 2)  # of a block's filters, each of five times that one is drawn
+    expected = (1 - (1 - 2 * drawn / len(edsr.kernels)) ** 5) / 2
+    assert np.mean(shares) == pytest.approx(expected, abs=0.02)  # a third of them drawn would be 0.05 less
+
+
 @pytest.mark.parametrize("blocks", [2, 16, 32])
 def test_networks_of_every_depth_are_distorted_and_themselves_unchanged(blocks: int) -> None:
     kernels = torch.randn(blocks, 2, 4, 4, 3, 3, generator=_generator(1))
