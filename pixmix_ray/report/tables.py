@@ -55,16 +55,15 @@ def measures_grid(wide: pd.DataFrame, objectives: Sequence[str], certainty: Cert
     cells = [_cells(wide, name, certainty, column) for column, name in enumerate(objectives)]
     shows_front = certainty is not None and len(objectives) > 1 and len(wide) > 1
     columns += [Column(key="on_front", header=("on the", "front"))] if shows_front else []
-    rows = []
-    for i, label in enumerate(_labels_in_sections(wide)):
-        row = [Cell(text=sections[i], value=sections[i])] if sections else []
-        row += [Cell(text=label, value=label)]
-        row += [Cell(text=str(seeds[i]), value=int(seeds[i]))] if differ else []
-        row += [column[i] for column in cells]
-        if shows_front and certainty is not None:
-            row.append(_share(float(certainty.on_front[i])))
-        rows.append(tuple(row))
-    grid = Grid(columns=tuple(columns), rows=tuple(rows), caption=caption, legend=_legend(certainty))
+    labels = [Cell(text=label, value=label) for label in _labels_in_sections(wide)]
+    filled = [[Cell(text=name, value=name) for name in sections]] if sections else []
+    filled += [labels]
+    filled += [[Cell(text=str(count), value=int(count)) for count in seeds]] if differ else []
+    filled += cells
+    if shows_front and certainty is not None:
+        filled.append([_share(float(share)) for share in certainty.on_front])
+    rows = tuple(zip(*filled, strict=True))
+    grid = Grid(columns=tuple(columns), rows=rows, caption=caption, legend=_legend(certainty))
     return in_sections(grid) if sections else grid
 
 
