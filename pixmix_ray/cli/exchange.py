@@ -5,15 +5,15 @@ from typing import Annotated
 
 import typer
 
-from pixmix_ray.cli.console import Results, say
-from pixmix_ray.cli.selection import Selection, selecting
+from pixmix_ray.cli.console import Results, grouping_options, say
+from pixmix_ray.cli.selection import Selection
 from pixmix_ray.errors import UnknownNameError
 
 commands = typer.Typer()
 
 
 @commands.command("export", epilog="Example: pixmix-ray export results/quickstart --to archive -o quickstart.zip")
-@selecting
+@grouping_options
 def export_results(
     results: Results,
     to: Annotated[

@@ -5,15 +5,15 @@ from typing import Annotated
 
 import typer
 
-from pixmix_ray.cli.console import Objectives, Results, say
-from pixmix_ray.cli.selection import Selection, selecting
+from pixmix_ray.cli.console import Objectives, Results, grouping_options, say
+from pixmix_ray.cli.selection import Selection
 from pixmix_ray.cli.tables import split_names
 
 commands = typer.Typer()
 
 
 @commands.command(epilog="Example: pixmix-ray figure front results/quickstart -o front.pdf")
-@selecting
+@grouping_options
 def figure(
     name: Annotated[
         str,

@@ -5,14 +5,14 @@ from typing import Annotated
 
 import typer
 
-from pixmix_ray.cli.console import Results, say, tell
-from pixmix_ray.cli.selection import Selection, selecting
+from pixmix_ray.cli.console import Results, grouping_options, say, tell
+from pixmix_ray.cli.selection import Selection
 
 commands = typer.Typer()
 
 
 @commands.command(epilog="Example: pixmix-ray report results/quickstart -o report.html")
-@selecting
+@grouping_options
 def report(
     results: Results,
     file: Annotated[Path, typer.Option("--output", "-o", help="The file to write.")] = Path("report.html"),

@@ -1,10 +1,11 @@
 """Checkpoints and their cells: evaluate, rescore, migrate."""
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pixmix_ray.cli.console import Json, Overrides, Results, out, print_json, say
+from pixmix_ray.cli.console import Json, Overrides, Results, grouping_options, out, print_json, say
 from pixmix_ray.errors import RequestError
 
 if TYPE_CHECKING:
@@ -13,22 +14,34 @@ if TYPE_CHECKING:
 commands = typer.Typer()
 
 
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """How files of weights are read; see the options."""
+
+    model: Annotated[
+        str | None,
+        typer.Option(help="The network of the weights: a name, module:function, or '{name: timm, arch: resnet18}'."),
+    ] = None
+    dataset: Annotated[
+        str | None, typer.Option(help="The data set of the weights: a name, or a mapping with its settings.")
+    ] = None
+    trust: Annotated[
+        bool,
+        typer.Option(
+            "--trust", help="Allow importing classes that a trial names, and running weights that are programs."
+        ),
+    ] = False
+
+
 @commands.command(
     epilog="Example: pixmix-ray evaluate cifar10_resnet20.th --model cifar_resnet --dataset cifar10 "
     "--set dataset.root=data --benchmarks clean,adversaries"
 )
+@grouping_options
 def evaluate(
     checkpoints: Annotated[
         list[str] | None,
         typer.Argument(metavar="WEIGHTS...", help="Files of weights from any source, or folders of trials."),
-    ] = None,
-    checkpoint: Annotated[list[str] | None, typer.Option(help="Another way to give WEIGHTS; may be repeated.")] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(help="The network of the weights: a name, module:function, or '{name: timm, arch: resnet18}'."),
-    ] = None,
-    dataset: Annotated[
-        str | None, typer.Option(help="The data set of the weights: a name, or a mapping with its settings.")
     ] = None,
     benchmarks: Annotated[
         str, typer.Option(help="Comma-separated names, or all for those of the paper's tables.")
@@ -37,13 +50,9 @@ def evaluate(
         str | None, typer.Option(help="The results folder to write to; default: nothing is kept.")
     ] = None,
     overrides: Overrides = None,
-    trust: Annotated[
-        bool,
-        typer.Option(
-            "--trust", help="Allow importing classes that a trial names, and running weights that are programs."
-        ),
-    ] = False,
     json: Json = False,
+    *,
+    reading: Reading,
 ) -> None:
     """Evaluate checkpoints in this process, without Ray: weights from any source, or trained trials."""
     from pixmix_ray.api import evaluation_plan
@@ -51,17 +60,16 @@ def evaluate(
     from pixmix_ray.experiment.file import parse_part
     from pixmix_ray.report.as_json import measured_values
 
-    named = [*(checkpoints or ()), *(checkpoint or ())]
-    if not named:
+    if not checkpoints:
         raise RequestError("no checkpoint was given: give weights or a trial's folder, as in pixmix-ray evaluate w.pth")
     with evaluation_plan(
-        named,
+        checkpoints,
         [name.strip() for name in benchmarks.split(",")],
-        model=model and parse_part(model),
-        dataset=dataset and parse_part(dataset),
+        model=reading.model and parse_part(reading.model),
+        dataset=reading.dataset and parse_part(reading.dataset),
         results=results,
         overrides=overrides or (),
-        trust=trust,
+        trust=reading.trust,
     ) as todo:
         done, has_failed = run_and_tell(todo, "local")
         if json:

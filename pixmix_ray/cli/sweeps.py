@@ -11,6 +11,7 @@ from pixmix_ray.cli.console import (
     ExperimentFile,
     Json,
     Limit,
+    Output,
     Overrides,
     Presets,
     Results,
@@ -18,7 +19,6 @@ from pixmix_ray.cli.console import (
     out,
     print_json,
     say,
-    show,
     tell,
 )
 from pixmix_ray.cli.interrupts import ending_cleanly, last_words
@@ -258,9 +258,7 @@ def show_measures(plan: "Plan") -> int:
         if part.label:
             say(part.label)
         grid = measures_grid(judged.wide, judged.certainty.objectives, judged.certainty)
-        show(replace(grid, notes=judged.notes), "terminal")
-        for line in front_notes(judged):
-            say(line)
+        Output().show(replace(grid, notes=judged.notes), front_notes(judged))
     return count
 
 
