@@ -123,7 +123,7 @@ def test_an_evaluation(evaluated: Path, monkeypatch: pytest.MonkeyPatch, capsys:
     ("arguments", "columns"),
     [
         (["table", "RESULTS"], {"method", "clean.error"}),
-        (["table", "--paper", "8"], {"method"}),
+        (["table", "--paper", "8"], {"row"}),
         (["pareto", "RESULTS"], {"method", "clean.error", "hypervolume_share"}),
         (["certainty", "RESULTS"], {"label", "objective", "value"}),
         (["compare", "RESULTS", "RESULTS"], {"method", "before", "after"}),
