@@ -1,5 +1,6 @@
-"""The hardware that trains and measures, in words."""
+"""The hardware that trains and measures: its name, its cores, and the memory of its GPUs given back."""
 
+import gc
 import math
 import os
 import platform
@@ -50,6 +51,13 @@ def _quota(group: Path) -> float:
         *texts.get("cpu.cfs_period_us", ["1"]),
     ]
     return math.inf if quota in ("max", "-1") else int(quota) / int(period)
+
+
+def free_memory(device: torch.device) -> None:
+    """Give back what failed work still holds on a GPU."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
 
 
 @lru_cache(maxsize=1)

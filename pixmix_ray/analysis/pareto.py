@@ -107,8 +107,9 @@ def dominance(frame: pd.DataFrame, objectives: Sequence[str]) -> pd.DataFrame:
     comparison = _compare(frame, objectives)
     wide = comparison.wide.copy()
     if not wide.index.is_unique:
+        twice = wide.index[wide.index.duplicated()][0]
         raise ResultsError(
-            "row labels must be unique, for dominated_by to name rows: give frame.reset_index(drop=True)"
+            f"row label {twice!r} stands twice, and dominated_by names rows by it: give frame.reset_index(drop=True)"
         )
     among = np.flatnonzero(_is_on_front(comparison)) if len(wide) > MANY else np.arange(len(wide))
     labels = wide.index[among].tolist()

@@ -4,8 +4,7 @@
     results     evaluate, rescore, migrate: checkpoints and their cells
     tables      table, pareto, certainty: what was measured, how surely, and what is on the front
     questions   query, compare, explain
-    figures     figure
-    pages       report, serve: results as a page to look at
+    pages       figure, report, serve: results to look at
     exchange    export, import
     parts       list, sets pictures, sets complexity: what can be named in an experiment file
     interrupts  Ctrl-C and SIGTERM
@@ -21,7 +20,7 @@ from typing import Annotated
 
 import typer
 
-from pixmix_ray.cli import exchange, figures, pages, parts, questions, results, sweeps, tables
+from pixmix_ray.cli import exchange, pages, parts, questions, results, sweeps, tables
 from pixmix_ray.cli.console import call, say
 
 __all__ = ["app", "main"]
@@ -31,7 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for room in (sweeps, results, tables, questions, figures, pages, exchange, parts):
+for room in (sweeps, results, tables, questions, pages, exchange, parts):
     app.add_typer(room.commands)
 
 

@@ -19,7 +19,7 @@ from pydantic import Field, model_validator
 from pixmix_ray.datasets.base import Dataset, ImageData, evenly_spaced
 from pixmix_ray.datasets.encoded import Encoded, EncodedFiles, EncodedRanges, EncodedSet
 from pixmix_ray.datasets.file_digests import combined, file_md5s
-from pixmix_ray.datasets.large_arrays import cached_squares, has_squares
+from pixmix_ray.datasets.picture_files import cached_squares, has_squares
 from pixmix_ray.errors import DataError
 from pixmix_ray.hashing import short_hash
 

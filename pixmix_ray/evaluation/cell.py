@@ -16,8 +16,8 @@ from pixmix_ray.evaluation.checkpoints import Checkpoint, opened
 from pixmix_ray.evaluation.normalisation import better_input, sample_size
 from pixmix_ray.experiment.external import Source
 from pixmix_ray.experiment.trial import BenchmarkRun
-from pixmix_ray.hardware import hardware
-from pixmix_ray.memory import free_memory, is_out_of_memory
+from pixmix_ray.hardware import free_memory, hardware
+from pixmix_ray.memory import is_out_of_memory
 from pixmix_ray.metrics import Measurement, Predictions
 from pixmix_ray.storage.cell import Footer, StoredCell, predictions_table, write_cell
 from pixmix_ray.storage.provenance import code_version, library_versions

@@ -152,7 +152,9 @@ class GridSelection:
             and not any(_is_excluded(point, rule) for rule in self.excluded)
         ]
         if not left:
-            raise RequestError("zip and exclude leave no trial of the grid: remove or relax one of them")
+            raise RequestError(
+                f"zip and exclude leave none of the {len(points)} trials of the grid: remove or relax one of them"
+            )
         return left
 
 

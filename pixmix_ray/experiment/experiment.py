@@ -12,12 +12,11 @@ from pixmix_ray.benchmarks import BENCHMARKS, Benchmark
 from pixmix_ray.datasets import DATASETS, Dataset
 from pixmix_ray.errors import ProblemsError, RequestError
 from pixmix_ray.experiment.axes import GRID, GridSelection, Point, variants
-from pixmix_ray.experiment.early_stopping import Asha, read_scheduler
 from pixmix_ray.experiment.external import CheckpointEntry, External, externals
 from pixmix_ray.experiment.labels import labelled
 from pixmix_ray.experiment.recipe import Recipe
 from pixmix_ray.experiment.resources import Resources
-from pixmix_ray.experiment.search import Search, Value
+from pixmix_ray.experiment.search import Asha, Search, Value, read_scheduler
 from pixmix_ray.experiment.tracking import Tracking
 from pixmix_ray.experiment.trial import BenchmarkRun, Trial
 from pixmix_ray.methods import METHODS, Method
@@ -181,8 +180,9 @@ class Experiment(Settings):
             return self
         if len(self.dataset) > 1 or len({(of.epochs, of.validation) for of in self.training}) > 1:
             raise ValueError(
-                "scheduler compares trials with each other: give one data set, one training.epochs and one "
-                "training.validation; put other trials into a file of their own"
+                f"scheduler compares trials with each other, and here are {len(self.dataset)} data sets and "
+                f"{len(self.training)} recipes: give one data set, one training.epochs and one training.validation; "
+                "put other trials into a file of their own"
             )
         (recipe, *_) = self.training
         if recipe.validation is None:
@@ -207,12 +207,18 @@ class Experiment(Settings):
         if self.search is None:
             return self
         if self.checkpoints:
-            raise ValueError("a search trains its trials: put checkpoints into an experiment file of their own")
-        single = (self.dataset, self.model, self.methods, self.mixing_set, self.training)
-        if any(len(axis) != 1 for axis in single) or self.k or self.beta:
+            raise ValueError(
+                f"a search trains its trials: put the {len(self.checkpoints)} checkpoints into an experiment file of "
+                "their own"
+            )
+        single = {name: getattr(self, name) for name in ("dataset", "model", "methods", "mixing_set", "training")}
+        wrong = [name for name, axis in single.items() if len(axis) != 1]
+        wrong += [name for name in ("k", "beta") if getattr(self, name)]
+        if wrong:
             raise ValueError(
                 "a search varies the settings of one method, with one data set, model, mixing set and recipe, and "
-                "no grid: put anything else into another experiment file with the same results"
+                f"no grid of k and beta: put other values of {wrong[0]} into another experiment file with the same "
+                "results"
             )
         for axis, values in self.search.space.items():
             for value in values.ends():

@@ -31,11 +31,10 @@ from pixmix_ray.experiment.labels import distinct
 from pixmix_ray.experiment.trial import Trial
 from pixmix_ray.hashing import hash_of_values
 from pixmix_ray.models import MODELS, Model
-from pixmix_ray.plugins import Part
+from pixmix_ray.plugins import Part, check_trusted
 from pixmix_ray.settings import DataPath, ResultsUri, Settings
 from pixmix_ray.storage.sealed import open_json
 from pixmix_ray.storage.store import Store, trial_file
-from pixmix_ray.trust import check_trusted
 
 PREFIX = "external-"  # of the ids of somebody else's weights
 GLOB = frozenset("*?[")
@@ -100,7 +99,7 @@ class CheckpointEntry(Settings):
             )
         if (self.model is None) != (self.trial is not None):
             raise ValueError(
-                "a trial has its own model: leave model out"
+                f"{self.trial} is a trial, which has its own model: leave model out"
                 if self.trial
                 else f"{self.weights or 'it'} needs a model: {', '.join(MODELS.known())}, or module:function"
             )
@@ -109,7 +108,7 @@ class CheckpointEntry(Settings):
                 f"{self.weights} is a program, and reading it runs it: if you trust it, add trust: true (--trust)"
             )
         if self.trial and self.classes:
-            raise ValueError("a trial has the classes of its data set: leave classes out")
+            raise ValueError(f"{self.trial} is a trial, which has the classes of its data set: leave classes out")
         return self
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 from pixmix_ray.errors import DamagedError, RequestError, ResultsError, StorageError
 from pixmix_ray.evaluation.checkpoints import check_externals
 from pixmix_ray.evaluation.pictures_ahead import works_of
-from pixmix_ray.evaluation.relabel import relabel
+from pixmix_ray.evaluation.rescore import relabel
 from pixmix_ray.experiment.experiment import Experiment
 from pixmix_ray.experiment.external import External
 from pixmix_ray.orchestration.executor import Executor, RunSetup

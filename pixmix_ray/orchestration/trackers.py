@@ -14,15 +14,14 @@ from typing import Any, Protocol
 
 import pandas as pd
 
-from pixmix_ray.analysis.summary import summary
+from pixmix_ray.analysis.spread import summary
 from pixmix_ray.errors import ResultsError, StorageError, one_line
 from pixmix_ray.experiment.external import External, Source, described_trial
 from pixmix_ray.experiment.tracking import Mlflow, Tracking, Wandb
 from pixmix_ray.experiment.trial import Trial
 from pixmix_ray.hashing import hash_of_values
 from pixmix_ray.orchestration.watcher import ForwardingWatcher, Watcher
-from pixmix_ray.planning.cell_names import cell_names
-from pixmix_ray.planning.plan import Cell, Plan
+from pixmix_ray.planning.plan import Cell, Plan, cell_names
 from pixmix_ray.storage.cell import read_columns
 from pixmix_ray.storage.store import Store
 from pixmix_ray.training.trial import Progress

@@ -16,7 +16,7 @@ from pixmix_ray.evaluation.cell import Measure, open_checkpoint
 from pixmix_ray.experiment.external import Source
 from pixmix_ray.experiment.resources import Share
 from pixmix_ray.experiment.trial import BenchmarkRun, Trial
-from pixmix_ray.memory import free_memory
+from pixmix_ray.hardware import free_memory
 from pixmix_ray.orchestration.retries import Cause, Problem
 from pixmix_ray.orchestration.worker_logs import logged
 from pixmix_ray.storage.failures import Place

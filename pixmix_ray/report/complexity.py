@@ -57,10 +57,12 @@ def sets_beside_safety(sweep: Experiment, measurements: pd.DataFrame | None, cou
     """
     used = {trial.id: trial for trial in sweep.trials() if trial.mixing_set is not None}
     if not used:
-        raise RequestError("no method of this experiment uses a mixing set: name one that does, such as pixmix")
+        methods = ", ".join(method.name for method in sweep.methods) or "none"
+        raise RequestError(f"no method of this experiment ({methods}) uses a mixing set: name one that does, as pixmix")
     if len(sweep.dataset) * len(sweep.training) > 1:
         raise RequestError(
-            "mixing sets are measured for one data set and recipe: choose one, as with --set dataset=NAME"
+            f"mixing sets are measured for one data set and recipe, and here are {len(sweep.dataset)} and "
+            f"{len(sweep.training)}: choose one, as with --set dataset=NAME"
         )
     side = sweep.training[0].side(sweep.dataset[0].settings.load().test_images.shape[1])
     rows = []

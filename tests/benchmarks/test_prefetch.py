@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from pixmix_ray.benchmarks.base import TestPictures, batches
-from pixmix_ray.benchmarks.prefetch import depth_for, prefetched
+from pixmix_ray.benchmarks.made_pictures import depth_for, prefetched
 from pixmix_ray.corruptions import corrupt
 from pixmix_ray.errors import RequestError
 

@@ -19,14 +19,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pixmix_ray.corruptions import NAMES, corrupt
+from pixmix_ray.corruptions.c.blur import blurred_along, displaced, smoothed
 from pixmix_ray.corruptions.c.elastic import deformed
-from pixmix_ray.corruptions.c.fog import plasma, with_fog
-from pixmix_ray.corruptions.c.glass import displaced
-from pixmix_ray.corruptions.c.motion import blurred_along
 from pixmix_ray.corruptions.c.severities import SEVERITIES
-from pixmix_ray.corruptions.c.smoothing import smoothed
-from pixmix_ray.corruptions.c.snow import flakes, with_snow
 from pixmix_ray.corruptions.c.spatter import with_mud, with_water
+from pixmix_ray.corruptions.c.weather import flakes, plasma, with_fog, with_snow
 from pixmix_ray.corruptions.corruption import Constants, Images, floor8
 
 Floats = NDArray[np.float64]

@@ -14,10 +14,10 @@ import yaml
 from PIL import Image
 from safetensors.torch import load
 
+from pixmix_ray.api import evaluation_of
 from pixmix_ray.errors import CheckpointError, RequestError
 from pixmix_ray.evaluation.cell import evaluate_cell
 from pixmix_ray.evaluation.checkpoints import Checkpoint, check_externals, opened
-from pixmix_ray.experiment.evaluation import evaluation_of
 from pixmix_ray.experiment.experiment import Experiment
 from pixmix_ray.experiment.external import External
 from pixmix_ray.experiment.file import read_experiment

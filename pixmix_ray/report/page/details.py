@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pixmix_ray.analysis.severities import by_condition, by_severity
+from pixmix_ray.analysis.means import by_condition, by_severity
 from pixmix_ray.errors import ResultsError
 from pixmix_ray.metrics import UNITS, direction
 

@@ -147,6 +147,6 @@ def test_a_gpu_that_is_not_there_and_frost_without_photographs_are_one_line(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert call(monkeypatch, "--device", "cuda") == 2
     assert "there is no CUDA device here: use cpu" in capsys.readouterr().err
-    monkeypatch.setattr("pixmix_ray.corruptions.c.frost.PACKAGE", "pixmix_ray_test_absent")
+    monkeypatch.setattr("pixmix_ray.corruptions.c.weather.PACKAGE", "pixmix_ray_test_absent")
     assert call(monkeypatch, *TINY, "--set", "corruptions=[frost]") == 2
     assert "frost needs photographs of ice" in capsys.readouterr().err
