@@ -25,15 +25,14 @@ from typing import Annotated, Any, Self, TypeAlias
 from pydantic import Field, PlainValidator, ValidationInfo, model_validator
 
 from pixmix_ray.datasets import DATASETS, Dataset, DataVersionWarning
-from pixmix_ray.errors import CheckpointError, DamagedError, RequestError, one_line
+from pixmix_ray.errors import CheckpointError, RequestError, one_line
 from pixmix_ray.experiment.class_map import ClassMap
 from pixmix_ray.experiment.labels import distinct
-from pixmix_ray.experiment.trial import Trial
+from pixmix_ray.experiment.trial import Trial, done_record
 from pixmix_ray.hashing import hash_of_values
 from pixmix_ray.models import MODELS, Model
 from pixmix_ray.plugins import Part, check_trusted
 from pixmix_ray.settings import DataPath, ResultsUri, Settings
-from pixmix_ray.storage.sealed import open_json
 from pixmix_ray.storage.store import Store, trial_file
 
 PREFIX = "external-"  # of the ids of somebody else's weights
@@ -159,7 +158,7 @@ class External:
     def described(self) -> dict[str, Any]:
         """The columns of its rows that say what was trained."""
         if self.trial is not None:
-            return described_trial(self.trial)
+            return self.trial.described()
         return {
             "dataset": self.dataset.own_name,
             "model": self.model.settings.label(),
@@ -174,20 +173,6 @@ class External:
 
 Source: TypeAlias = Trial | External
 """What has a checkpoint: a trial of the experiment, or one that is there already."""
-
-
-def described_trial(trial: Trial) -> dict[str, Any]:
-    """The columns of the rows of a trial that say what was trained."""
-    return {
-        "dataset": trial.dataset.own_name,
-        "model": trial.model.settings.label(),
-        "method": trial.method.own_name,
-        "mixing_set": trial.mixing_set_label,
-        "k": trial.setting("k"),
-        "beta": trial.setting("beta"),
-        "seed": trial.seed,
-        "settings": json.dumps(trial.settings, sort_keys=True),
-    }
 
 
 def external_id(model: Mapping[str, Any], checkpoint_id: str, classes: object = None) -> str:
@@ -316,16 +301,3 @@ def _of_trial(entry: CheckpointEntry, where: str) -> External:
         trial=trial,
         results=store.uri,
     )
-
-
-def done_record(trial: Trial, store: Store) -> dict[str, Any]:
-    """What was written when a trial was complete.
-
-    Raises:
-        DamagedError: it is missing, or not what was written.
-    """
-    path = trial_file(trial.id, "done.json")
-    content = store.read(path)
-    if content is None:
-        raise DamagedError(f"{path} in {store.uri} is missing: run the experiment again")
-    return open_json(content, f"{path} in {store.uri}")

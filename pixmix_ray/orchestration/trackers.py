@@ -16,7 +16,7 @@ import pandas as pd
 
 from pixmix_ray.analysis.spread import summary
 from pixmix_ray.errors import ResultsError, StorageError, one_line
-from pixmix_ray.experiment.external import External, Source, described_trial
+from pixmix_ray.experiment.external import External, Source
 from pixmix_ray.experiment.tracking import Mlflow, Tracking, Wandb
 from pixmix_ray.experiment.trial import Trial
 from pixmix_ray.hashing import hash_of_values
@@ -50,7 +50,7 @@ def parameters(trial: Source) -> dict[str, Any]:
 
 def tags(trial: Source) -> dict[str, str]:
     """By what runs are filtered and grouped; `configuration` is the same for all seeds."""
-    described = trial.described() if isinstance(trial, External) else described_trial(trial)
+    described = trial.described()
     named = {name: str(described[name] or "none") for name in ("method", "dataset", "model", "mixing_set")}
     return {
         "trial_id": trial.id,
