@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pixmix_ray.benchmarks.base import finite_logits, to_device
+from pixmix_ray.benchmarks import finite_logits, to_device
 from pixmix_ray.datasets import Dataset, ImageData
 from pixmix_ray.errors import CheckpointError, DamagedError, PixmixRayError, one_line
 from pixmix_ray.experiment.trial import BenchmarkRun, Trial, done_record, hash_of_test_set

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pixmix_ray.benchmarks.base import SMALL, finite_logits, passes, to_device
+from pixmix_ray.benchmarks import SMALL, finite_logits, passes, to_device
 from pixmix_ray.datasets import evenly_spaced
 from pixmix_ray.models import Normalise, resized
 

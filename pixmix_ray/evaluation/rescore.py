@@ -2,8 +2,6 @@
 
 A measurement is a pure function of predictions, and a benchmark's settings lie beside them. So what is stored must
 come out again, equal to the last bit; where it does not, the code that measures has changed, or a file has.
-
-`relabel`: labels of checkpoints that were there already are no part of what they are, so cells get a new one likewise.
 """
 
 from __future__ import annotations
@@ -15,21 +13,18 @@ from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
 from pixmix_ray.benchmarks import BENCHMARKS, Benchmark
 from pixmix_ray.errors import DamagedError, RequestError, ResultsError, UnknownNameError, one_line
 from pixmix_ray.experiment.trial import BenchmarkRun
 from pixmix_ray.metrics import UNITS, Measurement, direction
 from pixmix_ray.plugins import Part, check_trusted
 from pixmix_ray.storage.cell import Footer, StoredCell, predictions_of, read_cell, write_cell
-from pixmix_ray.storage.index import list_cells, put_aside, read_rows, refuse_older_layout, update
+from pixmix_ray.storage.index import list_cells, put_aside, refuse_older_layout, update
 from pixmix_ray.storage.provenance import code_version
 from pixmix_ray.storage.store import Store, cell_file
 
 if TYPE_CHECKING:
-    from pixmix_ray.experiment.external import External
+    pass
 
 SHOWN = 3  # differences of a cell that are listed
 
@@ -185,22 +180,3 @@ def _described(key: tuple[str, str, int | None]) -> str:
     metric, condition, severity = key
     words = filter(None, [metric, condition, "" if severity is None else f"severity {severity}"])
     return one_line(" ".join(words))
-
-
-def relabel(store: Store, sources: Iterable[External]) -> None:
-    """Give the stored cells of somebody else's weights the labels that they have now.
-
-    Raises:
-        ResultsError: a cell cannot be read.
-        StorageError: one cannot be written.
-    """
-    labels = {source.id: source.label for source in sources if source.trial is None}
-    if not labels:
-        return
-    rows = read_rows(store, ["trial_id", "cell", "method"])
-    stored = rows.filter(pc.is_in(rows["trial_id"].cast(pa.string()), pa.array(list(labels)))).to_pylist()
-    for name, label in {row["cell"]: row["method"] for row in stored}.items():
-        new = labels[name.partition("/")[0]]
-        if label != new and (cell := read_cell(store, name)) is not None:
-            footer = replace(cell.footer, common={**cell.footer.common, "method": new})
-            write_cell(store, name, replace(cell, footer=footer))

@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -27,9 +28,11 @@ from pixmix_ray.orchestration.executor import (
 )
 from pixmix_ray.orchestration.retries import Problem
 from pixmix_ray.orchestration.work import Job, measure_cells, train_epochs
-from pixmix_ray.planning.plan import Cell
 from pixmix_ray.storage.failures import Place
 from pixmix_ray.training.trial import Progress
+
+if TYPE_CHECKING:
+    from pixmix_ray.planning.plan import Cell
 
 
 class LocalExecutor:
@@ -77,7 +80,7 @@ class LocalExecutor:
         assert self._setup is not None
         self._trials.append((ticket, Job.training(self._setup, trial)))
 
-    def submit_cells(self, ticket: int, cells: Sequence[Cell], *, avoid: str | None = None) -> None:
+    def submit_cells(self, ticket: int, cells: "Sequence[Cell]", *, avoid: str | None = None) -> None:
         """Have cells measured."""
         assert self._setup is not None
         self._tasks.append((ticket, Job.measuring(self._setup, cells)))

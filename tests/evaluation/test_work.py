@@ -18,13 +18,14 @@ from safetensors.torch import load
 from pixmix_ray.api import evaluate
 from pixmix_ray.datasets import Digits, ImageData
 from pixmix_ray.errors import CheckpointError, DamagedError, DataError, TrainingDivergedError, WorkError
-from pixmix_ray.evaluation.cell import evaluate_cell, open_checkpoint
+from pixmix_ray.evaluation.cell import evaluate_cell
 from pixmix_ray.evaluation.checkpoints import trained
 from pixmix_ray.experiment.experiment import Experiment
 from pixmix_ray.experiment.file import read_experiment
 from pixmix_ray.experiment.trial import BenchmarkRun, Trial, hash_of_test_set
 from pixmix_ray.metrics import direction
 from pixmix_ray.models import WideResNet
+from pixmix_ray.orchestration.work import open_checkpoint
 from pixmix_ray.planning.plan import make_plan
 from pixmix_ray.storage.cell import read_cell
 from pixmix_ray.storage.failures import record_failure

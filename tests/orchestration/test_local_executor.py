@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from pixmix_ray.errors import ClusterError, DamagedError
-from pixmix_ray.evaluation.cell import Measure
 from pixmix_ray.experiment.experiment import Experiment
 from pixmix_ray.experiment.external import Source
 from pixmix_ray.experiment.file import read_experiment
@@ -25,7 +24,7 @@ from pixmix_ray.orchestration.executor import (
 from pixmix_ray.orchestration.local_executor import LocalExecutor
 from pixmix_ray.orchestration.retries import Cause
 from pixmix_ray.orchestration.run import run_plan
-from pixmix_ray.orchestration.work import Work
+from pixmix_ray.orchestration.work import Measure, Work
 from pixmix_ray.planning.plan import Cell, make_plan
 from pixmix_ray.storage.store import Store, trial_file
 from pixmix_ray.training.trial import Progress, train_trial

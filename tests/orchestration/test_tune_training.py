@@ -13,7 +13,6 @@ import torch
 from ray.exceptions import OutOfMemoryError
 from ray.tune import Callback
 
-from pixmix_ray.evaluation.cell import Measure
 from pixmix_ray.experiment.external import Source
 from pixmix_ray.experiment.file import read_experiment
 from pixmix_ray.experiment.resources import Share
@@ -24,7 +23,7 @@ from pixmix_ray.orchestration.ray_executor import RayExecutor
 from pixmix_ray.orchestration.retries import POLICIES, Cause, Problem
 from pixmix_ray.orchestration.run import run_plan
 from pixmix_ray.orchestration.tune_training import Training
-from pixmix_ray.orchestration.work import Job, Work
+from pixmix_ray.orchestration.work import Job, Measure, Work
 from pixmix_ray.planning.plan import Plan, make_plan
 from pixmix_ray.storage.failures import Place
 from pixmix_ray.storage.store import Store
