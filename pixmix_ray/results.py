@@ -30,11 +30,11 @@ from pixmix_ray.analysis.spread import Judged, judge
 from pixmix_ray.analysis.sql import OF_CELL, prediction_rows, query
 from pixmix_ray.analysis.variants import Part, apart
 from pixmix_ray.errors import RequestError, ResultsError, UnknownNameError
-from pixmix_ray.planning.status import read_kept_plan
 from pixmix_ray.report.grid import Grid
 from pixmix_ray.report.tables import measures_grid
 from pixmix_ray.storage.index import read as read_measurements
 from pixmix_ray.storage.index import read_rows
+from pixmix_ray.storage.kept_plan import read_kept_plan
 from pixmix_ray.storage.store import Store
 
 if TYPE_CHECKING:

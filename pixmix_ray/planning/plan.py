@@ -15,10 +15,10 @@ import pyarrow.compute as pc
 from pixmix_ray.experiment.external import External, Source
 from pixmix_ray.experiment.trial import BenchmarkRun, Trial, hash_of_test_set
 from pixmix_ray.memory import without_garbage_collection
-from pixmix_ray.planning.status import FILE, KeptPlan, read_kept_plan
 from pixmix_ray.planning.study import next_trials
 from pixmix_ray.storage.cell import read_cell, write_cell
 from pixmix_ray.storage.index import list_cells, read_cells, read_rows, refuse_older_layout
+from pixmix_ray.storage.kept_plan import FILE, KeptPlan, read_kept_plan
 from pixmix_ray.storage.store import Store, cell_failure_file, cell_file, trial_file
 
 if TYPE_CHECKING:

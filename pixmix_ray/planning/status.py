@@ -1,50 +1,17 @@
-"""What a results folder holds, whatever experiment files made it.
-
-How much is left is told from `plan.json`, which the last run into the folder wrote:
-
-trials    id -> label, epochs and how many cells it is to have
-labels    id -> label, of earlier runs too
-"""
+"""What a results folder holds, whatever experiment files made it."""
 
 import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pixmix_ray.errors import ResultsError
 from pixmix_ray.storage.failures import described
 from pixmix_ray.storage.index import list_cells, refuse_older_layout
+from pixmix_ray.storage.kept_plan import read_kept_plan
 from pixmix_ray.storage.store import DAMAGED, Store, trial_file
-
-FILE = "plan.json"
-
-
-@dataclass(frozen=True, kw_only=True)
-class KeptPlan:
-    """What was planned.
-
-    Attributes:
-        labels: of trials, by id.
-        cells: how many each trial of the last run is to have, by id.
-    """
-
-    labels: Mapping[str, str] = field(default_factory=dict)
-    cells: Mapping[str, int] = field(default_factory=dict)
-
-
-def read_kept_plan(store: Store) -> KeptPlan:
-    """What was planned last; nothing where no plan was kept, or its file is damaged."""
-    try:
-        values = store.read_json(FILE) or {}
-        return KeptPlan(
-            labels={str(key): str(label) for key, label in values.get("labels", {}).items()},
-            cells={str(key): int(count) for key, count in values.get("cells", {}).items()},
-        )
-    except (ResultsError, AttributeError, TypeError, ValueError):
-        return KeptPlan()
-
 
 HEADER = 2**16  # bytes at the start of a file of weights that are read at first: most headers are smaller
 LARGEST_HEADER = 10**8  # as safetensors has it
