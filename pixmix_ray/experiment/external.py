@@ -17,7 +17,8 @@ import json
 import os
 import warnings
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeAlias
@@ -28,13 +29,14 @@ from pixmix_ray.datasets import DATASETS, Dataset, DataVersionWarning
 from pixmix_ray.errors import CheckpointError, RequestError, one_line
 from pixmix_ray.experiment.class_map import ClassMap
 from pixmix_ray.experiment.labels import distinct
-from pixmix_ray.experiment.trial import Trial, done_record
+from pixmix_ray.experiment.trial import BenchmarkRun, Trial, done_record, hash_of_test_set
 from pixmix_ray.hashing import hash_of_values
 from pixmix_ray.models import MODELS, Model
 from pixmix_ray.plugins import Part, check_trusted
 from pixmix_ray.settings import DataPath, ResultsUri, Settings
 from pixmix_ray.storage.store import Store, trial_file
 
+REQUESTS = 32  # at the same time, to object storage
 PREFIX = "external-"  # of the ids of somebody else's weights
 GLOB = frozenset("*?[")
 
@@ -301,3 +303,46 @@ def _of_trial(entry: CheckpointEntry, where: str) -> External:
         trial=trial,
         results=store.uri,
     )
+
+
+def cell_names(store: Store, sources: Iterable[Source], runs: Sequence[BenchmarkRun]) -> dict[tuple[str, str], str]:
+    """The names of the cells (CHECKPOINT/NAME-KEY) of checkpoints that are there, by id and key of the benchmark.
+
+    Raises:
+        DataError: the files of a test set are missing or broken.
+        ResultsError: the results cannot be read.
+    """
+    by_id = {source.id: source for source in sources}
+    checkpoints = dict(checkpoint_ids(store, [id_ for id_, of in by_id.items() if not isinstance(of, External)]))
+    checkpoints |= {id_: of.checkpoint_id for id_, of in by_id.items() if isinstance(of, External)}
+    test_sets: dict[int, str] = {}  # by the data set's object, which trials share: its files are looked at once
+    names: dict[tuple[str, str], str] = {}
+    for trial_id, checkpoint in checkpoints.items():
+        dataset = by_id[trial_id].dataset
+        if id(dataset) not in test_sets:
+            test_sets[id(dataset)] = hash_of_test_set(dataset)
+        for run in runs:
+            names[trial_id, run.key] = f"{trial_id}/{run.cell_key(test_sets[id(dataset)], checkpoint)}"
+    return names
+
+
+def checkpoint_ids(store: Store, trial_ids: Sequence[str]) -> Mapping[str, str]:
+    """The hash of the weights of each trial that is done; trials whose file cannot be read are left out.
+
+    The hash in the file itself is not looked at: where it is wrong, evaluating the trial finds that.
+    """
+
+    def read(trial_id: str) -> str | None:
+        try:
+            found = json.loads(store.read(trial_file(trial_id, "done.json")) or b"{}")
+        except ValueError:
+            return None
+        checkpoint = found.get("checkpoint_id") if isinstance(found, dict) else None
+        return checkpoint if isinstance(checkpoint, str) else None
+
+    if store.is_local:
+        ids = list(map(read, trial_ids))
+    else:
+        with ThreadPoolExecutor(REQUESTS) as pool:
+            ids = list(pool.map(read, trial_ids))
+    return {trial_id: found for trial_id, found in zip(trial_ids, ids, strict=True) if found is not None}

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from pixmix_ray.errors import StorageError
-from pixmix_ray.experiment.external import Source
+from pixmix_ray.experiment.external import Source, cell_names
 from pixmix_ray.experiment.trial import BenchmarkRun, Trial
 from pixmix_ray.orchestration.executor import EpochDone, Event, TaskEnded, TrialEnded
 from pixmix_ray.orchestration.retries import POLICIES, Cause, Problem
-from pixmix_ray.planning.plan import Cell, Plan, cell_names
+from pixmix_ray.planning.plan import Cell, Plan
 from pixmix_ray.storage.local_files import FileStamp
 from pixmix_ray.storage.store import DAMAGED, Store, cell_failure_file, cell_file, trial_file
 from pixmix_ray.training.trial import Progress
