@@ -32,8 +32,8 @@ from pixmix_ray.orchestration.work import Measure, Work, open_checkpoint
 from pixmix_ray.planning.plan import make_plan
 from pixmix_ray.planning.usage import last_usage
 from pixmix_ray.plugins import user_modules
-from pixmix_ray.report.overview import idle_line, took_line
 from pixmix_ray.report.progress import ProgressView
+from pixmix_ray.report.usage import idle_line, took_line
 from pixmix_ray.seeding import rng
 from pixmix_ray.storage.store import Store
 from pixmix_ray.training.trial import Progress, train_trial

@@ -139,7 +139,8 @@ def status(
     from pixmix_ray.planning.status import read_status
     from pixmix_ray.planning.usage import total_usage
     from pixmix_ray.report.as_json import status_values
-    from pixmix_ray.report.overview import idle_line, status_table, usage_table
+    from pixmix_ray.report.overview import status_table
+    from pixmix_ray.report.usage import idle_line, usage_table
     from pixmix_ray.storage.store import Store
 
     found, usage = selection.of_status(read_status(results)), total_usage(Store(results))
@@ -206,7 +207,7 @@ def _run(plan: "Plan", executor: str) -> "Run":
 def _tell_usage(plan: "Plan") -> None:
     """What the run that just ended used."""
     from pixmix_ray.planning.usage import last_usage
-    from pixmix_ray.report.overview import idle_line, took_line
+    from pixmix_ray.report.usage import idle_line, took_line
 
     usage = last_usage(plan.store)
     if usage is not None:

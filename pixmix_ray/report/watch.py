@@ -10,7 +10,8 @@ from rich.text import Text
 
 from pixmix_ray.errors import ResultsError
 from pixmix_ray.planning.status import Status, read_status
-from pixmix_ray.report.overview import clock, status_table
+from pixmix_ray.report.overview import status_table
+from pixmix_ray.report.usage import clock
 
 SECONDS = 5.0
 

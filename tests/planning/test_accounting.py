@@ -10,7 +10,7 @@ from pixmix_ray.experiment.file import read_experiment
 from pixmix_ray.planning.durations import Durations, Forecast
 from pixmix_ray.planning.plan import Plan, make_plan
 from pixmix_ray.planning.usage import SECONDS_BETWEEN_WRITES, Account, Spent, last_usage
-from pixmix_ray.report.overview import idle_line
+from pixmix_ray.report.usage import idle_line
 from pixmix_ray.storage.store import Store
 
 MakePlan = Callable[..., Plan]

@@ -8,7 +8,7 @@ import pytest
 from pixmix_ray.errors import ResultsError
 from pixmix_ray.experiment.resources import Share
 from pixmix_ray.planning.usage import Spent, Usage, last_usage, read_usage, total_usage, write_usage
-from pixmix_ray.report.overview import took_line
+from pixmix_ray.report.usage import took_line
 from pixmix_ray.storage.store import Store, run_file
 
 
