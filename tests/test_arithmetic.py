@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from pixmix_ray import arithmetic as module
-from pixmix_ray.arithmetic import Tf32, arithmetic
+from pixmix_ray import hardware as module
+from pixmix_ray.hardware import Tf32, arithmetic
 
 
 @pytest.fixture(autouse=True)

@@ -26,7 +26,7 @@ from pydantic import Field, model_validator
 from scipy.special import ndtri
 from torch import Tensor, nn
 
-from pixmix_ray.attacks.pgd import Attack, Norm, lengths, pgd
+from pixmix_ray.attacks import Attack, Norm, lengths, pgd
 from pixmix_ray.benchmarks.base import (
     BENCHMARKS,
     Benchmark,

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from pixmix_ray.arithmetic import arithmetic
 from pixmix_ray.benchmarks import Benchmark, TestPictures, limited_batches, pictures_that_fit
 from pixmix_ray.datasets import ImageData, evenly_spaced
 from pixmix_ray.errors import DataError
 from pixmix_ray.evaluation.normalisation import better_input, sample_size
-from pixmix_ray.hardware import free_memory, hardware
+from pixmix_ray.hardware import arithmetic, free_memory, hardware
 from pixmix_ray.memory import is_out_of_memory
 from pixmix_ray.metrics import Measurement, Predictions
 from pixmix_ray.storage.cell import Footer, StoredCell, predictions_table, write_cell

@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from pixmix_ray.arithmetic import arithmetic
 from pixmix_ray.errors import TrainingDivergedError
 from pixmix_ray.experiment.recipe import Recipe, cosine
+from pixmix_ray.hardware import arithmetic
 from pixmix_ray.memory import keep_freed_memory
 from pixmix_ray.methods import Method, MethodRun, Setup
 from pixmix_ray.methods.base import WholeBatch, part_of

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from pixmix_ray.cache import cached_arrays
 from pixmix_ray.mixing_sets.base import MIXING_SETS
-from pixmix_ray.mixing_sets.drawing.generated import GeneratedSet, Images, generated_version
+from pixmix_ray.mixing_sets.generated import GeneratedSet, Images, generated_version
 from pixmix_ray.seeding import rng, uniforms
 
 MAX_MAPS = 7

@@ -26,7 +26,6 @@ from pydantic import Field
 
 from pixmix_ray.hashing import short_hash
 from pixmix_ray.mixing_sets.base import MIXING_SETS
-from pixmix_ray.mixing_sets.drawing.generated import SHARD, GeneratedSet, Images, Indices
 from pixmix_ray.mixing_sets.fractals.escape_time import (
     CROSS,
     JULIA,
@@ -43,6 +42,7 @@ from pixmix_ray.mixing_sets.fractals.escape_time import (
     render_escapes,
 )
 from pixmix_ray.mixing_sets.fractals.flame import Floats, Systems, draw_systems, render
+from pixmix_ray.mixing_sets.generated import SHARD, GeneratedSet, Images, Indices
 from pixmix_ray.seeding import uniforms
 
 CANDIDATES = 32

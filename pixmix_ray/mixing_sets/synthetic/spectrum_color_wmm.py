@@ -35,7 +35,7 @@ from scipy.ndimage import uniform_filter
 from scipy.special import ndtri
 
 from pixmix_ray.mixing_sets.base import MIXING_SETS
-from pixmix_ray.mixing_sets.drawing.generated import GeneratedSet, Images
+from pixmix_ray.mixing_sets.generated import GeneratedSet, Images
 from pixmix_ray.seeding import uniforms
 
 Floats32 = NDArray[np.float32]

@@ -33,7 +33,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pixmix_ray.mixing_sets.base import MIXING_SETS
-from pixmix_ray.mixing_sets.drawing.generated import GeneratedSet, Images
+from pixmix_ray.mixing_sets.generated import GeneratedSet, Images
 from pixmix_ray.seeding import rng, uniforms
 
 SIDE = 512
