@@ -37,7 +37,7 @@ from pixmix_ray.benchmarks.corrupted_sets import (
 from pixmix_ray.benchmarks.made_pictures import KEEP_GB, KeyOfTest, MadePictures, Piece
 from pixmix_ray.corruptions import NAMES, OFFICIAL, corrupt, frost_pictures, has_installed_photographs
 from pixmix_ray.errors import DataError
-from pixmix_ray.hashing import short_hash
+from pixmix_ray.identity import short_hash
 from pixmix_ray.metrics import ALEXNET_ERRORS, Extra, Measurement, Predictions
 from pixmix_ray.settings import DataPath
 

@@ -38,7 +38,7 @@ from numpy.typing import NDArray
 from pixmix_ray.benchmarks.base import TestPictures, batches
 from pixmix_ray.cache import cache_folder, private_folder, written_whole
 from pixmix_ray.errors import RequestError
-from pixmix_ray.hashing import short_hash
+from pixmix_ray.identity import short_hash
 
 Array = NDArray[np.generic]
 

@@ -13,7 +13,7 @@ from pixmix_ray.benchmarks import finite_logits, to_device
 from pixmix_ray.datasets import Dataset, ImageData
 from pixmix_ray.errors import CheckpointError, DamagedError, PixmixRayError, one_line
 from pixmix_ray.experiment.trial import BenchmarkRun, Trial, done_record, hash_of_test_set
-from pixmix_ray.hashing import short_hash
+from pixmix_ray.identity import short_hash
 from pixmix_ray.models import evaluation_mode, fit_weights, parse_weights
 from pixmix_ray.models.base import Model
 from pixmix_ray.plugins import Part

@@ -21,7 +21,7 @@ from pixmix_ray.datasets import DATASETS
 from pixmix_ray.errors import DamagedError, PixmixRayError, ResultsError
 from pixmix_ray.experiment.external import external_id
 from pixmix_ray.experiment.trial import BenchmarkRun, hash_of_test_set
-from pixmix_ray.hashing import hash_of_values
+from pixmix_ray.identity import hash_of_values
 from pixmix_ray.metrics import Measurement
 from pixmix_ray.plugins import Part, named_code
 from pixmix_ray.storage.cell import COMMON, FOOTER_KEY, MEASURED, Footer, StoredCell, write_cell

@@ -30,7 +30,7 @@ from pixmix_ray.errors import CheckpointError, RequestError, one_line
 from pixmix_ray.experiment.class_map import ClassMap
 from pixmix_ray.experiment.labels import distinct
 from pixmix_ray.experiment.trial import BenchmarkRun, Trial, done_record, hash_of_test_set
-from pixmix_ray.hashing import hash_of_values
+from pixmix_ray.identity import hash_of_values
 from pixmix_ray.models import MODELS, Model
 from pixmix_ray.plugins import Part, check_trusted
 from pixmix_ray.settings import DataPath, ResultsUri, Settings

@@ -16,7 +16,7 @@ from pixmix_ray.benchmarks import Benchmark
 from pixmix_ray.datasets import DATASETS, Dataset
 from pixmix_ray.errors import DamagedError
 from pixmix_ray.experiment.recipe import Recipe
-from pixmix_ray.hashing import hash_of_values, short_hash
+from pixmix_ray.identity import hash_of_values, short_hash
 from pixmix_ray.methods import METHODS, Method
 from pixmix_ray.mixing_sets import MIXING_SETS, MixingSet
 from pixmix_ray.models import MODELS, Model

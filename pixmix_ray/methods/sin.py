@@ -43,7 +43,7 @@ from pixmix_ray.datasets import ImageData
 from pixmix_ray.datasets.file_digests import combined, file_md5s
 from pixmix_ray.datasets.picture_source import WANTED, source_images, source_reader, source_version, to_device
 from pixmix_ray.errors import CheckpointError, DataError, RequestError
-from pixmix_ray.hashing import short_hash
+from pixmix_ray.identity import short_hash
 from pixmix_ray.methods.base import METHODS, Copies, Method, MethodRun, Setup
 from pixmix_ray.models.weights import Weights, read_weights
 from pixmix_ray.seeding import uniforms

@@ -34,7 +34,7 @@ from pixmix_ray.cache import Arrays, Streamed, cache_folder, private_folder, rep
 from pixmix_ray.child_processes import end_children, start_children
 from pixmix_ray.datasets.picture_files import resized
 from pixmix_ray.hardware import usable_cores
-from pixmix_ray.hashing import short_hash
+from pixmix_ray.identity import short_hash
 from pixmix_ray.mixing_sets.base import MixingSet, Pictures, cached_pictures, entry_name
 
 Draw = Callable[[NDArray[np.int64], int], NDArray[np.uint8]]

@@ -19,7 +19,7 @@ from pixmix_ray.errors import ResultsError, StorageError, one_line
 from pixmix_ray.experiment.external import External, Source, cell_names
 from pixmix_ray.experiment.tracking import Mlflow, Tracking, Wandb
 from pixmix_ray.experiment.trial import Trial
-from pixmix_ray.hashing import hash_of_values
+from pixmix_ray.identity import hash_of_values
 from pixmix_ray.orchestration.watcher import ForwardingWatcher, Watcher
 from pixmix_ray.storage.cell import read_columns
 from pixmix_ray.storage.store import Store

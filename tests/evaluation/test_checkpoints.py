@@ -22,7 +22,7 @@ from pixmix_ray.experiment.experiment import Experiment
 from pixmix_ray.experiment.external import External
 from pixmix_ray.experiment.file import read_experiment
 from pixmix_ray.experiment.trial import BenchmarkRun, Trial
-from pixmix_ray.hashing import short_hash
+from pixmix_ray.identity import short_hash
 from pixmix_ray.metrics import Measurement
 from pixmix_ray.models import WideResNet
 from pixmix_ray.orchestration.run import run_plan

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from pixmix_ray.hashing import short_hash
+from pixmix_ray.identity import short_hash
 from pixmix_ray.mixing_sets.base import MIXING_SETS
 from pixmix_ray.mixing_sets.fractals.escape_time import (
     CROSS,
