@@ -91,7 +91,9 @@ class Output:
 def grouping_options(command: Callable[..., None]) -> Callable[..., None]:
     """A command with parameters that are dataclasses of options, as one that takes these options."""
     signature = inspect.signature(command)
-    groups = {name: one.annotation for name, one in signature.parameters.items() if is_dataclass(one.annotation)}
+    groups: dict[str, Any] = {
+        name: one.annotation for name, one in signature.parameters.items() if is_dataclass(one.annotation)
+    }
     own = [one for name, one in signature.parameters.items() if name not in groups]
     options = [
         inspect.Parameter(of.name, inspect.Parameter.KEYWORD_ONLY, default=of.default, annotation=of.type)
