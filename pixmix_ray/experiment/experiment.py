@@ -83,7 +83,7 @@ def _spread(table: Table[T], spec: object, base: Path | None) -> list[Any]:
     name = spec["name"]
     if isinstance(name, str):
         name = str(table.short.get(name, {}).get("name", name))
-        if table.join is not None and name not in table.known():
+        if table.join is not None and name not in table.names():
             return [spec]  # a join or a path
     kind = name if isinstance(name, type) else table.find(str(name), base)
     return variants(spec, kind)

@@ -19,7 +19,7 @@ from pixmix_ray.experiment.external import Source
 from pixmix_ray.experiment.file import read_experiment
 from pixmix_ray.experiment.resources import Resources, Share
 from pixmix_ray.experiment.trial import BenchmarkRun, Trial
-from pixmix_ray.orchestration import ray_executor, tune_training
+from pixmix_ray.orchestration import session, tune_training
 from pixmix_ray.orchestration.executor import Event, RunSetup, TrialEnded
 from pixmix_ray.orchestration.nodes import Node
 from pixmix_ray.orchestration.ray_executor import RayExecutor
@@ -137,7 +137,6 @@ def test_room_is_counted_in_the_largest_share_in_flight(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    session = ray_executor.ray_session
     requests: list[list[Share]] = []
     nodes = [Node(node_id="a" * 56, resources={"CPU": 100, "GPU": 8})]
     monkeypatch.setattr(session, "nodes", lambda: nodes)

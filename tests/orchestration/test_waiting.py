@@ -1,6 +1,7 @@
 """What waits is not shown as measured, and what finds no room is said: the real loop, and an executor that is full."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pytest
 
@@ -108,7 +109,12 @@ def test_an_evaluation_that_finds_no_room_beside_trials_is_said_once(
 
 
 def test_trials_of_the_largest_share_are_submitted_first() -> None:
-    values = {"results": "memory", "dataset": "digits", "methods": ["baseline"], "benchmarks": ["clean"]}
+    values: dict[str, Any] = {
+        "results": "memory",
+        "dataset": "digits",
+        "methods": ["baseline"],
+        "benchmarks": ["clean"],
+    }
     values |= {"model": {"name": "wide_resnet", "depth": [10, 16, 22], "width": 1}}
     values |= {"resources": {"trial": {"cpus": [1, 2, 4]}}, "zip": ["model.depth", "resources.trial.cpus"]}
     experiment, store = Experiment.read(values, "shares"), MemoryStore()

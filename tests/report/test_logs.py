@@ -1,6 +1,6 @@
 """Logs of a results folder: listed, shown with tracebacks, and followed as they grow."""
 
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -50,13 +50,16 @@ class Growing:
     """Sleeps by what a run does next; nothing more to do is Ctrl-C."""
 
     def __init__(self, store: Store) -> None:
-        training, cell = partial(store.write, log_file("pixmix-1")), partial(store.write, log_file("pixmix-1", "fog-4"))
-        self.steps = [
+        training, cell = log_file("pixmix-1"), log_file("pixmix-1", "fog-4")
+        half = f"anew\n{HEADER}half \u00e9"
+        self.steps: list[Callable[[], None]] = [
             lambda: store.write_json("running.json", {}),
-            lambda: training(b"epoch 1\nepoch 2\n"),
-            lambda: training(f"anew\n{HEADER}".encode()),  # the next attempt has printed nothing
-            lambda: (training(f"anew\n{HEADER}half \u00e9".encode()[:-1]), cell(b"fog\n")),
-            lambda: (training(f"anew\n{HEADER}half \u00e9\n".encode()), store.delete("running.json")),
+            lambda: store.write(training, b"epoch 1\nepoch 2\n"),
+            lambda: store.write(training, f"anew\n{HEADER}".encode()),  # the next attempt has printed nothing
+            lambda: store.write(training, half.encode()[:-1]),
+            lambda: store.write(cell, b"fog\n"),
+            lambda: store.write(training, f"{half}\n".encode()),
+            lambda: store.delete("running.json"),
         ]
 
     def __call__(self, _: float) -> None:
