@@ -100,7 +100,7 @@ def _entry(
     if model is None or dataset is None:
         raise RequestError(
             f"{where} is a file of weights: name its network with --model "
-            f"({', '.join(MODELS.known())}) and its data set with --dataset ({', '.join(DATASETS.known())})"
+            f"({', '.join(MODELS.names())}) and its data set with --dataset ({', '.join(DATASETS.names())})"
         )
     return {"weights": where, "trust": is_trusted}, {"model": model, "dataset": dataset}
 

@@ -11,6 +11,7 @@ Files that somebody else may have written name classes, and to import them is to
 import importlib
 import re
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -112,17 +113,29 @@ class Table(Generic[T]):
         """The group of entry points in which other packages announce theirs."""
         return f"pixmix_ray.{self.kind.replace(' ', '_')}s"
 
+    def names(self) -> list[str]:
+        """Of ours and of those of installed packages, whose code is not imported."""
+        return list(dict.fromkeys([*(point.name for point in entry_points(group=self.group)), *self.ours]))
+
     def known(self) -> dict[str, type[T]]:
-        """Ours and those of installed packages."""
-        return {**{point.name: self._announced(point) for point in entry_points(group=self.group)}, **self.ours}
+        """Ours and those of installed packages; a warning names each that cannot be used."""
+        found: dict[str, type[T]] = {}
+        for point in entry_points(group=self.group):
+            try:
+                found[point.name] = self._announced(point)
+            except RequestError as error:
+                warnings.warn(str(error), stacklevel=2)
+            if point.name in self.ours:
+                told = f"{_text(point)} has the name of a {self.kind} of pixmix_ray, which is used instead: rename it"
+                warnings.warn(told, stacklevel=2)
+        return {**found, **self.ours}
 
     def _announced(self, point: EntryPoint) -> type[T]:
         try:
             return self._checked(point.load(), point.value)
         except Exception as error:  # as in `_imported`
             raise RequestError(
-                f"the entry point {point.name} = {point.value} of {self.group} cannot be imported: {error}. "
-                "Fix or uninstall the package that declares it"
+                f"{_text(point)} cannot be used: {one_line(error)}. Fix or uninstall the package that declares it"
             ) from error
 
     def find(self, name: str, base: Path | None = None) -> type[T]:
@@ -139,9 +152,10 @@ class Table(Generic[T]):
             if self.function is not None and isfunction(found):
                 return self.ours[self.function]
             return self._checked(found, name)
-        if name in (known := self.known()):
-            return known[name]
-        raise UnknownNameError(self.kind, name, [*known, *self.short])
+        for point in entry_points(group=self.group):
+            if point.name == name:
+                return self._announced(point)
+        raise UnknownNameError(self.kind, name, [*self.names(), *self.short])
 
     def read(self, spec: object, base: Path | None = None) -> Part[T]:
         """The part that `spec` describes.
@@ -235,6 +249,11 @@ class Table(Generic[T]):
         if reserved := {"name", "source"} & set(kind.model_fields):
             raise RequestError(f"{name} has a setting {reserved.pop()!r}, which is a reserved name: rename it")
         return kind
+
+
+def _text(point: EntryPoint) -> str:
+    package = "" if point.dist is None else f" of the package {point.dist.name}"
+    return f"the entry point {point.name} = {point.value} ({point.group}){package}"
 
 
 def user_modules(parts: Iterable[Part[Any]]) -> list[ModuleType]:

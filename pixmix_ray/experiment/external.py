@@ -102,7 +102,7 @@ class CheckpointEntry(Settings):
             raise ValueError(
                 f"{self.trial} is a trial, which has its own model: leave model out"
                 if self.trial
-                else f"{self.weights or 'it'} needs a model: {', '.join(MODELS.known())}, or module:function"
+                else f"{self.weights or 'it'} needs a model: {', '.join(MODELS.names())}, or module:function"
             )
         if self.model is not None and self.model.settings.is_program and not self.trust:
             raise ValueError(

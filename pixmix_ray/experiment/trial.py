@@ -42,6 +42,7 @@ class Trial:
         training: the recipe, its weight decay filled in.
         seed: of weights, order and augmentation.
         label: a short name for people, such as "pixmix k=4 beta=3 fractals seed 0"; no part of the identity.
+        share: which of the shares of the experiment's resources it takes; no part of the identity either.
     """
 
     dataset: Part[Dataset]
@@ -54,6 +55,7 @@ class Trial:
     training: Recipe
     seed: int
     label: str = ""
+    share: int = 0
 
     def __post_init__(self) -> None:
         if not self.label:

@@ -57,12 +57,13 @@ class LocalExecutor:
         Raises:
             ClusterError: it asks for a GPU, and this machine has none; or for several workers.
         """
-        if (count := setup.resources.trial.num_workers) > 1:
+        if (count := max(share.num_workers for share in setup.resources.shares)) > 1:
             raise ClusterError(
                 f"resources.trial asks for {count} workers, and --local runs everything in one process: leave --local "
                 "out, or set resources.trial.workers=1 and resources.trial.gpus=1 or 0"
             )
-        for what, share in (("trial", setup.resources.trial), ("evaluation", setup.resources.evaluation)):
+        trials = [("trial", share) for share in setup.resources.shares]
+        for what, share in [*trials, ("evaluation", setup.resources.evaluation)]:
             if share.gpus > 0 and not torch.cuda.is_available():
                 raise ClusterError(
                     f"a {what} asks for {share.gpus:g} GPUs and this machine has none: set resources.{what}.gpus=0"

@@ -143,7 +143,8 @@ class Loop:
             else:
                 self.waiting_cells.append(cell)
         trials = [trial for trial_id, trial in untrained.items() if trial_id in wanted]
-        self.waiting_trials.extend(self.durations.longest_first(trials))
+        # the largest shares first: while one of them is in flight, room is counted in it
+        self.waiting_trials.extend(sorted(self.durations.longest_first(trials), key=lambda trial: trial.share))
 
     def _look_around(self) -> None:
         """What need not be done for each of many short cells."""

@@ -107,7 +107,7 @@ class Job:
     @staticmethod
     def training(setup: "RunSetup", trial: Trial, *, is_logged: bool = False) -> "Job":
         """A trial to be trained in a run."""
-        share = setup.resources.trial
+        share = setup.resources.shares[trial.share]
         return Job(trial=trial, results=setup.store.uri, work=setup.work, share=share, is_logged=is_logged)
 
     @staticmethod

@@ -68,9 +68,9 @@ def axes_lines(plan: Plan) -> list[str]:
     experiment = plan.experiment
     if experiment.search is not None:
         suggested = len(plan.trials) // len(experiment.seeds)
-        left = experiment.search.num_trials - suggested
-        axes = ", ".join(experiment.search.space)
-        return [f"search over {axes}: {suggested} points suggested, {left} more to come"]
+        most, axes = experiment.search.num_trials, ", ".join(experiment.search.space)
+        repeated = "" if suggested == most else "; one that is suggested again counts, too"
+        return [f"search over {axes}: {suggested} of at most {most} points suggested{repeated}"]
     points = experiment.points()
     lines = [f"axis {path}: {', '.join(values)}" for path, values in axes_of(points).items()]
     together = [f"zip: {', '.join(group)}" for group in experiment.zip]
