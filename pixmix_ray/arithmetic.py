@@ -23,13 +23,16 @@ def arithmetic(tf32: Tf32 = "convolutions", *, deterministic: bool = False) -> I
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
     before = _state()
     try:
-        _set(tf32 != "nowhere", tf32 == "everywhere", False, deterministic, deterministic)
+        _set((tf32 != "nowhere", tf32 == "everywhere", False, deterministic, deterministic))
         yield
     finally:
-        _set(*before)
+        _set(before)
 
 
-def _state() -> tuple[bool, bool, bool, bool, bool]:
+_State = tuple[bool, bool, bool, bool, bool]
+
+
+def _state() -> _State:
     cudnn = torch.backends.cudnn
     return (
         cudnn.allow_tf32,
@@ -40,8 +43,10 @@ def _state() -> tuple[bool, bool, bool, bool, bool]:
     )
 
 
-def _set(convolutions: bool, products: bool, benchmark: bool, cudnn_deterministic: bool, deterministic: bool) -> None:
+def _set(wanted: _State) -> None:
+    if wanted == _state():  # as mostly; to set it takes longer
+        return
     cudnn = torch.backends.cudnn
-    cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = convolutions, products
-    cudnn.benchmark, cudnn.deterministic = benchmark, cudnn_deterministic  # benchmark picks algorithms by the clock
-    torch.use_deterministic_algorithms(deterministic)
+    cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = wanted[:2]
+    cudnn.benchmark, cudnn.deterministic = wanted[2:4]  # benchmark picks algorithms by the clock
+    torch.use_deterministic_algorithms(wanted[4])

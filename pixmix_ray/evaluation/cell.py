@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from datetime import UTC, datetime
 
 import torch
@@ -10,7 +11,7 @@ from torch import nn
 
 from pixmix_ray.arithmetic import arithmetic
 from pixmix_ray.benchmarks import Benchmark, Clean, TestPictures, limited_batches, pictures_that_fit
-from pixmix_ray.datasets import ImageData, evenly_spaced
+from pixmix_ray.datasets import evenly_spaced
 from pixmix_ray.errors import DataError
 from pixmix_ray.evaluation.checkpoints import Checkpoint, opened
 from pixmix_ray.evaluation.normalisation import better_input, sample_size
@@ -38,7 +39,7 @@ def evaluate_cell(
     started = time.perf_counter()
     data = checkpoint.dataset.settings.load()
     checkpoint.check_classes(data.class_names)
-    network = _frozen(checkpoint, data, device)
+    network = checkpoint.network(data, device)
     benchmark = run.benchmark.settings
     pictures = benchmark.pictures(data.test_images, data.test_labels)
     if (version := benchmark.version()) != run.version:
@@ -81,18 +82,18 @@ def _predict_within_memory(
 ) -> Predictions:
     """The benchmark's predictions, in batches that are halved for as long as memory runs out."""
     at_most: int | None = None
-    half = torch.autocast(device.type, torch.bfloat16, enabled=benchmark.precision == "bfloat16")
+    half = torch.autocast(device.type, torch.bfloat16) if benchmark.precision == "bfloat16" else nullcontext()
     with arithmetic(), half:
         forward = pictures_that_fit(network, pictures.images.shape[1], device)
-    while True:
-        with arithmetic(), half, limited_batches(at_most, forward) as limit:
-            try:
-                return benchmark.predict(network, pictures, device)
-            except (MemoryError, RuntimeError) as error:
-                if not is_out_of_memory(error) or limit.last <= 1:
-                    raise
-        at_most = limit.last // 2
-        free_memory(device)  # only here, where the error and all that its frames held are gone
+        while True:
+            with limited_batches(at_most, forward) as limit:
+                try:
+                    return benchmark.predict(network, pictures, device)
+                except (MemoryError, RuntimeError) as error:
+                    if not is_out_of_memory(error) or limit.last <= 1:
+                        raise
+            at_most = limit.last // 2
+            free_memory(device)  # only here, where the error and all that its frames held are gone
 
 
 Measure = Callable[[BenchmarkRun], str | None]
@@ -123,11 +124,5 @@ def _notice(checkpoint: Checkpoint, device: torch.device) -> str:
     """Whether somebody else's weights clearly read more with another normalisation or size than the model's."""
     data = checkpoint.dataset.settings.load()
     chosen = evenly_spaced(len(data.test_labels), sample_size(data.test_images.shape[1]))
-    network = _frozen(checkpoint, data, device)
+    network = checkpoint.network(data, device)
     return better_input(network, data.test_images[chosen], data.test_labels[chosen], device)
-
-
-def _frozen(checkpoint: Checkpoint, data: ImageData, device: torch.device) -> nn.Module:
-    network = checkpoint.build(data)
-    network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in the stub
-    return network.eval().requires_grad_(requires_grad=False)

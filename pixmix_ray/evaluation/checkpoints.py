@@ -1,8 +1,9 @@
 """Checkpoints that can be evaluated: those of our trials, and anybody's with a named model."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,7 @@ class Checkpoint:
     described: Mapping[str, Any]
     class_names: tuple[str, ...] | None = None
     is_external: bool = False
+    _networks: dict[torch.device, tuple[nn.Module, list[Any]]] = field(default_factory=dict, init=False, repr=False)
 
     def check_classes(self, found: Sequence[str]) -> None:
         """Return if these classes of a data set are those that the network was trained on, in their order.
@@ -71,9 +73,29 @@ class Checkpoint:
         """A hash of what decides the test pictures that it is evaluated on."""
         return hash_of_test_set(self.dataset)
 
+    def network(self, data: ImageData, device: torch.device) -> nn.Module:
+        """The network for pictures of its data set, on a device, in evaluation mode with frozen parameters.
+
+        It is kept from one cell to the next, unless a benchmark changed it: then it is built anew.
+        """
+        network, marks = self._networks.get(device, (None, []))
+        if network is None or _marks(network) != marks:
+            network = self.build(data)
+            network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in the stub
+            network.eval().requires_grad_(requires_grad=False)
+            self._networks[device] = network, _marks(network)
+        return network
+
     def cell(self, run: BenchmarkRun) -> str:
         """The name of its cell on a benchmark: CHECKPOINT/NAME-KEY."""
         return f"{self.trial_id}/{run.cell_key(self.test_set, self.checkpoint_id)}"
+
+
+def _marks(network: nn.Module) -> list[Any]:
+    """What differs once somebody changed a network: its parts, their modes, and how often each tensor was written."""
+    tensors = chain(network.parameters(), network.buffers())
+    parts = [(id(part), part.training, len(part._forward_hooks)) for part in network.modules()]
+    return [*parts, *((id(tensor), tensor._version, tensor.requires_grad) for tensor in tensors)]
 
 
 def opened(source: Source, store: Store) -> Checkpoint:

@@ -173,9 +173,9 @@ class Training:
         """A trainer has one more epoch."""
         self._events.put(EpochDone(ticket=ticket, progress=progress))
 
-    def is_to_stop(self, job: Job, progress: Progress) -> bool:
+    def is_to_stop(self, trial_id: str, progress: Progress) -> bool:
         """Whether a trial is stopped early after this epoch."""
-        return progress.is_whole and self._should_stop is not None and self._should_stop(job.trial.id, progress)
+        return progress.is_whole and self._should_stop is not None and self._should_stop(trial_id, progress)
 
     def ended(self, ticket: int, problem: Problem | None = None, *, is_stopped: bool = False) -> None:
         """A trial ended."""
@@ -295,7 +295,7 @@ class _Stop(tune.Stopper):
         return {}  # as for `_Reporter`
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        return "progress" in result and self._training.is_to_stop(result["config"]["job"], result["progress"])
+        return "progress" in result and self._training.is_to_stop(result["trial"], result["progress"])
 
     def stop_all(self) -> bool:
         return self._training.is_cancelled

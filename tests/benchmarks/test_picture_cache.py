@@ -151,7 +151,7 @@ def test_processes_at_once_make_each_entry_once(folder: Path) -> None:
     processes = [context.Process(target=_make_many, args=(order, counts)) for order in orders]
     for process in processes:
         process.start()
-    made = [value for _ in processes for value in counts.get(timeout=60)]
+    made = [value for _ in processes for value in counts.get(timeout=600)]
     for process in processes:
         process.join()
     assert sorted(made) == list(range(6))

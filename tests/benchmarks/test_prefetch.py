@@ -14,7 +14,7 @@ from pixmix_ray.benchmarks.prefetch import depth_for, prefetched
 from pixmix_ray.corruptions import corrupt
 from pixmix_ray.errors import RequestError
 
-PATIENCE = 10  # seconds until a test that waits for a thread fails
+PATIENCE = 120  # seconds until a test that waits for a thread fails
 
 
 def makers() -> list[threading.Thread]:

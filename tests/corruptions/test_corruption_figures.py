@@ -248,6 +248,9 @@ FIGURES: dict[str, tuple[tuple[float, float, float], ...]] = {
 }
 """Of output minus picture, in grey levels: mean absolute value, mean and standard deviation, at severities 1 to 5."""
 
+CHOSEN = [pytest.param(severity, marks=() if severity == 3 else pytest.mark.drill) for severity in range(1, 6)]
+"""One by default, all as drills: they take long and hold the same code."""
+
 
 @pytest.fixture(scope="module")
 def real_pictures() -> Images:
@@ -258,7 +261,7 @@ def real_pictures() -> Images:
 
 
 @pytest.mark.skipif(not SHEETS.is_file(), reason="needs the CIFAR-10 test pictures")
-@pytest.mark.parametrize("severity", range(1, 6))
+@pytest.mark.parametrize("severity", CHOSEN)
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "frost"])  # whose figures are those of its pictures
 def test_statistics_are_within_three_percent_of_the_original(name: str, severity: int, real_pictures: Images) -> None:
     change = (corrupt(real_pictures, name, severity).astype(float) - real_pictures).reshape(len(real_pictures), -1)

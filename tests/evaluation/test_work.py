@@ -387,6 +387,31 @@ def test_a_sweep_does_not_measure_a_cell_again_and_the_command_does(
     assert written == [path]
 
 
+CHANGES: dict[str, Callable[[torch.nn.Module], object]] = {
+    "nothing": lambda network: None,
+    "weights": lambda network: network.get_parameter("head.bias").add_(1),
+    "buffer": lambda network: next(network.buffers()).add_(1),
+    "mode": lambda network: network.train(),
+    "gradients": lambda network: network.requires_grad_(),
+    "hook": lambda network: network.register_forward_hook(lambda *_: None),
+    "part": lambda network: network.register_module("head", torch.nn.Identity()),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_network_is_kept_from_cell_to_cell_until_one_changes_it(tiny: Open, change: str) -> None:
+    of = finished(tiny())
+    checkpoint, data = trained(of.trial, of.store), of.trial.dataset.settings.load()
+    first = checkpoint.network(data, CPU)
+    weights = {name: tensor.clone() for name, tensor in first.state_dict().items()}
+    CHANGES[change](first)
+    second = checkpoint.network(data, CPU)
+    assert (second is first) == (change == "nothing")
+    assert not second.training
+    assert not any(parameter.requires_grad for parameter in second.parameters())
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in second.state_dict().items())
+
+
 def test_measuring_again_gives_the_same_numbers(tiny: Open) -> None:
     of = evaluated(finished(tiny()))
     first = read(of.store.uri)

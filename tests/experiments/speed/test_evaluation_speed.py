@@ -48,6 +48,7 @@ def tiny(**settings: object) -> EvaluationSpeedRequest:
     return EvaluationSpeedRequest.model_validate({"model": model, "pictures": 4, "repeats": 1, **settings})
 
 
+@pytest.mark.drill
 def test_each_benchmark_is_beside_the_network_and_the_command_shown_does_it_again(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
