@@ -1,8 +1,8 @@
 """Batches of pictures that stay on disk: read, decoded and cropped by worker processes while the device works.
 
 Each picture is decoded from its original file, and RandomResizedCrop is cut out of it as by the official ImageNet
-pipeline, with Pillow, to the same pixels: no smaller decoding (JPEG's scaled DCT) and no intermediate size. All that
-follows, flip, method and normalisation, is done on the device in batches. The box of a picture is a function of (seed,
+pipeline, with Pillow, to the same pixels: no smaller decoding (JPEG's scaled DCT) and no intermediate size; but of a JPEG
+only the rows down to the bottom of the crop are decoded. All that follows, flip, method and normalisation, is done on the device in batches. The box of a picture is a function of (seed,
 epoch, place in the set), the draws on the device of (seed, epoch, batch, group of it): neither depends on the number of
 worker processes or of trainers. A trainer whose share of a batch begins or ends within a group of `GROUP` makes all of
 that group.
@@ -27,6 +27,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from pixmix_ray.datasets import jpeg
 from pixmix_ray.datasets.encoded import Encoded, EncodedFiles, EncodedSet, PathList
 from pixmix_ray.datasets.picture_files import centre_cut, decoded, picture_files, resized, resized_box
 from pixmix_ray.errors import DataError, PixmixRayError, RequestError
@@ -112,10 +113,16 @@ class Reader:
         source, place = self.files.pictures, int(self.files.places(np.array([row]))[0])
         if self.copies is not None and draws[-1] < self.share:
             source, place = self.copies, row
-        rgb = decoded(source.read(place), source.name(place))
+        content, name = source.read(place), source.name(place)
         if self.cut.resize is not None:
-            return centre_cut(resized(rgb, self.cut.resize), self.cut.size)
-        top, left, height, width = random_box(rgb.height, rgb.width, draws[:-1].tolist())
+            return centre_cut(resized(decoded(content, name), self.cut.resize), self.cut.size)
+        frame, numbers = jpeg.frame(content), draws[:-1].tolist()
+        if frame is None:
+            rgb = decoded(content, name)
+            top, left, height, width = random_box(rgb.height, rgb.width, numbers)
+        else:
+            top, left, height, width = random_box(frame.height, frame.width, numbers)
+            rgb = decoded(jpeg.down_to(content, frame, top + height), name)
         return resized_box(rgb, (left, top, left + width, top + height), self.cut.size)
 
 
