@@ -1,7 +1,7 @@
 """JPEGs of which only the upper rows are decoded: the same pixels as of the whole picture, in less time.
 
-JPEG's data go row by row of blocks, so a decoder is done as soon as it has the rows that the header tells of. The header
-is made to tell of those down to the bottom of a crop. Format: ITU-T T.81, B.1 and B.2.
+A JPEG's data go row by row of blocks, so a decoder is done as soon as it has the rows that the header tells of. The
+header is made to tell of those down to the bottom of a crop. Format: ITU-T T.81, B.1 and B.2.
 """
 
 from dataclasses import dataclass
