@@ -1,11 +1,11 @@
 """Batches of pictures that stay on disk: read, decoded and cropped by worker processes while the device works.
 
 Each picture is decoded from its original file, and RandomResizedCrop is cut out of it as by the official ImageNet
-pipeline, with Pillow, to the same pixels: no smaller decoding (JPEG's scaled DCT) and no intermediate size; of a JPEG the
-rows below the crop are left out. All that follows, flip, method and normalisation, is done on the device in batches. The
-box of a picture is a function of (seed, epoch, place in the set), the draws on the device of (seed, epoch, batch, group
-of it): neither depends on the number of worker processes or of trainers. A trainer whose share of a batch begins or ends
-within a group of `GROUP` makes all of that group.
+pipeline, with Pillow, to the same pixels: no smaller decoding (JPEG's scaled DCT) and no intermediate size; of a JPEG
+the rows below the crop are left out. All that follows, flip, method and normalisation, is done on the device in
+batches. The box of a picture is a function of (seed, epoch, place in the set), the draws on the device of (seed, epoch,
+batch, group of it): neither depends on the number of worker processes or of trainers. A trainer whose share of a batch
+begins or ends within a group of `GROUP` makes all of that group.
 
 Workers are those of torch's DataLoader, and get places in the set and nothing else: what they hold of a million files
 is a memory map. They are forked, which costs nothing where spawning one imports torch anew, and is safe, since they use

@@ -6,7 +6,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from pixmix_ray.transforms import ALL, blending, operation_parameter
+from pixmix_ray.transforms import ALL, OPERATIONS, UNCHANGED, blending, operation_parameter
 
 
 def _row(*values: float) -> Tensor:
@@ -117,6 +117,13 @@ def test_levels_give_the_parameters_of_the_table(name: str, severity: float, siz
 def test_four_bits_become_three_above_level_two_and_a_half() -> None:
     level = torch.tensor([0.1, 2.49, 2.5, 3.0, 9.99], dtype=torch.float64)
     assert operation_parameter("posterize", level, level < 0, 32).tolist() == [4, 4, 3, 3, 1]
+
+
+@pytest.mark.parametrize("name", UNCHANGED)
+def test_a_parameter_that_changes_nothing(name: str) -> None:
+    images = torch.randint(0, 256, (2, 3, 9, 9), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(OPERATIONS[name](images, torch.tensor([UNCHANGED[name], UNCHANGED[name]])), images)
+    assert not torch.equal(OPERATIONS[name](images, torch.tensor([2, 2])), images)
 
 
 def test_every_operation_has_a_parameter() -> None:
