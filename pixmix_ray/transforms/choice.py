@@ -87,6 +87,9 @@ NINE: Final = (
 ALL: Final = (*NINE, "color", "contrast", "brightness", "sharpness")
 """The thirteen operations of the recipe in the paper's code; the last four overlap with CIFAR-C."""
 
+UNCHANGED: Final = {"rotate": 0, "translate_x": 0, "translate_y": 0}
+"""The parameters of small levels that leave a picture as it is."""
+
 
 def operation_parameter(name: str, level: Tensor, is_negative: Tensor, size: int) -> Tensor:
     """The parameter (N,) of operation `name`: int64 where it is a whole number, else float64.
