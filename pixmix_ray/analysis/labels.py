@@ -160,10 +160,10 @@ def _shown(value: str | None) -> str:
     """A value that stands there as JSON, for people: numbers to six digits, texts without quotes.
 
     >>> _shown("0.08267512345"), _shown('"linf"'), _shown(None)
-    ('0.0826751', 'linf', 'unset')
+    ('0.0826751', 'linf', 'default')
     """
     if value is None:
-        return "unset"
+        return "default"
     try:
         read = json.loads(value)
     except ValueError:

@@ -204,6 +204,25 @@ def default_objectives(frame: pd.DataFrame) -> list[str]:
     return known or (sorted(present) if _is_long(frame) else [])
 
 
+def not_shown(frame: pd.DataFrame, objectives: Sequence[str]) -> tuple[str, ...]:
+    """A line that names the benchmarks of measurements without an objective, where all objectives are the default.
+
+    >>> rows = {"benchmark": ["clean", "mine"], "metric": ["error", "error"], "value": [0.1, 0.2]}
+    >>> not_shown(pd.DataFrame(rows), ["clean.error"])
+    ('not shown: mine; name what is to be shown with --objectives, such as clean.error,mine.error',)
+    """
+    if list(objectives) != default_objectives(frame):
+        return ()
+    shown = {name.partition(".")[0] for name in objectives}
+    rows = _aggregates(frame)
+    rows = rows[~rows["benchmark"].astype(str).isin(shown)]
+    if rows.empty:
+        return ()
+    names = ", ".join(dict.fromkeys(rows["benchmark"].astype(str)))
+    wanted = ",".join([objectives[0], rows["objective"].iloc[0]])
+    return (f"not shown: {names}; name what is to be shown with --objectives, such as {wanted}",)
+
+
 def peers(wide: pd.DataFrame) -> NDArray[np.int64]:
     """(n,) a number for each row; rows of one number were trained on one data set, so they may be compared.
 

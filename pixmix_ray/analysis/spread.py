@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pixmix_ray.analysis.cell_effects import Effects, Measured, Stratum, cell_effects, measured_of, union_of
 from pixmix_ray.analysis.certainty import DRAWS, Block, Certainty, Floats, Spread, bootstrap
 from pixmix_ray.analysis.labels import configuration_labels, remarks
-from pixmix_ray.analysis.pareto import default_objectives, dominance, peers
+from pixmix_ray.analysis.pareto import default_objectives, dominance, not_shown, peers
 from pixmix_ray.analysis.variants import apart
 from pixmix_ray.errors import DamagedError
 from pixmix_ray.storage.schema import CONFIGURATION
@@ -87,7 +87,7 @@ def judge(
     wide = dominance(frame, objectives)
     spread = spread_of(store, frame, wide, objectives)
     certainty = bootstrap(spread, objectives, draws=draws, seed=seed, trainings=trainings)
-    return Judged(wide=wide, certainty=certainty, remarks=remarks(frame, objectives))
+    return Judged(wide=wide, certainty=certainty, remarks=(*remarks(frame, objectives), *not_shown(frame, objectives)))
 
 
 def spread_of(store: Store, frame: pd.DataFrame, wide: pd.DataFrame, objectives: Sequence[str]) -> Spread:

@@ -26,7 +26,7 @@ from typing import Annotated, Any, Self, TypeAlias
 from pydantic import Field, PlainValidator, model_validator
 
 from pixmix_ray.datasets import DATASETS, Dataset, DataVersionWarning
-from pixmix_ray.errors import CheckpointError, RequestError, one_line
+from pixmix_ray.errors import CheckpointError, RequestError, UnknownNameError, one_line
 from pixmix_ray.experiment.class_map import ClassMap
 from pixmix_ray.experiment.labels import distinct
 from pixmix_ray.experiment.trial import BenchmarkRun, Trial, done_record, hash_of_test_set
@@ -274,6 +274,10 @@ def stored_trial(where: str, *, is_trusted: bool) -> tuple[Trial, Store]:
     check_trusted(values, f"{path} in {store.uri}", is_trusted=is_trusted)
     try:
         return Trial.load(values), store
+    except UnknownNameError as error:
+        raise CheckpointError(
+            f"{path} in {store.uri} needs what is not installed here: {error}. Install the package that has it"
+        ) from None
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} in {store.uri} is damaged: {one_line(error)}") from None
 

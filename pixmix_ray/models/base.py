@@ -122,7 +122,14 @@ class Normalise(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Normalised pictures, (N, 3, H, W)."""
-        return (images - self.mean).div_(self.std)
+        mean, std = self.mean, self.std
+        if images.device.type == "cpu" and images.is_contiguous(memory_format=torch.channels_last):
+            # numbers of a whole row: torch would work on the three of a pixel at once, four times slower
+            mean, std = (
+                numbers.expand(-1, -1, 1, images.shape[3]).contiguous(memory_format=torch.channels_last)
+                for numbers in (mean, std)
+            )
+        return (images - mean).div_(std)
 
 
 def checked_logits(returned: object, count: int) -> Tensor:

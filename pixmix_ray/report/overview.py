@@ -86,10 +86,16 @@ def pictures_notes(experiment: Experiment, part: Part[Benchmark]) -> list[str]:
     for side in dict.fromkeys(dataset.settings.height() for dataset in experiment.dataset):
         if side is None or not keep_gb or not (nbytes := benchmark.bytes_made(side)):
             continue
-        size = f"{nbytes / 1e6:.3g} MB for each test picture"
-        if benchmark.limit is not None:
-            size = f"up to {nbytes * benchmark.limit / 1e9:.2g} GB"
-        lines.append(f"pictures of {side} pixels are made once per machine and cached: {size}; keep_gb is {keep_gb:g}")
+        size, total = f"{nbytes / 1e6:.3g} MB for each test picture", nbytes * (benchmark.limit or 0) / 1e9
+        if total:
+            size = f"up to {total:.2g} GB"
+        where = f"pictures of {side} pixels are made once per machine and cached: {size}; keep_gb is {keep_gb:g}"
+        if total > keep_gb:
+            where = (
+                f"pictures of {side} pixels take {size}, and keep_gb is {keep_gb:g}: without room they are made "
+                "again for each checkpoint; raise keep_gb"
+            )
+        lines.append(where)
     return lines
 
 

@@ -352,6 +352,13 @@ def test_a_trial_whose_description_is_damaged_is_refused_by_name(folder: Path, n
     assert folder.name in refusal(Request(checkpoint=str(folder), benchmarks=CLEAN).open)
 
 
+def test_a_trial_of_somebody_s_package_says_what_is_not_installed(folder: Path) -> None:
+    file = folder / "trial.json"
+    file.write_text(file.read_text().replace('"digits"', '"squares"'))
+    text = refusal(Request(checkpoint=str(folder), benchmarks=CLEAN).open, CheckpointError)
+    assert "unknown dataset 'squares'" in text and text.endswith("Install the package that has it")
+
+
 def test_a_relative_path_to_a_trial_works(folder: Path, trial: Trial, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     assert Request(checkpoint=".", benchmarks=CLEAN).open()[0].trial_id == trial.id
