@@ -163,7 +163,7 @@ class Experiment(Settings):
             return self
         if self.checkpoints:
             raise ValueError(
-                f"a search trains its trials: put the {len(self.checkpoints)} checkpoints into an experiment file of "
+                f"a search trains its trials: put the checkpoints ({len(self.checkpoints)}) into an experiment file of "
                 "their own"
             )
         single = {name: getattr(self, name) for name in ("dataset", "model", "methods", "mixing_set", "training")}
