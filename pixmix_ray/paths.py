@@ -34,11 +34,13 @@ def written_whole(place: str | Path, *, is_new: bool = False) -> Iterator[str]:
             os.close(descriptor)
         if is_new:
             os.link(beside, place)
+            os.unlink(beside)
         else:
             os.rename(beside, place)
-    finally:
+    except BaseException:
         with suppress(OSError):
             os.unlink(beside)
+        raise
 
 
 def written_path(text: str) -> str:

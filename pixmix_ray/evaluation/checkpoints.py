@@ -1,24 +1,27 @@
 """Checkpoints that can be evaluated: those of our trials, and anybody's with a named model."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from typing import Any
+from itertools import chain
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pixmix_ray.benchmarks.base import finite_logits, to_device
+from pixmix_ray.benchmarks import finite_logits, to_device
 from pixmix_ray.datasets import Dataset, ImageData
 from pixmix_ray.errors import CheckpointError, DamagedError, PixmixRayError, one_line
-from pixmix_ray.experiment.external import External, Source, described_trial, done_record
-from pixmix_ray.experiment.trial import BenchmarkRun, Trial, hash_of_test_set
-from pixmix_ray.hashing import short_hash
+from pixmix_ray.experiment.trial import BenchmarkRun, Trial, done_record, hash_of_test_set
+from pixmix_ray.identity import short_hash
 from pixmix_ray.models import evaluation_mode, fit_weights, parse_weights
 from pixmix_ray.models.base import Model
 from pixmix_ray.plugins import Part
 from pixmix_ray.storage.store import Store, trial_file
+
+if TYPE_CHECKING:
+    from pixmix_ray.experiment.external import External, Source
 
 PROBED = 2  # pictures that go through a network to see what comes out
 
@@ -46,6 +49,7 @@ class Checkpoint:
     described: Mapping[str, Any]
     class_names: tuple[str, ...] | None = None
     is_external: bool = False
+    _networks: dict[torch.device, tuple[nn.Module, list[Any]]] = field(default_factory=dict, init=False, repr=False)
 
     def check_classes(self, found: Sequence[str]) -> None:
         """Return if these classes of a data set are those that the network was trained on, in their order.
@@ -71,12 +75,32 @@ class Checkpoint:
         """A hash of what decides the test pictures that it is evaluated on."""
         return hash_of_test_set(self.dataset)
 
+    def network(self, data: ImageData, device: torch.device) -> nn.Module:
+        """The network for pictures of its data set, on a device, in evaluation mode with frozen parameters.
+
+        It is kept from one cell to the next, unless a benchmark changed it: then it is built anew.
+        """
+        network, marks = self._networks.get(device, (None, []))
+        if network is None or _marks(network) != marks:
+            network = self.build(data)
+            network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in the stub
+            network.eval().requires_grad_(requires_grad=False)
+            self._networks[device] = network, _marks(network)
+        return network
+
     def cell(self, run: BenchmarkRun) -> str:
         """The name of its cell on a benchmark: CHECKPOINT/NAME-KEY."""
         return f"{self.trial_id}/{run.cell_key(self.test_set, self.checkpoint_id)}"
 
 
-def opened(source: Source, store: Store) -> Checkpoint:
+def _marks(network: nn.Module) -> list[Any]:
+    """What differs once somebody changed a network: its parts, their modes, and how often each tensor was written."""
+    tensors = chain(network.parameters(), network.buffers())
+    parts = [(id(part), part.training, len(part._forward_hooks)) for part in network.modules()]
+    return [*parts, *((id(tensor), tensor._version, tensor.requires_grad) for tensor in tensors)]
+
+
+def opened(source: "Source", store: Store) -> Checkpoint:
     """The checkpoint of a trial of `store` that is done, or one that was there already.
 
     Raises:
@@ -126,7 +150,7 @@ def trained(trial: Trial, store: Store) -> Checkpoint:
         checkpoint_id=done["checkpoint_id"],
         dataset=trial.dataset,
         build=partial(own_network, trial.model.settings, parse_weights(content, path), source),
-        described={**described_trial(trial), "training_code_version": done.get("code_version")},
+        described={**trial.described(), "training_code_version": done.get("code_version")},
         class_names=None if done.get("class_names") is None else tuple(done["class_names"]),
     )
 
@@ -138,7 +162,7 @@ def own_network(model: Model, weights: Mapping[str, Tensor], source: str, data: 
     return network
 
 
-def external_network(source: External, data: ImageData) -> nn.Module:
+def external_network(source: "External", data: ImageData) -> nn.Module:
     """Somebody else's network, with an output for each class of a data set, in their order.
 
     Raises:
@@ -201,7 +225,7 @@ def _check_outputs(network: nn.Module, data: ImageData, wanted: int | None, wher
     return found
 
 
-def check_externals(sources: Iterable[External]) -> None:
+def check_externals(sources: "Iterable[External]") -> None:
     """Open each of these checkpoints once, so that what does not fit is told before any work.
 
     Raises:

@@ -16,15 +16,14 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from torch.distributed import TCPStore  # type: ignore[attr-defined]  # it is there where torch can distribute
 
 from pixmix_ray.errors import PreemptedError
-from pixmix_ray.memory import free_memory
+from pixmix_ray.hardware import free_memory
 from pixmix_ray.orchestration.retries import Problem
 from pixmix_ray.orchestration.session import place_here, problem_of
 from pixmix_ray.orchestration.work import Job, train_epochs
 from pixmix_ray.storage.failures import Place
 from pixmix_ray.training.batches import BatchShare
-from pixmix_ray.training.ending import is_told_to_end, watch_for_end
 from pixmix_ray.training.trial import Progress
-from pixmix_ray.training.workers import ConnectedWorkers
+from pixmix_ray.training.workers import ConnectedWorkers, is_told_to_end, watch_for_end
 
 ANSWER_SECONDS = 20.0  # in which a worker that failed has told why, once the first one cannot go on
 
@@ -59,8 +58,8 @@ class Trainer(tune.Trainable):
         self._job: Job = config["job"]
 
     def step(self) -> dict[str, Any]:
-        """What `_Reporter` reads: `place`, `progress`, `problem` or `is_finished`."""
-        place, problem = place_here(), None
+        """What `_Reporter` reads: `place`, or `progress` with the `trial` of it, `problem` and `is_finished`."""
+        place, problem, progress = place_here(), None, None
         if self._epochs is None:
             if self._job.share.num_workers > 1:
                 self._group = WorkerGroup(self._job)
@@ -68,23 +67,22 @@ class Trainer(tune.Trainable):
             return {"place": place, "actor": ray.get_runtime_context().current_actor, "done": False}
         try:
             progress = next(self._epochs, None)
+            is_last = progress is None or (progress.is_whole and progress.epoch == progress.epochs)
+            if progress is not None and is_last:
+                next(self._epochs, None)  # what is left is to keep the checkpoint: a step of its own would cost more
         except PreemptedError:
             raise  # Tune ends the actor then, and does not use it again
         except Exception as error:  # the worker's outermost frame: reported as this attempt's end
             problem = Problem.of(error, place) if self._group is None else self._group.problem(error, place)
+        reported = {} if progress is None else {"progress": progress, "trial": self._job.trial.id}
         if problem is not None:
             free_memory(self._job.device)  # after the error and all that its frames held
-            return {"problem": problem, "done": True}
-        if progress is None:
-            return {"is_finished": True, "done": True}
-        curves = {
-            "loss": progress.loss,
-            "validation_error": progress.validation_error,
-            "epoch_seconds": progress.seconds,
-        }
-        # the step of loggers, also after a trial went on
-        reported = {**curves, "timesteps_total": progress.epoch} if progress.is_whole else {}
-        return {"progress": progress, **reported, "done": False}
+            return {**reported, "problem": problem, "done": True}
+        return {**reported, "is_finished": True, "done": True} if is_last else {**reported, "done": False}
+
+    def get_auto_filled_metrics(self, *_: Any, **__: Any) -> dict[str, Any]:
+        """Nothing: Tune would send the whole config with each result, and keep statistics of all numbers in it."""
+        return {}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Nothing: the trial's checkpoints are in our own store."""

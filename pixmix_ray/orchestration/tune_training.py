@@ -29,6 +29,7 @@ from ray.exceptions import OutOfMemoryError
 from ray.tune import Callback
 from ray.tune.search import Searcher
 
+from pixmix_ray.experiment.trial import Trial
 from pixmix_ray.orchestration.executor import EpochDone, Event, ShouldStop, TrialEnded, TrialStarted
 from pixmix_ray.orchestration.nodes import bundle
 from pixmix_ray.orchestration.retries import Cause, Problem
@@ -95,6 +96,12 @@ class Training:
                 self._waiting.appendleft(submitted)
             else:
                 self._waiting.append(submitted)
+
+    def shares(self) -> list[int]:
+        """Which of the shares the trials take that train or wait here."""
+        with self._lock:
+            trials = [submitted.job.trial for submitted in (*self._running.values(), *self._waiting)]
+        return [trial.share for trial in trials if isinstance(trial, Trial)]
 
     def keep_going(self) -> None:
         """Start a Tuner if there is something to train and none that takes it; called several times a second."""
@@ -166,9 +173,9 @@ class Training:
         """A trainer has one more epoch."""
         self._events.put(EpochDone(ticket=ticket, progress=progress))
 
-    def is_to_stop(self, job: Job, progress: Progress) -> bool:
+    def is_to_stop(self, trial_id: str, progress: Progress) -> bool:
         """Whether a trial is stopped early after this epoch."""
-        return progress.is_whole and self._should_stop is not None and self._should_stop(job.trial.id, progress)
+        return progress.is_whole and self._should_stop is not None and self._should_stop(trial_id, progress)
 
     def ended(self, ticket: int, problem: Problem | None = None, *, is_stopped: bool = False) -> None:
         """A trial ended."""
@@ -288,7 +295,7 @@ class _Stop(tune.Stopper):
         return {}  # as for `_Reporter`
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        return "progress" in result and self._training.is_to_stop(result["config"]["job"], result["progress"])
+        return "progress" in result and self._training.is_to_stop(result["trial"], result["progress"])
 
     def stop_all(self) -> bool:
         return self._training.is_cancelled

@@ -46,8 +46,7 @@ def _opened(store: Store, path: str) -> Iterator[BinaryIO]:
     """A file to append to; where it cannot be kept, the work goes on without."""
     if store.is_local:
         place = os.path.join(store.uri, path)
-        os.makedirs(os.path.dirname(place), exist_ok=True)
-        with open(place, "ab") as file:
+        with _appended(place) as file:
             yield file
             is_empty = os.fstat(file.fileno()).st_size == 0
         if is_empty:
@@ -60,6 +59,14 @@ def _opened(store: Store, path: str) -> Iterator[BinaryIO]:
         if content := file.read():
             with suppress(StorageError, ResultsError):
                 store.write(path, (store.read(path) or b"") + content)
+
+
+def _appended(place: str) -> BinaryIO:
+    try:
+        return open(place, "ab")
+    except FileNotFoundError:
+        os.makedirs(os.path.dirname(place), exist_ok=True)
+        return open(place, "ab")
 
 
 @contextmanager

@@ -18,13 +18,14 @@ from safetensors.torch import load
 from pixmix_ray.api import evaluate
 from pixmix_ray.datasets import Digits, ImageData
 from pixmix_ray.errors import CheckpointError, DamagedError, DataError, TrainingDivergedError, WorkError
-from pixmix_ray.evaluation.cell import evaluate_cell, open_checkpoint
+from pixmix_ray.evaluation.cell import evaluate_cell
 from pixmix_ray.evaluation.checkpoints import trained
 from pixmix_ray.experiment.experiment import Experiment
 from pixmix_ray.experiment.file import read_experiment
 from pixmix_ray.experiment.trial import BenchmarkRun, Trial, hash_of_test_set
 from pixmix_ray.metrics import direction
 from pixmix_ray.models import WideResNet
+from pixmix_ray.orchestration.work import open_checkpoint
 from pixmix_ray.planning.plan import make_plan
 from pixmix_ray.storage.cell import read_cell
 from pixmix_ray.storage.failures import record_failure
@@ -387,6 +388,31 @@ def test_a_sweep_does_not_measure_a_cell_again_and_the_command_does(
     assert written == [path]
 
 
+CHANGES: dict[str, Callable[[torch.nn.Module], object]] = {
+    "nothing": lambda network: None,
+    "weights": lambda network: network.get_parameter("head.bias").add_(1),
+    "buffer": lambda network: next(network.buffers()).add_(1),
+    "mode": lambda network: network.train(),
+    "gradients": lambda network: network.requires_grad_(),
+    "hook": lambda network: network.register_forward_hook(lambda *_: None),
+    "part": lambda network: network.register_module("head", torch.nn.Identity()),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_network_is_kept_from_cell_to_cell_until_one_changes_it(tiny: Open, change: str) -> None:
+    of = finished(tiny())
+    checkpoint, data = trained(of.trial, of.store), of.trial.dataset.settings.load()
+    first = checkpoint.network(data, CPU)
+    weights = {name: tensor.clone() for name, tensor in first.state_dict().items()}
+    CHANGES[change](first)
+    second = checkpoint.network(data, CPU)
+    assert (second is first) == (change == "nothing")
+    assert not second.training
+    assert not any(parameter.requires_grad for parameter in second.parameters())
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in second.state_dict().items())
+
+
 def test_measuring_again_gives_the_same_numbers(tiny: Open) -> None:
     of = evaluated(finished(tiny()))
     first = read(of.store.uri)
@@ -435,7 +461,7 @@ def test_weights_that_are_not_finite_fail_their_cell_with_that_reason_and_nothin
         return network
 
     broken = replace(whole, build=broken_network)
-    with pytest.raises(WorkError, match="the network returns NaN or infinite logits: the checkpoint is broken"):
+    with pytest.raises(WorkError, match=r"NaN or infinite logits for (\d+) of \d+ pictures: the checkpoint is broken"):
         evaluate_cell(broken, of.run, of.store, CPU, "0.1.0+abc")
     assert of.store.files("cells") == set()
 

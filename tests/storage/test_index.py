@@ -15,7 +15,7 @@ import pytest
 
 from pixmix_ray.errors import ResultsError, StorageError
 from pixmix_ray.metrics import Measurement
-from pixmix_ray.storage import index
+from pixmix_ray.storage import cell, index
 from pixmix_ray.storage.cell import read_columns
 from pixmix_ray.storage.index import FILE, REPEATED, list_cells, read, read_cells, read_rows, update
 from pixmix_ray.storage.schema import INDEX, MEASUREMENTS
@@ -220,6 +220,18 @@ def test_a_cell_that_is_damaged_is_set_aside_with_a_warning_and_the_others_are_r
         frame = read(tmp_path)
     assert triples(frame) == [["pixmix-1", "error", 0.25]]
     assert store.files("cells") == {cell_file("pixmix-1/clean-1"), f"{path}.damaged"}
+
+
+def test_measurements_are_found_without_a_reader_of_parquet_and_are_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, name = Store(tmp_path), "pixmix-1/clean-1"
+    put(store, name, ERROR)
+    with monkeypatch.context() as patched:
+        patched.setattr(cell, "_found", lambda footer: None)
+        by_reader = read_columns(store, name)
+    monkeypatch.delattr(cell.pq, "read_metadata")
+    assert read_columns(store, name) == by_reader
 
 
 @pytest.mark.parametrize("common", [{"k": "four"}, {"seed": 2**70}, {"settings": 3}, {"seed": None}])
