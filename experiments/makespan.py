@@ -23,13 +23,12 @@ from rich.table import Table
 from scale import Nothing, OnePicture, OneWeight, Stub
 from schedule import TrialTime, best_list_makespan, list_makespan, lower_bound
 
-from pixmix_ray.evaluation.cell import Measure, open_checkpoint
 from pixmix_ray.experiment.file import read_experiment
 from pixmix_ray.experiment.resources import Share
 from pixmix_ray.experiment.trial import BenchmarkRun, Trial
 from pixmix_ray.orchestration.ray_executor import RayExecutor
 from pixmix_ray.orchestration.run import run_plan
-from pixmix_ray.orchestration.work import Work
+from pixmix_ray.orchestration.work import Measure, Work, open_checkpoint
 from pixmix_ray.planning.plan import make_plan
 from pixmix_ray.planning.usage import last_usage
 from pixmix_ray.plugins import user_modules

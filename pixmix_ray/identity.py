@@ -4,16 +4,20 @@ Ours are told apart by name and `revision`. The code of a user's class changes w
 hashed: the class, and what it names of its own module and of the user's other modules, their classes, functions and
 constants, and so on. Comments, docstrings and layout do not count. What code finds only while it runs (getattr, a file,
 a registry that is filled by a call) is not seen.
+
+Hashes are short here and in all names of what depends on much: `short_hash`.
 """
 
 from __future__ import annotations
 
 import ast
+import hashlib
 import importlib.util
 import inspect
+import json
 import symtable
 import sys
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import FunctionType
@@ -21,10 +25,24 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from weakref import WeakKeyDictionary
 
 from pixmix_ray.errors import RequestError
-from pixmix_ray.hashing import short_hash
 
 if TYPE_CHECKING:
     from pixmix_ray.settings import Settings
+
+
+def short_hash(content: str | bytes, digits: int = 12) -> str:
+    """The first hexadecimal digits of the SHA-256 of some text (as UTF-8) or bytes.
+
+    >>> short_hash("a")
+    'ca978112ca1b'
+    """
+    return hashlib.sha256(content.encode() if isinstance(content, str) else content).hexdigest()[:digits]
+
+
+def hash_of_values(values: Mapping[str, Any]) -> str:
+    """Twelve hexadecimal digits of the SHA-256 of JSON values, whatever the order of keys."""
+    return short_hash(json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False))
+
 
 MAIN, OURS = "__main__", "pixmix_ray"
 INSTALLED = {"site-packages", "dist-packages"}

@@ -4,11 +4,14 @@ One of ours is a file in its room, whose class is put into the room's table by `
 the room's `__init__.py`, which imports it. Other people's classes need no line: a package of theirs announces them as
 entry points (group `pixmix_ray.methods` and so on), an experiment file names them as `module:Class`, and in Python the
 class or an object of it stands in place of a name.
+
+Files that somebody else may have written name classes, and to import them is to run code: `check_trusted`.
 """
 
 import importlib
 import re
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -110,17 +113,29 @@ class Table(Generic[T]):
         """The group of entry points in which other packages announce theirs."""
         return f"pixmix_ray.{self.kind.replace(' ', '_')}s"
 
+    def names(self) -> list[str]:
+        """Of ours and of those of installed packages, whose code is not imported."""
+        return list(dict.fromkeys([*(point.name for point in entry_points(group=self.group)), *self.ours]))
+
     def known(self) -> dict[str, type[T]]:
-        """Ours and those of installed packages."""
-        return {**{point.name: self._announced(point) for point in entry_points(group=self.group)}, **self.ours}
+        """Ours and those of installed packages; a warning names each that cannot be used."""
+        found: dict[str, type[T]] = {}
+        for point in entry_points(group=self.group):
+            try:
+                found[point.name] = self._announced(point)
+            except RequestError as error:
+                warnings.warn(str(error), stacklevel=2)
+            if point.name in self.ours:
+                told = f"{_text(point)} has the name of a {self.kind} of pixmix_ray, which is used instead: rename it"
+                warnings.warn(told, stacklevel=2)
+        return {**found, **self.ours}
 
     def _announced(self, point: EntryPoint) -> type[T]:
         try:
             return self._checked(point.load(), point.value)
         except Exception as error:  # as in `_imported`
             raise RequestError(
-                f"the entry point {point.name} = {point.value} of {self.group} cannot be imported: {error}. "
-                "Fix or uninstall the package that declares it"
+                f"{_text(point)} cannot be used: {one_line(error)}. Fix or uninstall the package that declares it"
             ) from error
 
     def find(self, name: str, base: Path | None = None) -> type[T]:
@@ -137,9 +152,10 @@ class Table(Generic[T]):
             if self.function is not None and isfunction(found):
                 return self.ours[self.function]
             return self._checked(found, name)
-        if name in (known := self.known()):
-            return known[name]
-        raise UnknownNameError(self.kind, name, [*known, *self.short])
+        for point in entry_points(group=self.group):
+            if point.name == name:
+                return self._announced(point)
+        raise UnknownNameError(self.kind, name, [*self.names(), *self.short])
 
     def read(self, spec: object, base: Path | None = None) -> Part[T]:
         """The part that `spec` describes.
@@ -235,6 +251,11 @@ class Table(Generic[T]):
         return kind
 
 
+def _text(point: EntryPoint) -> str:
+    package = "" if point.dist is None else f" of the package {point.dist.name}"
+    return f"the entry point {point.name} = {point.value} ({point.group}){package}"
+
+
 def user_modules(parts: Iterable[Part[Any]]) -> list[ModuleType]:
     """The modules of the user that other processes need for these parts: those of their classes, and what they import.
 
@@ -311,3 +332,38 @@ def _imported(name: str, base: Path | None) -> object:
             f"cannot import {name!r}: {type(error).__name__}: {one_line(error)}. "
             "Write it as module:Class, importable from here"
         ) from error
+
+
+def check_trusted(values: object, where: str, *, is_trusted: bool, way_out: str = "add --trust") -> None:
+    """Refuse JSON values that describe parts if reading them would import what they name, and nobody trusts them.
+
+    Args:
+        values: as read from a file.
+        where: which file, for the message.
+        is_trusted: whether the user said that it may be done.
+        way_out: how the user says so.
+
+    Raises:
+        RequestError: they name code, and are not trusted.
+    """
+    if not is_trusted and (named := named_code(values)):
+        raise RequestError(f"{where} asks to import {one_line(named[0])!r}: if you trust it, {way_out}")
+
+
+def named_code(values: object) -> list[str]:
+    """What reading JSON values that describe parts would import: the names `module:Class`, and trials to be trusted.
+
+    >>> named_code({"model": {"name": "theirs:Net"}, "mixing_set": {"name": "join", "sets": [{"name": "fractals"}]}})
+    ['theirs:Net']
+    >>> named_code({"mixing_set": {"name": "fvis", "trial": "results/trials/a", "trust": True}})
+    ['results/trials/a']
+    """
+    if isinstance(values, Mapping):
+        name = values.get("name")
+        own = [name] if isinstance(name, str) and ":" in name else []
+        if values.get("trust"):
+            own.append(str(values.get("trial")))
+        return own + [found for value in values.values() for found in named_code(value)]
+    if isinstance(values, list):
+        return [found for value in values for found in named_code(value)]
+    return []

@@ -78,7 +78,7 @@ def experiment(tmp_path: Path) -> Path:
     file = tmp_path / "experiment.yaml"
     content = {
         "results": "results",
-        "dataset": {"name": "digits", "train_limit": 200},
+        "dataset": {"name": "digits", "train_limit": 100},
         "model": {"name": "wide_resnet", "depth": 10, "width": 1, "dropout": 0.0},
         "methods": ["baseline"],
         "mixing_set": {"name": "fractals", "count": 4},

@@ -154,7 +154,7 @@ for _ in range(2):
 
 def test_a_class_of_a_script_or_notebook_is_trained_and_known_again(tmp_path: Path) -> None:
     ran = subprocess.run(
-        [sys.executable, "-c", SCRIPT], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=240
+        [sys.executable, "-c", SCRIPT], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=600
     )
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout.splitlines() == ["2 ['Dark'] 0"] * 2

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from pixmix_ray import arithmetic as module
-from pixmix_ray.arithmetic import Tf32, arithmetic
+from pixmix_ray import hardware as module
+from pixmix_ray.hardware import Tf32, arithmetic
 
 
 @pytest.fixture(autouse=True)
@@ -14,9 +14,9 @@ def _other_defaults(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """As another version of PyTorch, or a program around us, may have them."""
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
     before = module._state()
-    module._set(False, True, True, False, False)
+    module._set((False, True, True, False, False))
     yield
-    module._set(*before)
+    module._set(before)
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,7 @@ def test_two_processes_that_ask_at_once_make_it_once(tmp_path: Path, cache: Path
     log = tmp_path / "log"
     command = [sys.executable, "-c", SLOW_MAKER, str(log)]
     processes = [subprocess.Popen(command, env=environment) for _ in range(2)]
-    assert [process.wait(timeout=60) for process in processes] == [0, 0]
+    assert [process.wait(timeout=600) for process in processes] == [0, 0]
     assert log.read_text() == "made\n"
 
 

@@ -156,7 +156,7 @@ def test_an_address_with_nothing_behind_is_reported(
         (["plan", "nowhere.yaml"], "nowhere.yaml: No such file or directory"),
         (["run", "nowhere.yaml", "--local", "--address", "h:1"], "--local runs in this process, and --address h:1 on"),
         (["evaluate", "nowhere.pt", "--benchmarks", "clean"], "no checkpoint nowhere.pt"),
-        (["evaluate", "--checkpoint", "nowhere.pt", "--benchmarks", "clean"], "no checkpoint nowhere.pt"),
+        (["evaluate", "nowhere.pt", "--benchmarks", "clean"], "no checkpoint nowhere.pt"),
         (["evaluate", "--benchmarks", "clean"], "no checkpoint was given: give weights"),
     ],
 )

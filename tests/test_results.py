@@ -88,7 +88,7 @@ def test_sql_has_five_tables(results: pixmix_ray.results.Results, text: str, val
     ("text", "message"),
     [
         ("selct 1", "SQL: Parser Error: syntax error"),
-        ("", "the statement returns no table: use select"),
+        ("", "SQL: '' returns no table: use select"),
         ("select * from measurments", "tables: measurements, predictions, trials, failures, published"),
         ("select nothing from measurements", "Referenced column"),
     ],

@@ -41,6 +41,7 @@ from pixmix_ray.experiment.recipe import Recipe
 from pixmix_ray.memory import keep_freed_memory
 from pixmix_ray.methods import Baseline, Method, PixMix, Setup
 from pixmix_ray.mixing_sets.folder import PictureFolder
+from pixmix_ray.models import Normalise
 from pixmix_ray.seeding import rng
 from pixmix_ray.training.streamed import GROUP, Cut, Group, Reader, StreamedData, read_groups
 
@@ -97,9 +98,9 @@ def ours(files: Sequence[Path], mixing: Path, method: Method) -> Iterator[Tensor
     encoded = EncodedSet(pictures=EncodedFiles(files), labels=np.zeros(len(files), np.int64))
     data = StreamedData(files=encoded, device=CPU, height=SIDE, resize=256, pictures=pictures)
     setup = Setup(device=CPU, height=SIDE, data_version="", seed=0, size=SIDE, crop=recipe.cropped)
-    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (MEAN, STD))
+    normalise = Normalise(MEAN, STD)
     for images, _ in data.batches(method.start(setup), recipe, seed=0).batches(1):
-        yield from (images - mean).div_(std)
+        yield from normalise(images)
 
 
 def _reader(files: Sequence[Path]) -> Reader:

@@ -32,7 +32,7 @@ from pixmix_ray.mixing_sets.feature_visualizations.feature_visualization import 
     optimize_pictures,
     spectrum_shape,
 )
-from pixmix_ray.mixing_sets.synthetic.steerable_pyramid import steerable_pyramid
+from pixmix_ray.mixing_sets.synthetic.spectrum_color_wmm import steerable_pyramid
 from pixmix_ray.models import CifarResNet
 from pixmix_ray.seeding import rng
 from pixmix_ray.settings import Settings

@@ -130,7 +130,9 @@ def hypervolume(costs: Floats, reference: Floats | None = None) -> Hypervolume:
     complete = np.flatnonzero(~np.isnan(costs).any(axis=1))
     if not len(complete):
         raise ResultsError(
-            "hypervolume needs one entry that has every objective, and none has: choose fewer objectives"
+            f"hypervolume needs one entry that has all {costs.shape[1]} objectives, and of {len(costs)} none has: "
+            "choose "
+            "fewer objectives"
         )
     points = np.ascontiguousarray(costs[complete])
     corner = _worst(points) if reference is None else np.asarray(reference, dtype=np.float64)

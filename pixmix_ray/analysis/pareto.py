@@ -107,8 +107,9 @@ def dominance(frame: pd.DataFrame, objectives: Sequence[str]) -> pd.DataFrame:
     comparison = _compare(frame, objectives)
     wide = comparison.wide.copy()
     if not wide.index.is_unique:
+        twice = wide.index[wide.index.duplicated()][0]
         raise ResultsError(
-            "row labels must be unique, for dominated_by to name rows: give frame.reset_index(drop=True)"
+            f"row label {twice!r} stands twice, and dominated_by names rows by it: give frame.reset_index(drop=True)"
         )
     among = np.flatnonzero(_is_on_front(comparison)) if len(wide) > MANY else np.arange(len(wide))
     labels = wide.index[among].tolist()
@@ -201,6 +202,25 @@ def default_objectives(frame: pd.DataFrame) -> list[str]:
     present = set(_aggregates(frame)["objective"]) if _is_long(frame) else set(frame.columns)
     known = [name for name in SAFETY_OBJECTIVES if name in present]
     return known or (sorted(present) if _is_long(frame) else [])
+
+
+def not_shown(frame: pd.DataFrame, objectives: Sequence[str]) -> tuple[str, ...]:
+    """A line that names the benchmarks of measurements without an objective, where all objectives are the default.
+
+    >>> rows = {"benchmark": ["clean", "mine"], "metric": ["error", "error"], "value": [0.1, 0.2]}
+    >>> not_shown(pd.DataFrame(rows), ["clean.error"])
+    ('not shown: mine; name what is to be shown with --objectives, such as clean.error,mine.error',)
+    """
+    if list(objectives) != default_objectives(frame):
+        return ()
+    shown = {name.partition(".")[0] for name in objectives}
+    rows = _aggregates(frame)
+    rows = rows[~rows["benchmark"].astype(str).isin(shown)]
+    if rows.empty:
+        return ()
+    names = ", ".join(dict.fromkeys(rows["benchmark"].astype(str)))
+    wanted = ",".join([objectives[0], rows["objective"].iloc[0]])
+    return (f"not shown: {names}; name what is to be shown with --objectives, such as {wanted}",)
 
 
 def peers(wide: pd.DataFrame) -> NDArray[np.int64]:

@@ -87,7 +87,9 @@ def of_cells(frame: pd.DataFrame, cells: Sequence[str]) -> pd.DataFrame:
     chosen = frame[ranks.notna()]
     if chosen.empty:
         raise ResultsError(
-            "these results contain nothing of the experiment file: run it, or give its own results folder"
+            f"these results contain none of the {len(cells)} measured cells of the experiment file: run it, or give "
+            "its own "
+            "results folder"
         )
     return chosen.iloc[np.argsort(ranks.dropna().to_numpy(), kind="stable")]
 

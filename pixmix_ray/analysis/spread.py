@@ -2,6 +2,8 @@
 
 Predictions are read cell by cell, and what they say is kept in this machine's cache where cells are large
 (`pixmix_ray.analysis.cell_effects`), so that only the first look at a sweep takes time.
+
+`summary` has table and front as one DataFrame, for programs and trackers.
 """
 
 import math
@@ -17,8 +19,9 @@ from numpy.typing import NDArray
 
 from pixmix_ray.analysis.cell_effects import Effects, Measured, Stratum, cell_effects, measured_of, union_of
 from pixmix_ray.analysis.certainty import DRAWS, Block, Certainty, Floats, Spread, bootstrap
-from pixmix_ray.analysis.pareto import dominance, peers
-from pixmix_ray.analysis.remarks import remarks
+from pixmix_ray.analysis.labels import configuration_labels, remarks
+from pixmix_ray.analysis.pareto import default_objectives, dominance, not_shown, peers
+from pixmix_ray.analysis.variants import apart
 from pixmix_ray.errors import DamagedError
 from pixmix_ray.storage.schema import CONFIGURATION
 from pixmix_ray.storage.store import Store
@@ -84,7 +87,7 @@ def judge(
     wide = dominance(frame, objectives)
     spread = spread_of(store, frame, wide, objectives)
     certainty = bootstrap(spread, objectives, draws=draws, seed=seed, trainings=trainings)
-    return Judged(wide=wide, certainty=certainty, remarks=remarks(frame, objectives))
+    return Judged(wide=wide, certainty=certainty, remarks=(*remarks(frame, objectives), *not_shown(frame, objectives)))
 
 
 def spread_of(store: Store, frame: pd.DataFrame, wide: pd.DataFrame, objectives: Sequence[str]) -> Spread:
@@ -235,3 +238,38 @@ def standard_errors(store: Store, measured: Mapping[str, Measured], rows: pd.Dat
     by_pictures = math.sqrt(squares) if parts else float(np.sqrt((own**2).sum()) / count)
     values = rows["value"].to_numpy(dtype=np.float64)
     return by_pictures, float(values.std(ddof=1) / math.sqrt(count)) if count > 1 else math.nan
+
+
+def summary(store: Store, frame: pd.DataFrame) -> pd.DataFrame:
+    """A row a configuration and way of measuring; fractions.
+
+    Columns: measured (the way, "" where there is one), label, dataset, seeds; for each objective its value, and
+    `<objective>.low` and `.high`, the ends of the 95 % interval; on_front, front_probability, dominated_by (labels,
+    semicolons between them).
+
+    Args:
+        store: the results folder.
+        frame: its measurements; unchanged.
+    """
+    tables = []
+    for part in apart(frame) if len(frame) else []:
+        names = default_objectives(part.frame)
+        if not names:
+            continue
+        judged = judge(store, part.frame, names)
+        wide, found = judged.wide, judged.certainty
+        labels = configuration_labels(wide)
+        columns = {
+            "measured": part.label,
+            "label": labels,
+            "dataset": wide["dataset"].astype(str),
+            "seeds": wide["seeds"],
+        }
+        table = pd.DataFrame(columns)
+        for number, name in enumerate(names):
+            table[name] = wide[name]
+            table[f"{name}.low"], table[f"{name}.high"] = found.intervals[:, number].T
+        named = dict(zip(wide.index.tolist(), labels, strict=True))
+        dominated = ["; ".join(named[row] for row in rows) for rows in wide["dominated_by"]]
+        tables.append(table.assign(on_front=wide["on_front"], front_probability=found.on_front, dominated_by=dominated))
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()

@@ -51,7 +51,7 @@ def query(store: Store, text: str) -> pd.DataFrame:
         try:
             found = connection.execute(text)
             if found is None or not found.description:
-                raise RequestError("SQL: the statement returns no table: use select")
+                raise RequestError(f"SQL: {one_line(text, 60)!r} returns no table: use select")
             return found.df()
         except duckdb.Error as error:
             known = f"; tables: {', '.join(TABLES)}" if "does not exist" in str(error) else ""

@@ -179,7 +179,10 @@ def _label(combination: Mapping[Place, Way], several: Mapping[Place, list[Way]])
 
 
 def _told_apart(way: Way, others: Sequence[Way]) -> list[str]:
-    """What tells a way from the others of its benchmark: "limit 60", "no limit", "data cifar10-b2"."""
+    """What tells a way from the others of its benchmark: "limit 60", "no limit", "data cifar10-b2".
+
+    A setting that does not stand there has its default, such as one that came after the measurement.
+    """
     settings, version = way
     told = _differing(settings, [other for other, _ in others])
     return [*told, f"data {version}"] if len({data for _, data in others}) > 1 else told
@@ -195,7 +198,7 @@ def _differing(settings: str, others: Sequence[str]) -> list[str]:
         return [f"settings {settings}"]
     keys = dict.fromkeys(key for one in all_of_them for key in one)
     differing = [key for key in keys if len({json.dumps(one.get(key), sort_keys=True) for one in all_of_them}) > 1]
-    return [_in_words(key, own.get(key)) for key in differing]
+    return [_in_words(key, own[key]) if key in own else f"default {key}" for key in differing]
 
 
 def _in_words(name: str, value: object) -> str:

@@ -26,7 +26,7 @@ from pydantic import Field, model_validator
 from scipy.special import ndtri
 from torch import Tensor, nn
 
-from pixmix_ray.attacks.pgd import Attack, Norm, lengths, pgd
+from pixmix_ray.attacks import Attack, Norm, lengths, pgd
 from pixmix_ray.benchmarks.base import (
     BENCHMARKS,
     Benchmark,
@@ -99,7 +99,11 @@ class Adversaries(Benchmark):
                 f"restarts = {self.restarts} without random_start would all be the same: set random_start to true"
             )
         if self.centre == "noised" and (self.norm != "linf" or not self.random_start):
-            raise ValueError("centre = 'noised' is the official code's attack: it needs norm linf and random_start")
+            raise ValueError(
+                "centre = 'noised' is the official code's attack: it needs norm = linf and random_start = true, got "
+                f"{self.norm} "
+                f"and {str(self.random_start).lower()}"
+            )
         return self
 
     @model_validator(mode="after")

@@ -38,7 +38,7 @@ from pixmix_ray.benchmarks.base import (
     predictions,
 )
 from pixmix_ray.benchmarks.extras import ANOMALY_SCORES
-from pixmix_ray.benchmarks.made_pictures import MadePictures, Piece, runs_of
+from pixmix_ray.benchmarks.made_pictures import KEEP_GB, MadePictures, Piece, depth_for, key_of, prefetched, runs_of
 from pixmix_ray.benchmarks.outlier_sets import (
     BLOBS_SIGMA,
     GENERATED,
@@ -47,8 +47,6 @@ from pixmix_ray.benchmarks.outlier_sets import (
     outlier_images,
     outlier_version,
 )
-from pixmix_ray.benchmarks.picture_cache import KEEP_GB, key_of
-from pixmix_ray.benchmarks.prefetch import depth_for, prefetched
 from pixmix_ray.datasets import evenly_spaced
 from pixmix_ray.errors import DataError, UnknownNameError, WorkError
 from pixmix_ray.metrics import Extra, Measurement, Predictions

@@ -282,8 +282,12 @@ def finite_logits(network: nn.Module, images: Tensor) -> Tensor:
     with torch.no_grad():
         returned: object = network(images)
     logits = checked_logits(returned, len(images)).float()
-    if not torch.isfinite(logits).all():
-        raise WorkError("the network returns NaN or infinite logits: the checkpoint is broken")
+    if not (is_finite := torch.isfinite(logits)).all():
+        broken = int((~is_finite).any(dim=1).sum())
+        raise WorkError(
+            f"the network returns NaN or infinite logits for {broken} of {len(logits)} pictures: the checkpoint is "
+            "broken"
+        )
     return logits
 
 

@@ -36,16 +36,15 @@ from pixmix_ray.benchmarks.corrupted_sets import (
     notes_of,
 )
 from pixmix_ray.benchmarks.extras import TOP_FIVE
-from pixmix_ray.benchmarks.made_pictures import KeyOfTest, MadePictures, Piece, runs_of
-from pixmix_ray.benchmarks.picture_cache import KEEP_GB
-from pixmix_ray.benchmarks.prefetch import depth_for, prefetched
-from pixmix_ray.corruptions.p.codec import encoder, through_h264
+from pixmix_ray.benchmarks.made_pictures import KEEP_GB, KeyOfTest, MadePictures, Piece, depth_for, prefetched, runs_of
 from pixmix_ray.corruptions.p.sequences import (
     EXTRA_PERTURBATIONS,
     PERTURBATIONS,
     compares_with_first,
+    encoder,
     frames,
     perturb,
+    through_h264,
 )
 from pixmix_ray.datasets.official_arrays import SequenceArrays
 from pixmix_ray.datasets.official_folders import SequenceFolders
@@ -139,8 +138,10 @@ class Consistency(Benchmark):
     @classmethod
     def from_identity(cls, identity: Mapping[str, Any]) -> Self:
         """As the base class says; a row holds AlexNet's rates, and no path of anybody's is read for them."""
-        if isinstance(identity.get("alexnet"), str):
-            raise DataError("consistency: a row must hold AlexNet's rates themselves, and this one holds a path")
+        if isinstance(path := identity.get("alexnet"), str):
+            raise DataError(
+                f"consistency: a row must hold AlexNet's rates themselves, and this one holds a path, {path!r}"
+            )
         return super().from_identity(identity)
 
     def version(self) -> str:
@@ -167,7 +168,11 @@ class Consistency(Benchmark):
         is_imagenet = test.images.shape[1] >= IMAGENET_SIDE
         names = self._wanted(is_imagenet)
         if self.alexnet is not None and not is_imagenet:
-            raise DataError("consistency: AlexNet's rates apply only to ImageNet's pictures: leave alexnet out")
+            raise DataError(
+                f"consistency: AlexNet's rates apply to ImageNet's pictures alone, of {IMAGENET_SIDE} pixels or "
+                "more, and these "
+                f"have {test.images.shape[1]}: leave alexnet out"
+            )
         if lacking := [name for name in names if self.alexnet is not None and name not in self.alexnet]:
             raise DataError(f"consistency: alexnet has no rates for {lacking[0]}: measure AlexNet on it, or exclude it")
         if self.crop is not None and self.crop > test.images.shape[1]:

@@ -21,10 +21,8 @@ from torch import nn
 from pixmix_ray import metrics
 from pixmix_ray.benchmarks.base import TestPictures, classify
 from pixmix_ray.benchmarks.extras import PROPER_SCORES
-from pixmix_ray.benchmarks.made_pictures import MadePictures, Piece, runs_of
+from pixmix_ray.benchmarks.made_pictures import MadePictures, Piece, depth_for, key_of, prefetched, runs_of
 from pixmix_ray.benchmarks.measures import RELIABILITY, RMS, OfConfidence, calibration_of, error_of, proper_scores_of
-from pixmix_ray.benchmarks.picture_cache import key_of
-from pixmix_ray.benchmarks.prefetch import depth_for, prefetched
 from pixmix_ray.corruptions import through_jpeg
 from pixmix_ray.datasets.official_arrays import CorruptedArrays
 from pixmix_ray.datasets.official_folders import CorruptedFolders

@@ -34,11 +34,10 @@ from pixmix_ray.benchmarks.corrupted_sets import (
     saved,
     valid_severities,
 )
-from pixmix_ray.benchmarks.made_pictures import KeyOfTest, MadePictures, Piece
-from pixmix_ray.benchmarks.picture_cache import KEEP_GB
+from pixmix_ray.benchmarks.made_pictures import KEEP_GB, KeyOfTest, MadePictures, Piece
 from pixmix_ray.corruptions import NAMES, OFFICIAL, corrupt, frost_pictures, has_installed_photographs
 from pixmix_ray.errors import DataError
-from pixmix_ray.hashing import short_hash
+from pixmix_ray.identity import short_hash
 from pixmix_ray.metrics import ALEXNET_ERRORS, Extra, Measurement, Predictions
 from pixmix_ray.settings import DataPath
 
@@ -106,7 +105,7 @@ class Corruptions(Benchmark):
     @model_validator(mode="after")
     def _has_a_corruption(self) -> Self:
         if not self.wanted:
-            raise ValueError("exclude leaves no corruption of names: leave at least one")
+            raise ValueError(f"exclude = {', '.join(self.exclude)} leaves no corruption: leave at least one")
         return self
 
     @property

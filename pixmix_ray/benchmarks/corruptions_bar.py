@@ -30,8 +30,7 @@ from pixmix_ray.benchmarks.corrupted_sets import (
     saved,
     valid_severities,
 )
-from pixmix_ray.benchmarks.made_pictures import KeyOfTest, MadePictures, Piece
-from pixmix_ray.benchmarks.picture_cache import KEEP_GB
+from pixmix_ray.benchmarks.made_pictures import KEEP_GB, KeyOfTest, MadePictures, Piece
 from pixmix_ray.corruptions import BAR_NAMES, corrupt
 from pixmix_ray.errors import DataError
 from pixmix_ray.metrics import Extra, Measurement, Predictions

@@ -31,9 +31,9 @@ from pixmix_ray.datasets.class_folders import all_numbers, class_folders, class_
 from pixmix_ray.datasets.encoded import EncodedFiles
 from pixmix_ray.datasets.file_digests import combined, file_md5s
 from pixmix_ray.datasets.imagenet_classes import WNIDS
-from pixmix_ray.datasets.large_arrays import cached_squares
+from pixmix_ray.datasets.picture_files import cached_squares
 from pixmix_ray.errors import DataError, one_line
-from pixmix_ray.hashing import short_hash
+from pixmix_ray.identity import short_hash
 from pixmix_ray.metrics import Measurement, Predictions
 from pixmix_ray.settings import DataPath
 

@@ -21,7 +21,7 @@ from pixmix_ray.datasets import evenly_spaced
 from pixmix_ray.datasets.class_folders import ClassFolders, class_folders
 from pixmix_ray.datasets.encoded import EncodedFiles
 from pixmix_ray.datasets.file_digests import combined, file_md5s
-from pixmix_ray.datasets.large_arrays import cached_squares
+from pixmix_ray.datasets.picture_files import cached_squares
 from pixmix_ray.errors import DataError
 from pixmix_ray.metrics import Measurement, Predictions
 from pixmix_ray.settings import DataPath

@@ -1,12 +1,10 @@
 """The commands: parse, build one object, call one function, print. Results go to stdout, progress to stderr.
 
     sweeps      run, plan, status: an experiment file and its results folder
-    results     evaluate, rescore, migrate: checkpoints and their cells
+    results     evaluate, rescore, migrate, export, import: checkpoints, their cells, and other programs
     tables      table, pareto, certainty: what was measured, how surely, and what is on the front
     questions   query, compare, explain
-    figures     figure
-    pages       report, serve: results as a page to look at
-    exchange    export, import
+    pages       figure, report, serve: results to look at
     parts       list, sets pictures, sets complexity: what can be named in an experiment file
     interrupts  Ctrl-C and SIGTERM
     selection   --where, --experiment, --sort, --variant
@@ -21,7 +19,7 @@ from typing import Annotated
 
 import typer
 
-from pixmix_ray.cli import exchange, figures, pages, parts, questions, results, sweeps, tables
+from pixmix_ray.cli import pages, parts, questions, results, sweeps, tables
 from pixmix_ray.cli.console import call, say
 
 __all__ = ["app", "main"]
@@ -31,7 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for room in (sweeps, results, tables, questions, figures, pages, exchange, parts):
+for room in (sweeps, results, tables, questions, pages, parts):
     app.add_typer(room.commands)
 
 

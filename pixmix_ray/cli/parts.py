@@ -1,11 +1,12 @@
 """What can be named in an experiment file: list, and a look at mixing sets: sets pictures, sets complexity."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from pixmix_ray.cli.console import ExperimentFile, Json, Overrides, out, print_json, say, tell
+from pixmix_ray.cli.console import ExperimentFile, Json, Overrides, grouping_options, out, print_json, say, tell
 from pixmix_ray.errors import ResultsError, UnknownNameError
 
 commands = typer.Typer()
@@ -101,7 +102,17 @@ def doctor(
         say(f"{one.what}: {one.found}" + (f" ({one.hint})" if one.hint else ""))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Crops:
+    """Which crops of a mixing set are looked at; see the options."""
+
+    count: Annotated[int, typer.Option(min=1, help="The number of crops to look at.")] = 64
+    side: Annotated[int, typer.Option(min=1, help="The side of a crop in pixels.")] = 64
+    seed: Annotated[int, typer.Option(min=0, help="Seed for choosing the crops.")] = 0
+
+
 @sets.command(epilog="Example: pixmix-ray sets pictures fractals --sheet fractals.png --complexity")
+@grouping_options
 def pictures(
     mixing_set: Annotated[
         str,
@@ -114,23 +125,22 @@ def pictures(
     out_file: Annotated[
         Path | None, typer.Option("--out", help="Write the measures to this Parquet file, one row per crop.")
     ] = None,
-    count: Annotated[int, typer.Option(min=1, help="The number of crops to look at.")] = 64,
-    side: Annotated[int, typer.Option(min=1, help="The side of a crop in pixels.")] = 64,
-    seed: Annotated[int, typer.Option(min=0, help="Seed for choosing the crops.")] = 0,
     trust: Annotated[
         bool, typer.Option("--trust", help="Allow importing the classes that the trial of fvis names.")
     ] = False,
+    *,
+    crops: Crops,
 ) -> None:
     """Look at a mixing set, cropped as in training: a contact sheet, and measures of complexity."""
     from pixmix_ray.report import sheet as report
 
-    sample = report.sampled(report.parse_mixing_set(mixing_set, is_trusted=trust), count, side, seed)
+    sample = report.sampled(report.parse_mixing_set(mixing_set, is_trusted=trust), crops.count, crops.side, crops.seed)
     say(f"{sample.label}: {sample.total} pictures, version {sample.version}")
     for line in sample.remarks:
         say(line)
     if sheet is not None:
         report.write_sheet(sample, sheet)
-        say(f"{count} crops of {side} pixels: {sheet}")
+        say(f"{crops.count} crops of {crops.side} pixels: {sheet}")
     if complexity or out_file is not None:
         measures = report.measured(sample.crops)
         out.print(report.complexity_table(sample, measures))
@@ -157,7 +167,6 @@ def complexity(
     from pixmix_ray.analysis.variants import one_variant
     from pixmix_ray.experiment.file import read_experiment
     from pixmix_ray.report import complexity as report
-    from pixmix_ray.report.figures import complexity as complexity_figure
     from pixmix_ray.report.figures.style import check_drawable
     from pixmix_ray.storage.index import read
 
@@ -180,5 +189,5 @@ def complexity(
         report.write_sets(beside, out_file)
         say(f"sets: {out_file}")
     if figure is not None:
-        complexity_figure.write_figure(beside, correlations, figure)
+        report.write_figure(beside, correlations, figure)
         say(f"figure: {figure}")

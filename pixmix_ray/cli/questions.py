@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
-from pixmix_ray.cli.console import Form, Objectives, Results, say, show, tell
-from pixmix_ray.cli.selection import Selection, selecting
+from pixmix_ray.cli.console import Objectives, Output, Results, grouping_options, say, tell
+from pixmix_ray.cli.selection import Selection
 from pixmix_ray.cli.tables import split_names
 
 commands = typer.Typer()
@@ -17,10 +17,12 @@ MOST_ROWS = 500  # on a terminal, where more take minutes to lay out
     epilog="Example: pixmix-ray query results/quickstart "
     "\"select method, value from measurements where metric = 'mce' and condition = ''\""
 )
+@grouping_options
 def query(
     results: Results,
     sql: Annotated[str, typer.Argument(metavar="SQL", help="One SQL statement.", show_default=False)],
-    form: Form = "terminal",
+    *,
+    output: Output,
 ) -> None:
     """Query results in SQL; the tables are measurements, predictions, trials, failures and published."""
     from pixmix_ray.analysis.sql import query as asked
@@ -28,14 +30,14 @@ def query(
     from pixmix_ray.storage.store import Store
 
     found = asked(Store(results), sql)
-    shown = found.head(MOST_ROWS) if form == "terminal" else found
-    show(grid_of(shown), form)
+    shown = found.head(MOST_ROWS) if output.is_for_people else found
+    output.show(grid_of(shown))
     if len(shown) < len(found):
         tell(f"the first {len(shown)} of {len(found):,} rows: --format csv has all")
 
 
 @commands.command(epilog="Example: pixmix-ray compare results/before results/after")
-@selecting
+@grouping_options
 def compare(
     first: Annotated[str, typer.Argument(metavar="A", help="A results folder or URI.", show_default=False)],
     second: Annotated[
@@ -43,9 +45,9 @@ def compare(
     ],
     objectives: Objectives = None,
     trials: Annotated[bool, typer.Option("--trials", help="Trial by trial, a seed with the same seed.")] = False,
-    form: Form = "terminal",
     *,
     selection: Selection,
+    output: Output,
 ) -> None:
     """Show what changed between two results folders, and which changes are significant."""
     from pixmix_ray.analysis.comparison import Side
@@ -59,19 +61,18 @@ def compare(
     names = split_names(objectives)
     asked = [one.objectives(part, names) for one, part in zip(opened, parts, strict=True)]
     found = compared(before, after, [name for name in asked[0] if name in asked[1]])
-    show(changes_grid(found), form)
-    if form == "terminal":
-        for line in changes_notes(found):
-            say(line)
+    output.show(changes_grid(found), changes_notes(found))
 
 
 @commands.command(epilog="Example: pixmix-ray explain corruptions.mce")
+@grouping_options
 def explain(
     metric: Annotated[str, typer.Argument(help="A metric, or benchmark.metric.", show_default=False)],
     results: Annotated[
         str | None, typer.Argument(metavar="RESULTS", help="Also describe its values in these results.")
     ] = None,
-    form: Form = "terminal",
+    *,
+    output: Output,
 ) -> None:
     """Explain a metric: definition, formula, normaliser, averages, and where published code differs."""
     import pandas as pd
@@ -85,8 +86,8 @@ def explain(
 
         measurements = read(results)
     lines = explained(metric, measurements)
-    if form == "terminal":
+    if output.is_for_people:
         for heading, text in lines:
             say(f"{heading + ':':<16}{text}")
     else:
-        show(grid_of(pd.DataFrame(lines, columns=["about", "text"])), form)
+        output.show(grid_of(pd.DataFrame(lines, columns=["about", "text"])))

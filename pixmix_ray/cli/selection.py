@@ -1,11 +1,8 @@
 """--where, --experiment, --sort and --variant: which results a command shows, the same for all of them."""
 
-import inspect
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
@@ -35,17 +32,16 @@ Variant = Annotated[
         metavar="TEXT", help="Where settings of a benchmark differ, only the results with this text in their label."
     ),
 ]
-OPTIONS: dict[str, Any] = {"where": Where, "experiment": Experiment, "sort": Sort, "variant": Variant}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
     """What was asked for; see the options."""
 
-    where: str | None = None
-    experiment: Path | None = None
-    sort: str | None = None
-    variant: str | None = None
+    where: Where = None
+    experiment: Experiment = None
+    sort: Sort = None
+    variant: Variant = None
 
     def open(self, results: str) -> "Results":
         """The results, as far as they are asked for; what is left out is said."""
@@ -88,25 +84,6 @@ class Selection:
         for name, value in vars(self).items():
             if value is not None:
                 raise RequestError(f"--{name} {value}: {why}")
-
-
-def selecting(command: Callable[..., None]) -> Callable[..., None]:
-    """A command that takes a `selection`, with the options that make it."""
-    signature = inspect.signature(command)
-    own = [one for name, one in signature.parameters.items() if name != "selection"]
-    options = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=of)
-        for name, of in OPTIONS.items()
-    ]
-
-    @wraps(command)
-    def call(**given: Any) -> None:
-        asked = {name: given.pop(name) for name in OPTIONS}
-        command(**given, selection=Selection(**asked))
-
-    call.__signature__ = signature.replace(parameters=[*own, *options])  # type: ignore[attr-defined]
-    call.__annotations__ = {one.name: one.annotation for one in (*own, *options)}
-    return call
 
 
 def cells_of(file: Path, results: str) -> list[str]:

@@ -11,6 +11,7 @@ from pixmix_ray.cli.console import (
     ExperimentFile,
     Json,
     Limit,
+    Output,
     Overrides,
     Presets,
     Results,
@@ -18,7 +19,6 @@ from pixmix_ray.cli.console import (
     out,
     print_json,
     say,
-    show,
     tell,
 )
 from pixmix_ray.cli.interrupts import ending_cleanly, last_words
@@ -165,28 +165,32 @@ def logs(
         str | None,
         typer.Argument(metavar="[TRIAL|CELL]", help="The ID of a trial or cell, or its beginning.", show_default=False),
     ] = None,
-    follow: Annotated[bool, typer.Option("--follow", help="Keep updating until interrupted.")] = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Show what is printed as it comes, until the run ends.")
+    ] = False,
 ) -> None:
     """Show what workers printed, warned and raised; without a name, list the logs."""
     from pixmix_ray.report.logs import followed, log_names, matching, text_of_log
+    from pixmix_ray.storage.run_lock import FILE
     from pixmix_ray.storage.store import Store
 
     store = Store(results)
-    if name is None:
-        for one in log_names(store) or ["no logs: nothing was printed, and nothing failed"]:
-            say(one)
-        return
     if follow:
-        key = name if "/" in name else f"{name}/training"
-        for text in followed(store, key):
+        at_work = f"following the run in {store.uri}" if store.exists(FILE) else f"waiting for a run in {store.uri}"
+        tell(f"{at_work}; press Ctrl-C to stop")
+        for text in followed(store, name or ""):
             out.file.write(text)
             out.file.flush()
+        tell("the run has ended")
         return
-    found = matching(store, name)
+    found = log_names(store) if name is None else matching(store, name)
+    if not found:
+        say("no logs: nothing was printed, and nothing failed")
     for one in found:
-        if len(found) > 1:
-            say(f"=== {one}")
-        say(text_of_log(store, one).rstrip())
+        if name is None or len(found) > 1:
+            say(one if name is None else f"=== {one}")
+        if name is not None:
+            say(text_of_log(store, one).rstrip())
 
 
 def _run(plan: "Plan", executor: str) -> "Run":
@@ -258,9 +262,7 @@ def show_measures(plan: "Plan") -> int:
         if part.label:
             say(part.label)
         grid = measures_grid(judged.wide, judged.certainty.objectives, judged.certainty)
-        show(replace(grid, notes=judged.notes), "terminal")
-        for line in front_notes(judged):
-            say(line)
+        Output().show(replace(grid, notes=judged.notes), front_notes(judged))
     return count
 
 

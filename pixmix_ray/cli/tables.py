@@ -1,12 +1,13 @@
 """table, pareto, certainty: what was measured, how surely, and which methods nothing dominates."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pixmix_ray.cli.console import Form, Objectives, Results, say, show, tell
-from pixmix_ray.cli.selection import Selection, selecting
+from pixmix_ray.cli.console import Objectives, Output, Results, grouping_options, say, tell
+from pixmix_ray.cli.selection import Selection
 from pixmix_ray.errors import RequestError
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ commands = typer.Typer()
 
 
 @commands.command("table", epilog="Example: pixmix-ray table results/quickstart --format latex")
-@selecting
+@grouping_options
 def show_table(
     results: Annotated[str | None, typer.Argument(metavar="RESULTS", help="A results folder or URI.")] = None,
     objectives: Objectives = None,
@@ -28,15 +29,15 @@ def show_table(
     across: Annotated[
         str | None, typer.Option(help="With --paper: what may differ from the paper, of dataset,model,mixing_set.")
     ] = None,
-    form: Form = "terminal",
     *,
     selection: Selection,
+    output: Output,
 ) -> None:
     """Show methods by safety measures with 95 % intervals, or a table of the paper beside your results."""
     if paper is not None:
         if objectives is not None:
             raise RequestError(f"--objectives {objectives}: a table of the paper has its own: leave it or --paper out")
-        _show_paper(results, paper, across, form, selection)
+        _show_paper(results, paper, across, output, selection)
         return
     if across is not None:
         raise RequestError(f"--across {across}: it is for tables of the paper: give --paper N too")
@@ -44,56 +45,53 @@ def show_table(
         raise RequestError("table needs a results folder, or --paper N for a table of the paper")
     opened = selection.open(results)
     names = split_names(objectives)
-    for label in _labels(opened, selection.variant, form):
-        _show_part(opened.table(names, variant=label), label, form)
+    for label in _labels(opened, selection.variant, output):
+        _show_part(opened.table(names, variant=label), label, output)
     tell_versions(opened)
 
 
 @commands.command(epilog="Example: pixmix-ray pareto results/quickstart --objectives clean.error,corruptions.mce")
-@selecting
+@grouping_options
 def pareto(
     results: Results,
     objectives: Objectives = None,
     epsilon: Annotated[
         float, typer.Option(min=0, help="Also keep what is behind by less than this many percentage points.")
     ] = 0.0,
-    form: Form = "terminal",
     *,
     selection: Selection,
+    output: Output,
 ) -> None:
     """Show which methods are on the Pareto front, how certain that is, and what dominates the others."""
     from pixmix_ray.report.fronts import front_grid, front_notes
 
     opened = selection.open(results)
-    for label in _labels(opened, selection.variant, form):
+    for label in _labels(opened, selection.variant, output):
         judged = opened.judged(split_names(objectives), variant=label)
-        _show_part(front_grid(judged, epsilon / 100), label, form)
-        if form == "terminal":
-            for line in front_notes(judged):
-                say(line)
+        _show_part(front_grid(judged, epsilon / 100), label, output, front_notes(judged))
     tell_versions(opened)
 
 
 @commands.command(epilog="Example: pixmix-ray certainty results/quickstart --objectives clean.error,corruptions.mce")
-@selecting
+@grouping_options
 def certainty(
     results: Results,
     objectives: Objectives = None,
     pairs: Annotated[
         bool, typer.Option("--pairs", help="Show for each pair how certain it is that one dominates, or is better.")
     ] = False,
-    form: Form = "terminal",
     *,
     selection: Selection,
+    output: Output,
 ) -> None:
     """Show how certain each value is, and how much of the uncertainty comes from seeds and from pictures."""
     from pixmix_ray.report.grid import grid_of
 
     opened = selection.open(results)
-    for label in _labels(opened, selection.variant, form):
+    for label in _labels(opened, selection.variant, output):
         found = opened.certainty(split_names(objectives), pairs=pairs, variant=label)
         caption = "fractions; 95 % intervals; shares of 1,000 draws of pictures and seeds"
-        _show_part(grid_of(found, caption), label, form)
+        _show_part(grid_of(found, caption), label, output)
 
 
 def split_names(text: str | None) -> list[str] | None:
@@ -101,16 +99,16 @@ def split_names(text: str | None) -> list[str] | None:
     return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
 
 
-def _show_part(grid: "Grid", label: str | None, form: str) -> None:
+def _show_part(grid: "Grid", label: str | None, output: Output, notes: Sequence[str] = ()) -> None:
     """A table of one part, below the part's name."""
-    if label:
-        say(f"\n{label}" if form == "terminal" else "")
-    show(replace(grid, title=label) if label and form != "terminal" else grid, form)
+    if label and not output.json:
+        say(f"\n{label}" if output.is_for_people else "")
+    output.show(replace(grid, title=label) if label and not output.is_for_people else grid, notes)
 
 
-def _labels(opened: "Opened", variant: str | None, form: str) -> list[str | None]:
+def _labels(opened: "Opened", variant: str | None, output: Output) -> list[str | None]:
     """The parts to show, each for itself: all, or the one that was asked for; for programs there must be one."""
-    if variant is not None or form in ("csv", "json"):
+    if variant is not None or output.is_one_table:
         return [opened.part(variant).label or None]
     labels = [part.label or None for part in opened.parts]
     if len(labels) > 1:
@@ -126,14 +124,14 @@ def tell_versions(opened: "Opened") -> None:
         tell(line)
 
 
-def _show_paper(results: str | None, paper: str, across: str | None, form: str, selection: Selection) -> None:
+def _show_paper(results: str | None, paper: str, across: str | None, output: Output, selection: Selection) -> None:
     """A table of the paper, and below it how ours were made otherwise."""
     from pixmix_ray.analysis.published import parse_across
     from pixmix_ray.report.paper import paper_grid
 
     settings = parse_across(across)
     if results is None:
-        show(paper_grid(paper), form)
+        output.show(paper_grid(paper))
         return
     opened = selection.open(results)
-    show(paper_grid(paper, opened.store, opened.part(selection.variant).frame, settings), form)
+    output.show(paper_grid(paper, opened.store, opened.part(selection.variant).frame, settings))

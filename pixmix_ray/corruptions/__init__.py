@@ -7,8 +7,8 @@ scored and `EXTRA_PERTURBATIONS` the others. Each of the three has a folder, `c`
 corruption is a function in its family's file and a line in that table.
 """
 
-from pixmix_ray.corruptions.c.frost import frost_pictures, has_installed_photographs
 from pixmix_ray.corruptions.c.severities import EXTRA, OFFICIAL
+from pixmix_ray.corruptions.c.weather import frost_pictures, has_installed_photographs
 from pixmix_ray.corruptions.cbar.table import BAR_NAMES
 from pixmix_ray.corruptions.dispatch import NAMES, Variant, corrupt, through_jpeg
 from pixmix_ray.corruptions.p.sequences import (

@@ -14,20 +14,13 @@ from typing import Final, Literal, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pixmix_ray.corruptions.c.blur import defocus_blur, gaussian_blur
-from pixmix_ray.corruptions.c.colour import brightness, contrast, saturate
-from pixmix_ray.corruptions.c.digital import pixelate
+from pixmix_ray.corruptions.c.blur import defocus_blur, gaussian_blur, glass_blur, motion_blur, zoom_blur
+from pixmix_ray.corruptions.c.digital import brightness, contrast, jpeg_compression, pixelate, saturate
 from pixmix_ray.corruptions.c.elastic import elastic_transform
-from pixmix_ray.corruptions.c.fog import fog
-from pixmix_ray.corruptions.c.frost import frost
-from pixmix_ray.corruptions.c.glass import glass_blur
-from pixmix_ray.corruptions.c.jpeg import jpeg_compression
-from pixmix_ray.corruptions.c.motion import motion_blur
 from pixmix_ray.corruptions.c.noise import gaussian_noise, impulse_noise, shot_noise, speckle_noise
 from pixmix_ray.corruptions.c.severities import SEVERITIES
-from pixmix_ray.corruptions.c.snow import snow
 from pixmix_ray.corruptions.c.spatter import spatter
-from pixmix_ray.corruptions.c.zoom import zoom_blur
+from pixmix_ray.corruptions.c.weather import fog, frost, snow
 from pixmix_ray.corruptions.cbar.table import BAR_CORRUPTIONS, BAR_SEVERITIES
 from pixmix_ray.corruptions.corruption import Constants, Corruption, Images, Uniforms
 from pixmix_ray.errors import RequestError, UnknownNameError
@@ -88,7 +81,7 @@ def corrupt(
             0 to N - 1.
         variant: whose constants; default: "imagenet" if the shorter side is 128 or more, "tiny_imagenet" if it is 64 or
             more, else "cifar". C-bar has none of its own for "tiny_imagenet" and takes those of "cifar".
-        frost_folder: of the photographs of ice that "frost" lays over a picture, see `frost.py`; default: those of the
+        frost_folder: of the photographs of ice that "frost" lays over a picture (`c.weather`); default: those of the
             installed package imagecorruptions.
 
     Raises:

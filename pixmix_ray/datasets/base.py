@@ -11,7 +11,7 @@ from pydantic import Field
 
 from pixmix_ray.cache import cached_arrays
 from pixmix_ray.datasets.encoded import EncodedSet
-from pixmix_ray.datasets.large_arrays import squares
+from pixmix_ray.datasets.picture_files import squares
 from pixmix_ray.errors import RequestError
 from pixmix_ray.plugins import Table
 from pixmix_ray.settings import Settings

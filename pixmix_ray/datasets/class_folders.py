@@ -20,7 +20,7 @@ from pixmix_ray.datasets.encoded import PathList
 from pixmix_ray.datasets.listing import PassedOver, packed, unwanted
 from pixmix_ray.datasets.picture_files import picture_files
 from pixmix_ray.errors import DataError
-from pixmix_ray.hashing import short_hash
+from pixmix_ray.identity import short_hash
 
 VIDEO = ".mp4"
 MANY = 10_000  # files, from which on a listing is kept

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pixmix_ray.cache import cached_arrays
 from pixmix_ray.datasets.picture_files import in_threads
 from pixmix_ray.errors import DataError
-from pixmix_ray.hashing import short_hash
+from pixmix_ray.identity import short_hash
 
 # Two writes of one file within a tick of the clock leave the same stamps, so hashes of younger files are not kept.
 SETTLED_NS = 2_000_000_000

@@ -3,24 +3,98 @@
 A root holds one folder for training and one for testing, each with one folder a class, ImageNet's `train/n01440764/...`
 and `val/n01440764/...`. How ImageNet is unpacked differs: its validation pictures may also lie in one folder, as
 published, with their classes in the development kit (`ILSVRC2012_devkit_t12`) or in Kaggle's `LOC_val_solution.csv`.
+
+In the development kit (in `data`) the numbers of the 50,000 pictures are in ILSVRC2012_validation_ground_truth.txt, and
+what the numbers mean in meta.mat.
 """
 
+import csv
 import warnings
 from abc import ABC
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
 
 from pixmix_ray.datasets.base import DATASETS, DataVersionWarning
-from pixmix_ray.datasets.class_folders import class_folders
-from pixmix_ray.datasets.encoded import EncodedFiles
+from pixmix_ray.datasets.class_folders import ClassFolders, class_folders
+from pixmix_ray.datasets.encoded import EncodedFiles, PathList
 from pixmix_ray.datasets.imagenet_classes import WNIDS
-from pixmix_ray.datasets.imagenet_labels import flat_validation_files
 from pixmix_ray.datasets.on_disk import OnDiskDataset, Split, check_same_classes
 from pixmix_ray.errors import DataError, one_line
 from pixmix_ray.settings import DataPath
+
+KIT = "ILSVRC2012_devkit_t12/data"
+TRUTH, META, KAGGLE = "ILSVRC2012_validation_ground_truth.txt", "meta.mat", "LOC_val_solution.csv"
+FIRST = "ILSVRC2012_val_"
+ABOVE = 3  # Kaggle's pictures are in ILSVRC/Data/CLS-LOC, its table beside ILSVRC
+
+
+def flat_validation_files(root: Path, test: str, only: frozenset[str] | None) -> ClassFolders | None:
+    """The pictures of `root/test`, class after class by WordNet number; none where it is not a folder of such pictures.
+
+    Args:
+        root: where the tables are looked for, and in the three folders above it.
+        test: its folder with ILSVRC2012_val_00000001.JPEG and so on.
+        only: the classes that are wanted; none: all.
+
+    Raises:
+        DataError: there is no table of their classes, or it does not fit them.
+    """
+    folder = root / test
+    if not folder.is_dir():
+        return None
+    files = sorted(folder.glob(f"{FIRST}*.JPEG"))
+    if not files:
+        return None
+    classes = _classes(root)
+    strange = next((file for file in files if file.stem not in classes), None)
+    if strange is not None:
+        raise DataError(f"{strange} has no class in the table beside {root}: unpack the published validation pictures")
+    named = sorted((classes[file.stem], file.name) for file in files)
+    named = [pair for pair in named if only is None or pair[0] in only]
+    names, labels = np.unique([name for name, _ in named], return_inverse=True)
+    return ClassFolders(
+        files=PathList.of(folder, [folder / name for _, name in named]),
+        labels=labels.astype(np.int64),
+        class_names=tuple(map(str, names)),
+    )
+
+
+def _classes(root: Path) -> dict[str, str]:
+    """The class of each validation picture, by the name of its file without ending."""
+    for folder in (root, *root.resolve().parents[:ABOVE]):
+        if (table := folder / KAGGLE).is_file():
+            return _of_kaggle(table)
+        for kit in (folder / KIT, folder / "data", folder):
+            if (kit / TRUTH).is_file():
+                return _of_kit(kit)
+    raise DataError(
+        f"{root} holds validation pictures in one folder, and no classes of them: put the folder ILSVRC2012_devkit_t12 "
+        f"or Kaggle's {KAGGLE} beside them, or sort them into folders of classes"
+    )
+
+
+def _of_kaggle(table: Path) -> dict[str, str]:
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as stream:
+            rows = [row for row in csv.DictReader(stream) if row.get("ImageId") and row.get("PredictionString")]
+        return {row["ImageId"]: row["PredictionString"].split()[0] for row in rows}
+    except (OSError, ValueError, LookupError, csv.Error) as error:
+        raise DataError(f"cannot read {table} ({one_line(error)}): fetch it again from Kaggle") from error
+
+
+def _of_kit(kit: Path) -> dict[str, str]:
+    from scipy.io import loadmat  # here: slow to import, and needed for this alone
+
+    try:
+        synsets: Any = loadmat(kit / META, squeeze_me=True, struct_as_record=False)["synsets"]
+        names = {int(synset.ILSVRC2012_ID): str(synset.WNID) for synset in synsets}
+        numbers = [int(line) for line in (kit / TRUTH).read_text().split()]
+        return {f"{FIRST}{place:08d}": names[number] for place, number in enumerate(numbers, 1)}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, NotImplementedError) as error:
+        raise DataError(f"cannot read {META} and {TRUTH} in {kit} ({one_line(error)}): fetch the kit again") from error
 
 
 class ClassFolderDataset(OnDiskDataset, ABC):

@@ -25,7 +25,6 @@ from numpy.typing import NDArray
 from pixmix_ray.datasets.class_folders import ClassFolders, FilesOf, class_folders, class_names, video_files
 from pixmix_ray.datasets.encoded import EncodedFiles
 from pixmix_ray.datasets.file_digests import combined, file_md5s
-from pixmix_ray.datasets.large_arrays import squares
 from pixmix_ray.datasets.listing import PassedOver
 from pixmix_ray.datasets.official_arrays import NUM_SEVERITIES
 from pixmix_ray.datasets.picture_comparison import (
@@ -34,7 +33,7 @@ from pixmix_ray.datasets.picture_comparison import (
     check_same_pictures,
     sample_places,
 )
-from pixmix_ray.datasets.picture_files import DECODING, in_threads, picture_files
+from pixmix_ray.datasets.picture_files import DECODING, in_threads, picture_files, squares
 from pixmix_ray.errors import DataError, one_line
 
 Images = NDArray[np.uint8]

@@ -19,9 +19,9 @@ from pydantic import Field, model_validator
 from pixmix_ray.datasets.base import Dataset, ImageData, evenly_spaced
 from pixmix_ray.datasets.encoded import Encoded, EncodedFiles, EncodedRanges, EncodedSet
 from pixmix_ray.datasets.file_digests import combined, file_md5s
-from pixmix_ray.datasets.large_arrays import cached_squares, has_squares
+from pixmix_ray.datasets.picture_files import cached_squares, has_squares
 from pixmix_ray.errors import DataError
-from pixmix_ray.hashing import short_hash
+from pixmix_ray.identity import short_hash
 
 MOST_RESIDENT = 4_000_000_000  # bytes of decoded training pictures; not this machine's memory, since results follow
 MOST_HASHED = 100_000  # files, and

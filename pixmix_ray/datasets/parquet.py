@@ -19,10 +19,10 @@ from pydantic import Field
 from pixmix_ray.cache import Streamed, cache_folder, cached_arrays
 from pixmix_ray.datasets.base import DATASETS
 from pixmix_ray.datasets.encoded import EncodedRanges
-from pixmix_ray.datasets.large_arrays import check_space
 from pixmix_ray.datasets.on_disk import OnDiskDataset, Split, check_same_classes
+from pixmix_ray.datasets.picture_files import check_space
 from pixmix_ray.errors import DataError, one_line
-from pixmix_ray.hashing import short_hash
+from pixmix_ray.identity import short_hash
 from pixmix_ray.settings import DataPath
 
 AT_ONCE = 256  # rows

@@ -8,22 +8,29 @@ floating point, it is brought to 8 bits by its range, or refused.
 A picture that differs from its neighbours is taken as it is; one that cannot be decoded, is larger than Pillow allows
 (twice Image.MAX_IMAGE_PIXELS) or longer than wide beyond all use is a DataError that names it. Which files of a folder
 are pictures is said in `listing`.
+
+`cached_squares` decodes files once a machine into one array, in parallel, from front to back, a run of pictures at a
+time: it never holds all of it in memory, as ImageNet's training pictures at 224 pixels are 193 GB.
 """
 
 import io
+import math
 import os
+import shutil
 import struct
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from pixmix_ray.cache import Streamed, cache_folder, cached_arrays
+from pixmix_ray.datasets.encoded import Encoded
 from pixmix_ray.datasets.listing import SHOWN, PassedOver, files_below, not_picture, packed
 from pixmix_ray.errors import DataError, one_line
 
@@ -197,3 +204,78 @@ def _undecodable(name: str, error: Exception) -> DataError:
     # Pillow names the stream, an object in memory, where it knows no format
     reason = "no format that Pillow knows" if isinstance(error, UnidentifiedImageError) else one_line(error)
     return DataError(f"cannot decode the picture {name} ({type(error).__name__}: {reason}): replace or remove it")
+
+
+Images = NDArray[np.uint8]
+
+AT_ONCE = 512  # pictures in memory at a time: 77 MB of them at 224 pixels
+
+
+def cached_squares(entry: str, pictures: Encoded, rows: NDArray[np.int64], resize: int, size: int) -> Images:
+    """The pictures `rows`, (N, size, size, 3) uint8, as a read-only memory map; decoded where it is not there yet.
+
+    Args:
+        entry: the name in the cache, which must hold everything that the pixels depend on.
+        pictures: encoded.
+        rows: (N,) int64, places in `pictures`.
+        resize: the shorter side in pixels, before the centre is cut out.
+        size: the side in pixels.
+
+    Raises:
+        DataError: the cache cannot be written or is too small, or a picture cannot be decoded (named).
+    """
+    shape = (len(rows), size, size, 3)
+
+    def make() -> dict[str, Streamed]:
+        check_space(cache_folder(), math.prod(shape))
+        runs = (rows[start : start + AT_ONCE] for start in range(0, len(rows), AT_ONCE))
+        pieces = (squares(pictures, run, resize, size) for run in runs)
+        return {"images": Streamed(shape=shape, dtype=np.uint8, pieces=pieces)}
+
+    return cast(Images, cached_arrays(f"{entry}-{DECODING}", make)["images"])
+
+
+def has_squares(entry: str) -> bool:
+    """Whether `cached_squares` would find this entry."""
+    return (cache_folder() / f"{entry}-{DECODING}").is_dir()
+
+
+def square(pictures: Encoded, row: int, resize: int | None, size: int) -> Images:
+    """One picture as (size, size, 3) uint8.
+
+    Args:
+        pictures: encoded.
+        row: which of them.
+        resize: its shorter side is resized to this, as by torchvision's Resize; none leaves it as it is.
+        size: then the centre is cut out, as by torchvision's CenterCrop.
+
+    Raises:
+        DataError: it cannot be decoded, or is smaller than the square.
+    """
+    rgb = decoded(pictures.read(row), pictures.name(row))
+    if resize is not None:
+        rgb = resized(rgb, resize)
+    if min(rgb.size) < size:
+        raise DataError(
+            f"the picture {pictures.name(row)} is {rgb.width} x {rgb.height} pixels: it must be at least "
+            f"{size} x {size}, the size of the data set's test pictures"
+        )
+    return np.asarray(centre_cut(rgb, size))
+
+
+def squares(pictures: Encoded, rows: NDArray[np.int64], resize: int | None, size: int) -> Images:
+    """The pictures `rows`, (N,) int64, as (N, size, size, 3) uint8, each as by `square`; decoded in threads."""
+    found = np.empty((len(rows), size, size, 3), np.uint8)
+    for place, picture in enumerate(in_threads(lambda row: square(pictures, row, resize, size), rows.tolist())):
+        found[place] = picture
+    return found
+
+
+def check_space(folder: Path, needed: int) -> None:
+    """Raise DataError if so many bytes do not fit: better now than after an hour."""
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise DataError(
+            f"the cache {folder} has {free / 1e9:.1f} GB free and the decoded pictures take {needed / 1e9:.1f} GB: "
+            "set PIXMIX_RAY_CACHE to a larger disk, or a limit on the pictures"
+        )

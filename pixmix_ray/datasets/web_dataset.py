@@ -23,7 +23,7 @@ from pixmix_ray.datasets.encoded import EncodedRanges
 from pixmix_ray.datasets.listing import EXTENSIONS, PassedOver, unwanted
 from pixmix_ray.datasets.on_disk import OnDiskDataset, Split
 from pixmix_ray.errors import DataError, one_line
-from pixmix_ray.hashing import short_hash
+from pixmix_ray.identity import short_hash
 from pixmix_ray.settings import DataPath
 
 ABOUT = (".cls", ".json")  # members that say the class

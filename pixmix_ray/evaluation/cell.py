@@ -2,31 +2,31 @@
 
 import json
 import time
-from collections.abc import Callable
 from contextlib import nullcontext
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
-from pixmix_ray.arithmetic import arithmetic
-from pixmix_ray.benchmarks import Benchmark, Clean, TestPictures, limited_batches, pictures_that_fit
+from pixmix_ray.benchmarks import Benchmark, TestPictures, limited_batches, pictures_that_fit
 from pixmix_ray.datasets import evenly_spaced
 from pixmix_ray.errors import DataError
-from pixmix_ray.evaluation.checkpoints import Checkpoint, opened
 from pixmix_ray.evaluation.normalisation import better_input, sample_size
-from pixmix_ray.experiment.external import Source
-from pixmix_ray.experiment.trial import BenchmarkRun
-from pixmix_ray.hardware import hardware
-from pixmix_ray.memory import free_memory, is_out_of_memory
+from pixmix_ray.hardware import arithmetic, free_memory, hardware
+from pixmix_ray.memory import is_out_of_memory
 from pixmix_ray.metrics import Measurement, Predictions
 from pixmix_ray.storage.cell import Footer, StoredCell, predictions_table, write_cell
-from pixmix_ray.storage.provenance import code_version, library_versions
-from pixmix_ray.storage.store import Store, cell_failure_file, cell_file
+from pixmix_ray.storage.provenance import library_versions
+from pixmix_ray.storage.store import Store, cell_failure_file
+
+if TYPE_CHECKING:
+    from pixmix_ray.evaluation.checkpoints import Checkpoint
+    from pixmix_ray.experiment.trial import BenchmarkRun
 
 
 def evaluate_cell(
-    checkpoint: Checkpoint, run: BenchmarkRun, store: Store, device: torch.device, code: str
+    checkpoint: "Checkpoint", run: "BenchmarkRun", store: Store, device: torch.device, code: str
 ) -> list[Measurement]:
     """The measurements of a checkpoint on a benchmark, whose cell is then written.
 
@@ -96,31 +96,7 @@ def _predict_within_memory(
             free_memory(device)  # only here, where the error and all that its frames held are gone
 
 
-Measure = Callable[[BenchmarkRun], str | None]
-"""Measures one cell of a checkpoint that was opened, and returns what its owner should know; "" or None for nothing."""
-
-
-def open_checkpoint(source: Source, store: Store, device: torch.device) -> Measure:
-    """A function that evaluates a checkpoint on a benchmark, as `evaluate_cell`, if that is not done.
-
-    Raises:
-        DamagedError: that of a trial is missing, or its bytes are not those that were written.
-        CheckpointError: somebody else's is missing, or changed.
-    """
-    checkpoint = opened(source, store)
-
-    def measure(run: BenchmarkRun) -> str:
-        if store.exists(cell_file(checkpoint.cell(run))):
-            return ""
-        evaluate_cell(checkpoint, run, store, device, code_version())
-        # with the clean error, which shows it: once for each checkpoint
-        is_asked = checkpoint.is_external and isinstance(run.benchmark.settings, Clean)
-        return _notice(checkpoint, device) if is_asked else ""
-
-    return measure
-
-
-def _notice(checkpoint: Checkpoint, device: torch.device) -> str:
+def input_notice(checkpoint: "Checkpoint", device: torch.device) -> str:
     """Whether somebody else's weights clearly read more with another normalisation or size than the model's."""
     data = checkpoint.dataset.settings.load()
     chosen = evenly_spaced(len(data.test_labels), sample_size(data.test_images.shape[1]))

@@ -4,22 +4,24 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from itertools import chain
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pixmix_ray.benchmarks.base import finite_logits, to_device
+from pixmix_ray.benchmarks import finite_logits, to_device
 from pixmix_ray.datasets import Dataset, ImageData
 from pixmix_ray.errors import CheckpointError, DamagedError, PixmixRayError, one_line
-from pixmix_ray.experiment.external import External, Source, described_trial, done_record
-from pixmix_ray.experiment.trial import BenchmarkRun, Trial, hash_of_test_set
-from pixmix_ray.hashing import short_hash
+from pixmix_ray.experiment.trial import BenchmarkRun, Trial, done_record, hash_of_test_set
+from pixmix_ray.identity import short_hash
 from pixmix_ray.models import evaluation_mode, fit_weights, parse_weights
 from pixmix_ray.models.base import Model
 from pixmix_ray.plugins import Part
 from pixmix_ray.storage.store import Store, trial_file
+
+if TYPE_CHECKING:
+    from pixmix_ray.experiment.external import External, Source
 
 PROBED = 2  # pictures that go through a network to see what comes out
 
@@ -98,7 +100,7 @@ def _marks(network: nn.Module) -> list[Any]:
     return [*parts, *((id(tensor), tensor._version, tensor.requires_grad) for tensor in tensors)]
 
 
-def opened(source: Source, store: Store) -> Checkpoint:
+def opened(source: "Source", store: Store) -> Checkpoint:
     """The checkpoint of a trial of `store` that is done, or one that was there already.
 
     Raises:
@@ -148,7 +150,7 @@ def trained(trial: Trial, store: Store) -> Checkpoint:
         checkpoint_id=done["checkpoint_id"],
         dataset=trial.dataset,
         build=partial(own_network, trial.model.settings, parse_weights(content, path), source),
-        described={**described_trial(trial), "training_code_version": done.get("code_version")},
+        described={**trial.described(), "training_code_version": done.get("code_version")},
         class_names=None if done.get("class_names") is None else tuple(done["class_names"]),
     )
 
@@ -160,7 +162,7 @@ def own_network(model: Model, weights: Mapping[str, Tensor], source: str, data: 
     return network
 
 
-def external_network(source: External, data: ImageData) -> nn.Module:
+def external_network(source: "External", data: ImageData) -> nn.Module:
     """Somebody else's network, with an output for each class of a data set, in their order.
 
     Raises:
@@ -223,7 +225,7 @@ def _check_outputs(network: nn.Module, data: ImageData, wanted: int | None, wher
     return found
 
 
-def check_externals(sources: Iterable[External]) -> None:
+def check_externals(sources: "Iterable[External]") -> None:
     """Open each of these checkpoints once, so that what does not fit is told before any work.
 
     Raises:

@@ -21,15 +21,14 @@ from pixmix_ray.datasets import DATASETS
 from pixmix_ray.errors import DamagedError, PixmixRayError, ResultsError
 from pixmix_ray.experiment.external import external_id
 from pixmix_ray.experiment.trial import BenchmarkRun, hash_of_test_set
-from pixmix_ray.hashing import hash_of_values
+from pixmix_ray.identity import hash_of_values
 from pixmix_ray.metrics import Measurement
-from pixmix_ray.plugins import Part
+from pixmix_ray.plugins import Part, named_code
 from pixmix_ray.storage.cell import COMMON, FOOTER_KEY, MEASURED, Footer, StoredCell, write_cell
 from pixmix_ray.storage.index import put_aside, update
 from pixmix_ray.storage.schema import MEASUREMENTS, PREDICTIONS
 from pixmix_ray.storage.sealed import Unsealed, conform
 from pixmix_ray.storage.store import Store, cell_file, trial_file
-from pixmix_ray.trust import named_code
 
 MANIFEST_KEY = "pixmix_ray.cells"
 _NAME = re.compile(r"[\w-]+/[\w-]+")

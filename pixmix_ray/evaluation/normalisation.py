@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pixmix_ray.benchmarks.base import SMALL, finite_logits, passes, to_device
+from pixmix_ray.benchmarks import SMALL, finite_logits, passes, to_device
 from pixmix_ray.datasets import evenly_spaced
 from pixmix_ray.models import Normalise, resized
 
@@ -28,6 +28,7 @@ NORMALISATIONS = MappingProxyType(
 """What networks are usually trained with: mean and standard deviation of each channel."""
 
 SAMPLE, SAMPLE_LARGE = 256, 64  # test pictures that are looked at, of more than `SMALL` pixels the latter
+SAMPLE_SIZES = 24  # of other sizes, which take the longest: a difference to guessing shows in a few
 CLEARLY = 0.02  # of them fewer are misread
 NEAR_CHANCE = 0.8  # of the error of guessing: then other sizes are tried too
 SIZES = (32, 64, 224)  # pixels that networks are usually trained with
@@ -54,7 +55,7 @@ def better_input(network: nn.Module, images: NDArray[np.uint8], labels: NDArray[
     tried = _with_others(found[0], network, images, labels, device)
     near_chance = NEAR_CHANCE * (1 - 1 / (int(labels.max()) + 1))
     if own.mean() > near_chance and min(wrong.mean() for *_, wrong in tried) > near_chance:
-        sample = evenly_spaced(len(labels), SAMPLE_LARGE)  # larger pictures take the longer
+        sample = evenly_spaced(len(labels), SAMPLE_SIZES)
         own, tried = own[sample], _with_sizes(network, images[sample], labels[sample], device)
     name, setting, best = min(tried, key=lambda one: one[2].sum(), default=("", "", own))
     if best.mean() > near_chance or not _is_clear(own, best):  # one guess may well be better than another

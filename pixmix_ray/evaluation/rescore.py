@@ -4,23 +4,27 @@ A measurement is a pure function of predictions, and a benchmark's settings lie 
 come out again, equal to the last bit; where it does not, the code that measures has changed, or a file has.
 """
 
+from __future__ import annotations
+
 import json
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from math import isnan
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pixmix_ray.benchmarks import BENCHMARKS, Benchmark
 from pixmix_ray.errors import DamagedError, RequestError, ResultsError, UnknownNameError, one_line
 from pixmix_ray.experiment.trial import BenchmarkRun
 from pixmix_ray.metrics import UNITS, Measurement, direction
-from pixmix_ray.plugins import Part
+from pixmix_ray.plugins import Part, check_trusted
 from pixmix_ray.storage.cell import Footer, StoredCell, predictions_of, read_cell, write_cell
 from pixmix_ray.storage.index import list_cells, put_aside, refuse_older_layout, update
 from pixmix_ray.storage.provenance import code_version
 from pixmix_ray.storage.store import Store, cell_file
-from pixmix_ray.trust import check_trusted
+
+if TYPE_CHECKING:
+    pass
 
 SHOWN = 3  # differences of a cell that are listed
 

@@ -18,6 +18,7 @@ from pixmix_ray.datasets import Dataset
 from pixmix_ray.errors import RequestError, UnknownNameError
 from pixmix_ray.experiment.labels import text_of
 from pixmix_ray.experiment.recipe import Recipe
+from pixmix_ray.experiment.resources import Share
 from pixmix_ray.methods import Method
 from pixmix_ray.mixing_sets import MixingSet
 from pixmix_ray.models import Model
@@ -85,6 +86,7 @@ class Point:
     method: Part[Method]
     mixing_set: Part[MixingSet] | None
     seed: int
+    share: Share
 
     def value(self, path: str) -> object:
         """What the point has at `path`, such as training.lr; none where the path is not one of its.
@@ -98,6 +100,8 @@ class Point:
             return self.seed
         if room == "training":
             return getattr(self.recipe, rest, None)
+        if room == "resources":
+            return getattr(self.share, rest.removeprefix("trial."), None)
         parts: dict[str, Part[Any] | None] = {
             "dataset": self.dataset,
             "model": self.model,
@@ -152,7 +156,9 @@ class GridSelection:
             and not any(_is_excluded(point, rule) for rule in self.excluded)
         ]
         if not left:
-            raise RequestError("zip and exclude leave no trial of the grid: remove or relax one of them")
+            raise RequestError(
+                f"zip and exclude leave none of the {len(points)} trials of the grid: remove or relax one of them"
+            )
         return left
 
 
@@ -161,6 +167,7 @@ def known_paths(points: Iterable[Point]) -> list[str]:
     found = dict.fromkeys(["dataset", "model", "method", "mixing_set", "k", "beta", "seed"])
     for point in points:
         found |= dict.fromkeys(f"training.{name}" for name in Recipe.model_fields)
+        found |= dict.fromkeys(f"resources.trial.{name}" for name in Share.model_fields)
         of_method = type(point.method.settings).model_fields
         found |= dict.fromkeys(f"methods.{point.method.name}.{name}" for name in of_method)
         for room in ("dataset", "model", "mixing_set"):
@@ -214,9 +221,15 @@ def axes_of(points: Sequence[Point]) -> dict[str, list[str]]:
             found |= _differing(where, [part.settings for part in same])
     recipes = list({id(point.recipe): point.recipe for point in points}.values())
     found |= _differing("training", recipes)
+    found |= differing_shares([point.share for point in points])
     if len(seeds := _distinct(points, "seed")) > 1:
         found["seed"] = list(map(str, seeds))
     return found
+
+
+def differing_shares(shares: Sequence[Share]) -> dict[str, list[str]]:
+    """The keys in which shares of trials differ, and the values of each as text."""
+    return _differing("resources.trial", shares)
 
 
 def _differing(where: str, settings: Sequence[Settings]) -> dict[str, list[str]]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from pixmix_ray.datasets.imagenet_classes import WNIDS
 from pixmix_ray.errors import CheckpointError, RequestError, one_line
-from pixmix_ray.hashing import hash_of_values
+from pixmix_ray.identity import hash_of_values
 from pixmix_ray.paths import written_path
 from pixmix_ray.settings import Located
 

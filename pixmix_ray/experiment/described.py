@@ -130,7 +130,7 @@ def experiment_schema() -> dict[str, Any]:
         "anyOf": [of_model, {"type": "array", "items": of_model}],
     }
     defined["Recipe"] = _with_axes(defined["Recipe"], Recipe)
-    defined["Share"] = _loosened(defined["Share"], Share)
+    defined["Share"] = _with_axes(defined["Share"], Share)
     properties["training"] = {
         "description": properties["training"].get("description", ""),
         "anyOf": [{"$ref": "#/$defs/Recipe"}, {"type": "array", "items": {"$ref": "#/$defs/Recipe"}}],

@@ -1,23 +1,31 @@
 """An experiment: validated, and expanded to trials and benchmarks. Every key is in experiments/README.md."""
 
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar
 
-from pydantic import BeforeValidator, Field, PlainValidator, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    PlainValidator,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    field_validator,
+    model_validator,
+)
 
 from pixmix_ray.benchmarks import BENCHMARKS, Benchmark
 from pixmix_ray.datasets import DATASETS, Dataset
 from pixmix_ray.errors import ProblemsError, RequestError
-from pixmix_ray.experiment.axes import GRID, GridSelection, Point, variants
-from pixmix_ray.experiment.early_stopping import Asha, read_scheduler
+from pixmix_ray.experiment.axes import GRID, GridSelection, Point, differing_shares, variants
 from pixmix_ray.experiment.external import CheckpointEntry, External, externals
 from pixmix_ray.experiment.labels import labelled
 from pixmix_ray.experiment.recipe import Recipe
-from pixmix_ray.experiment.resources import Resources
-from pixmix_ray.experiment.search import Search, Value
+from pixmix_ray.experiment.resources import Resources, Share
+from pixmix_ray.experiment.search import Asha, Search, Value, read_scheduler
 from pixmix_ray.experiment.tracking import Tracking
 from pixmix_ray.experiment.trial import BenchmarkRun, Trial
 from pixmix_ray.methods import METHODS, Method
@@ -74,7 +82,7 @@ def _spread(table: Table[T], spec: object, base: Path | None) -> list[Any]:
     name = spec["name"]
     if isinstance(name, str):
         name = str(table.short.get(name, {}).get("name", name))
-        if table.join is not None and name not in table.known():
+        if table.join is not None and name not in table.names():
             return [spec]  # a join or a path
     kind = name if isinstance(name, type) else table.find(str(name), base)
     return variants(spec, kind)
@@ -84,6 +92,15 @@ def _recipes(value: object) -> list[object]:
     """The mappings that a mapping with axes, or a list of such, stands for."""
     items = [variants(item, Recipe) if isinstance(item, Mapping) else [item] for item in _items(value)]
     return list(itertools.chain.from_iterable(items))
+
+
+def _shares(value: object, handler: ValidatorFunctionWrapHandler) -> Resources:
+    """Resources of which the share of a trial may have axes."""
+    trial = value.get("trial") if isinstance(value, Mapping) else None
+    points = variants(trial, Share) if isinstance(trial, Mapping) else []
+    if len(points) < 2:
+        return handler(value)  # type: ignore[no-any-return]
+    return Resources.joined([handler({**value, "trial": point}) for point in points])  # type: ignore[dict-item]
 
 
 def _groups(value: object) -> object:
@@ -144,7 +161,7 @@ class Experiment(Settings):
     benchmarks: Annotated[tuple[Part[Benchmark], ...], _many(BENCHMARKS)] = Field(
         DEFAULTS["benchmarks"], validate_default=True
     )
-    resources: Resources = Resources()
+    resources: Annotated[Resources, WrapValidator(_shares)] = Resources()
     search: Annotated[Search | None, PlainValidator(_read_search)] = None
     scheduler: Annotated[Asha | None, PlainValidator(read_scheduler)] = None
     tracking: Tracking = Tracking()
@@ -181,8 +198,9 @@ class Experiment(Settings):
             return self
         if len(self.dataset) > 1 or len({(of.epochs, of.validation) for of in self.training}) > 1:
             raise ValueError(
-                "scheduler compares trials with each other: give one data set, one training.epochs and one "
-                "training.validation; put other trials into a file of their own"
+                f"scheduler compares trials with each other, and here are {len(self.dataset)} data sets and "
+                f"{len(self.training)} recipes: give one data set, one training.epochs and one training.validation; "
+                "put other trials into a file of their own"
             )
         (recipe, *_) = self.training
         if recipe.validation is None:
@@ -207,12 +225,18 @@ class Experiment(Settings):
         if self.search is None:
             return self
         if self.checkpoints:
-            raise ValueError("a search trains its trials: put checkpoints into an experiment file of their own")
-        single = (self.dataset, self.model, self.methods, self.mixing_set, self.training)
-        if any(len(axis) != 1 for axis in single) or self.k or self.beta:
+            raise ValueError(
+                f"a search trains its trials: put the {len(self.checkpoints)} checkpoints into an experiment file of "
+                "their own"
+            )
+        single = {name: getattr(self, name) for name in ("dataset", "model", "methods", "mixing_set", "training")}
+        wrong = [name for name, axis in single.items() if len(axis) != 1]
+        wrong += [name for name in ("k", "beta") if getattr(self, name)]
+        if wrong:
             raise ValueError(
                 "a search varies the settings of one method, with one data set, model, mixing set and recipe, and "
-                "no grid: put anything else into another experiment file with the same results"
+                f"no grid of k and beta: put other values of {wrong[0]} into another experiment file with the same "
+                "results"
             )
         for axis, values in self.search.space.items():
             for value in values.ends():
@@ -263,9 +287,11 @@ class Experiment(Settings):
                 pictures_version="" if pictures is None else version_of(pictures),
                 training=_filled_in(point.recipe, point.method.settings, dataset.settings.height()),
                 seed=point.seed,
+                share=self.resources.shares.index(point.share),
             )
-            _check_shared(trial, self.resources.trial.num_workers)
-            found.setdefault(trial.id, trial)
+            _check_shared(trial, point.share.num_workers)
+            if found.setdefault(trial.id, trial).share != trial.share:
+                raise _two_shares(self.resources.shares)
         return labelled(list(found.values()), () if self.search is None else self.search.space)
 
     def points(self) -> list[Point]:
@@ -278,8 +304,12 @@ class Experiment(Settings):
             return []
         methods = [one for method in self.methods for one in self._grid(method)]
         points = [
-            Point(dataset=dataset, model=model, recipe=recipe, method=method, mixing_set=pictures, seed=seed)
-            for dataset, model, recipe, method in itertools.product(self.dataset, self.model, self.training, methods)
+            Point(
+                dataset=dataset, model=model, recipe=recipe, method=method, mixing_set=pictures, seed=seed, share=share
+            )
+            for dataset, model, recipe, method, share in itertools.product(
+                self.dataset, self.model, self.training, methods, reversed(self.resources.shares)
+            )
             for pictures in (self.mixing_set if method.settings.needs_pictures else (None,))
             for seed in self.seeds
         ]
@@ -351,6 +381,16 @@ class Experiment(Settings):
         for values in itertools.product(*axes.values()):
             spec = {**method.settings.model_dump(), **dict(zip(axes, values, strict=True))}
             yield replace(method, settings=type(method.settings).read(spec, f"method {method.name}"))
+
+
+def _two_shares(shares: Sequence[Share]) -> RequestError:
+    """The error for a trial that is wanted with several shares: it would be the same trial."""
+    axes = differing_shares(shares[::-1])
+    key, values = next(iter(axes.items()))
+    return RequestError(
+        f"{key} = [{', '.join(values)}] gives a trial several shares, and they change no outcome: pair them with what "
+        f"tells trials apart, such as zip: [model.depth, {key}], or give one value"
+    )
 
 
 def _check_shared(trial: Trial, workers: int) -> None:

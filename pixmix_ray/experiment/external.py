@@ -17,7 +17,8 @@ import json
 import os
 import warnings
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeAlias
@@ -25,18 +26,17 @@ from typing import Annotated, Any, Self, TypeAlias
 from pydantic import Field, PlainValidator, ValidationInfo, model_validator
 
 from pixmix_ray.datasets import DATASETS, Dataset, DataVersionWarning
-from pixmix_ray.errors import CheckpointError, DamagedError, RequestError, one_line
+from pixmix_ray.errors import CheckpointError, RequestError, UnknownNameError, one_line
 from pixmix_ray.experiment.class_map import ClassMap
 from pixmix_ray.experiment.labels import distinct
-from pixmix_ray.experiment.trial import Trial
-from pixmix_ray.hashing import hash_of_values
+from pixmix_ray.experiment.trial import BenchmarkRun, Trial, done_record, hash_of_test_set
+from pixmix_ray.identity import hash_of_values
 from pixmix_ray.models import MODELS, Model
-from pixmix_ray.plugins import Part
+from pixmix_ray.plugins import Part, check_trusted
 from pixmix_ray.settings import DataPath, ResultsUri, Settings
-from pixmix_ray.storage.sealed import open_json
 from pixmix_ray.storage.store import Store, trial_file
-from pixmix_ray.trust import check_trusted
 
+REQUESTS = 32  # at the same time, to object storage
 PREFIX = "external-"  # of the ids of somebody else's weights
 GLOB = frozenset("*?[")
 
@@ -100,16 +100,16 @@ class CheckpointEntry(Settings):
             )
         if (self.model is None) != (self.trial is not None):
             raise ValueError(
-                "a trial has its own model: leave model out"
+                f"{self.trial} is a trial, which has its own model: leave model out"
                 if self.trial
-                else f"{self.weights or 'it'} needs a model: {', '.join(MODELS.known())}, or module:function"
+                else f"{self.weights or 'it'} needs a model: {', '.join(MODELS.names())}, or module:function"
             )
         if self.model is not None and self.model.settings.is_program and not self.trust:
             raise ValueError(
                 f"{self.weights} is a program, and reading it runs it: if you trust it, add trust: true (--trust)"
             )
         if self.trial and self.classes:
-            raise ValueError("a trial has the classes of its data set: leave classes out")
+            raise ValueError(f"{self.trial} is a trial, which has the classes of its data set: leave classes out")
         return self
 
 
@@ -160,7 +160,7 @@ class External:
     def described(self) -> dict[str, Any]:
         """The columns of its rows that say what was trained."""
         if self.trial is not None:
-            return described_trial(self.trial)
+            return self.trial.described()
         return {
             "dataset": self.dataset.own_name,
             "model": self.model.settings.label(),
@@ -175,20 +175,6 @@ class External:
 
 Source: TypeAlias = Trial | External
 """What has a checkpoint: a trial of the experiment, or one that is there already."""
-
-
-def described_trial(trial: Trial) -> dict[str, Any]:
-    """The columns of the rows of a trial that say what was trained."""
-    return {
-        "dataset": trial.dataset.own_name,
-        "model": trial.model.settings.label(),
-        "method": trial.method.own_name,
-        "mixing_set": trial.mixing_set_label,
-        "k": trial.setting("k"),
-        "beta": trial.setting("beta"),
-        "seed": trial.seed,
-        "settings": json.dumps(trial.settings, sort_keys=True),
-    }
 
 
 def external_id(model: Mapping[str, Any], checkpoint_id: str, classes: object = None) -> str:
@@ -292,6 +278,10 @@ def stored_trial(where: str, *, is_trusted: bool) -> tuple[Trial, Store]:
     check_trusted(values, f"{path} in {store.uri}", is_trusted=is_trusted)
     try:
         return Trial.load(values), store
+    except UnknownNameError as error:
+        raise CheckpointError(
+            f"{path} in {store.uri} needs what is not installed here: {error}. Install the package that has it"
+        ) from None
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} in {store.uri} is damaged: {one_line(error)}") from None
 
@@ -319,14 +309,44 @@ def _of_trial(entry: CheckpointEntry, where: str) -> External:
     )
 
 
-def done_record(trial: Trial, store: Store) -> dict[str, Any]:
-    """What was written when a trial was complete.
+def cell_names(store: Store, sources: Iterable[Source], runs: Sequence[BenchmarkRun]) -> dict[tuple[str, str], str]:
+    """The names of the cells (CHECKPOINT/NAME-KEY) of checkpoints that are there, by id and key of the benchmark.
 
     Raises:
-        DamagedError: it is missing, or not what was written.
+        DataError: the files of a test set are missing or broken.
+        ResultsError: the results cannot be read.
     """
-    path = trial_file(trial.id, "done.json")
-    content = store.read(path)
-    if content is None:
-        raise DamagedError(f"{path} in {store.uri} is missing: run the experiment again")
-    return open_json(content, f"{path} in {store.uri}")
+    by_id = {source.id: source for source in sources}
+    checkpoints = dict(checkpoint_ids(store, [id_ for id_, of in by_id.items() if not isinstance(of, External)]))
+    checkpoints |= {id_: of.checkpoint_id for id_, of in by_id.items() if isinstance(of, External)}
+    test_sets: dict[int, str] = {}  # by the data set's object, which trials share: its files are looked at once
+    names: dict[tuple[str, str], str] = {}
+    for trial_id, checkpoint in checkpoints.items():
+        dataset = by_id[trial_id].dataset
+        if id(dataset) not in test_sets:
+            test_sets[id(dataset)] = hash_of_test_set(dataset)
+        for run in runs:
+            names[trial_id, run.key] = f"{trial_id}/{run.cell_key(test_sets[id(dataset)], checkpoint)}"
+    return names
+
+
+def checkpoint_ids(store: Store, trial_ids: Sequence[str]) -> Mapping[str, str]:
+    """The hash of the weights of each trial that is done; trials whose file cannot be read are left out.
+
+    The hash in the file itself is not looked at: where it is wrong, evaluating the trial finds that.
+    """
+
+    def read(trial_id: str) -> str | None:
+        try:
+            found = json.loads(store.read(trial_file(trial_id, "done.json")) or b"{}")
+        except ValueError:
+            return None
+        checkpoint = found.get("checkpoint_id") if isinstance(found, dict) else None
+        return checkpoint if isinstance(checkpoint, str) else None
+
+    if store.is_local:
+        ids = list(map(read, trial_ids))
+    else:
+        with ThreadPoolExecutor(REQUESTS) as pool:
+            ids = list(pool.map(read, trial_ids))
+    return {trial_id: found for trial_id, found in zip(trial_ids, ids, strict=True) if found is not None}

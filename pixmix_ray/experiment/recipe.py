@@ -10,7 +10,7 @@ import torch
 from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
-from pixmix_ray.arithmetic import Tf32
+from pixmix_ray.hardware import Tf32
 from pixmix_ray.settings import Settings
 from pixmix_ray.transforms import flip_and_crop, random_resized_crop
 

@@ -1,10 +1,10 @@
 """What one trial and one evaluation take of the cluster. Nothing of it is part of a trial's identity."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Self
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, PrivateAttr, field_validator, model_validator
 
 from pixmix_ray.settings import Settings
 
@@ -103,11 +103,16 @@ class Share(Settings):
         return custom
 
 
+def _size(share: Share) -> tuple[float, ...]:
+    """What orders shares: GPUs first."""
+    return share.gpus, share.num_workers, share.cpus, share.memory or 0, sum(share.custom.values())
+
+
 class Resources(Settings):
     """The shares of a trial and of an evaluation. One evaluation's share is kept free while trials train.
 
     Attributes:
-        trial: the share of a trial.
+        trial: the share of a trial; the largest, where it is an axis.
         evaluation: the share of an evaluation.
         wait_seconds: how long to wait for nodes that a growing cluster may add, where no node can hold a share.
     """
@@ -115,16 +120,34 @@ class Resources(Settings):
     trial: Share = Share()
     evaluation: Share = Share()
     wait_seconds: float = Field(600, ge=0)
+    _others: tuple[Share, ...] = PrivateAttr(())
+
+    @property
+    def shares(self) -> tuple[Share, ...]:
+        """What trials take: one for all, or one for each point of an axis, the largest first."""
+        return (self.trial, *self._others)
+
+    @classmethod
+    def joined(cls, points: Sequence[Self]) -> Self:
+        """The resources of several points of an axis, which differ in the share of a trial."""
+        shares: list[Share] = []
+        for share in sorted((point.trial for point in points), key=_size, reverse=True):
+            if share not in shares:
+                shares.append(share)
+        return points[0]._with_shares(shares)
+
+    def _with_shares(self, shares: Sequence[Share]) -> Self:
+        made = self.model_copy(update={"trial": shares[0]})
+        made._others = tuple(shares[1:])
+        return made
 
     def with_gpus(self) -> Self:
         """These shares where there are GPUs: a trial and an evaluation share one, if neither says what it takes."""
-        if {"gpus", "workers"} & (self.trial.model_fields_set | self.evaluation.model_fields_set):
+        if any({"gpus", "workers"} & share.model_fields_set for share in (*self.shares, self.evaluation)):
             return self
-        trial, evaluation = (
-            share.model_copy(update={"gpus": gpus})
-            for share, gpus in ((self.trial, TRIAL_GPUS), (self.evaluation, 1 - TRIAL_GPUS))
-        )
-        return self.model_copy(update={"trial": trial, "evaluation": evaluation})
+        evaluation = self.evaluation.model_copy(update={"gpus": 1 - TRIAL_GPUS})
+        shares = [share.model_copy(update={"gpus": TRIAL_GPUS}) for share in self.shares]
+        return self.model_copy(update={"evaluation": evaluation})._with_shares(shares)
 
     @field_validator("evaluation")
     @classmethod

@@ -1,13 +1,20 @@
-"""A search instead of a grid: what an experiment file says of it. `pixmix_ray.planning.study` has Optuna suggest.
+"""A search instead of a grid, and stopping trials early: what an experiment file says of both.
 
 search:
 num_trials: 20
 space: {k: [2, 3, 4], beta: {low: 1, high: 6}, methods.pixmix.severity: {low: 1, high: 5, integer: true}}
 objectives: [clean.error, corruptions.mce]
+
+Stopping early is asynchronous successive halving (Li et al., A System for Massively Parallel Hyperparameter Tuning,
+MLSys 2020): at epochs in geometric steps, only the best of the trials that came so far go on;
+`pixmix_ray.planning.halving` decides.
+
+Trials are compared by their clean error on pictures that are held out (`training.validation`). Training losses would
+not do: a picture that is augmented more strongly is harder to learn, so the strongest augmentation would be stopped.
 """
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, PlainValidator, model_validator
 
@@ -117,3 +124,28 @@ class Search(Settings):
             if not all(objective.partition(".")):
                 raise ValueError(f"an objective is benchmark.metric, such as clean.error, got {objective!r}")
         return self
+
+
+class Asha(Settings):
+    """Settings of asynchronous successive halving.
+
+    Attributes:
+        name: of the scheduler.
+        grace_period: epochs that every trial trains.
+        reduction_factor: about one in so many goes on at each step, and the steps grow by this factor.
+    """
+
+    name: Literal["asha"] = "asha"
+    grace_period: int = Field(1, ge=1)
+    reduction_factor: float = Field(4, gt=1)
+
+
+def read_scheduler(value: object) -> Asha | None:
+    """The scheduler that an experiment file names, alone or as a mapping with its settings; None for none.
+
+    Raises:
+        RequestError: there is no such scheduler, or setting of it.
+    """
+    if value is None or isinstance(value, Asha):
+        return value
+    return Asha.read(value if isinstance(value, Mapping) else {"name": value}, "scheduler")

@@ -14,12 +14,15 @@ from typing import Any
 
 from pixmix_ray.benchmarks import Benchmark
 from pixmix_ray.datasets import DATASETS, Dataset
+from pixmix_ray.errors import DamagedError
 from pixmix_ray.experiment.recipe import Recipe
-from pixmix_ray.hashing import hash_of_values, short_hash
+from pixmix_ray.identity import hash_of_values, short_hash
 from pixmix_ray.methods import METHODS, Method
 from pixmix_ray.mixing_sets import MIXING_SETS, MixingSet
 from pixmix_ray.models import MODELS, Model
 from pixmix_ray.plugins import Part
+from pixmix_ray.storage.sealed import open_json
+from pixmix_ray.storage.store import Store, trial_file
 
 IDENTITY_VERSION = 1  # raised when the same settings come to mean another training
 
@@ -39,6 +42,7 @@ class Trial:
         training: the recipe, its weight decay filled in.
         seed: of weights, order and augmentation.
         label: a short name for people, such as "pixmix k=4 beta=3 fractals seed 0"; no part of the identity.
+        share: which of the shares of the experiment's resources it takes; no part of the identity either.
     """
 
     dataset: Part[Dataset]
@@ -51,6 +55,7 @@ class Trial:
     training: Recipe
     seed: int
     label: str = ""
+    share: int = 0
 
     def __post_init__(self) -> None:
         if not self.label:
@@ -89,6 +94,19 @@ class Trial:
         grid = [f"{name}={self.setting(name):g}" for name in ("k", "beta") if self.setting(name) is not None]
         pictures = [] if self.mixing_set_label is None else [self.mixing_set_label]
         return " ".join([self.method.own_name, *grid, *pictures, f"seed {self.seed}"])
+
+    def described(self) -> dict[str, Any]:
+        """The columns of its rows that say what was trained."""
+        return {
+            "dataset": self.dataset.own_name,
+            "model": self.model.settings.label(),
+            "method": self.method.own_name,
+            "mixing_set": self.mixing_set_label,
+            "k": self.setting("k"),
+            "beta": self.setting("beta"),
+            "seed": self.seed,
+            "settings": json.dumps(self.settings, sort_keys=True),
+        }
 
     def named(self, label: str) -> "Trial":
         """The same trial with another label."""
@@ -172,3 +190,16 @@ def hash_of_test_set(dataset: Part[Dataset]) -> str:
         DataError: its files are missing or broken.
     """
     return hash_of_values({"name": dataset.name, **dataset.settings.test_set()})
+
+
+def done_record(trial: Trial, store: Store) -> dict[str, Any]:
+    """What was written when a trial was complete.
+
+    Raises:
+        DamagedError: it is missing, or not what was written.
+    """
+    path = trial_file(trial.id, "done.json")
+    content = store.read(path)
+    if content is None:
+        raise DamagedError(f"{path} in {store.uri} is missing: run the experiment again")
+    return open_json(content, f"{path} in {store.uri}")

@@ -25,9 +25,8 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pixmix_ray.attacks.pgd import Attack, as_at_224, pgd, random_noise
-from pixmix_ray.methods.base import METHODS, Method
-from pixmix_ray.methods.whole_batch import whole_batch
+from pixmix_ray.attacks import Attack, as_at_224, pgd, random_noise
+from pixmix_ray.methods.base import METHODS, Method, whole_batch
 from pixmix_ray.models import evaluation_mode
 
 Radius = Annotated[float, Field(gt=0)]

@@ -33,7 +33,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pixmix_ray.attacks.pgd import as_at_224
+from pixmix_ray.attacks import as_at_224
 from pixmix_ray.methods.base import METHODS, Method, MethodRun, Setup
 from pixmix_ray.models import evaluation_mode
 from pixmix_ray.seeding import torch_generator

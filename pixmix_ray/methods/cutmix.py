@@ -13,8 +13,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from pixmix_ray.methods.base import METHODS, Method, mixed_cross_entropy
-from pixmix_ray.methods.whole_batch import whole_batch
+from pixmix_ray.methods.base import METHODS, Method, mixed_cross_entropy, whole_batch
 
 
 @dataclass(frozen=True, kw_only=True)

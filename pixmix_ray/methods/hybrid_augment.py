@@ -25,9 +25,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pixmix_ray.methods.base import METHODS, Method
+from pixmix_ray.methods.base import METHODS, Method, WholeBatch, whole_batch
 from pixmix_ray.methods.chains import at_level
-from pixmix_ray.methods.whole_batch import WholeBatch, whole_batch
 from pixmix_ray.transforms import NINE, apply_each, to_float
 
 SIGMA = 0.5  # of the low pass, in pixels

@@ -235,7 +235,7 @@ def _on_patch(mixing: str, pictures: Tensor, choices: PatchChoices, noise: Noise
             return torch.where(is_patch, levels.to(torch.uint8), chains)
         blend_ = blending.add_ if mixing == "add" else blending.multiply_
         mixed = to_float(chains)
-        blend_(mixed, pictures, partners, a[slots], b[slots])
+        blend_(mixed, pictures.index_select(0, partners), a[slots], b[slots])
         return torch.where(is_patch, mixed.mul_(255).to(torch.int32).to(torch.uint8), chains)
 
     return mix

@@ -29,7 +29,7 @@ from typing import Final, Literal
 import torch
 from torch import Tensor
 
-from pixmix_ray.transforms import OPERATIONS, apply_each, geometry, nearest
+from pixmix_ray.transforms import OPERATIONS, apply_each, geometry
 
 Interpolation = Literal["nearest", "bilinear"]
 Operation = Callable[[Tensor, Tensor], Tensor]
@@ -135,9 +135,9 @@ class Magnitudes:
 
 _GEOMETRY: Final[dict[Interpolation, dict[str, Callable[..., Tensor]]]] = {
     "nearest": {
-        "rotate": nearest.rotate,
-        "shear_x": nearest.shear_x,
-        "shear_y": nearest.shear_y,
+        "rotate": geometry.rotate_nearest,
+        "shear_x": geometry.shear_x_nearest,
+        "shear_y": geometry.shear_y_nearest,
         "translate_x": geometry.translate_x,
         "translate_y": geometry.translate_y,
     },

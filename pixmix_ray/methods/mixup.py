@@ -10,8 +10,7 @@ import numpy as np
 from pydantic import Field
 from torch import Tensor, nn
 
-from pixmix_ray.methods.base import METHODS, Method, mixed_cross_entropy
-from pixmix_ray.methods.whole_batch import whole_batch
+from pixmix_ray.methods.base import METHODS, Method, mixed_cross_entropy, whole_batch
 
 
 @METHODS.add("mixup")

@@ -29,7 +29,7 @@ from pixmix_ray.methods.base import METHODS, Method, MethodRun, Setup, matching
 from pixmix_ray.mixing_sets import PictureBank, Pictures, shorter_side_for
 from pixmix_ray.mixing_sets.feature_visualizations.feature_visualization import visualize
 from pixmix_ray.seeding import torch_generator
-from pixmix_ray.transforms import ALL, NINE, OPERATIONS, blending, operation_parameter
+from pixmix_ray.transforms import ALL, NINE, OPERATIONS, UNCHANGED, blending, operation_parameter
 from pixmix_ray.transforms.choice import chunk_slices, sort_into_groups
 
 _SETS = {"all": ALL, "nine": NINE}
@@ -227,22 +227,22 @@ def _mix_one_by_one(images: Tensor, pictures: Tensor, draws: Draws, operations: 
     mixed = torch.empty(images.shape)
     rounds, is_product = draws.rounds.tolist(), draws.is_product.tolist()
     is_copy, operation = draws.is_copy.tolist(), draws.operation.tolist()
-    only = torch.zeros(1, dtype=torch.int64)
+    parameters = [operation_parameter(name, draws.level, draws.is_negative, images.shape[3]) for name in operations]
 
     def partner(row: slice, column: int) -> Tensor:
         """The augmented copy or the mixing picture of a round, uint8 (1, 3, H, W); for 0 what is begun with."""
         if not is_copy[row.start][column]:
             return pictures[row] if column else images[row]
-        name, level, sign = operations[operation[row.start][column]], draws.level[row], draws.is_negative[row]
-        parameter = operation_parameter(name, level[:, column], sign[:, column], images.shape[3])
-        return OPERATIONS[name](images[row], parameter)
+        number = operation[row.start][column]
+        name, parameter = operations[number], parameters[number][row, column]
+        return images[row] if parameter.item() == UNCHANGED.get(name) else OPERATIONS[name](images[row], parameter)
 
     for number in range(len(images)):
         row = slice(number, number + 1)
         state = mixed[row].copy_(partner(row, 0)).div_(255)
         for round_ in range(rounds[number]):
             blend_ = blending.multiply_ if is_product[number][round_] else blending.add_
-            blend_(state, partner(row, round_ + 1), only, draws.a[row, round_], draws.b[row, round_])
+            blend_(state, partner(row, round_ + 1), draws.a[row, round_], draws.b[row, round_])
     return mixed
 
 
@@ -294,7 +294,7 @@ def _blend(sources: Tensor, source: Tensor, draws: Draws, steps: Tensor, parts: 
             for part in chunk_slices(whole, sources):
                 mixed = states[count + part.start : count + part.stop]
                 torch.index_select(before, 0, state[row[part]], out=mixed)
-                blend_(mixed, sources, partner[part], a[part], b[part])
+                blend_(mixed, sources.index_select(0, partner[part]), a[part], b[part])
         state[row[sums.start : products.stop]] = torch.arange(len(before), count + products.stop, device=device)
     return states.index_select(0, state)
 

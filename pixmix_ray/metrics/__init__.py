@@ -11,8 +11,10 @@ from pixmix_ray.errors import RequestError, UnknownNameError
 from pixmix_ray.metrics.calibration import (
     BIN_SIZE,
     aurra,
+    brier_score,
     mean_absolute_calibration_error,
     mean_absolute_calibration_error_without_last_bin,
+    negative_log_likelihood,
     rms_calibration_error,
     rms_calibration_error_without_last_bin,
     soft_f1,
@@ -27,9 +29,7 @@ from pixmix_ray.metrics.errors import (
     standard_error_by_picture,
     standard_error_of_mean,
 )
-from pixmix_ray.metrics.measurement import NO_METRICS, Direction, Measurement, Metric
-from pixmix_ray.metrics.predictions import NO_EXTRAS, Extra, Predictions
-from pixmix_ray.metrics.proper_scores import brier_score, negative_log_likelihood
+from pixmix_ray.metrics.predictions import NO_EXTRAS, NO_METRICS, Direction, Extra, Measurement, Metric, Predictions
 
 # of anomaly scores other than the maximum softmax probability, and standard deviations over draws of strange pictures
 _AREAS: dict[str, Direction] = {"auroc": "higher", "aupr": "higher", "fpr95": "lower"}

@@ -1,8 +1,9 @@
-"""What a network said of each picture: the rows that all measurements are made of."""
+"""What a network said of each picture, and one number measured of it; what is declared of a metric not of ours."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from types import MappingProxyType
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,3 +94,47 @@ class Predictions:
                 columns.setdefault(name, []).append(column)
         # what was joined is let go: a column at a time is there twice, not all of them
         return Predictions.of_columns({name: np.concatenate(columns.pop(name)) for name in list(columns)})
+
+
+Direction = Literal["lower", "higher"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """A metric of a benchmark of somebody's.
+
+    Attributes:
+        direction: whether a lower or a higher value is better.
+        unit: what it is counted in; "" for a fraction, which people read in percent.
+        meaning: a line for `pixmix-ray list metrics`.
+    """
+
+    direction: Direction
+    unit: str = ""
+    meaning: str = ""
+
+
+NO_METRICS: Mapping[str, Metric] = MappingProxyType({})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """One number of a benchmark.
+
+    Attributes:
+        metric: its name, a key of `pixmix_ray.metrics.DIRECTIONS` or one that the benchmark declares.
+        value: a fraction, or a number of the metric's unit.
+        n: pictures behind it.
+        condition: what it holds for; "" means over all conditions.
+        severity: 1 to 5, or none for over all severities.
+        standard_error: of the value, over draws of pictures; none where no formula is trusted.
+        note: what a reader of the value must know of it, such as what it lacks; "" for nothing.
+    """
+
+    metric: str
+    value: float
+    n: int
+    condition: str = ""
+    severity: int | None = None
+    standard_error: float | None = None
+    note: str = ""

@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from pydantic import Field, InstanceOf, ValidationInfo, field_validator, model_serializer
 
 from pixmix_ray.cache import Arrays, Streamed
-from pixmix_ray.hashing import short_hash
-from pixmix_ray.identity import own_name, part_identity
+from pixmix_ray.identity import own_name, part_identity, short_hash
 from pixmix_ray.mixing_sets.base import MIXING_SETS, MixingSet, Pictures, cached_pictures
 from pixmix_ray.mixing_sets.sources import PictureReader
 from pixmix_ray.settings import Settings

@@ -5,14 +5,14 @@ from pixmix_ray.models.base import Model as Model
 from pixmix_ray.models.base import Normalise as Normalise
 from pixmix_ray.models.base import checked_logits as checked_logits
 from pixmix_ray.models.base import evaluation_mode as evaluation_mode
+from pixmix_ray.models.base import resized as resized
 from pixmix_ray.models.cifar_resnet import CifarResNet as CifarResNet
 from pixmix_ray.models.exported import Exported as Exported
+from pixmix_ray.models.exported import TorchScript as TorchScript
 from pixmix_ray.models.function import FunctionModel as FunctionModel
 from pixmix_ray.models.onnx import Onnx as Onnx
-from pixmix_ray.models.prepared import resized as resized
 from pixmix_ray.models.robustbench_model import RobustBenchModel as RobustBenchModel
 from pixmix_ray.models.timm_model import TimmModel as TimmModel
-from pixmix_ray.models.torchscript import TorchScript as TorchScript
 from pixmix_ray.models.torchvision_models import TorchvisionModel as TorchvisionModel
 from pixmix_ray.models.transformers_model import TransformersModel as TransformersModel
 from pixmix_ray.models.weights import SEAL as SEAL

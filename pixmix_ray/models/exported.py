@@ -1,4 +1,4 @@
-"""A network saved by torch.export.save: its architecture comes with it. The file is a program, so it must be trusted.
+"""Networks saved by torch.export.save and torch.jit.save: programs, with their architecture, which must be trusted.
 
 torch.export.load evaluates the symbolic sizes of the program as Python, and unpickles weights that are subclasses of
 tensors; so of somebody whom one does not trust, the weights alone as safetensors are the better thing to ask for.
@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from pixmix_ray.errors import CheckpointError, one_line
-from pixmix_ray.models.base import MODELS
-from pixmix_ray.models.prepared import PreparedModel
+from pixmix_ray.models.base import MODELS, PreparedModel
+from pixmix_ray.models.weights import DAMAGED
 
 
 @MODELS.add("exported")
@@ -82,3 +82,34 @@ def in_batches(network: Callable[[Tensor], Tensor], images: Tensor, batch: int |
         filled = torch.cat([part, part[-1:].expand(batch - len(part), -1, -1, -1)]) if len(part) < batch else part
         parts.append(network(filled)[: len(part)])
     return torch.cat(parts)
+
+
+@MODELS.add("torchscript")
+class TorchScript(PreparedModel):
+    """A TorchScript file.
+
+    Attributes:
+        mean: of the three channels in [0, 1], taken off before the network; by default nothing.
+        std: what they are then divided by; by default 1.
+        input_size: pixels that pictures are resized to, bilinearly; none takes them as they come.
+    """
+
+    summary: ClassVar[str] = "a network saved by torch.jit.save, under checkpoints"
+    source: ClassVar[str] = "torch.jit"
+    is_trained: ClassVar[bool] = False
+    is_program: ClassVar[bool] = True
+
+    def label(self) -> str:
+        """The name in results."""
+        return "torchscript"
+
+    def opened(self, weights: Path, num_outputs: int | None) -> nn.Module:
+        """The network in the file."""
+        try:
+            with warnings.catch_warnings(action="ignore"):  # torch would rather have people export
+                network = torch.jit.load(weights, map_location="cpu")  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        except DAMAGED as error:
+            raise CheckpointError(
+                f"{weights} is not a complete TorchScript file, as torch.jit.save writes it: {one_line(error)}"
+            ) from None
+        return self.prepared(network)

@@ -11,8 +11,7 @@ from torch import nn
 
 from pixmix_ray.errors import RequestError, WorkError
 from pixmix_ray.identity import source_hash
-from pixmix_ray.models.base import MODELS
-from pixmix_ray.models.prepared import PreparedModel
+from pixmix_ray.models.base import MODELS, PreparedModel
 
 
 @MODELS.add("function")

@@ -8,9 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from pixmix_ray.errors import CheckpointError, one_line
-from pixmix_ray.models.base import MODELS
+from pixmix_ray.models.base import MODELS, PreparedModel, needed
 from pixmix_ray.models.exported import in_batches
-from pixmix_ray.models.prepared import PreparedModel, needed
 
 TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
 

@@ -13,8 +13,7 @@ from typing import Any, ClassVar, Literal, Self
 from torch import nn
 
 from pixmix_ray.errors import CheckpointError, RequestError, UnknownNameError, one_line
-from pixmix_ray.models.base import MODELS
-from pixmix_ray.models.prepared import PreparedModel, needed
+from pixmix_ray.models.base import MODELS, PreparedModel, needed
 from pixmix_ray.models.weights import DAMAGED
 
 HINT = "pip install git+https://github.com/RobustBench/robustbench"

@@ -13,8 +13,15 @@ from pydantic import model_validator
 from torch import nn
 
 from pixmix_ray.errors import RequestError, UnknownNameError, one_line
-from pixmix_ray.models.base import IMAGENET_MEAN, IMAGENET_STD, MODELS, Channels, PositiveChannels
-from pixmix_ray.models.prepared import PreparedModel, needed
+from pixmix_ray.models.base import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    MODELS,
+    Channels,
+    PositiveChannels,
+    PreparedModel,
+    needed,
+)
 
 NEAR = 8  # names that a message lists
 

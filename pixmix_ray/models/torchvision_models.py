@@ -12,8 +12,16 @@ from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from pixmix_ray.errors import RequestError, UnknownNameError, one_line
-from pixmix_ray.models.base import IMAGENET_MEAN, IMAGENET_STD, MODELS, Channels, Model, Normalise, PositiveChannels
-from pixmix_ray.models.prepared import resized
+from pixmix_ray.models.base import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    MODELS,
+    Channels,
+    Model,
+    Normalise,
+    PositiveChannels,
+    resized,
+)
 from pixmix_ray.models.weights import content_of, read_weights, start_from
 from pixmix_ray.settings import DataPath
 
@@ -69,7 +77,11 @@ class TorchvisionModel(Model):
     def with_weights(self, weights: Path | None) -> tuple[Self, Path]:
         """As `Model.with_weights`; torchvision's newest, with what they expect of their input."""
         if self.weights is not None:
-            raise RequestError("weights is given for the model and for the checkpoint: leave one out")
+            raise RequestError(
+                f"weights is given for the model, {self.weights}, and for the checkpoint, {weights or 'pretrained'}: "
+                "leave one "
+                "out"
+            )
         if weights is not None:
             return self, weights
         import torchvision.models

@@ -12,9 +12,8 @@ from pydantic import Field, ValidationInfo, model_validator
 from torch import nn
 
 from pixmix_ray.errors import CheckpointError, RequestError, one_line
-from pixmix_ray.hashing import hash_of_values
-from pixmix_ray.models.base import MODELS
-from pixmix_ray.models.prepared import PreparedModel, needed
+from pixmix_ray.identity import hash_of_values
+from pixmix_ray.models.base import MODELS, PreparedModel, needed
 from pixmix_ray.models.weights import Weights, fit_weights, head_size, parse_weights
 from pixmix_ray.settings import DataPath, data_path
 

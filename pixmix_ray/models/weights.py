@@ -19,7 +19,7 @@ from safetensors.torch import save as save_safetensors
 from torch import Tensor, nn
 
 from pixmix_ray.errors import CheckpointError, DamagedError, one_line
-from pixmix_ray.hashing import short_hash
+from pixmix_ray.identity import short_hash
 
 Weights = dict[str, Tensor]
 DAMAGED = (  # what torch's reader raises on files that were cut off or changed, seen in tests

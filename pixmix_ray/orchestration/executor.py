@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from pixmix_ray.evaluation.pictures_ahead import PictureWork
 from pixmix_ray.experiment.resources import Resources
 from pixmix_ray.experiment.trial import Trial
 from pixmix_ray.orchestration.retries import Problem
@@ -22,6 +21,7 @@ from pixmix_ray.storage.store import Store
 from pixmix_ray.training.trial import Progress
 
 if TYPE_CHECKING:
+    from pixmix_ray.evaluation.pictures_ahead import PictureWork
     from pixmix_ray.orchestration.work import CellResult, Work
     from pixmix_ray.planning.plan import Cell
 

@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -27,9 +28,11 @@ from pixmix_ray.orchestration.executor import (
 )
 from pixmix_ray.orchestration.retries import Problem
 from pixmix_ray.orchestration.work import Job, measure_cells, train_epochs
-from pixmix_ray.planning.plan import Cell
 from pixmix_ray.storage.failures import Place
 from pixmix_ray.training.trial import Progress
+
+if TYPE_CHECKING:
+    from pixmix_ray.planning.plan import Cell
 
 
 class LocalExecutor:
@@ -54,12 +57,13 @@ class LocalExecutor:
         Raises:
             ClusterError: it asks for a GPU, and this machine has none; or for several workers.
         """
-        if (count := setup.resources.trial.num_workers) > 1:
+        if (count := max(share.num_workers for share in setup.resources.shares)) > 1:
             raise ClusterError(
                 f"resources.trial asks for {count} workers, and --local runs everything in one process: leave --local "
                 "out, or set resources.trial.workers=1 and resources.trial.gpus=1 or 0"
             )
-        for what, share in (("trial", setup.resources.trial), ("evaluation", setup.resources.evaluation)):
+        trials = [("trial", share) for share in setup.resources.shares]
+        for what, share in [*trials, ("evaluation", setup.resources.evaluation)]:
             if share.gpus > 0 and not torch.cuda.is_available():
                 raise ClusterError(
                     f"a {what} asks for {share.gpus:g} GPUs and this machine has none: set resources.{what}.gpus=0"
@@ -77,7 +81,7 @@ class LocalExecutor:
         assert self._setup is not None
         self._trials.append((ticket, Job.training(self._setup, trial)))
 
-    def submit_cells(self, ticket: int, cells: Sequence[Cell], *, avoid: str | None = None) -> None:
+    def submit_cells(self, ticket: int, cells: "Sequence[Cell]", *, avoid: str | None = None) -> None:
         """Have cells measured."""
         assert self._setup is not None
         self._tasks.append((ticket, Job.measuring(self._setup, cells)))

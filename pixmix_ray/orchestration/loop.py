@@ -5,10 +5,13 @@ work whose end was not heard of is looked for there before it is done again. An 
 all for work that was lost; it is known by its ticket, and only what was submitted and has not ended is listened to.
 """
 
+from __future__ import annotations
+
 import logging
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from pixmix_ray.errors import StorageError
 from pixmix_ray.experiment.external import Source
@@ -28,11 +31,13 @@ from pixmix_ray.orchestration.watcher import Watcher
 from pixmix_ray.orchestration.work import CellResult
 from pixmix_ray.planning.halving import keep_stopped
 from pixmix_ray.planning.order import LongestFirst
-from pixmix_ray.planning.plan import Cell, Plan
 from pixmix_ray.planning.usage import Account
 from pixmix_ray.storage.failures import Place
 from pixmix_ray.storage.store import cell_failure_file, log_file, trial_file
 from pixmix_ray.training.trial import Progress
+
+if TYPE_CHECKING:
+    from pixmix_ray.planning.plan import Cell, Plan
 
 log = logging.getLogger(__name__)
 POLL_SECONDS = 0.2
@@ -138,7 +143,8 @@ class Loop:
             else:
                 self.waiting_cells.append(cell)
         trials = [trial for trial_id, trial in untrained.items() if trial_id in wanted]
-        self.waiting_trials.extend(self.durations.longest_first(trials))
+        # the largest shares first: while one of them is in flight, room is counted in it
+        self.waiting_trials.extend(sorted(self.durations.longest_first(trials), key=lambda trial: trial.share))
 
     def _look_around(self) -> None:
         """What need not be done for each of many short cells."""

@@ -25,7 +25,7 @@ from pixmix_ray.errors import one_line
 from pixmix_ray.evaluation.pictures_ahead import PictureWork, make
 from pixmix_ray.experiment.experiment import Experiment
 from pixmix_ray.experiment.resources import Resources
-from pixmix_ray.mixing_sets.drawing.shards import DrawingProgress, ShardedWork, drawing_with
+from pixmix_ray.mixing_sets.generated import DrawingProgress, ShardedWork, drawing_with
 from pixmix_ray.orchestration import session
 from pixmix_ray.orchestration.nodes import Node, fitting
 

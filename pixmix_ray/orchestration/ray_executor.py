@@ -22,6 +22,7 @@ from pixmix_ray.planning.plan import Cell
 from pixmix_ray.storage.failures import Place
 
 log = logging.getLogger(__name__)
+NOTHING: tuple[tuple[int, ...], int] = ((), 0)  # asked of an autoscaler
 MOST_ASKED_FOR = 1000  # shares of one request to an autoscaler
 TASKS_FIRST = 0.1  # seconds that a poll waits for tasks while trials train: what those tell comes by another way
 
@@ -44,7 +45,7 @@ class RayExecutor:
         self._stack = ExitStack()
         self._is_connected = self._may_grow = False
         self._nodes: dict[str, Node] = {}  # that lived when last looked, by id
-        self._asked: tuple[int, int] = (0, 0)
+        self._asked: tuple[tuple[int, ...], int] = NOTHING
         self._waits_since: float | None = None
         self._events: SimpleQueue[Event] = SimpleQueue()
         self._tasks = EvaluationTasks()
@@ -94,13 +95,17 @@ class RayExecutor:
         assert self._setup is not None and self._training is not None
         nodes, resources = ray_session.nodes(), self._setup.resources
         self._tell_of_lost(nodes)
-        self._ask_for_room(trials, cells)
-        why = lacking(nodes, resources)
+        in_flight = self._training.shares()
+        self._ask_for_room(trials, cells, in_flight)
+        # of several shares the one of which the fewest fit: its trials come first, the others when they are done
+        which = sorted(set(in_flight)) or range(len(resources.shares))
+        each = [resources.model_copy(update={"trial": resources.shares[share]}) for share in which]
+        why = next(filter(None, (lacking(nodes, one) for one in each)), "")
         if why and not self._is_worth_waiting(resources.wait_seconds):
             raise ClusterError(why)
         self._waits_since = None if not why else self._waits_since
-        beside = 0 if why else trials_at_once(nodes, resources)
-        alone = 0 if why else total_fitting(nodes, resources.trial)
+        beside = 0 if why else min(trials_at_once(nodes, one) for one in each)
+        alone = 0 if why else min(total_fitting(nodes, one.trial) for one in each)
         self._training.limit = beside if keeps_share else alone
         self._pictures.keep_going(nodes, len(self._tasks))
         return Capacity(
@@ -150,10 +155,10 @@ class RayExecutor:
         self._pictures.cancel()
         if self._training is not None:
             self._training.cancel()
-        if self._is_connected and self._asked != (0, 0):
+        if self._is_connected and self._asked != NOTHING:
             with suppress(Exception):  # the cluster may be what has gone
                 ray_session.request_room([])
-            self._asked = (0, 0)
+            self._asked = NOTHING
 
     def now(self) -> float:
         """Seconds since some fixed moment."""
@@ -171,13 +176,19 @@ class RayExecutor:
                 found.append(self._events.get_nowait())
         return found
 
-    def _ask_for_room(self, trials: int, cells: int) -> None:
-        """Ask an autoscaler for what all this could use at once, whenever it is something else than before."""
+    def _ask_for_room(self, trials: int, cells: int, in_flight: Sequence[int]) -> None:
+        """Ask an autoscaler for what all this could use at once, whenever it is something else than before.
+
+        Of trials that are not submitted yet the share is taken for the smallest.
+        """
         assert self._setup is not None
-        wanted = min(trials, MOST_ASKED_FOR), min(cells, MOST_ASKED_FOR)
+        resources = self._setup.resources
+        smallest = len(resources.shares) - 1
+        of_trials = sorted([*in_flight, *[smallest] * (trials - len(in_flight))][: min(trials, MOST_ASKED_FOR)])
+        wanted = tuple(of_trials), min(cells, MOST_ASKED_FOR)
         if self._may_grow and wanted != self._asked:
-            resources = self._setup.resources
-            ray_session.request_room([resources.trial] * wanted[0] + [resources.evaluation] * wanted[1])
+            shares = [resources.shares[share] for share in of_trials]
+            ray_session.request_room(shares + [resources.evaluation] * wanted[1])
             self._asked = wanted
 
     def _is_worth_waiting(self, most: float) -> bool:

@@ -10,7 +10,6 @@ import pandas as pd
 from pixmix_ray.errors import DamagedError, RequestError, ResultsError, StorageError
 from pixmix_ray.evaluation.checkpoints import check_externals
 from pixmix_ray.evaluation.pictures_ahead import works_of
-from pixmix_ray.evaluation.relabel import relabel
 from pixmix_ray.experiment.experiment import Experiment
 from pixmix_ray.experiment.external import External
 from pixmix_ray.orchestration.executor import Executor, RunSetup
@@ -22,7 +21,7 @@ from pixmix_ray.orchestration.watcher import SilentWatcher, Watcher
 from pixmix_ray.orchestration.work import Work
 from pixmix_ray.planning.durations import Durations, Forecast, Slots, forecast
 from pixmix_ray.planning.halving import halving_of
-from pixmix_ray.planning.plan import Plan, keep_plan, make_plan, updated
+from pixmix_ray.planning.plan import Plan, keep_plan, make_plan, relabel, updated
 from pixmix_ray.planning.usage import Account
 from pixmix_ray.plugins import user_modules
 from pixmix_ray.storage import index

@@ -10,22 +10,23 @@ import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pandas as pd
 
-from pixmix_ray.analysis.summary import summary
+from pixmix_ray.analysis.spread import summary
 from pixmix_ray.errors import ResultsError, StorageError, one_line
-from pixmix_ray.experiment.external import External, Source, described_trial
+from pixmix_ray.experiment.external import External, Source, cell_names
 from pixmix_ray.experiment.tracking import Mlflow, Tracking, Wandb
 from pixmix_ray.experiment.trial import Trial
-from pixmix_ray.hashing import hash_of_values
+from pixmix_ray.identity import hash_of_values
 from pixmix_ray.orchestration.watcher import ForwardingWatcher, Watcher
-from pixmix_ray.planning.cell_names import cell_names
-from pixmix_ray.planning.plan import Cell, Plan
 from pixmix_ray.storage.cell import read_columns
 from pixmix_ray.storage.store import Store
 from pixmix_ray.training.trial import Progress
+
+if TYPE_CHECKING:
+    from pixmix_ray.planning.plan import Cell, Plan
 
 log = logging.getLogger(__name__)
 MOST_LETTERS = 150  # of a label in the name of a folder, which may have 255
@@ -51,7 +52,7 @@ def parameters(trial: Source) -> dict[str, Any]:
 
 def tags(trial: Source) -> dict[str, str]:
     """By what runs are filtered and grouped; `configuration` is the same for all seeds."""
-    described = trial.described() if isinstance(trial, External) else described_trial(trial)
+    described = trial.described()
     named = {name: str(described[name] or "none") for name in ("method", "dataset", "model", "mixing_set")}
     return {
         "trial_id": trial.id,
@@ -255,7 +256,7 @@ class Tracked(ForwardingWatcher):
         self._log(trial, values, progress.epoch)
         super().epoch_done(trial, progress)
 
-    def cell_done(self, cell: Cell, seconds: float) -> None:
+    def cell_done(self, cell: "Cell", seconds: float) -> None:
         """The headline measures of a cell."""
         epochs = 0 if isinstance(cell.trial, External) else cell.trial.training.epochs
         self._log(cell.trial, headline_measures(self._store, cell), epochs)
@@ -266,7 +267,7 @@ class Tracked(ForwardingWatcher):
             follower.log(trial, values, step)
 
 
-def keep_tables(followers: Sequence[Tracker], plan: Plan) -> None:
+def keep_tables(followers: Sequence[Tracker], plan: "Plan") -> None:
     """Give trackers the table and front of what an experiment has measured, if it has."""
     try:
         table = summary(plan.store, plan.own_rows()) if followers else pd.DataFrame()
@@ -285,7 +286,7 @@ def grid_text(table: pd.DataFrame) -> str:
     return "\n".join(f"| {' | '.join(map(str, row))} |" for row in rows)
 
 
-def headline_measures(store: Store, cell: Cell) -> dict[str, float]:
+def headline_measures(store: Store, cell: "Cell") -> dict[str, float]:
     """What a cell measured over all conditions, of the headline of its benchmark, by benchmark.metric."""
     name = cell_names(store, [cell.trial], [cell.run]).get((cell.trial.id, cell.run.key))
     try:

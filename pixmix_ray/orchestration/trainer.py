@@ -16,15 +16,14 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from torch.distributed import TCPStore  # type: ignore[attr-defined]  # it is there where torch can distribute
 
 from pixmix_ray.errors import PreemptedError
-from pixmix_ray.memory import free_memory
+from pixmix_ray.hardware import free_memory
 from pixmix_ray.orchestration.retries import Problem
 from pixmix_ray.orchestration.session import place_here, problem_of
 from pixmix_ray.orchestration.work import Job, train_epochs
 from pixmix_ray.storage.failures import Place
 from pixmix_ray.training.batches import BatchShare
-from pixmix_ray.training.ending import is_told_to_end, watch_for_end
 from pixmix_ray.training.trial import Progress
-from pixmix_ray.training.workers import ConnectedWorkers
+from pixmix_ray.training.workers import ConnectedWorkers, is_told_to_end, watch_for_end
 
 ANSWER_SECONDS = 20.0  # in which a worker that failed has told why, once the first one cannot go on
 

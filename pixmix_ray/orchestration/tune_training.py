@@ -29,6 +29,7 @@ from ray.exceptions import OutOfMemoryError
 from ray.tune import Callback
 from ray.tune.search import Searcher
 
+from pixmix_ray.experiment.trial import Trial
 from pixmix_ray.orchestration.executor import EpochDone, Event, ShouldStop, TrialEnded, TrialStarted
 from pixmix_ray.orchestration.nodes import bundle
 from pixmix_ray.orchestration.retries import Cause, Problem
@@ -95,6 +96,12 @@ class Training:
                 self._waiting.appendleft(submitted)
             else:
                 self._waiting.append(submitted)
+
+    def shares(self) -> list[int]:
+        """Which of the shares the trials take that train or wait here."""
+        with self._lock:
+            trials = [submitted.job.trial for submitted in (*self._running.values(), *self._waiting)]
+        return [trial.share for trial in trials if isinstance(trial, Trial)]
 
     def keep_going(self) -> None:
         """Start a Tuner if there is something to train and none that takes it; called several times a second."""

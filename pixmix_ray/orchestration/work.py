@@ -12,21 +12,48 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from pixmix_ray.evaluation.cell import Measure, open_checkpoint
+from pixmix_ray.benchmarks import Clean
+from pixmix_ray.evaluation.cell import evaluate_cell, input_notice
+from pixmix_ray.evaluation.checkpoints import opened
 from pixmix_ray.experiment.external import Source
 from pixmix_ray.experiment.resources import Share
 from pixmix_ray.experiment.trial import BenchmarkRun, Trial
-from pixmix_ray.memory import free_memory
+from pixmix_ray.hardware import free_memory
 from pixmix_ray.orchestration.retries import Cause, Problem
 from pixmix_ray.orchestration.worker_logs import logged
 from pixmix_ray.storage.failures import Place
-from pixmix_ray.storage.store import Store, log_file
+from pixmix_ray.storage.provenance import code_version
+from pixmix_ray.storage.store import Store, cell_file, log_file
 from pixmix_ray.training.trial import Progress, set_aside, train_trial
 from pixmix_ray.training.workers import ALONE, Workers
 
 if TYPE_CHECKING:
     from pixmix_ray.orchestration.executor import RunSetup
     from pixmix_ray.planning.plan import Cell
+
+
+Measure = Callable[[BenchmarkRun], str | None]
+"""Measures one cell of a checkpoint that was opened, and returns what its owner should know; "" or None for nothing."""
+
+
+def open_checkpoint(source: Source, store: Store, device: torch.device) -> Measure:
+    """A function that evaluates a checkpoint on a benchmark, as `evaluate_cell`, if that is not done.
+
+    Raises:
+        DamagedError: that of a trial is missing, or its bytes are not those that were written.
+        CheckpointError: somebody else's is missing, or changed.
+    """
+    checkpoint = opened(source, store)
+
+    def measure(run: BenchmarkRun) -> str:
+        if store.exists(cell_file(checkpoint.cell(run))):
+            return ""
+        evaluate_cell(checkpoint, run, store, device, code_version())
+        # with the clean error, which shows it: once for each checkpoint
+        is_asked = checkpoint.is_external and isinstance(run.benchmark.settings, Clean)
+        return input_notice(checkpoint, device) if is_asked else ""
+
+    return measure
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +107,7 @@ class Job:
     @staticmethod
     def training(setup: "RunSetup", trial: Trial, *, is_logged: bool = False) -> "Job":
         """A trial to be trained in a run."""
-        share = setup.resources.trial
+        share = setup.resources.shares[trial.share]
         return Job(trial=trial, results=setup.store.uri, work=setup.work, share=share, is_logged=is_logged)
 
     @staticmethod

@@ -32,14 +32,14 @@ def check_fits(plan: Plan) -> None:
     Raises:
         RequestError: it does not; all that is too large is named.
     """
-    trials, share = plan.trials_to_run(), plan.experiment.resources.trial
+    trials, shares = plan.trials_to_run(), plan.experiment.resources.shares
     memory = psutil.virtual_memory().total
     problems = [*_disk_problems({id(t.dataset): t.dataset.settings for t in trials}.values())]
     different: dict[str, Trial] = {}
     for trial in trials:
         different.setdefault(f"{trial.dataset.identity()}{trial.model.identity()}{trial.training.identity()}", trial)
     for trial in different.values():
-        problems += [*_host_problems(trial, memory), *_device_problems(trial, share, memory)]
+        problems += [*_host_problems(trial, memory), *_device_problems(trial, shares[trial.share], memory)]
     found = list({str(problem): problem for problem in problems}.values())
     if found:
         raise found[0] if len(found) == 1 else ProblemsError("the plan", found)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pixmix_ray.experiment.early_stopping import Asha
+from pixmix_ray.experiment.search import Asha
 from pixmix_ray.experiment.trial import Trial
 from pixmix_ray.models import read_header
 from pixmix_ray.storage.store import Store, trial_file

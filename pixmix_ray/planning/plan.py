@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from pixmix_ray.evaluation.relabel import relabel
-from pixmix_ray.experiment.external import External, Source
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pixmix_ray.experiment.external import External, Source, cell_names, checkpoint_ids
 from pixmix_ray.experiment.trial import BenchmarkRun, Trial
-from pixmix_ray.garbage import without_garbage_collection
-from pixmix_ray.planning.cell_names import cell_names, checkpoint_ids
+from pixmix_ray.memory import without_garbage_collection
 from pixmix_ray.planning.study import next_trials
+from pixmix_ray.storage.cell import read_cell, write_cell
 from pixmix_ray.storage.index import list_cells, read_cells, read_rows, refuse_older_layout
 from pixmix_ray.storage.kept_plan import FILE, KeptPlan, read_kept_plan
 from pixmix_ray.storage.store import Store, cell_failure_file, cell_file, trial_file
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from pixmix_ray.experiment.experiment import Experiment
+
 
 State = Literal["done", "missing", "failed", "stopped"]
 
@@ -224,3 +227,22 @@ def keep_plan(plan: Plan) -> None:
     )
     if kept != before:
         plan.store.write_json(FILE, {"labels": kept.labels, "cells": kept.cells})
+
+
+def relabel(store: Store, sources: Iterable[External]) -> None:
+    """Give the stored cells of somebody else's weights the labels that they have now.
+
+    Raises:
+        ResultsError: a cell cannot be read.
+        StorageError: one cannot be written.
+    """
+    labels = {source.id: source.label for source in sources if source.trial is None}
+    if not labels:
+        return
+    rows = read_rows(store, ["trial_id", "cell", "method"])
+    stored = rows.filter(pc.is_in(rows["trial_id"].cast(pa.string()), pa.array(list(labels)))).to_pylist()
+    for name, label in {row["cell"]: row["method"] for row in stored}.items():
+        new = labels[name.partition("/")[0]]
+        if label != new and (cell := read_cell(store, name)) is not None:
+            footer = replace(cell.footer, common={**cell.footer.common, "method": new})
+            write_cell(store, name, replace(cell, footer=footer))

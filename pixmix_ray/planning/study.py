@@ -23,7 +23,7 @@ from pixmix_ray.errors import RequestError
 from pixmix_ray.experiment.labels import labelled
 from pixmix_ray.experiment.search import Axis, Choices, Search, Value
 from pixmix_ray.experiment.trial import BenchmarkRun, Trial
-from pixmix_ray.hashing import hash_of_values
+from pixmix_ray.identity import hash_of_values
 from pixmix_ray.metrics import DIRECTIONS
 from pixmix_ray.seeding import stream_key
 from pixmix_ray.storage.index import read_rows

@@ -170,6 +170,7 @@ class _Running:
 
     method: str
     since: float
+    share: Share
     epochs: float = 0.0  # seconds
 
 
@@ -195,7 +196,8 @@ class Account:
             self._has_begun = True
             self.durations.add_start(at - self._started)
         self.trial_ended(trial, at, is_whole=False)
-        self._running[trial.id] = _Running(method=trial.method.name, since=at)
+        share = self._resources.shares[trial.share]
+        self._running[trial.id] = _Running(method=trial.method.name, since=at, share=share)
 
     def epoch_ended(self, trial: Trial, seconds: float) -> None:
         """A trial has one more epoch."""
@@ -207,7 +209,7 @@ class Account:
         """It gave its share back, if it had one; `is_whole` if it has its checkpoint."""
         running = self._running.pop(trial.id, None)
         if running is not None:
-            self._add("training", running.method, at - running.since, self._resources.trial)
+            self._add("training", running.method, at - running.since, running.share)
             if is_whole:
                 self.durations.add_trial(max(0.0, at - running.since - running.epochs))
 
@@ -235,7 +237,7 @@ class Account:
         """The sums so far, with what is running as if it ended now."""
         spent = dict(self._spent)
         for running in self._running.values():
-            _add(spent, "training", running.method, now - running.since, self._resources.trial)
+            _add(spent, "training", running.method, now - running.since, running.share)
         return Usage(
             seconds=now - self._started,
             cpu_seconds=self._cpu_seconds,

@@ -3,8 +3,6 @@
 Numbers are as stored: fractions and seconds, not percent. Keys are added, never renamed.
 """
 
-import json
-from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -37,11 +35,6 @@ MEASURED = (
     "direction",
 )
 """The columns of the measurements that `evaluate` gives."""
-
-
-def as_json(values: Mapping[str, Any]) -> str:
-    """The text of an object; what JSON does not know is written as its text."""
-    return json.dumps(values, indent=1, default=str, allow_nan=False)
 
 
 def plan_values(plan: Plan) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""One table in five formats: a terminal's, Markdown, LaTeX (booktabs), CSV and JSON.
+"""One table in four formats, a terminal's, Markdown, LaTeX (booktabs) and CSV, and as values for JSON.
 
 A cell holds a value and how a person reads it. In CSV and JSON the values stand, in the others the texts. Texts come
 from names that somebody else may have chosen: they are escaped for each format, and in CSV a text that a spreadsheet
@@ -7,10 +7,9 @@ would take for a formula gets an apostrophe before it (OWASP, "CSV Injection").
 
 import csv
 import io
-import json
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 Mark = Literal["best", "tied", "second", "differs", ""]
-Format = Literal["terminal", "markdown", "latex", "csv", "json"]
+Format = Literal["terminal", "markdown", "latex", "csv"]
 Value = str | int | float | bool | None
 FORMATS: tuple[str, ...] = get_args(Format)
 WIDE = 6  # columns that a column of a paper holds
@@ -135,7 +134,7 @@ class Grid:
         Raises:
             UnknownNameError: there is no such format.
         """
-        makers = {"markdown": self._markdown, "latex": self._latex, "csv": self._csv, "json": self._json}
+        makers = {"markdown": self._markdown, "latex": self._latex, "csv": self._csv}
         if form not in makers:
             raise UnknownNameError("format", form, FORMATS)
         return makers[form]()
@@ -170,6 +169,12 @@ class Grid:
     def frame(self) -> pd.DataFrame:
         """The values as a DataFrame, a column a key; where a column has intervals, `<key>.low` and `<key>.high`."""
         return pd.DataFrame(dict(self._values()))
+
+    def values(self) -> dict[str, Any]:
+        """The table for JSON: `title`, `rows` (each a mapping of column to value) and `notes`."""
+        keys, columns = zip(*self._values(), strict=True)
+        rows = [dict(zip(keys, map(_json_value, row), strict=True)) for row in zip(*columns, strict=True)]
+        return {"title": self.title, "rows": rows, "notes": list(self.notes)}
 
     def _values(self) -> list[tuple[str, list[Value]]]:
         """The columns for programs: keys and values."""
@@ -271,11 +276,6 @@ class Grid:
             [csv_value(value) for value in row] for row in zip(*(values for _, values in columns), strict=True)
         )
         return stream.getvalue().removesuffix("\n")
-
-    def _json(self) -> str:
-        keys, columns = zip(*self._values(), strict=True)
-        rows = [dict(zip(keys, map(_json_value, row), strict=True)) for row in zip(*columns, strict=True)]
-        return json.dumps(rows, indent=1, ensure_ascii=False)
 
 
 def grid_of(frame: pd.DataFrame, caption: str = "") -> Grid:

@@ -1,13 +1,18 @@
 """What workers printed, warned and raised: the logs of a results folder, listed, shown, and followed as they grow."""
 
+import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from pixmix_ray.errors import ResultsError, UnknownNameError
+from pixmix_ray.storage.kept_plan import read_kept_plan
+from pixmix_ray.storage.local_files import FileStamp
+from pixmix_ray.storage.run_lock import FILE as RUNNING
 from pixmix_ray.storage.store import Store
 
 SECONDS = 1.0
 FAILED = "failed.json"
+_HEADER_ALONE = re.compile(r"(?<![^\n])--- [^\n]*\n?\Z")  # of an attempt that has printed nothing, and may never
 
 
 def log_names(store: Store) -> list[str]:
@@ -32,16 +37,28 @@ def _name(path: str) -> str:
 
 
 def matching(store: Store, wanted: str) -> list[str]:
-    """The names of the logs of a trial or a cell: those that begin with `wanted`.
+    """The names of the logs of a trial or a cell: those that begin with `wanted`; none where nothing was printed.
 
     Raises:
-        UnknownNameError: none does.
+        UnknownNameError: no log begins so, and no trial either.
         ResultsError: there is nothing.
     """
     names = log_names(store)
-    if found := [name for name in names if name.startswith(wanted)]:
-        return found
-    raise UnknownNameError("log:", wanted, {name.partition("/")[0] for name in names} | set(names))
+    found = [name for name in names if name.startswith(wanted)]
+    if not found:
+        _check_known(store, wanted, names)
+    return found
+
+
+def _check_known(store: Store, wanted: str, names: Iterable[str]) -> None:
+    """Raise UnknownNameError unless `wanted` is the beginning of a trial that is there or planned, or one of its cells.
+
+    What is planned is not known before the run has prepared its data.
+    """
+    files = store.files("trials") | store.files("cells")
+    trials = {path.split("/")[1] for path in files} | set(read_kept_plan(store).cells)
+    if trials and not any(trial.startswith(wanted) or wanted.startswith(f"{trial}/") for trial in trials):
+        raise UnknownNameError("trial or cell", wanted, trials | set(names))
 
 
 def text_of_log(store: Store, name: str) -> str:
@@ -53,17 +70,40 @@ def text_of_log(store: Store, name: str) -> str:
     return printed if trace.strip() and trace.strip() in printed else "\n".join(filter(None, [printed, trace]))
 
 
-def followed(store: Store, name: str, sleep: Callable[[float], None] = time.sleep) -> Iterator[str]:
-    """What is printed to a log from its beginning on as it comes, until interrupted; it may come yet."""
-    shown = 0
-    try:
-        while True:
-            content = store.read(f"logs/{name}.log") or b""
-            if len(content) < shown:  # written anew
-                shown = 0
-            if len(content) > shown:
-                yield content[shown:].decode(errors="replace")
-                shown = len(content)
-            sleep(SECONDS)
-    except KeyboardInterrupt:
-        return
+def followed(store: Store, wanted: str = "", sleep: Callable[[float], None] = time.sleep) -> Iterator[str]:
+    """What is printed to the logs whose names begin with `wanted`, from their beginning on, as it comes.
+
+    Each name stands above what comes of it. It ends with the run that is at work, with the tracebacks that are in no
+    log; before a run begins, it waits.
+
+    Raises:
+        UnknownNameError: nothing that is there or planned begins with `wanted`.
+    """
+    stamps: dict[str, FileStamp] = {}
+    shown: dict[str, str] = {}
+    last, was_running = "", False
+    while True:
+        is_running = store.exists(RUNNING)  # before the logs are read, so that all that it printed is shown
+        has_ended = was_running and not is_running
+        found = {_name(path): stamp for path, stamp in store.stamps("logs").items()}
+        changed = {name for name, stamp in found.items() if stamps.get(name) != stamp}
+        for name in sorted(changed | set(log_names(store) if has_ended else ())):
+            new = _new_text(store, name, shown) if name.startswith(wanted) else ""
+            if new and name != last:
+                yield f"=== {name}\n"
+                last = name
+            yield from filter(None, [new])
+        if not last:
+            _check_known(store, wanted, found)
+        if has_ended:
+            return
+        stamps, was_running = found, is_running
+        sleep(SECONDS)
+
+
+def _new_text(store: Store, name: str, shown: dict[str, str]) -> str:
+    """What a log holds beyond what was `shown` of it, which it then is; all where it was written anew."""
+    text = _HEADER_ALONE.sub("", text_of_log(store, name).rstrip("\ufffd"))  # half a letter: not yet
+    before = shown.get(name, "")
+    shown[name] = text
+    return text.removeprefix(before)

@@ -68,9 +68,9 @@ def axes_lines(plan: Plan) -> list[str]:
     experiment = plan.experiment
     if experiment.search is not None:
         suggested = len(plan.trials) // len(experiment.seeds)
-        left = experiment.search.num_trials - suggested
-        axes = ", ".join(experiment.search.space)
-        return [f"search over {axes}: {suggested} points suggested, {left} more to come"]
+        most, axes = experiment.search.num_trials, ", ".join(experiment.search.space)
+        repeated = "" if suggested == most else "; one that is suggested again counts, too"
+        return [f"search over {axes}: {suggested} of at most {most} points suggested{repeated}"]
     points = experiment.points()
     lines = [f"axis {path}: {', '.join(values)}" for path, values in axes_of(points).items()]
     together = [f"zip: {', '.join(group)}" for group in experiment.zip]
@@ -86,10 +86,16 @@ def pictures_notes(experiment: Experiment, part: Part[Benchmark]) -> list[str]:
     for side in dict.fromkeys(dataset.settings.height() for dataset in experiment.dataset):
         if side is None or not keep_gb or not (nbytes := benchmark.bytes_made(side)):
             continue
-        size = f"{nbytes / 1e6:.3g} MB for each test picture"
-        if benchmark.limit is not None:
-            size = f"up to {nbytes * benchmark.limit / 1e9:.2g} GB"
-        lines.append(f"pictures of {side} pixels are made once per machine and cached: {size}; keep_gb is {keep_gb:g}")
+        size, total = f"{nbytes / 1e6:.3g} MB for each test picture", nbytes * (benchmark.limit or 0) / 1e9
+        if total:
+            size = f"up to {total:.2g} GB"
+        where = f"pictures of {side} pixels are made once per machine and cached: {size}; keep_gb is {keep_gb:g}"
+        if total > keep_gb:
+            where = (
+                f"pictures of {side} pixels take {size}, and keep_gb is {keep_gb:g}: without room they are made "
+                "again for each checkpoint; raise keep_gb"
+            )
+        lines.append(where)
     return lines
 
 

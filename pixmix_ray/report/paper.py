@@ -17,9 +17,8 @@ from scipy.special import ndtri, stdtrit
 from pixmix_ray.analysis.cell_effects import Measured, measured_of
 from pixmix_ray.analysis.certainty import LEVEL
 from pixmix_ray.analysis.departures import departures
-from pixmix_ray.analysis.paper_layout import LAYOUTS, Layout
-from pixmix_ray.analysis.published import SCALES, WHAT, WHO, Setting, as_published, published_figures
-from pixmix_ray.analysis.remarks import remarks
+from pixmix_ray.analysis.labels import remarks
+from pixmix_ray.analysis.published import LAYOUTS, SCALES, WHAT, WHO, Layout, Setting, as_published, published_figures
 from pixmix_ray.analysis.spread import standard_errors
 from pixmix_ray.errors import UnknownNameError
 from pixmix_ray.metrics import direction
@@ -234,7 +233,7 @@ def _caption(records: Sequence[Figure], ours: Sequence[_Ours | None], compared: 
 
 def _calibration_by_severity(frame: pd.DataFrame | None) -> Grid:
     """RMS calibration error by severity, what Figure 4 draws: a row a configuration."""
-    from pixmix_ray.analysis.severities import by_severity
+    from pixmix_ray.analysis.means import by_severity
     from pixmix_ray.errors import RequestError
 
     if frame is None:

@@ -18,8 +18,7 @@ from rich.text import Text
 
 from pixmix_ray.experiment.trial import Trial
 from pixmix_ray.planning.plan import Cell, Plan
-from pixmix_ray.report.machine import machine_use
-from pixmix_ray.report.usage import clock
+from pixmix_ray.report.usage import clock, machine_use
 from pixmix_ray.training.trial import Progress
 
 SECONDS_BETWEEN_LINES = 2.0

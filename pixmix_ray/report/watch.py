@@ -49,23 +49,20 @@ def _readings(
 ) -> Iterator[tuple[Status | None, str]]:
     """What is there every few seconds, and the same in a line; until interrupted."""
     first: tuple[float, int] | None = None
-    try:
-        while True:
-            try:
-                status = choose(read_status(uri))
-            except ResultsError:
-                yield None, f"waiting for results in {uri}"
-            else:
-                done = sum(trial.cells_done for trial in status.trials)
-                first = first or (time.monotonic(), done)
-                minutes = (time.monotonic() - first[0]) / 60
-                rate = (done - first[1]) / minutes if done > first[1] else 0.0
-                told = [f"{rate:.3g} cells a minute"] if rate else []
-                told += [f"about {clock(60 * status.cells_left / rate)} left"] if rate and status.cells_left else []
-                yield status, "; ".join([counts(status), *told])
-            sleep(SECONDS)
-    except KeyboardInterrupt:
-        return
+    while True:
+        try:
+            status = choose(read_status(uri))
+        except ResultsError:
+            yield None, f"waiting for results in {uri}"
+        else:
+            done = sum(trial.cells_done for trial in status.trials)
+            first = first or (time.monotonic(), done)
+            minutes = (time.monotonic() - first[0]) / 60
+            rate = (done - first[1]) / minutes if done > first[1] else 0.0
+            told = [f"{rate:.3g} cells a minute"] if rate else []
+            told += [f"about {clock(60 * status.cells_left / rate)} left"] if rate and status.cells_left else []
+            yield status, "; ".join([counts(status), *told])
+        sleep(SECONDS)
 
 
 def counts(status: Status) -> str:

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pixmix_ray.errors import DamagedError, ResultsError, StorageError
-from pixmix_ray.garbage import without_garbage_collection
+from pixmix_ray.memory import without_garbage_collection
 from pixmix_ray.metrics import DIRECTIONS, Metric, declare
 from pixmix_ray.storage.cell import COMMON, Columns, older_layout, read_columns
 from pixmix_ray.storage.local_files import FileStamp

@@ -8,17 +8,19 @@ if it had never been interrupted; and several workers, each with its share of ev
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
 
 from pixmix_ray.errors import WorkError
-from pixmix_ray.experiment.recipe import Recipe
 from pixmix_ray.methods import MethodRun
 from pixmix_ray.mixing_sets import PictureBank
 from pixmix_ray.seeding import torch_generator
 from pixmix_ray.transforms import to_float
+
+if TYPE_CHECKING:
+    from pixmix_ray.experiment.recipe import Recipe
 
 VALIDATED_AT_ONCE = 256  # pictures
 TOLERANCE = 1e-3  # of augmented pictures beyond [0, 1]: roundings of half precision
@@ -91,14 +93,14 @@ class TrainingSource(Protocol):
     def version(self) -> str:
         """Their content."""
 
-    def batches(self, run: MethodRun, recipe: Recipe, *, seed: int, share: BatchShare | None = None) -> Batches:
+    def batches(self, run: MethodRun, recipe: "Recipe", *, seed: int, share: BatchShare | None = None) -> Batches:
         """The batches that `run` makes of them; of a training by several workers, the share of one."""
 
 
 class Augmenter:
     """What is done to cropped pictures of a training, the same for all forms of `Batches`."""
 
-    def __init__(self, run: MethodRun, pictures: PictureBank | None, recipe: Recipe) -> None:
+    def __init__(self, run: MethodRun, pictures: PictureBank | None, recipe: "Recipe") -> None:
         self._run, self._layout = run, torch.channels_last if recipe.channels_last else torch.contiguous_format
         self._pictures = pictures if run.method.needs_pictures else None
 
@@ -132,7 +134,7 @@ class ResidentBatches(Batches):
     """
 
     def __init__(
-        self, data: "TrainingData", run: MethodRun, recipe: Recipe, *, seed: int, share: BatchShare | None = None
+        self, data: "TrainingData", run: MethodRun, recipe: "Recipe", *, seed: int, share: BatchShare | None = None
     ) -> None:
         self.device = data.images.device
         self._data, self._run, self._recipe, self._seed = data, run, recipe, seed
@@ -202,7 +204,7 @@ class TrainingData:
         """Of the pictures, in pixels."""
         return self.images.shape[2]
 
-    def batches(self, run: MethodRun, recipe: Recipe, *, seed: int, share: BatchShare | None = None) -> Batches:
+    def batches(self, run: MethodRun, recipe: "Recipe", *, seed: int, share: BatchShare | None = None) -> Batches:
         """The batches that `run` makes of the pictures; of a training by several workers, the share of one."""
         return ResidentBatches(self, run, recipe, seed=seed, share=share)
 

@@ -1,11 +1,11 @@
 """Batches of pictures that stay on disk: read, decoded and cropped by worker processes while the device works.
 
 Each picture is decoded from its original file, and RandomResizedCrop is cut out of it as by the official ImageNet
-pipeline, with Pillow, to the same pixels: no smaller decoding (JPEG's scaled DCT) and no intermediate size. All that
-follows, flip, method and normalisation, is done on the device in batches. The box of a picture is a function of (seed,
-epoch, place in the set), the draws on the device of (seed, epoch, batch, group of it): neither depends on the number of
-worker processes or of trainers. A trainer whose share of a batch begins or ends within a group of `GROUP` makes all of
-that group.
+pipeline, with Pillow, to the same pixels: no smaller decoding (JPEG's scaled DCT) and no intermediate size; of a JPEG
+the rows below the crop are left out. All that follows, flip, method and normalisation, is done on the device in
+batches. The box of a picture is a function of (seed, epoch, place in the set), the draws on the device of (seed, epoch,
+batch, group of it): neither depends on the number of worker processes or of trainers. A trainer whose share of a batch
+begins or ends within a group of `GROUP` makes all of that group.
 
 Workers are those of torch's DataLoader, and get places in the set and nothing else: what they hold of a million files
 is a memory map. They are forked, which costs nothing where spawning one imports torch anew, and is safe, since they use
@@ -27,6 +27,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from pixmix_ray.datasets import jpeg
 from pixmix_ray.datasets.encoded import Encoded, EncodedFiles, EncodedSet, PathList
 from pixmix_ray.datasets.picture_files import centre_cut, decoded, picture_files, resized, resized_box
 from pixmix_ray.errors import DataError, PixmixRayError, RequestError
@@ -106,17 +107,22 @@ class Reader:
         draws = uniforms(self.seed, "crop", group.epoch, indices=group.rows, count=DRAWS)
         with warnings.catch_warnings(action="ignore"):  # of Pillow, about metadata and size
             for place, row in enumerate(group.rows.tolist()):
-                for channel, values in enumerate(self._picture(row, draws[place]).split()):
-                    made[place, channel] = np.asarray(values)
+                made[place] = np.asarray(self._picture(row, draws[place])).transpose(2, 0, 1)
 
     def _picture(self, row: int, draws: NDArray[np.float64]) -> Image.Image:
         source, place = self.files.pictures, int(self.files.places(np.array([row]))[0])
         if self.copies is not None and draws[-1] < self.share:
             source, place = self.copies, row
-        rgb = decoded(source.read(place), source.name(place))
+        content, name = source.read(place), source.name(place)
         if self.cut.resize is not None:
-            return centre_cut(resized(rgb, self.cut.resize), self.cut.size)
-        top, left, height, width = random_box(rgb.height, rgb.width, draws[:-1].tolist())
+            return centre_cut(resized(decoded(content, name), self.cut.resize), self.cut.size)
+        frame, numbers = jpeg.frame(content), draws[:-1].tolist()
+        if frame is None:
+            rgb = decoded(content, name)
+            top, left, height, width = random_box(rgb.height, rgb.width, numbers)
+        else:
+            top, left, height, width = random_box(frame.height, frame.width, numbers)
+            rgb = decoded(jpeg.down_to(content, frame, top + height), name)
         return resized_box(rgb, (left, top, left + width, top + height), self.cut.size)
 
 
@@ -278,8 +284,9 @@ class StreamedBatches(Batches):
         is_flipped = torch.rand(len(images), generator=generator, device=images.device) < 0.5
         if images.device.type != "cpu":  # whose number of rows the host would wait for
             return torch.where(is_flipped.view(-1, 1, 1, 1), images.flip(3), images)
-        rows = is_flipped.nonzero().squeeze(1)
-        return images.index_copy_(0, rows, images.index_select(0, rows).flip(3))
+        for row in is_flipped.nonzero().flatten().tolist():  # ten times as fast as all together, by their indices
+            images[row] = images[row].flip(2)
+        return images
 
     def _labels(self, rows: NDArray[np.int64]) -> Tensor:
         return torch.from_numpy(self._data.files.labels_of(rows)).to(self.device, non_blocking=True)

@@ -16,7 +16,7 @@ from pixmix_ray.datasets import ImageData
 from pixmix_ray.errors import DataError, PreemptedError
 from pixmix_ray.experiment.trial import Trial
 from pixmix_ray.hardware import hardware
-from pixmix_ray.hashing import short_hash
+from pixmix_ray.identity import short_hash
 from pixmix_ray.mixing_sets import shorter_side_for
 from pixmix_ray.models import open_tensors, seal_tensors
 from pixmix_ray.seeding import rng, seed_globally

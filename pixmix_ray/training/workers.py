@@ -3,10 +3,17 @@
 Gradients are summed here, one exchange a batch, and not by torch's DistributedDataParallel: that takes one pass forward
 and one back, through its own wrapper, and shares of equal size, and some losses here pass a network several times, an
 attack goes back through it first, and the last batch of an epoch may not divide.
+
+A machine that is about to be taken away (a spot instance, a preempted job of a batch system, a pod that is evicted)
+sends SIGTERM and waits for some seconds or minutes. A training then saves its state at the next batch and goes on
+elsewhere; see `pixmix_ray.errors.PreemptedError`.
 """
 
+import signal
+import threading
 from collections.abc import Callable, Iterable
 from datetime import timedelta
+from types import FrameType
 from typing import Any
 
 import torch
@@ -15,7 +22,28 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from pixmix_ray.errors import WorkError
 from pixmix_ray.training.batches import BatchShare
-from pixmix_ray.training.ending import is_told_to_end
+
+_end_is_announced = threading.Event()
+
+
+def watch_for_end() -> None:
+    """Take SIGTERM as that notice from now on; to be called in the main thread of a process that trains.
+
+    A second SIGTERM does what the first one did before.
+    """
+    before = signal.getsignal(signal.SIGTERM)
+
+    def announced(number: int, frame: FrameType | None) -> None:
+        _end_is_announced.set()
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
+
+    signal.signal(signal.SIGTERM, announced)
+
+
+def is_told_to_end() -> bool:
+    """Whether the notice has come."""
+    return _end_is_announced.is_set()
+
 
 WHOLE = BatchShare()
 PLAIN = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)

@@ -17,9 +17,8 @@ from torch import Tensor
 
 from pixmix_ray.errors import RequestError, UnknownNameError
 from pixmix_ray.transforms import blending, colour, geometry
-from pixmix_ray.transforms.choice import apply_each, chunk_slices
-from pixmix_ray.transforms.levels import ALL, NINE, operation_parameter
-from pixmix_ray.transforms.pixels import paint_, to_float
+from pixmix_ray.transforms.choice import ALL, NINE, UNCHANGED, apply_each, chunk_slices, operation_parameter
+from pixmix_ray.transforms.colour import paint_, to_float
 from pixmix_ray.transforms.resizing import (
     crop_with_padding,
     flip_and_crop,
@@ -34,6 +33,7 @@ __all__ = [
     "ALL",
     "NINE",
     "OPERATIONS",
+    "UNCHANGED",
     "apply",
     "apply_each",
     "blending",

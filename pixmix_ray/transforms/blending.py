@@ -8,6 +8,8 @@ so far and y the partner, both in [0, 1] (the paper's figure shows no clip, its 
     multiplicative   (2x)^a max(2y, 1e-37)^b / 2
 """
 
+from functools import cache
+
 import torch
 from torch import Tensor
 
@@ -32,22 +34,20 @@ def coefficients(uniform_a: Tensor, uniform_b: Tensor, is_beyond: Tensor, beta: 
     return a.float().clamp_min_(1e-30), b.float()  # a > 0: with a = 0 a black pixel would be 0 * log 0
 
 
-def add_(mixed: Tensor, sources: Tensor, partners: Tensor, a: Tensor, b: Tensor) -> None:
+def add_(mixed: Tensor, partners: Tensor, a: Tensor, b: Tensor) -> None:
     """Change `mixed` in place to additive mixes with partners, clipped to [0, 1].
 
     Args:
         mixed: float32 (N, 3, H, W) in [0, 1].
-        sources: uint8 (S, 3, H, W).
-        partners: int64 (N,), which of `sources` each is mixed with.
+        partners: uint8 (N, 3, H, W), what each is mixed with.
         a: float32 (N,).
         b: float32 (N,).
     """
     weight_a, weight_b, shift = (number.view(-1, 1, 1, 1) for number in (a, b / 255, (1 - a - b) / 2))
-    weighted = sources.index_select(0, partners).float().mul_(weight_b)
-    mixed.mul_(weight_a).add_(weighted).add_(shift).clamp_(0, 1)
+    mixed.mul_(weight_a).add_(partners.float().mul_(weight_b)).add_(shift).clamp_(0, 1)
 
 
-def multiply_(mixed: Tensor, sources: Tensor, partners: Tensor, a: Tensor, b: Tensor) -> None:
+def multiply_(mixed: Tensor, partners: Tensor, a: Tensor, b: Tensor) -> None:
     """Change `mixed` in place to multiplicative mixes with partners, clipped to [0, 1].
 
     Powers go by way of base 2 logarithms, several times faster. Only the partner is kept above 1e-37; a black pixel of
@@ -55,20 +55,24 @@ def multiply_(mixed: Tensor, sources: Tensor, partners: Tensor, a: Tensor, b: Te
 
     Args:
         mixed: float32 (N, 3, H, W) in [0, 1].
-        sources: uint8 (S, 3, H, W).
-        partners: int64 (N,), which of `sources` each is mixed with.
+        partners: uint8 (N, 3, H, W), what each is mixed with.
         a: float32 (N,), above 0.
         b: float32 (N,).
     """
     # the partner has 256 values: what it contributes, b log2(2y) + a - 1, is a table (N, 256)
-    values = torch.arange(256.0, device=mixed.device).mul_(2 / 255).clamp_min_(1e-37).log2_()
-    table = torch.addcmul((a - 1).unsqueeze(1), b.unsqueeze(1), values)
-    contribution = table.gather(1, sources.index_select(0, partners).flatten(1).long()).view_as(mixed)
+    table = torch.addcmul((a - 1).unsqueeze(1), b.unsqueeze(1), _logarithms(mixed.device))
+    contribution = table.gather(1, partners.flatten(1).long()).view_as(mixed)
     # a logarithm of zero takes twenty times as long, and black pixels are many: theirs is that of 1, and then dropped
-    is_black = mixed.clone().eq_(0)  # 1.0 where it is; as float32, since comparisons that give bool are slow
-    mixed.add_(is_black).log2_().mul_(a.view(-1, 1, 1, 1)).add_(contribution)
-    _exp2_(mixed)
-    mixed.clamp_max_(1).addcmul_(mixed, is_black, value=-1)
+    raised = torch.nn.functional.threshold(mixed, 0, 1)
+    raised.log2_().mul_(a.view(-1, 1, 1, 1)).add_(contribution)
+    _exp2_(raised)
+    mixed.sign_().mul_(raised.clamp_max_(1))  # the sign is 0 where it is black; comparisons that give bool are slow
+
+
+@cache
+def _logarithms(device: torch.device) -> Tensor:
+    """(256,) float32: log2(2y) of each value of a byte, y in [1e-37 / 2, 1]."""
+    return torch.arange(256.0, device=device).mul_(2 / 255).clamp_min_(1e-37).log2_()
 
 
 def _exp2_(values: Tensor) -> None:
@@ -85,4 +89,5 @@ def _exp2_(values: Tensor) -> None:
     at_once = _ONE_THREAD if torch.get_num_threads() > 1 else max(1, whole)
     for part in torch.split(flat[:whole], at_once):
         part.exp2_()
-    flat[whole:] = torch.nn.functional.pad(flat[whole:], (0, _VECTORS))[:_VECTORS].exp2_()[: len(flat) - whole]
+    if whole < len(flat):
+        flat[whole:] = torch.nn.functional.pad(flat[whole:], (0, _VECTORS))[:_VECTORS].exp2_()[: len(flat) - whole]

@@ -4,9 +4,13 @@ References: Pillow's ImageOps (autocontrast, equalize, posterize, solarize) and 
 Brightness, Sharpness). Pillow truncates where one would round, in float64 for the look-up tables and in float32 for
 the enhancers; the order of the arithmetic below is Pillow's, because another order is off by one on some pixels.
 
-All functions take uint8 pictures (N, 3, H, W) and a parameter (N,), on any device, and return new uint8 pictures
+All operations take uint8 pictures (N, 3, H, W) and a parameter (N,), on any device, and return new uint8 pictures
 (N, 3, H, W). Nothing here waits for the device.
+
+And pixels as floats in [0, 1], and boxes of pictures painted over.
 """
+
+import math
 
 import torch
 from torch import Tensor
@@ -121,3 +125,26 @@ def _truncated(values: Tensor) -> Tensor:
 def _per_picture(parameter: Tensor, dtype: torch.dtype) -> Tensor:
     """A parameter (N,) so that it broadcasts over pictures (N, 3, H, W)."""
     return parameter.to(dtype).view(-1, 1, 1, 1)
+
+
+def to_float(images: Tensor) -> Tensor:
+    """The values of uint8 pictures of any shape divided by 255: new float32 of that shape, in [0, 1]."""
+    return images.float().div_(255)
+
+
+def paint_(images: Tensor, boxes: Tensor, value: float) -> Tensor:
+    """The pictures, changed in place: `value` in all channels of a box of each.
+
+    Args:
+        images: float32 (N, 3, H, W).
+        boxes: int64 (4, N): the first row of each box, the row after its last one, and likewise its columns; within
+            the pictures.
+        value: what to paint with.
+    """
+    row, column = (torch.arange(side, device=images.device) for side in images.shape[2:])
+    top, bottom, left, right = boxes.unsqueeze(2)
+    rows, columns = (row >= top) & (row < bottom), (column >= left) & (column < right)
+    box = (rows.unsqueeze(2) & columns.unsqueeze(1)).unsqueeze(1)
+    # cut to a range of one value there: one pass, and unlike filling by a mask it is vectorised
+    lowest, highest = torch.where(box, value, -math.inf), torch.where(box, value, math.inf)
+    return torch.clamp(images, lowest, highest, out=images)

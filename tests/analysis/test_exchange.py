@@ -17,7 +17,7 @@ import pixmix_ray
 from pixmix_ray.analysis.archive import MANIFEST, read_archive, write_archive
 from pixmix_ray.analysis.histories import labelled_trials
 from pixmix_ray.analysis.leaderboards import CORRUPTIONS, FORMS, OPENOOD, TIMM, openood_metrics
-from pixmix_ray.analysis.severities import by_severity
+from pixmix_ray.analysis.means import by_severity
 from pixmix_ray.benchmarks import Anomalies
 from pixmix_ray.errors import DamagedError, RequestError, ResultsError
 from pixmix_ray.metrics import Measurement, Predictions

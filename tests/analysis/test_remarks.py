@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from pixmix_ray.analysis.remarks import MOST, remarks
+from pixmix_ray.analysis.labels import MOST, remarks
 
 FALLS = "error falls from 30.0% at severity 1 to 20.0% at 5"
 

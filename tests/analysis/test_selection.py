@@ -120,7 +120,7 @@ def test_more_is_better_where_the_metric_says_so() -> None:
 def test_the_order_of_cells_and_of_trials_is_kept() -> None:
     assert of_cells(frame(), ["trial-3/clean-1", "trial-0/clean-1", "trial-9/clean-1"]).index.tolist() == [3, 0]
     assert in_order_of(frame(), ["trial-2", "trial-9"]).index.tolist() == [2, 0, 1, 3]
-    with pytest.raises(ResultsError, match="these results contain nothing of the experiment file"):
+    with pytest.raises(ResultsError, match=r"contain none of the \d+ measured cells of the experiment file"):
         of_cells(frame(), ["trial-9/clean-1"])
 
 

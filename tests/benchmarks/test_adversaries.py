@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pixmix_ray.attacks.pgd import Attack, pgd
+from pixmix_ray.attacks import Attack, pgd
 from pixmix_ray.benchmarks import Adversaries, TestPictures, adversaries
 from pixmix_ray.benchmarks.adversaries import start_noise
 from pixmix_ray.datasets import Digits

@@ -315,7 +315,7 @@ def test_alexnets_file_must_be_a_cell_of_this_benchmark_at_the_same_difficulty(t
 @pytest.mark.parametrize(
     ("settings", "is_large", "message"),
     [
-        (_rates(), False, "AlexNet's rates apply only to ImageNet's pictures"),
+        (_rates(), False, "AlexNet's rates apply to ImageNet's pictures alone"),
         (_rates(), True, "alexnet has no rates for gaussian_noise"),
         ({"crop": 33}, False, "crop = 33 is more than the 32 of the test pictures"),
     ],

@@ -19,10 +19,9 @@ from pixmix_ray.benchmarks import (
     Corruptions,
     CorruptionsBar,
     TestPictures,
-    picture_cache,
+    made_pictures,
 )
-from pixmix_ray.benchmarks.made_pictures import KeyOfTest, Piece
-from pixmix_ray.benchmarks.picture_cache import FOLDER, HEAD, PictureCache
+from pixmix_ray.benchmarks.made_pictures import FOLDER, HEAD, KeyOfTest, PictureCache, Piece
 from pixmix_ray.cache import cache_folder
 from pixmix_ray.seeding import rng
 
@@ -32,7 +31,7 @@ SIZE = 1000  # bytes of an entry, without its head
 @pytest.fixture(autouse=True)
 def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
     monkeypatch.setenv("PIXMIX_RAY_CACHE", str(tmp_path))
-    monkeypatch.setattr(picture_cache, "_warned", set())
+    monkeypatch.setattr(made_pictures, "_warned", set())
     yield cache_folder() / FOLDER
 
 
@@ -107,7 +106,7 @@ def test_bytes_that_changed_are_found_by_whoever_opens_them_first(
     content = bytearray(file.read_bytes())
     content[500] ^= 1
     file.write_bytes(content)
-    monkeypatch.setattr(picture_cache, "_checked", set())  # another process
+    monkeypatch.setattr(made_pictures, "_checked", set())  # another process
     np.testing.assert_array_equal(_get(kept, 1, made), _array(1))
     assert made == [1, 1]
 
@@ -128,7 +127,7 @@ def test_a_full_disk_is_said_once_and_pictures_are_made_anew(folder: Path, monke
     def full(_: Path) -> Iterator[None]:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(picture_cache, "written_whole", full)
+    monkeypatch.setattr(made_pictures, "written_whole", full)
     kept, made = PictureCache(max_bytes=10**6), list[int]()
     with pytest.warns(UserWarning, match="No space left on device.*made again for each checkpoint") as warned:
         for _ in range(3):
@@ -151,7 +150,7 @@ def test_processes_at_once_make_each_entry_once(folder: Path) -> None:
     processes = [context.Process(target=_make_many, args=(order, counts)) for order in orders]
     for process in processes:
         process.start()
-    made = [value for _ in processes for value in counts.get(timeout=60)]
+    made = [value for _ in processes for value in counts.get(timeout=600)]
     for process in processes:
         process.join()
     assert sorted(made) == list(range(6))

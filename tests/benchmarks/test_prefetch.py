@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from pixmix_ray.benchmarks.base import TestPictures, batches
-from pixmix_ray.benchmarks.prefetch import depth_for, prefetched
+from pixmix_ray.benchmarks.made_pictures import depth_for, prefetched
 from pixmix_ray.corruptions import corrupt
 from pixmix_ray.errors import RequestError
 
-PATIENCE = 10  # seconds until a test that waits for a thread fails
+PATIENCE = 120  # seconds until a test that waits for a thread fails
 
 
 def makers() -> list[threading.Thread]:

@@ -17,7 +17,7 @@ from pixmix_ray.corruptions.c.severities import SEVERITIES
 from pixmix_ray.corruptions.cbar.table import BAR_SEVERITIES
 from pixmix_ray.corruptions.dispatch import CHUNK_VALUES, default_variant
 from pixmix_ray.errors import RequestError, UnknownNameError
-from pixmix_ray.hashing import short_hash
+from pixmix_ray.identity import short_hash
 from pixmix_ray.seeding import rng
 
 NOISES = ("gaussian_noise", "shot_noise", "impulse_noise", "speckle_noise")

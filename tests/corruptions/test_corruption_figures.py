@@ -19,14 +19,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pixmix_ray.corruptions import NAMES, corrupt
+from pixmix_ray.corruptions.c.blur import blurred_along, displaced, smoothed
 from pixmix_ray.corruptions.c.elastic import deformed
-from pixmix_ray.corruptions.c.fog import plasma, with_fog
-from pixmix_ray.corruptions.c.glass import displaced
-from pixmix_ray.corruptions.c.motion import blurred_along
 from pixmix_ray.corruptions.c.severities import SEVERITIES
-from pixmix_ray.corruptions.c.smoothing import smoothed
-from pixmix_ray.corruptions.c.snow import flakes, with_snow
 from pixmix_ray.corruptions.c.spatter import with_mud, with_water
+from pixmix_ray.corruptions.c.weather import flakes, plasma, with_fog, with_snow
 from pixmix_ray.corruptions.corruption import Constants, Images, floor8
 
 Floats = NDArray[np.float64]
@@ -248,6 +245,9 @@ FIGURES: dict[str, tuple[tuple[float, float, float], ...]] = {
 }
 """Of output minus picture, in grey levels: mean absolute value, mean and standard deviation, at severities 1 to 5."""
 
+CHOSEN = [pytest.param(severity, marks=() if severity == 3 else pytest.mark.drill) for severity in range(1, 6)]
+"""One by default, all as drills: they take long and hold the same code."""
+
 
 @pytest.fixture(scope="module")
 def real_pictures() -> Images:
@@ -258,7 +258,7 @@ def real_pictures() -> Images:
 
 
 @pytest.mark.skipif(not SHEETS.is_file(), reason="needs the CIFAR-10 test pictures")
-@pytest.mark.parametrize("severity", range(1, 6))
+@pytest.mark.parametrize("severity", CHOSEN)
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "frost"])  # whose figures are those of its pictures
 def test_statistics_are_within_three_percent_of_the_original(name: str, severity: int, real_pictures: Images) -> None:
     change = (corrupt(real_pictures, name, severity).astype(float) - real_pictures).reshape(len(real_pictures), -1)

@@ -13,7 +13,7 @@ import torchvision
 from numpy.typing import NDArray
 
 from pixmix_ray.datasets import Cifar10, Cifar100, DataVersionWarning
-from pixmix_ray.datasets.cifar_files import CIFAR10, CIFAR100, Layout, read_batch
+from pixmix_ray.datasets.cifar import CIFAR10, CIFAR100, Layout, read_batch
 from pixmix_ray.errors import DataError, RequestError
 
 ROWS = 4

@@ -11,11 +11,11 @@ from PIL import Image
 from torchvision import transforms
 from torchvision.datasets import ImageFolder as Torchvision
 
-from pixmix_ray.datasets import large_arrays
+from pixmix_ray.datasets import picture_files
 from pixmix_ray.datasets.encoded import Encoded, EncodedFiles
 from pixmix_ray.datasets.imagenet import ImageFolder, ImageNet
 from pixmix_ray.datasets.imagenet_classes import WNIDS
-from pixmix_ray.datasets.large_arrays import cached_squares
+from pixmix_ray.datasets.picture_files import cached_squares
 from pixmix_ray.errors import DataError, RequestError
 
 SIZES = [(40, 24), (24, 40), (20, 20), (64, 17)]
@@ -59,7 +59,7 @@ def test_arrays_are_mapped_read_only_and_the_second_load_decodes_nothing(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = ImageFolder(root=root, **SMALL).load()
-    monkeypatch.setattr(large_arrays, "squares", None)
+    monkeypatch.setattr(picture_files, "squares", None)
     again = ImageFolder(root=root, **SMALL).load()
     for data in (first, again):
         for images in (data.train_images, data.test_images):
@@ -72,14 +72,14 @@ def test_arrays_are_mapped_read_only_and_the_second_load_decodes_nothing(
 def test_no_more_than_a_run_of_pictures_is_in_memory(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = np.array(ImageFolder(root=root, **SMALL).load().train_images)
     runs: list[int] = []
-    squares = large_arrays.squares
+    squares = picture_files.squares
 
-    def counted(pictures: Encoded, rows: NDArray[np.int64], resize: int | None, size: int) -> large_arrays.Images:
+    def counted(pictures: Encoded, rows: NDArray[np.int64], resize: int | None, size: int) -> picture_files.Images:
         runs.append(len(rows))
         return squares(pictures, rows, resize, size)
 
-    monkeypatch.setattr(large_arrays, "squares", counted)
-    monkeypatch.setattr(large_arrays, "AT_ONCE", 5)
+    monkeypatch.setattr(picture_files, "squares", counted)
+    monkeypatch.setattr(picture_files, "AT_ONCE", 5)
     files = sorted((root / "train").rglob("*.*"), key=lambda file: (file.parent.name, file.name))
     assert np.array_equal(cached_squares("in-runs", EncodedFiles(files), np.arange(12), 20, 16), whole)
     assert runs == [5, 5, 2]

@@ -14,15 +14,15 @@ import yaml
 from PIL import Image
 from safetensors.torch import load
 
+from pixmix_ray.api import evaluation_of
 from pixmix_ray.errors import CheckpointError, RequestError
 from pixmix_ray.evaluation.cell import evaluate_cell
 from pixmix_ray.evaluation.checkpoints import Checkpoint, check_externals, opened
-from pixmix_ray.experiment.evaluation import evaluation_of
 from pixmix_ray.experiment.experiment import Experiment
 from pixmix_ray.experiment.external import External
 from pixmix_ray.experiment.file import read_experiment
 from pixmix_ray.experiment.trial import BenchmarkRun, Trial
-from pixmix_ray.hashing import short_hash
+from pixmix_ray.identity import short_hash
 from pixmix_ray.metrics import Measurement
 from pixmix_ray.models import WideResNet
 from pixmix_ray.orchestration.run import run_plan
@@ -350,6 +350,13 @@ def test_a_trial_that_is_not_complete_is_refused(folder: Path, trial: Trial, nam
 def test_a_trial_whose_description_is_damaged_is_refused_by_name(folder: Path, name: str, content: str) -> None:
     (folder / name).write_text(content)
     assert folder.name in refusal(Request(checkpoint=str(folder), benchmarks=CLEAN).open)
+
+
+def test_a_trial_of_somebody_s_package_says_what_is_not_installed(folder: Path) -> None:
+    file = folder / "trial.json"
+    file.write_text(file.read_text().replace('"digits"', '"squares"'))
+    text = refusal(Request(checkpoint=str(folder), benchmarks=CLEAN).open, CheckpointError)
+    assert "unknown dataset 'squares'" in text and text.endswith("Install the package that has it")
 
 
 def test_a_relative_path_to_a_trial_works(folder: Path, trial: Trial, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from pixmix_ray.benchmarks import Anomalies, Clean, Consistency, Corruptions, CorruptionsBar, made_pictures
-from pixmix_ray.benchmarks.picture_cache import FOLDER
+from pixmix_ray.benchmarks.made_pictures import FOLDER
 from pixmix_ray.cache import cache_folder
 from pixmix_ray.child_processes import end_children, start_children
 from pixmix_ray.datasets import Dataset, Digits

@@ -18,13 +18,14 @@ from safetensors.torch import load
 from pixmix_ray.api import evaluate
 from pixmix_ray.datasets import Digits, ImageData
 from pixmix_ray.errors import CheckpointError, DamagedError, DataError, TrainingDivergedError, WorkError
-from pixmix_ray.evaluation.cell import evaluate_cell, open_checkpoint
+from pixmix_ray.evaluation.cell import evaluate_cell
 from pixmix_ray.evaluation.checkpoints import trained
 from pixmix_ray.experiment.experiment import Experiment
 from pixmix_ray.experiment.file import read_experiment
 from pixmix_ray.experiment.trial import BenchmarkRun, Trial, hash_of_test_set
 from pixmix_ray.metrics import direction
 from pixmix_ray.models import WideResNet
+from pixmix_ray.orchestration.work import open_checkpoint
 from pixmix_ray.planning.plan import make_plan
 from pixmix_ray.storage.cell import read_cell
 from pixmix_ray.storage.failures import record_failure
@@ -460,7 +461,7 @@ def test_weights_that_are_not_finite_fail_their_cell_with_that_reason_and_nothin
         return network
 
     broken = replace(whole, build=broken_network)
-    with pytest.raises(WorkError, match="the network returns NaN or infinite logits: the checkpoint is broken"):
+    with pytest.raises(WorkError, match=r"NaN or infinite logits for (\d+) of \d+ pictures: the checkpoint is broken"):
         evaluate_cell(broken, of.run, of.store, CPU, "0.1.0+abc")
     assert of.store.files("cells") == set()
 

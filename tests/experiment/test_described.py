@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import yaml
 
+from pixmix_ray.cli.console import as_json
 from pixmix_ray.experiment.described import TABLES, experiment_schema, settings_of
 from pixmix_ray.methods import METHODS
-from pixmix_ray.report.as_json import as_json
 from pixmix_ray.settings import Settings
 
 jsonschema = pytest.importorskip("jsonschema")

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from pixmix_ray.errors import RequestError
-from pixmix_ray.experiment.early_stopping import Asha
 from pixmix_ray.experiment.file import read_experiment
+from pixmix_ray.experiment.search import Asha
 
 COMMON = ["training.epochs=8", "training.validation=0.1"]
 

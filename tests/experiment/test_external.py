@@ -92,7 +92,7 @@ WRONG: dict[str, tuple[list[object], dict[str, Any], type[RequestError], str]] =
     "nothing matches": ([{**WRN, "weights": "zoo/*.pt"}], {}, CheckpointError, r"no file matches .*zoo/\*.pt"),
     "not published": ([{**WRN, "pretrained": True}], {}, RequestError, "no published weights"),
     "no trial": ([{"trial": "zoo"}], {}, CheckpointError, "is not a trial: give RESULTS/trials/TRIAL"),
-    "a trial with a model": ([{**WRN, "trial": "a"}], {}, RequestError, "has its own model: leave model out"),
+    "a trial with a model": ([{**WRN, "trial": "a"}], {}, RequestError, "which has its own model: leave model out"),
     "which data set": (
         [{**WRN, "weights": "zoo/a.pth"}],
         {"dataset": ["digits", {"name": "digits", "train_limit": 50}]},

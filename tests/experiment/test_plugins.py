@@ -278,7 +278,10 @@ def test_the_group_of_entry_points_is_the_plural_of_the_kind(kind: str, group: s
 def test_nobody_can_take_over_one_of_our_names(others: str, announce: Callable[[EntryPoint], None]) -> None:
     announce(EntryPoint(name="baseline", value=f"{others}:Gentle", group="pixmix_ray.methods"))
     assert METHODS.find("baseline") is Baseline
-    assert METHODS.known()["baseline"] is Baseline
+    with pytest.warns(
+        UserWarning, match=r"^the entry point baseline = .* of pixmix_ray, which is used instead: rename"
+    ):
+        assert METHODS.known()["baseline"] is Baseline
 
 
 @pytest.mark.parametrize("value", ["{others}:NoPart", "{others}:Missing", "no_such_module_here:Thing"])
@@ -287,8 +290,15 @@ def test_a_broken_announcement_is_named_and_does_not_stop_our_own_names(
 ) -> None:
     announced = value.format(others=others)
     announce(EntryPoint(name="broken", value=announced, group="pixmix_ray.methods"))
+    announce(EntryPoint(name="gentle", value=f"{others}:Gentle", group="pixmix_ray.methods"))
     assert METHODS.find("pixmix") is PixMix
+    assert METHODS.find("gentle").__name__ == "Gentle"
     assert announced in refusal(METHODS, "broken")
+    assert "did you mean 'gentle'?" in refusal(METHODS, "gentel")
+    with pytest.warns(
+        UserWarning, match=f"^the entry point broken = {announced} .* cannot be used: .* Fix or uninstall"
+    ):
+        assert {"gentle", "pixmix"} <= set(METHODS.known()) and "broken" not in METHODS.known()
 
 
 @pytest.mark.parametrize("shape", ["squares", "circles", "oriented", "mixed"])

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from pixmix_ray.errors import RequestError
+from pixmix_ray.experiment.axes import axes_of
 from pixmix_ray.experiment.file import read_experiment
 from pixmix_ray.experiment.resources import Resources, Share
 
@@ -52,6 +53,42 @@ def test_resources_are_no_part_of_a_trials_identity(experiment: Path) -> None:
     changed = ["resources.trial={cpus: 2.5, gpus: 1, memory: 1GB, accelerator_type: A100}"]
     (same,) = read_experiment(experiment, changed).trials()
     assert same.id == plain.id
+
+
+DEPTHS = ["model={name: wide_resnet, depth: [10, 16], width: 1}", "seeds=[0, 1]"]
+TWO_SHARES = [*DEPTHS, "resources.trial={gpus: [0, 1], cpus: 2}"]
+
+
+@pytest.mark.parametrize(
+    "paired",
+    [
+        "zip=[model.depth, resources.trial.gpus]",
+        "exclude=[{model.depth: 10, resources.trial.gpus: 1}, {model.depth: 16, resources.trial.gpus: 0}]",
+    ],
+)
+def test_shares_are_an_axis_where_they_are_paired_with_what_tells_trials_apart(experiment: Path, paired: str) -> None:
+    read = read_experiment(experiment, [*TWO_SHARES, paired])
+    shares = {trial.label: read.resources.shares[trial.share] for trial in read.trials()}
+    small, large = Share(cpus=2, gpus=0), Share(cpus=2, gpus=1)
+    names = [f"baseline wrn_{depth}_1 seed {seed}" for depth in (10, 16) for seed in (0, 1)]
+    assert shares == dict(zip(names, [small, small, large, large], strict=True))
+    assert read.resources.trial == large
+    alone = read_experiment(experiment, DEPTHS).trials()
+    assert [trial.id for trial in read.trials()] == [trial.id for trial in alone]
+    assert axes_of(read.points())["resources.trial.gpus"] == ["0", "1"]
+
+
+def test_shares_alone_are_no_axis(experiment: Path) -> None:
+    expected = (
+        r"^resources.trial.gpus = \[0, 1\] gives a trial several shares, .* zip: \[model.depth, resources.trial.gpus"
+    )
+    with pytest.raises(RequestError, match=expected):
+        read_experiment(experiment, TWO_SHARES).trials()
+
+
+def test_where_there_are_gpus_all_of_several_shares_get_some(experiment: Path) -> None:
+    found = read_experiment(experiment, ["resources.trial.cpus=[1, 2, 2]"]).resources.with_gpus()
+    assert [(share.cpus, share.gpus) for share in found.shares] == [(2, 0.75), (1, 0.75)]
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ from torch.nn import functional as F
 from torchvision.transforms import functional as V
 
 from pixmix_ray.methods import hybrid_augment
+from pixmix_ray.methods.base import whole_batch
 from pixmix_ray.methods.hybrid_augment import HybridAugment, low_pass, operated, recombined
-from pixmix_ray.methods.whole_batch import whole_batch
 from pixmix_ray.seeding import torch_generator
 
 

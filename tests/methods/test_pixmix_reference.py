@@ -158,8 +158,14 @@ def _statistics(mixed: Float, images: Picture) -> NDArray[np.float64]:
     return np.stack([np.asarray(column, dtype=np.float64) for column in columns], 1)
 
 
-@pytest.mark.parametrize("beta", [3.0, 4.0, 5.0])
-@pytest.mark.parametrize("k", [2, 3, 4])
+@pytest.mark.parametrize(
+    ("k", "beta"),
+    [
+        pytest.param(k, beta, marks=() if (k, beta) in [(4, 3.0), (2, 5.0)] else pytest.mark.drill)
+        for k in (2, 3, 4)
+        for beta in (3.0, 4.0, 5.0)
+    ],
+)
 def test_the_draws_have_the_distribution_of_the_reference(k: int, beta: float) -> None:
     count = 1500
     rng = np.random.default_rng(11)
@@ -191,6 +197,7 @@ def _cats_and_ships() -> Picture:
     return chosen
 
 
+@pytest.mark.drill
 @pytest.mark.skipif(not DATA.is_dir(), reason="needs the CIFAR-10 test pictures")
 def test_mixing_with_copies_alone_gives_the_figures_of_the_official_code() -> None:
     # Figures: 50,000 outputs of the official code on 1,024 of these cats and ships, k = 4, beta = 3, all operations,

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pixmix_ray.errors import RequestError
-from pixmix_ray.methods import prime_primitives as primitives
+from pixmix_ray.methods import prime as primitives
 from pixmix_ray.methods.chains import blend, consistency_loss, run_chains
 from pixmix_ray.methods.prime import Prime
 

@@ -16,9 +16,8 @@ from pixmix_ray.errors import CheckpointError, DataError, RequestError, UnknownN
 from pixmix_ray.experiment.file import read_experiment
 from pixmix_ray.experiment.recipe import Recipe
 from pixmix_ray.methods import Setup, sin
-from pixmix_ray.methods.sin import Sin, SinRun
+from pixmix_ray.methods.sin import Sin, SinRun, read_style_transfer
 from pixmix_ray.models import WideResNet
-from pixmix_ray.models.adain import read_style_transfer
 from pixmix_ray.seeding import uniforms
 from pixmix_ray.training import TrainingData, train
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pixmix_ray.errors import CheckpointError
-from pixmix_ray.models.adain import (
+from pixmix_ray.methods.sin import (
     DECODER,
     ENCODER,
     SMALLEST,

@@ -131,6 +131,14 @@ def test_normalisation_is_by_channel() -> None:
     assert shown.flatten().tolist() == [2.0, 1.0, 0.0]
 
 
+def test_normalisation_is_the_same_in_both_layouts_of_memory() -> None:
+    normalise = Normalise([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+    images = torch.rand(2, 3, 5, 7, generator=torch.Generator().manual_seed(1))
+    by_pixels = normalise(images.contiguous(memory_format=torch.channels_last))
+    assert torch.equal(by_pixels, normalise(images))
+    assert by_pixels.is_contiguous(memory_format=torch.channels_last)
+
+
 def test_convolutions_start_normal_with_deviation_sqrt_2_over_fan_out() -> None:
     network = _seeded(WideResNet(depth=16, width=4))
     kernels = [module for module in network.modules() if isinstance(module, nn.Conv2d)]

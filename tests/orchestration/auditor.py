@@ -4,13 +4,13 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 
 from pixmix_ray.errors import StorageError
-from pixmix_ray.experiment.external import Source
+from pixmix_ray.experiment.external import Source, cell_names
 from pixmix_ray.experiment.trial import BenchmarkRun, Trial
 from pixmix_ray.orchestration.executor import EpochDone, Event, TaskEnded, TrialEnded
 from pixmix_ray.orchestration.retries import POLICIES, Cause, Problem
-from pixmix_ray.planning.cell_names import cell_names
 from pixmix_ray.planning.plan import Cell, Plan
 from pixmix_ray.storage.local_files import FileStamp
 from pixmix_ray.storage.store import DAMAGED, Store, cell_failure_file, cell_file, trial_file
@@ -137,7 +137,15 @@ def key_of(trial: Source, run: BenchmarkRun) -> str:
 
 def path_of(store: Store, cell: Cell) -> str | None:
     """Where a cell lies; none while its trial has no checkpoint."""
-    name = cell_names(store, [cell.trial], [cell.run]).get((cell.trial.id, cell.run.key))
+    return _path_of(cell.trial, cell.run, store.read(trial_file(cell.trial.id, "done.json")))
+
+
+@cache
+def _path_of(trial: Source, run: BenchmarkRun, checkpoint: bytes | None) -> str | None:
+    store = MemoryStore()
+    if checkpoint is not None:
+        store.write(trial_file(trial.id, "done.json"), checkpoint)
+    name = cell_names(store, [trial], [run]).get((trial.id, run.key))
     return None if name is None else cell_file(name)
 
 

@@ -129,6 +129,7 @@ class Cluster:
         self.driver = 0  # how many drivers there were: messages to one that is gone reach nobody
         self.queue: list[Worker] = []
         self.workers: list[Worker] = []
+        self.may_have_room = True  # not again until a worker ends or a node comes
         trials, runs = material()
         names = [trial.id for trial in trials] + [key_of(t, r) for t in trials for r in runs]
         self.failing = {name for name in names if self.draw.random() < self.odds.own}
@@ -151,6 +152,7 @@ class Cluster:
                 self._lose_node(draw.choice(sorted(self.nodes)))
             else:
                 self.nodes[name] = draw.randint(1, 3)
+                self.may_have_room = True
         slots = sum(self.nodes.values())
         return Capacity(trials=slots, trials_alone=slots, tasks=slots, cpus=slots)
 
@@ -193,6 +195,7 @@ class Cluster:
             worker.is_alive = worker.is_alive and self.draw.random() < 0.2
             self.ledger.out_of_reach[worker.trial.id] += worker.is_alive
         self.workers.clear()
+        self.may_have_room = True
         self.inbox.clear()
         self.driver += 1
 
@@ -211,10 +214,11 @@ class Cluster:
 
     def _place_workers(self) -> None:
         """Start what waits, where a slot is free."""
-        while self.queue:
+        while self.queue and self.may_have_room:
             used = Counter(worker.node for worker in self.workers if worker.is_heard)
             free = [node for node, slots in sorted(self.nodes.items()) if used[node] < slots]
             if not free:
+                self.may_have_room = False
                 return
             worker = self.queue.pop(0)
             worker.node = self.draw.choice(free)
@@ -245,6 +249,7 @@ class Cluster:
         """The worker is through; what it tells last may be lost, which an executor notices."""
         if worker in self.workers:
             self.workers.remove(worker)
+            self.may_have_room = True
         if problem is None and self.draw.random() < self.odds.lost:
             problem = Problem.because(Cause.MESSAGE_LOST, "simulated")
             results = ()

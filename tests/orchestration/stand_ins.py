@@ -10,10 +10,9 @@ from typing import Any
 import ray
 import torch
 
-from pixmix_ray.evaluation.cell import Measure
 from pixmix_ray.experiment.external import Source
 from pixmix_ray.experiment.trial import Trial
-from pixmix_ray.orchestration.work import Work
+from pixmix_ray.orchestration.work import Measure, Work
 from pixmix_ray.storage.store import Store, trial_file
 from pixmix_ray.training.trial import Progress
 from tests import stored_cells

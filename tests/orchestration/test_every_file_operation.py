@@ -23,14 +23,13 @@ import torch
 
 from pixmix_ray import paths
 from pixmix_ray.errors import DamagedError, PixmixRayError
-from pixmix_ray.evaluation.cell import Measure
 from pixmix_ray.experiment.external import Source
 from pixmix_ray.experiment.file import read_experiment
 from pixmix_ray.experiment.trial import BenchmarkRun, Trial, hash_of_test_set
-from pixmix_ray.hashing import short_hash
+from pixmix_ray.identity import short_hash
 from pixmix_ray.metrics import Measurement
 from pixmix_ray.orchestration.run import Run, run_plan
-from pixmix_ray.orchestration.work import Work
+from pixmix_ray.orchestration.work import Measure, Work
 from pixmix_ray.planning.plan import make_plan
 from pixmix_ray.storage import index, local_files, run_lock
 from pixmix_ray.storage.failures import forget_failure

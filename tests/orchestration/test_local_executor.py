@@ -1,13 +1,13 @@
 """The executor without Ray: what it does and tells, in which order, and that the files are those of the work itself."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from pixmix_ray.errors import ClusterError, DamagedError
-from pixmix_ray.evaluation.cell import Measure
 from pixmix_ray.experiment.experiment import Experiment
 from pixmix_ray.experiment.external import Source
 from pixmix_ray.experiment.file import read_experiment
@@ -25,7 +25,7 @@ from pixmix_ray.orchestration.executor import (
 from pixmix_ray.orchestration.local_executor import LocalExecutor
 from pixmix_ray.orchestration.retries import Cause
 from pixmix_ray.orchestration.run import run_plan
-from pixmix_ray.orchestration.work import Work
+from pixmix_ray.orchestration.work import Measure, Work
 from pixmix_ray.planning.plan import Cell, make_plan
 from pixmix_ray.storage.store import Store, trial_file
 from pixmix_ray.training.trial import Progress, train_trial
@@ -160,8 +160,10 @@ def test_a_share_of_a_gpu_is_refused_where_there_is_none(what: str, tmp_path: Pa
 
 
 def test_several_workers_are_refused_with_the_way_out(tmp_path: Path) -> None:
-    with pytest.raises(ClusterError, match=r"^resources.trial asks for 2 workers, .* leave --local out"):
-        started(tmp_path, resources=Resources(trial=Share(workers=2)))
+    one, two = Resources(), Resources(trial=Share(workers=2))
+    for resources in (two, Resources.joined([one, two])):
+        with pytest.raises(ClusterError, match=r"^resources.trial asks for 2 workers, .* leave --local out"):
+            started(tmp_path, resources=resources)
 
 
 def test_work_has_the_threads_of_its_share_and_cancelling_gives_them_back(small: Experiment, tmp_path: Path) -> None:
@@ -171,11 +173,15 @@ def test_work_has_the_threads_of_its_share_and_cancelling_gives_them_back(small:
         seen.append(torch.get_num_threads())
         yield Progress(epoch=1, epochs=2, loss=1.0, seconds=0.0)
 
-    executor = started(tmp_path, train=train, resources=Resources(trial=Share(cpus=before + 2)))
-    executor.submit_trial(1, small.trials()[0])
-    executor.poll(0.2)
+    several = Resources.joined([Resources(trial=Share(cpus=before + more)) for more in (2, 1)])
+    executor = started(tmp_path, train=train, resources=several)
+    (trial, *_) = small.trials()
+    for share in range(2):
+        executor.submit_trial(share, replace(trial, share=share))
+    while len(seen) < 2:
+        executor.poll(0.2)
     executor.cancel()
-    assert (seen, torch.get_num_threads()) == ([before + 2], before)
+    assert (seen, torch.get_num_threads()) == ([before + 2, before + 1], before)
     assert executor.poll(0.2) == []  # and the trial is forgotten
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pixmix_ray.experiment.file import read_experiment
 from pixmix_ray.mixing_sets import Fractals, Pictures
 from pixmix_ray.mixing_sets.base import entry_name
-from pixmix_ray.mixing_sets.drawing.shards import DrawingProgress, ShardedWork, drawing_with, sharded_pictures
+from pixmix_ray.mixing_sets.generated import DrawingProgress, ShardedWork, drawing_with, sharded_pictures
 from pixmix_ray.orchestration import picture_tasks
 from pixmix_ray.orchestration.picture_tasks import prepare
 
@@ -25,8 +25,8 @@ Draw = Callable[[NDArray[np.int64], int], NDArray[np.uint8]]
 def four_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Shards of two pictures, all of which but the first are worth a task, in a cache of their own."""
     monkeypatch.setenv("PIXMIX_RAY_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("pixmix_ray.mixing_sets.drawing.shards.SHARD", 2)
-    monkeypatch.setattr("pixmix_ray.mixing_sets.drawing.shards.WORTH_SHARING", -1.0)
+    monkeypatch.setattr("pixmix_ray.mixing_sets.generated.SHARD", 2)
+    monkeypatch.setattr("pixmix_ray.mixing_sets.generated.WORTH_SHARING", -1.0)
 
 
 def noting(folder: Path, killed: int | None, *, always: bool) -> Draw:
@@ -125,5 +125,5 @@ def test_a_sweep_is_prepared_with_the_same_pictures_as_without_ray(
     made = Fractals(count=6).pictures(36)  # for digits of 32 pixels
     assert [file.name for file in (tmp_path / "cache").glob("pictures-*[0-9]")] == [entry_name(made.version, 36)]
     monkeypatch.setenv("PIXMIX_RAY_CACHE", str(tmp_path / "another"))
-    monkeypatch.setattr("pixmix_ray.mixing_sets.drawing.shards.WORTH_SHARING", 1e9)
+    monkeypatch.setattr("pixmix_ray.mixing_sets.generated.WORTH_SHARING", 1e9)
     assert np.array_equal(Fractals(count=6).pictures(36).pixels, made.pixels)

@@ -12,12 +12,11 @@ import pytest
 import ray
 import torch
 
-from pixmix_ray.evaluation.cell import Measure
 from pixmix_ray.experiment.external import Source
 from pixmix_ray.experiment.file import read_experiment
 from pixmix_ray.experiment.trial import BenchmarkRun
 from pixmix_ray.orchestration.run import run_plan
-from pixmix_ray.orchestration.work import Work
+from pixmix_ray.orchestration.work import Measure, Work
 from pixmix_ray.planning.durations import Durations
 from pixmix_ray.planning.plan import make_plan
 from pixmix_ray.storage.store import Store

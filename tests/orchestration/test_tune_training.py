@@ -4,6 +4,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -13,18 +14,18 @@ import torch
 from ray.exceptions import OutOfMemoryError
 from ray.tune import Callback
 
-from pixmix_ray.evaluation.cell import Measure
 from pixmix_ray.experiment.external import Source
 from pixmix_ray.experiment.file import read_experiment
-from pixmix_ray.experiment.resources import Share
+from pixmix_ray.experiment.resources import Resources, Share
 from pixmix_ray.experiment.trial import BenchmarkRun, Trial
-from pixmix_ray.orchestration import tune_training
-from pixmix_ray.orchestration.executor import Event, TrialEnded
+from pixmix_ray.orchestration import session, tune_training
+from pixmix_ray.orchestration.executor import Event, RunSetup, TrialEnded
+from pixmix_ray.orchestration.nodes import Node
 from pixmix_ray.orchestration.ray_executor import RayExecutor
 from pixmix_ray.orchestration.retries import POLICIES, Cause, Problem
 from pixmix_ray.orchestration.run import run_plan
 from pixmix_ray.orchestration.tune_training import Training
-from pixmix_ray.orchestration.work import Job, Work
+from pixmix_ray.orchestration.work import Job, Measure, Work
 from pixmix_ray.planning.plan import Plan, make_plan
 from pixmix_ray.storage.failures import Place
 from pixmix_ray.storage.store import Store
@@ -116,6 +117,41 @@ def test_a_trial_that_is_done_is_told_once(experiment: Path) -> None:
     training.ended(5)
     training.ended(5)
     assert events.qsize() == 1
+
+
+@pytest.mark.parametrize(
+    ("in_flight", "beside", "alone", "asked"),
+    [
+        ([], 1, 2, [1, 1, 1, 1]),  # none is submitted yet
+        ([0, 1], 1, 2, [4, 1, 1, 1]),  # the large one comes first
+        ([1, 1], 7, 8, [1, 1, 1, 1]),  # the large ones are done
+    ],
+)
+def test_room_is_counted_in_the_largest_share_in_flight(
+    in_flight: list[int],
+    beside: int,
+    alone: int,
+    asked: list[int],
+    experiment: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    requests: list[list[Share]] = []
+    nodes = [Node(node_id="a" * 56, resources={"CPU": 100, "GPU": 8})]
+    monkeypatch.setattr(session, "nodes", lambda: nodes)
+    monkeypatch.setattr(session, "request_room", requests.append)
+    monkeypatch.setattr(RayExecutor, "connect", lambda _: None)
+    shares = [Resources(trial=Share(gpus=gpus), evaluation=Share(gpus=1)) for gpus in (1, 4)]
+    executor = RayExecutor()
+    executor._may_grow = True
+    executor.start(RunSetup(store=Store(tmp_path), resources=Resources.joined(shares), work=BY_SEED))
+    (trial,) = plan_of(experiment).trials
+    for ticket, share in enumerate(in_flight):
+        executor.submit_trial(ticket, replace(trial, share=share))
+    for _ in range(2):  # what was asked for is not asked again
+        found = executor.capacity(4, 1)
+    assert (found.trials, found.trials_alone, found.tasks) == (beside, alone, 8)
+    assert [[share.gpus for share in request] for request in requests] == [[*asked, 1]]
 
 
 def test_a_trial_that_was_interrupted_goes_on_before_another_begins(experiment: Path) -> None:

@@ -1,9 +1,11 @@
 """What waits is not shown as measured, and what finds no room is said: the real loop, and an executor that is full."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pytest
 
+from pixmix_ray.experiment.experiment import Experiment
 from pixmix_ray.experiment.trial import Trial
 from pixmix_ray.orchestration.executor import Capacity, Event, RunSetup, TaskStarted, TrialStarted
 from pixmix_ray.orchestration.loop import NO_ROOM_SECONDS, Loop
@@ -104,3 +106,21 @@ def test_an_evaluation_that_finds_no_room_beside_trials_is_said_once(
     assert len(lines) == count
     for line in lines:
         assert "(1 CPU) beside the trials in training (1 CPU each): cells wait until a trial ends" in line
+
+
+def test_trials_of_the_largest_share_are_submitted_first() -> None:
+    values: dict[str, Any] = {
+        "results": "memory",
+        "dataset": "digits",
+        "methods": ["baseline"],
+        "benchmarks": ["clean"],
+    }
+    values |= {"model": {"name": "wide_resnet", "depth": [10, 16, 22], "width": 1}}
+    values |= {"resources": {"trial": {"cpus": [1, 2, 4]}}, "zip": ["model.depth", "resources.trial.cpus"]}
+    experiment, store = Experiment.read(values, "shares"), MemoryStore()
+    plan = plan_of(experiment, experiment.trials(), experiment.benchmark_runs(), store)
+    account = Account(store, experiment.resources, 0.0, durations=Durations(), expected=Forecast())
+    loop = Loop(plan, Full(1.0, trains=True), SilentWatcher(), account)
+    assert [trial.label for trial in loop.waiting_trials] == [
+        f"baseline wrn_{depth}_1 seed 0" for depth in (22, 16, 10)
+    ]

@@ -9,8 +9,8 @@ import pytest
 import torch
 from ray.tune.schedulers import ASHAScheduler
 
-from pixmix_ray.experiment.early_stopping import Asha
 from pixmix_ray.experiment.file import read_experiment
+from pixmix_ray.experiment.search import Asha
 from pixmix_ray.planning.halving import Halving, halving_of, keep_stopped
 from pixmix_ray.planning.plan import Plan, make_plan
 from pixmix_ray.planning.status import read_status

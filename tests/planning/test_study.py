@@ -13,12 +13,11 @@ import pytest
 import torch
 
 from pixmix_ray.errors import RequestError, ResultsError
-from pixmix_ray.evaluation.cell import Measure
 from pixmix_ray.experiment.external import Source
 from pixmix_ray.experiment.file import read_experiment
 from pixmix_ray.experiment.trial import BenchmarkRun, Trial
 from pixmix_ray.orchestration.run import run_plan
-from pixmix_ray.orchestration.work import Work
+from pixmix_ray.orchestration.work import Measure, Work
 from pixmix_ray.planning.plan import Cell, Plan, make_plan
 from pixmix_ray.storage.store import Store, trial_file
 from pixmix_ray.training.trial import Progress

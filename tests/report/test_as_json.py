@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from pixmix_ray.cli import main
-from pixmix_ray.report.as_json import as_json
+from pixmix_ray.cli.console import as_json
 from pixmix_ray.storage.store import Store, cell_failure_file, trial_file
+from tests.stored_cells import ERROR, put
 
 DOCUMENTED = {"plan": "plan FILE", "status": "status RESULTS", "list": "list KIND"}  # with its arguments
 DOCS = Path(__file__).parents[2] / "docs" / "json.md"
@@ -116,6 +117,50 @@ def test_an_evaluation(evaluated: Path, monkeypatch: pytest.MonkeyPatch, capsys:
     error = next(row for row in values["measurements"] if row["metric"] == "error")
     assert (error["benchmark"], error["direction"], error["n"]) == ("clean", "lower", 364)
     assert 0 <= error["value"] <= 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "columns"),
+    [
+        (["table", "RESULTS"], {"method", "clean.error"}),
+        (["table", "--paper", "8"], {"row"}),
+        (["pareto", "RESULTS"], {"method", "clean.error", "hypervolume_share"}),
+        (["certainty", "RESULTS"], {"label", "objective", "value"}),
+        (["compare", "RESULTS", "RESULTS"], {"method", "before", "after"}),
+        (["query", "RESULTS", "select method, count(*) as count from measurements group by method"], {"count"}),
+        (["explain", "clean.error", "RESULTS"], {"about", "text"}),
+    ],
+)
+def test_tables(
+    arguments: list[str],
+    columns: set[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for method in ("baseline", "cutout"):
+        put(Store(tmp_path), f"{method}-1/clean-1", ERROR, method=method)
+    filled_in = [str(tmp_path) if one == "RESULTS" else one for one in arguments]
+    code, values = shown(monkeypatch, capsys, *filled_in)
+    assert (code, set(values)) == (0, set(documented(arguments[0])))
+    assert len(values["rows"]) > 1 and columns <= set(values["rows"][0])
+
+
+@pytest.mark.parametrize(
+    ("format_", "message"),
+    [
+        ("json", "--format json: give --json"),
+        ("csv", "--format csv and --json: give one of them"),
+        ("pdf", "unknown format 'pdf'"),
+    ],
+)
+def test_another_format_is_refused(
+    format_: str, message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["pixmix-ray", "table", "nowhere", "--json", "--format", format_])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 2 and message in capsys.readouterr().err
 
 
 def test_a_number_that_json_does_not_know_is_no_silent_nan() -> None:

@@ -15,8 +15,7 @@ from pixmix_ray.errors import RequestError
 from pixmix_ray.experiment.experiment import Experiment
 from pixmix_ray.experiment.file import read_experiment
 from pixmix_ray.mixing_sets.complexity import MEASURES, brightness_entropy
-from pixmix_ray.report.complexity import SetsBeside, rank_correlations, sets_beside_safety, write_sets
-from pixmix_ray.report.figures.complexity import write_figure
+from pixmix_ray.report.complexity import SetsBeside, rank_correlations, sets_beside_safety, write_figure, write_sets
 from pixmix_ray.report.sheet import sampled
 
 ARRAYS = ("flat", "steps", "noise")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pixmix_ray.report.machine import GpuUse, MachineUse, machine_use, parse_gpus
+from pixmix_ray.report.usage import GpuUse, MachineUse, machine_use, parse_gpus
 
 
 def test_memory_is_that_of_the_machine() -> None:

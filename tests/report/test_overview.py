@@ -96,7 +96,11 @@ def test_the_estimate_is_shown_in_seconds_or_hours(plan: MakePlan) -> None:
     ("benchmark", "told"),
     [
         ("{name: corruptions, exclude: [frost]}", "0.215 MB for each test picture; keep_gb is 32"),  # 14 * 5 * 3072
-        ("{name: corruptions_bar, limit: 10000, keep_gb: 1}", "up to 1.5 GB; keep_gb is 1"),  # 10,000 * 10 * 5 * 3072
+        ("{name: corruptions_bar, limit: 10000, keep_gb: 2}", "up to 1.5 GB; keep_gb is 2"),  # 10,000 * 10 * 5 * 3072
+        (
+            "{name: corruptions_bar, limit: 10000, keep_gb: 1}",
+            "keep_gb is 1: without room they are made again for each",
+        ),
         ("{name: corruptions_bar, keep_gb: 0}", ""),
         ("clean", ""),
     ],
@@ -104,8 +108,7 @@ def test_the_estimate_is_shown_in_seconds_or_hours(plan: MakePlan) -> None:
 def test_a_plan_tells_what_the_pictures_of_a_benchmark_take(experiment: Path, benchmark: str, told: str) -> None:
     found = read_experiment(experiment, [f"benchmarks=[{benchmark}]"])
     lines = overview.pictures_notes(found, found.benchmarks[0])
-    start = "pictures of 32 pixels are made once per machine and cached: "
-    assert lines == ([start + told] if told else [])
+    assert len(lines) == bool(told) and all(told in line for line in lines)
 
 
 def test_when_all_is_done_there_is_nothing_to_do(plan: MakePlan) -> None:

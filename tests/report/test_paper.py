@@ -6,8 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from pixmix_ray.analysis.paper_layout import LAYOUTS
-from pixmix_ray.analysis.published import published_figures
+from pixmix_ray.analysis.published import LAYOUTS, published_figures
 from pixmix_ray.errors import RequestError, UnknownNameError
 from pixmix_ray.metrics import Measurement
 from pixmix_ray.report.grid import Grid

@@ -161,7 +161,7 @@ def settings(epochs: int, **more: object) -> str:
         ),
         (
             {"method": ["mixup"] * 2, "settings": [settings(5, method={"alpha": 0.5}), settings(5)]},
-            ["mixup (alpha=0.5)", "mixup (alpha=unset)"],
+            ["mixup (alpha=0.5)", "mixup (alpha=default)"],
         ),
         (
             # also where k tells them apart, what varies beside it is said: nothing that a search tried is hidden
@@ -186,7 +186,7 @@ def settings(epochs: int, **more: object) -> str:
             ["a (wrn_40_4)", "b (resnet50)"],
         ),
         ({"method": ["a", "a", "b"]}, ["a #1", "a #2", "b"]),
-        ({"method": ["a", "a"], "settings": ["not JSON", None]}, ["a (settings=not JSON)", "a (settings=unset)"]),
+        ({"method": ["a", "a"], "settings": ["not JSON", None]}, ["a (settings=not JSON)", "a (settings=default)"]),
         ({ERROR: [0.1, 0.2]}, ["configuration #1", "configuration #2"]),
         ({"method": ["a", "a"], "label": ["mine", "yours"]}, ["mine", "yours"]),
         ({"method": ["a\x1b[2J\nb", "a [2J b"]}, ["a [2J b #1", "a [2J b #2"]),

@@ -3,6 +3,7 @@
 import io
 from pathlib import Path
 
+import pytest
 from rich.console import Console
 
 from pixmix_ray.report.watch import watch
@@ -30,7 +31,8 @@ class Filling:
 
 def watched(folder: Path, *, terminal: bool) -> str:
     file = io.StringIO()
-    watch(str(folder), Console(file=file, width=100, force_terminal=terminal), sleep=Filling(Store(folder)))
+    with pytest.raises(KeyboardInterrupt):
+        watch(str(folder), Console(file=file, width=100, force_terminal=terminal), sleep=Filling(Store(folder)))
     return file.getvalue()
 
 

@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from safetensors.torch import save
 
-from pixmix_ray.datasets.cifar_files import CIFAR10, read_batch, read_names
+from pixmix_ray.datasets.cifar import CIFAR10, read_batch, read_names
 from pixmix_ray.datasets.official_arrays import picture_array
 from pixmix_ray.datasets.picture_files import rgb_picture
 from pixmix_ray.datasets.picture_source import array_images

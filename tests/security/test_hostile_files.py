@@ -18,15 +18,15 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from pixmix_ray.api import evaluation_of
 from pixmix_ray.benchmarks import BENCHMARKS
-from pixmix_ray.datasets.cifar_files import CIFAR10, read_batch
+from pixmix_ray.datasets.cifar import CIFAR10, read_batch
 from pixmix_ray.datasets.official_arrays import picture_array
 from pixmix_ray.datasets.picture_files import rgb_picture
 from pixmix_ray.datasets.picture_source import array_images
 from pixmix_ray.errors import RequestError, ResultsError
 from pixmix_ray.evaluation.migrate import migrate
 from pixmix_ray.evaluation.rescore import rescore
-from pixmix_ray.experiment.evaluation import evaluation_of
 from pixmix_ray.experiment.file import read_experiment
 from pixmix_ray.experiment.trial import BenchmarkRun
 from pixmix_ray.mixing_sets.sources import read_source

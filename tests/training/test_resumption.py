@@ -33,8 +33,8 @@ METHODS: list[Method] = [
 
 @pytest.fixture(scope="module")
 def data() -> TrainingData:
-    """Seventy digits (a batch of 32 leaves 6 over) and five mixing pictures of noise."""
-    digits = Digits(train_limit=70).load()
+    """Thirty-five digits (a batch of 16 leaves 3 over) and five mixing pictures of noise."""
+    digits = Digits(train_limit=35).load()
     images = torch.from_numpy(np.array(digits.train_images)).permute(0, 3, 1, 2).contiguous()
     pixels = np.random.Generator(np.random.Philox(key=5)).integers(0, 256, (5 * 36 * 36, 3), dtype=np.uint8)
     sides = np.full(5, 36)
@@ -45,7 +45,7 @@ def data() -> TrainingData:
 
 
 def _recipe(epochs: int = 3, **settings: object) -> Recipe:
-    return Recipe.read({"epochs": epochs, "batch_size": 32, "lr": 0.05, **settings}, "training")
+    return Recipe.read({"epochs": epochs, "batch_size": 16, "lr": 0.05, **settings}, "training")
 
 
 def _network(seed: int = 0) -> nn.Module:

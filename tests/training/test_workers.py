@@ -4,7 +4,7 @@ import copy
 import itertools
 import multiprocessing
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -102,7 +102,7 @@ def _together(of: int, work: Callable[[Workers], Any], told_at: int | None = Non
         for process in processes:
             process.start()
         for process in processes:
-            process.join(60)
+            process.join(600)
         assert [process.exitcode for process in processes] == [0] * of
         return [torch.load(f"{folder}/{rank}", weights_only=False) for rank in range(of)]
 
@@ -128,12 +128,16 @@ def _check_close(found: Epoch, expected: Epoch) -> None:
 DRAWING = (PixMix(), AugMix(jsd=True), Mixup(), CutMix(probability=0.8), HybridAugment(), AdversarialLinf(steps=2))
 
 
-@pytest.mark.parametrize(("of", "batch_size"), [(2, 24), (4, 19)])  # 60 = 3 * 19 + 3
-def test_workers_end_where_one_ends_who_sees_the_same_batches(of: int, batch_size: int, data: TrainingData) -> None:
+@pytest.mark.parametrize(
+    ("of", "batch_size", "methods"), [(2, 24, DRAWING), (4, 19, (PixMix(), Mixup()))], ids=["two", "four"]
+)  # 60 = 3 * 19 + 3
+def test_workers_end_where_one_ends_who_sees_the_same_batches(
+    of: int, batch_size: int, methods: Sequence[Method], data: TrainingData
+) -> None:
     recipe = _recipe(batch_size=batch_size)
 
     def trained(workers: Workers) -> list[list[Epoch]]:
-        return [_states(workers, method, data, recipe) for method in DRAWING]
+        return [_states(workers, method, data, recipe) for method in methods]
 
     together = _together(of, trained)
     for number, expected in enumerate(trained(ALONE)):

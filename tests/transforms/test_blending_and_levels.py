@@ -6,7 +6,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from pixmix_ray.transforms import ALL, blending, operation_parameter
+from pixmix_ray.transforms import ALL, OPERATIONS, UNCHANGED, blending, operation_parameter
 
 
 def _row(*values: float) -> Tensor:
@@ -22,8 +22,8 @@ def _row(*values: float) -> Tensor:
     ],
 )
 def test_an_additive_mix_by_hand(a: float, b: float, expected: list[float]) -> None:
-    mixed, partner, first = _row(0, 0.25, 0.5, 1), _row(255, 0, 51, 0).to(torch.uint8), torch.tensor([0])
-    blending.add_(mixed, partner, first, torch.tensor([a]), torch.tensor([b]))
+    mixed, partner = _row(0, 0.25, 0.5, 1), _row(255, 0, 51, 0).to(torch.uint8)
+    blending.add_(mixed, partner, torch.tensor([a]), torch.tensor([b]))
     torch.testing.assert_close(mixed, _row(*expected))
 
 
@@ -37,8 +37,8 @@ def test_an_additive_mix_by_hand(a: float, b: float, expected: list[float]) -> N
     ],
 )
 def test_a_multiplicative_mix_by_hand(a: float, b: float, expected: list[float]) -> None:
-    mixed, partner, first = _row(0, 0.25, 0.5, 1), _row(0, 0, 51, 255).to(torch.uint8), torch.tensor([0])
-    blending.multiply_(mixed, partner, first, torch.tensor([a]), torch.tensor([b]))
+    mixed, partner = _row(0, 0.25, 0.5, 1), _row(0, 0, 51, 255).to(torch.uint8)
+    blending.multiply_(mixed, partner, torch.tensor([a]), torch.tensor([b]))
     torch.testing.assert_close(mixed, _row(*expected))
 
 
@@ -53,8 +53,8 @@ def test_both_mixes_equal_the_formula_in_double_precision() -> None:
     products = (2 * x64) ** a64 * (2 * y64).clamp_min(1e-37) ** b64 / 2
     before = partner.clone()
     for blend_, expected in ((blending.add_, sums), (blending.multiply_, products)):
-        mixed, rows = x.clone(), torch.arange(200)
-        blend_(mixed, partner, rows, a, b)
+        mixed = x.clone()
+        blend_(mixed, partner, a, b)
         torch.testing.assert_close(mixed.double(), expected.clamp(0, 1), rtol=0, atol=1e-5)
     assert torch.equal(partner, before)
 
@@ -77,8 +77,8 @@ def test_the_coefficients_follow_their_beta_distributions(beta: float) -> None:
 def test_a_draw_of_zero_gives_no_undefined_pixel() -> None:
     zero = torch.zeros(1, dtype=torch.float64)
     a, b = blending.coefficients(zero, zero, zero > 0, 3.0)
-    mixed, first = _row(0, 0, 0.5), torch.tensor([0])
-    blending.multiply_(mixed, _row(0, 255, 0).to(torch.uint8), first, a, b)
+    mixed = _row(0, 0, 0.5)
+    blending.multiply_(mixed, _row(0, 255, 0).to(torch.uint8), a, b)
     assert bool(mixed.isfinite().all())
 
 
@@ -117,6 +117,13 @@ def test_levels_give_the_parameters_of_the_table(name: str, severity: float, siz
 def test_four_bits_become_three_above_level_two_and_a_half() -> None:
     level = torch.tensor([0.1, 2.49, 2.5, 3.0, 9.99], dtype=torch.float64)
     assert operation_parameter("posterize", level, level < 0, 32).tolist() == [4, 4, 3, 3, 1]
+
+
+@pytest.mark.parametrize("name", UNCHANGED)
+def test_a_parameter_that_changes_nothing(name: str) -> None:
+    images = torch.randint(0, 256, (2, 3, 9, 9), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(OPERATIONS[name](images, torch.tensor([UNCHANGED[name], UNCHANGED[name]])), images)
+    assert not torch.equal(OPERATIONS[name](images, torch.tensor([2, 2])), images)
 
 
 def test_every_operation_has_a_parameter() -> None:

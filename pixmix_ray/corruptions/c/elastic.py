@@ -14,7 +14,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from pixmix_ray.corruptions.c.smoothing import smoothed
+from pixmix_ray.corruptions.c.blur import smoothed
 from pixmix_ray.corruptions.corruption import Constants, Images, Uniforms
 
 Floats = NDArray[np.float64]

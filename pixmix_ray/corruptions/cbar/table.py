@@ -11,17 +11,22 @@ says which. As with ImageNet-C, the last step of ImageNet-C-bar, a JPEG of quali
 from collections.abc import Mapping
 from typing import Final
 
-from pixmix_ray.corruptions.cbar.cutout import checkerboard_cutout, lines
-from pixmix_ray.corruptions.cbar.lens import circular_motion_blur, transverse_chromatic_abberation
+from pixmix_ray.corruptions.cbar.overlays import checkerboard_cutout, inverse_sparkles, lines, sparkles
 from pixmix_ray.corruptions.cbar.patterns import (
+    blue_noise_sample,
+    brownish_noise,
     cocentric_sine_waves,
     perlin_noise,
     plasma_noise,
     single_frequency_greyscale,
 )
-from pixmix_ray.corruptions.cbar.sparkles import inverse_sparkles, sparkles
-from pixmix_ray.corruptions.cbar.spectral import blue_noise_sample, brownish_noise
-from pixmix_ray.corruptions.cbar.warps import caustic_refraction, pinch_and_twirl, ripple
+from pixmix_ray.corruptions.cbar.warps import (
+    caustic_refraction,
+    circular_motion_blur,
+    pinch_and_twirl,
+    ripple,
+    transverse_chromatic_abberation,
+)
 from pixmix_ray.corruptions.corruption import Constants, Corruption
 
 BAR_CORRUPTIONS: Final[Mapping[str, Corruption]] = {

@@ -17,8 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, pdtr
 
-from pixmix_ray.corruptions.corruption import Images, floor8
-from pixmix_ray.corruptions.p.draws import Stream
+from pixmix_ray.corruptions.corruption import Images, Stream, floor8
 from pixmix_ray.corruptions.p.geometry import Frames
 
 Words = NDArray[np.uint32]

@@ -6,23 +6,31 @@ compared with the one before. The difficulty, 1 to 3, is how strong the noise is
 apart are compared: their frames and draws are the same at each. The authors say that most people use 1 only.
 
 We differ in the random numbers (a function of seed, perturbation, difficulty and picture index), and in that the frames
-of ImageNet-P are not sent through H.264 video here; `codec.through_h264` does that. Noise aside, the frames of a
+of ImageNet-P are not sent through H.264 video here; `through_h264` does that. Noise aside, the frames of a
 given layer are the bytes that the original's libraries give (224x224 spatter and Gaussian blur: but ten in a million).
+
+Sequences as they come back from H.264 video, in which ImageNet-P was published.
+
+Source: hendrycks/robustness@8190fe3, make_imagenet_p.py: frames encoded by libx264 with the preset veryslow and colours
+at half the resolution, noise tuned for grain, everything else with crf 20. The encoder is that of PyAV, an optional
+extra; its bytes may differ from one version to the next, so the version belongs to what is measured.
 """
 
+import importlib
 import math
 from collections.abc import Mapping
+from io import BytesIO
+from types import ModuleType
 from typing import Final
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from pixmix_ray.corruptions.corruption import Images
+from pixmix_ray.corruptions.corruption import Images, Stream
 from pixmix_ray.corruptions.dispatch import Variant, check_images, checked_indices, default_variant
-from pixmix_ray.corruptions.p.draws import Stream
 from pixmix_ray.corruptions.p.geometry import Frames, Size
 from pixmix_ray.corruptions.p.table import TABLE, Perturbation
-from pixmix_ray.errors import RequestError, UnknownNameError
+from pixmix_ray.errors import DataError, RequestError, UnknownNameError
 
 NUM_SCORED = 10
 
@@ -129,3 +137,49 @@ def _kept(images: Images, crop: int | None) -> Size:
 
 def _pictures_at_once(perturbation: Perturbation, size: int) -> int:
     return max(4, MOVING_VALUES // size) if perturbation.is_moving else max(1, CHUNK_VALUES // size)
+
+
+RATE = 25  # frames a second, ffmpeg's own default
+COMMON = {"preset": "veryslow", "threads": "1"}
+NOISE, OTHER = {"tune": "grain"}, {"crf": "20"}
+
+
+def encoder() -> ModuleType:
+    """PyAV; raises DataError if it is not installed."""
+    try:
+        return importlib.import_module("av")
+    except ImportError as error:
+        raise DataError(
+            f"H.264 needs PyAV, which cannot be imported ({error}): pip install 'pixmix_ray[video]', or leave codec out"
+        ) from error
+
+
+def through_h264(sequences: Frames, *, is_noise: bool) -> Frames:
+    """Sequences (N, T, H, W, 3) uint8 as they come back from videos, the same shape.
+
+    Args:
+        sequences: of frames with an even height and width.
+        is_noise: whether they are tuned for grain.
+
+    Raises:
+        DataError: PyAV is not installed, or the frames have an odd side.
+    """
+    height, width = sequences.shape[2:4]
+    if height % 2 or width % 2:
+        raise DataError(f"H.264 halves colours, and frames are {width} x {height}: their sides must be even")
+    return np.stack([_through(frames, NOISE if is_noise else OTHER) for frames in sequences])
+
+
+def _through(frames: Frames, options: dict[str, str]) -> Frames:
+    av = encoder()
+    file = BytesIO()
+    with av.open(file, "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=RATE, options={**COMMON, **options})
+        stream.height, stream.width, stream.pix_fmt = frames.shape[1], frames.shape[2], "yuv420p"
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")))
+        container.mux(stream.encode())
+    file.seek(0)
+    with av.open(file) as container:
+        decoded = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    return np.stack(decoded)

@@ -14,17 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from pixmix_ray.corruptions.corruption import Images
-from pixmix_ray.corruptions.p.blur import gaussian_blurred, motion_blurred, zoom_blurred
-from pixmix_ray.corruptions.p.draws import Stream
+from pixmix_ray.corruptions.corruption import Images, Stream
 from pixmix_ray.corruptions.p.geometry import (
     Frames,
     Size,
     centre,
+    gaussian_blurred,
     inverse_affine,
+    motion_blurred,
     resampled,
     shifted,
     tilted,
+    zoom_blurred,
 )
 from pixmix_ray.corruptions.p.noise import NOISY_FRAMES, gaussian_noise, shot_noise, speckle_noise
 from pixmix_ray.corruptions.p.weather import brightened, falling_snow, with_snow, with_water

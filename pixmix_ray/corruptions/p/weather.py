@@ -10,13 +10,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pixmix_ray.corruptions.c.colour import hsv, rgb
-from pixmix_ray.corruptions.c.motion import blurred_along
-from pixmix_ray.corruptions.c.smoothing import smoothed
-from pixmix_ray.corruptions.c.snow import grey_of
-from pixmix_ray.corruptions.c.spatter import WATER
-from pixmix_ray.corruptions.c.water import depths
-from pixmix_ray.corruptions.c.zoom import zoomed
+from pixmix_ray.corruptions.c.blur import blurred_along, smoothed, zoomed
+from pixmix_ray.corruptions.c.digital import hsv, rgb
+from pixmix_ray.corruptions.c.spatter import WATER, depths
+from pixmix_ray.corruptions.c.weather import grey_of
 from pixmix_ray.corruptions.corruption import Images, floor8
 from pixmix_ray.corruptions.p.geometry import Frames
 

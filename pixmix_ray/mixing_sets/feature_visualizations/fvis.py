@@ -35,18 +35,17 @@ from pixmix_ray.datasets.file_digests import combined, file_md5s
 from pixmix_ray.errors import CheckpointError, RequestError, UnknownNameError, one_line
 from pixmix_ray.identity import part_identity
 from pixmix_ray.mixing_sets.base import MIXING_SETS
-from pixmix_ray.mixing_sets.drawing.generated import GeneratedSet, Images
-from pixmix_ray.mixing_sets.drawing.shards import ShardLayout
 from pixmix_ray.mixing_sets.feature_visualizations.feature_visualization import (
     Target,
     layer_widths,
     optimize_pictures,
     spectrum_shape,
 )
+from pixmix_ray.mixing_sets.generated import GeneratedSet, Images, ShardLayout
 from pixmix_ray.models import MODELS, Model, Weights, fit_weights, read_weights
+from pixmix_ray.plugins import check_trusted
 from pixmix_ray.seeding import rng, uniforms
 from pixmix_ray.settings import DataPath, Settings
-from pixmix_ray.trust import check_trusted
 
 PIXELS_A_SHARD, MOST_A_SHARD = 2**19, 64  # of 36 pixels 64 pictures, of 224 ten: minutes on a core
 LONG = 2**24  # pixels times steps: half a minute on a core for a ResNet-20, and longer for others

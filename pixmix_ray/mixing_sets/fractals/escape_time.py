@@ -40,7 +40,7 @@ class Escapes:
         middle: (F, 2) float64, the middle of the picture.
         width: (F,) float64, its width and height.
         angle: (F,) float64, by which it is turned.
-        palette: (F, 3, 3) float32, as in `iterated_systems`.
+        palette: (F, 3, 3) float32, as in `flame`.
         tint: (F, 3) float32 in [0, 1], which all colours are multiplied with.
         tone: (F, 6) float32 in [0, 1]: cycles of the palette, shift, darkness of the far, depth of the light, its
             direction, colour of the inside.

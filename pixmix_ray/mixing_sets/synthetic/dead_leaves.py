@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixmix_ray.mixing_sets.base import MIXING_SETS
-from pixmix_ray.mixing_sets.drawing.generated import GeneratedSet, Images
+from pixmix_ray.mixing_sets.generated import GeneratedSet, Images
 from pixmix_ray.seeding import uniforms
 
 Shape = Literal["squares", "circles", "oriented", "mixed"]

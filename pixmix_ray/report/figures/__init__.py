@@ -11,7 +11,7 @@ import pandas as pd
 from pixmix_ray.analysis.certainty import signs_of
 from pixmix_ray.analysis.fronts import attainment
 from pixmix_ray.analysis.histories import epochs, labelled_trials, work
-from pixmix_ray.analysis.severities import by_condition_and_severity, by_severity
+from pixmix_ray.analysis.means import by_condition_and_severity, by_severity
 from pixmix_ray.errors import ResultsError, UnknownNameError
 from pixmix_ray.report.figures import augmented, conditions, fronts, runs, scores
 from pixmix_ray.report.figures.style import check_drawable, check_ending, save

@@ -74,7 +74,7 @@ def draw_pictures(frame: pd.DataFrame) -> "Figure":
 def _trial(store: Store, trial_id: str) -> "Trial | None":
     """The trial of that file; none where there is none. Classes that are not ours are not imported."""
     from pixmix_ray.experiment.trial import Trial
-    from pixmix_ray.trust import check_trusted
+    from pixmix_ray.plugins import check_trusted
 
     path = trial_file(trial_id, "trial.json")
     values = store.read_json(path)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pixmix_ray.corruptions import Variant, corrupt
-from pixmix_ray.corruptions.c.jpeg import compressed, steps, through_codec
+from pixmix_ray.corruptions.c.digital import compressed, steps, through_codec
 from pixmix_ray.corruptions.c.severities import SEVERITIES
 from pixmix_ray.seeding import rng
 

@@ -10,8 +10,7 @@ from scipy import ndimage
 from pixmix_ray.corruptions import Variant, corrupt
 from pixmix_ray.corruptions.c.elastic import deformed, mirrored, reflected
 from pixmix_ray.corruptions.c.severities import SEVERITIES
-from pixmix_ray.corruptions.c.spatter import with_mud, with_water
-from pixmix_ray.corruptions.c.water import boxed, depths, distances, edges, equalised
+from pixmix_ray.corruptions.c.spatter import boxed, depths, distances, edges, equalised, with_mud, with_water
 from pixmix_ray.seeding import rng
 
 Bytes = NDArray[np.uint8]

@@ -8,11 +8,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from pixmix_ray.corruptions import Variant, corrupt
-from pixmix_ray.corruptions.c.glass import displaced
-from pixmix_ray.corruptions.c.motion import blurred_along, offsets
+from pixmix_ray.corruptions.c.blur import blurred_along, displaced, offsets, smoothed, zoom_line, zoomed
 from pixmix_ray.corruptions.c.severities import SEVERITIES
-from pixmix_ray.corruptions.c.smoothing import smoothed
-from pixmix_ray.corruptions.c.zoom import zoom_line, zoomed
 from pixmix_ray.seeding import rng, uniforms
 
 Bytes = NDArray[np.uint8]

@@ -13,10 +13,8 @@ from PIL import Image
 from scipy import ndimage
 
 from pixmix_ray.corruptions import Variant, corrupt, frost_pictures
-from pixmix_ray.corruptions.c.fog import plasma, with_fog
-from pixmix_ray.corruptions.c.frost import crops, with_frost
 from pixmix_ray.corruptions.c.severities import SEVERITIES
-from pixmix_ray.corruptions.c.snow import flakes, with_snow
+from pixmix_ray.corruptions.c.weather import crops, flakes, plasma, with_fog, with_frost, with_snow
 from pixmix_ray.errors import DataError
 from pixmix_ray.seeding import rng, uniforms
 

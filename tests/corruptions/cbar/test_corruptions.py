@@ -279,19 +279,22 @@ FIGURES: dict[tuple[str, Variant], tuple[int, Figures]] = {
         ),
     ),
 }
+CHOSEN = [pytest.param(severity, marks=() if severity == 3 else pytest.mark.drill) for severity in range(1, 6)]
+"""One by default, all as drills: they take long and hold the same code."""
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="needs the CIFAR-10 test pictures")
+@pytest.mark.parametrize("severity", CHOSEN)
 @pytest.mark.parametrize(("name", "variant"), FIGURES)
-def test_errors_shifts_and_spreads_are_those_of_the_official_code(name: str, variant: Variant) -> None:
+def test_errors_shifts_and_spreads_are_those_of_the_official_code(name: str, variant: Variant, severity: int) -> None:
     count, figures = FIGURES[name, variant]
     images = cifar_pictures()[:count]
-    for severity, (error, shift, spread) in enumerate(figures, start=1):
-        # as many draws as the figures are from: the squares of a checkerboard are few and large, lines are few
-        seeds = range(4) if name in ("checkerboard_cutout", "lines") else range(1)
-        differences = np.concatenate(
-            [corrupt(images, name, severity, seed, variant=variant).astype(np.float32) - images for seed in seeds]
-        )
-        assert np.abs(differences).mean() == pytest.approx(error, rel=0.03)
-        assert differences.mean() == pytest.approx(shift, abs=0.03 * error)  # a small shift has a large relative error
-        assert differences.std() == pytest.approx(spread, rel=0.03)
+    error, shift, spread = figures[severity - 1]
+    # as many draws as the figures are from: the squares of a checkerboard are few and large, lines are few
+    seeds = range(4) if name in ("checkerboard_cutout", "lines") else range(1)
+    differences = np.concatenate(
+        [corrupt(images, name, severity, seed, variant=variant).astype(np.float32) - images for seed in seeds]
+    )
+    assert np.abs(differences).mean() == pytest.approx(error, rel=0.03)
+    assert differences.mean() == pytest.approx(shift, abs=0.03 * error)  # a small shift has a large relative error
+    assert differences.std() == pytest.approx(spread, rel=0.03)

@@ -10,11 +10,9 @@ import pytest
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from pixmix_ray.corruptions.cbar.cutout import with_checkerboard, with_lines
-from pixmix_ray.corruptions.cbar.lens import circular_motion_blur, enlarged
-from pixmix_ray.corruptions.cbar.sparkles import through_star, with_stars
-from pixmix_ray.corruptions.cbar.spectral import blackened, spectral_noise, with_brownish_noise
-from pixmix_ray.corruptions.cbar.warps import caustics, refracted, rippled, twirled
+from pixmix_ray.corruptions.cbar.overlays import through_star, with_checkerboard, with_lines, with_stars
+from pixmix_ray.corruptions.cbar.patterns import blackened, spectral_noise, with_brownish_noise
+from pixmix_ray.corruptions.cbar.warps import caustics, circular_motion_blur, enlarged, refracted, rippled, twirled
 from pixmix_ray.seeding import rng
 
 Picture = NDArray[np.uint8]

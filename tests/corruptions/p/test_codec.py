@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pixmix_ray.benchmarks import Consistency
-from pixmix_ray.corruptions.p.codec import encoder, through_h264
+from pixmix_ray.corruptions.p.sequences import encoder, through_h264
 from pixmix_ray.errors import DataError, RequestError
 
 try:

@@ -16,16 +16,17 @@ from PIL import Image
 from scipy import ndimage, stats
 from scipy.special import ndtri
 
-from pixmix_ray.corruptions.corruption import Images
+from pixmix_ray.corruptions.corruption import Images, Stream
 from pixmix_ray.corruptions.p import noise as noises
-from pixmix_ray.corruptions.p.blur import gaussian_blurred, motion_blurred, zoom_blurred
-from pixmix_ray.corruptions.p.draws import Stream
 from pixmix_ray.corruptions.p.geometry import (
+    gaussian_blurred,
     homography,
     inverse_affine,
+    motion_blurred,
     resampled,
     shifted,
     tilted,
+    zoom_blurred,
 )
 from pixmix_ray.corruptions.p.noise import Quantiles
 from pixmix_ray.corruptions.p.sequences import perturb

@@ -209,9 +209,9 @@ def first_test_pictures() -> Images:
     ("name", "error", "shift", "spread"),
     [
         ("gaussian_noise", 4.0354, -0.5153, 5.0664),
-        ("shot_noise", 5.0203, -0.5806, 6.5596),
-        ("speckle_noise", 4.7545, -0.6278, 6.6802),
-        ("snow", 30.2705, 30.2705, 15.8062),
+        pytest.param("shot_noise", 5.0203, -0.5806, 6.5596, marks=pytest.mark.drill),
+        pytest.param("speckle_noise", 4.7545, -0.6278, 6.6802, marks=pytest.mark.drill),
+        pytest.param("snow", 30.2705, 30.2705, 15.8062, marks=pytest.mark.drill),
     ],
 )
 def test_real_pictures_change_as_much_as_in_genuine_sequences(
@@ -229,6 +229,7 @@ def test_real_pictures_change_as_much_as_in_genuine_sequences(
     assert np.sqrt(shares @ (levels - shares @ levels) ** 2) == pytest.approx(spread, rel=0.01)
 
 
+@pytest.mark.drill
 def test_water_covers_as_much_as_in_genuine_sequences_and_is_gone_as_often() -> None:
     # 4,096 genuine sequences: 6.14 % of the frames black (4,096 more: 5.89 %), in 15.1 % of the sequences
     films = perturb(np.full((1000, 32, 32, 3), 100, np.uint8), "spatter")
@@ -237,6 +238,7 @@ def test_water_covers_as_much_as_in_genuine_sequences_and_is_gone_as_often() -> 
     assert is_black.any(axis=1).mean() == pytest.approx(0.151, abs=0.032)
 
 
+@pytest.mark.drill
 @pytest.mark.skipif(not DATA.is_dir(), reason="needs the CIFAR-10 test pictures")
 def test_water_brightens_real_pictures_as_in_genuine_sequences() -> None:
     images = first_test_pictures()[::2]

@@ -163,7 +163,7 @@ def test_an_installed_peer_makes_corruptions(monkeypatch: pytest.MonkeyPatch, pe
 
 
 def test_without_photographs_frost_is_left_out_aloud(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pixmix_ray.corruptions.c.frost.PACKAGE", "pixmix_ray_test_absent")
+    monkeypatch.setattr("pixmix_ray.corruptions.c.weather.PACKAGE", "pixmix_ray_test_absent")
     monkeypatch.setattr(measuring, "corrupt", lambda images, *_, **__: images)
     told: list[str] = []
     rates = corruption_rates(CorruptionSpeedRequest(family="c", repeats=1), told.append)

@@ -48,6 +48,7 @@ def tiny(**settings: object) -> EvaluationSpeedRequest:
     return EvaluationSpeedRequest.model_validate({"model": model, "pictures": 4, "repeats": 1, **settings})
 
 
+@pytest.mark.drill
 def test_each_benchmark_is_beside_the_network_and_the_command_shown_does_it_again(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -147,6 +148,6 @@ def test_a_gpu_that_is_not_there_and_frost_without_photographs_are_one_line(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert call(monkeypatch, "--device", "cuda") == 2
     assert "there is no CUDA device here: use cpu" in capsys.readouterr().err
-    monkeypatch.setattr("pixmix_ray.corruptions.c.frost.PACKAGE", "pixmix_ray_test_absent")
+    monkeypatch.setattr("pixmix_ray.corruptions.c.weather.PACKAGE", "pixmix_ray_test_absent")
     assert call(monkeypatch, *TINY, "--set", "corruptions=[frost]") == 2
     assert "frost needs photographs of ice" in capsys.readouterr().err

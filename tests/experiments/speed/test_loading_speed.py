@@ -12,6 +12,7 @@ from experiments.speed.loading import SIDE, VISITS, pipelines
 COUNT = 4
 
 
+@pytest.mark.drill
 @pytest.mark.filterwarnings("ignore:The image decoding:DeprecationWarning")
 def test_every_pipeline_makes_every_picture(tmp_path: Path) -> None:
     made = {name: list(pipeline()) for name, pipeline in pipelines(tmp_path, COUNT).items()}

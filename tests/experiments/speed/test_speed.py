@@ -74,6 +74,7 @@ def assert_pictures(made: Tensor, count: int, size: int) -> None:
     assert made.std() > 0.2 and made[0].ne(made[1]).any()
 
 
+@pytest.mark.drill
 def test_every_method_that_augments_is_measured_and_the_others_are_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -209,6 +210,7 @@ def test_an_operation_of_the_pillow_pipeline_is_that_of_the_batch(
         np.testing.assert_array_equal(np.asarray(changed), expected)
 
 
+@pytest.mark.drill
 @pytest.mark.parametrize("pictures", ["files", "memory"])
 def test_pixmix_of_the_pillow_pipeline_has_the_statistics_of_ours(pictures: str, material: Material) -> None:
     """Channel means and the mean square within five standard errors, over the same pictures and mixing set."""

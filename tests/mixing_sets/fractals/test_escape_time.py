@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pixmix_ray.mixing_sets.fractals.escape_places import BOXES, LONGEST, draw_escapes
 from pixmix_ray.mixing_sets.fractals.escape_time import (
     CROSS,
     FAR,
@@ -25,6 +24,7 @@ from pixmix_ray.mixing_sets.fractals.escape_time import (
     counted,
     render_escapes,
 )
+from pixmix_ray.mixing_sets.fractals.fractals import BOXES, LONGEST, draw_escapes
 
 Doubles = NDArray[np.float64]
 

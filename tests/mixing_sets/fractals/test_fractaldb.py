@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pixmix_ray.mixing_sets.fractals import fractaldb
-from pixmix_ray.mixing_sets.fractals.chaos_game import AffineSystems, paths
 from pixmix_ray.mixing_sets.fractals.fractaldb import (
     FEWEST_LIT,
     GREY,
@@ -16,8 +15,10 @@ from pixmix_ray.mixing_sets.fractals.fractaldb import (
     SEARCH_POINTS,
     SEARCH_SIDE,
     SIDE,
+    AffineSystems,
     FractalDb,
     find_categories,
+    paths,
     pixels_of,
     stamped,
     weight_rows,

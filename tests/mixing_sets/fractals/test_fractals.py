@@ -9,9 +9,8 @@ from pixmix_ray.cache import read_manifest
 from pixmix_ray.mixing_sets import Fractals, Pictures
 from pixmix_ray.mixing_sets.base import entry_name
 from pixmix_ray.mixing_sets.fractals.escape_time import render_escapes
-from pixmix_ray.mixing_sets.fractals.flame import render
+from pixmix_ray.mixing_sets.fractals.flame import CLASSICS, MAX_MAPS, VARIATIONS, Systems, draw_systems, render
 from pixmix_ray.mixing_sets.fractals.fractals import choose_escapes, choose_systems, complexity
-from pixmix_ray.mixing_sets.fractals.iterated_systems import CLASSICS, MAX_MAPS, VARIATIONS, Systems, draw_systems
 
 
 @pytest.fixture(scope="module")

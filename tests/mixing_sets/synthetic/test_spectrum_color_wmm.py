@@ -7,8 +7,7 @@ from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 
 from pixmix_ray.mixing_sets.synthetic import spectrum_color_wmm as model
-from pixmix_ray.mixing_sets.synthetic.spectrum_color_wmm import SpectrumColorWmm
-from pixmix_ray.mixing_sets.synthetic.steerable_pyramid import steerable_pyramid
+from pixmix_ray.mixing_sets.synthetic.spectrum_color_wmm import SpectrumColorWmm, steerable_pyramid
 from pixmix_ray.seeding import uniforms
 
 Floats32 = NDArray[np.float32]

@@ -5,8 +5,12 @@ import pytest
 import scipy.fft
 from numpy.typing import NDArray
 
-from pixmix_ray.mixing_sets.synthetic.spectrum_color_wmm import quantiles, with_values
-from pixmix_ray.mixing_sets.synthetic.steerable_pyramid import NUM_ORIENTATIONS, steerable_pyramid
+from pixmix_ray.mixing_sets.synthetic.spectrum_color_wmm import (
+    NUM_ORIENTATIONS,
+    quantiles,
+    steerable_pyramid,
+    with_values,
+)
 
 Floats32 = NDArray[np.float32]
 

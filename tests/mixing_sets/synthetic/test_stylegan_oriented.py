@@ -11,8 +11,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pixmix_ray.mixing_sets.synthetic import stylegan_oriented as stylegan
-from pixmix_ray.mixing_sets.synthetic.stylegan_noise import SIDE, _enlarged, pink_noise, wavelet_bank
-from pixmix_ray.mixing_sets.synthetic.stylegan_oriented import CHANNELS, CHUNK, LAYERS, StyleGanOriented
+from pixmix_ray.mixing_sets.synthetic.stylegan_oriented import (
+    CHANNELS,
+    CHUNK,
+    LAYERS,
+    SIDE,
+    StyleGanOriented,
+    _enlarged_maps,
+    pink_noise,
+    wavelet_bank,
+)
 
 
 def test_the_layers_are_stylegan2s_for_256_pixels() -> None:
@@ -68,7 +76,7 @@ def test_noise_is_pink_with_unit_deviation() -> None:
 
 def test_the_envelope_is_pillows_enlargement() -> None:
     small = np.random.default_rng(0).laplace(size=(2, 4, 4))
-    large = _enlarged(small)
+    large = _enlarged_maps(small)
     for number in range(2):
         image = Image.fromarray(small[number].astype(np.float32))
         expected = np.asarray(image.resize((SIDE, SIDE), Image.Resampling.LANCZOS))

@@ -57,7 +57,7 @@ def test_a_manifest_says_what_made_them_and_a_stop_loses_no_shard(
     kind: type[GeneratedSet], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The fault: an interrupt while the second shard is drawn."""
-    monkeypatch.setattr("pixmix_ray.mixing_sets.drawing.shards.SHARD", 4)
+    monkeypatch.setattr("pixmix_ray.mixing_sets.generated.SHARD", 4)
     mixing_set, whole, asked = made(kind, count=6, seed=9), kind.draw, list[list[int]]()
 
     def drawn(self: GeneratedSet, indices: NDArray[np.int64], side: int) -> Images:

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pixmix_ray.attacks.pgd import Attack, Norm, as_at_224, pgd, random_noise
+from pixmix_ray.attacks import Attack, Norm, as_at_224, pgd, random_noise
 from pixmix_ray.errors import WorkError
 from pixmix_ray.models import evaluation_mode
 

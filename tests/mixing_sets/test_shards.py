@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pixmix_ray.cache import read_manifest
 from pixmix_ray.errors import DataError
 from pixmix_ray.mixing_sets import Pictures
-from pixmix_ray.mixing_sets.drawing.shards import (
+from pixmix_ray.mixing_sets.generated import (
     SHARD,
     DrawingProgress,
     ShardedWork,
@@ -47,9 +47,9 @@ def draw_badly(indices, side):
 """
 PROGRAM = """
 from drawing import draw
-from pixmix_ray.mixing_sets.drawing import shards
-shards.WORTH_SHARING = {sharing}
-shards.sharded_pictures('toy', 2, {count}, draw)
+from pixmix_ray.mixing_sets import generated
+generated.WORTH_SHARING = {sharing}
+generated.sharded_pictures('toy', 2, {count}, draw)
 """
 
 Draw = Callable[[NDArray[np.int64], int], NDArray[np.uint8]]
@@ -170,8 +170,8 @@ def test_a_process_that_was_killed_goes_on_where_it_was(drawing: Path, cache: Pa
 def test_other_processes_draw_the_same(drawing: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from drawing import draw  # type: ignore[import-not-found]  # written by the fixture
 
-    monkeypatch.setattr("pixmix_ray.mixing_sets.drawing.shards.WORTH_SHARING", -1.0)
-    monkeypatch.setattr("pixmix_ray.mixing_sets.drawing.shards.usable_cores", lambda: 2)
+    monkeypatch.setattr("pixmix_ray.mixing_sets.generated.WORTH_SHARING", -1.0)
+    monkeypatch.setattr("pixmix_ray.mixing_sets.generated.usable_cores", lambda: 2)
     pictures = sharded_pictures("toy", SIDE, COUNT, draw)
     assert np.array_equal(images_of(pictures), expected())
     log = log_of(drawing)
@@ -185,8 +185,8 @@ def test_what_other_processes_leave_undone_is_drawn_here(drawing: Path, monkeypa
     from drawing import draw_badly
 
     monkeypatch.setenv("PARENT", str(os.getpid()))
-    monkeypatch.setattr("pixmix_ray.mixing_sets.drawing.shards.WORTH_SHARING", -1.0)
-    monkeypatch.setattr("pixmix_ray.mixing_sets.drawing.shards.usable_cores", lambda: 2)
+    monkeypatch.setattr("pixmix_ray.mixing_sets.generated.WORTH_SHARING", -1.0)
+    monkeypatch.setattr("pixmix_ray.mixing_sets.generated.usable_cores", lambda: 2)
     lines: list[str] = []
     pictures = sharded_pictures("toy", SIDE, COUNT, draw_badly, report=lines.append)
     assert np.array_equal(images_of(pictures), expected())
@@ -205,8 +205,8 @@ def test_other_processes_end_with_the_one_that_was_killed(drawing: Path, cache: 
 
 
 def test_what_cannot_be_sent_is_drawn_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pixmix_ray.mixing_sets.drawing.shards.WORTH_SHARING", -1.0)
-    monkeypatch.setattr("pixmix_ray.mixing_sets.drawing.shards.usable_cores", lambda: 2)
+    monkeypatch.setattr("pixmix_ray.mixing_sets.generated.WORTH_SHARING", -1.0)
+    monkeypatch.setattr("pixmix_ray.mixing_sets.generated.usable_cores", lambda: 2)
     monkeypatch.setattr("pixmix_ray.child_processes._started", None)
     assert len(sharded_pictures("toy", SIDE, COUNT, lambda indices, side: drawn(indices, side))) == COUNT
 
@@ -234,7 +234,7 @@ def test_an_executor_is_asked_for_what_would_take_long_only(monkeypatch: pytest.
     asked: list[list[int]] = []
     with drawing_with(lambda work, numbers, progress: asked.append([*numbers])):
         sharded_pictures("quick", SIDE, COUNT, drawn)
-        monkeypatch.setattr("pixmix_ray.mixing_sets.drawing.shards.WORTH_SHARING", -1.0)
+        monkeypatch.setattr("pixmix_ray.mixing_sets.generated.WORTH_SHARING", -1.0)
         sharded_pictures("slow", SIDE, COUNT, drawn)
     assert asked == [[1, 2]]
 

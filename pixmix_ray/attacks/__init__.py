@@ -1,1 +1,0 @@
-"""Attacks on networks: what trains against them and what measures them is in `methods` and `benchmarks`."""
