@@ -31,12 +31,12 @@ from pixmix_ray.training.streamed import DRAWS, GROUP
 from pixmix_ray.transforms import ALL, OPERATIONS, operation_parameter, random_box
 
 
-def steps(folder: Path) -> dict[str, Callable[[], object]]:
-    """What is measured, by name: functions of nothing that do a step for `GROUP` pictures."""
-    files, mixing = write_pictures(folder, GROUP)
+def steps(folder: Path, count: int) -> dict[str, Callable[[], object]]:
+    """What is measured, by name: functions that do a step for `count` pictures, which are written to a folder."""
+    files, mixing = write_pictures(folder, count)
     contents = [file.read_bytes() for file in files]
     frames = [frame for content in contents if (frame := jpeg.frame(content)) is not None]
-    draws = uniforms(0, "steps", indices=np.arange(GROUP), count=DRAWS).tolist()
+    draws = uniforms(0, "steps", indices=np.arange(count), count=DRAWS).tolist()
     boxes = [random_box(frame.height, frame.width, draw[:-1]) for frame, draw in zip(frames, draws, strict=True)]
     shortened = [
         jpeg.down_to(content, frame, top + height)
@@ -51,7 +51,7 @@ def steps(folder: Path) -> dict[str, Callable[[], object]]:
         ]
 
     cuts = cut()
-    planes = np.empty((GROUP, 3, SIDE, SIDE), np.uint8)
+    planes = np.empty((count, 3, SIDE, SIDE), np.uint8)
 
     def lay_out() -> None:
         for place, picture in enumerate(cuts):
@@ -61,14 +61,14 @@ def steps(folder: Path) -> dict[str, Callable[[], object]]:
     images, bank = torch.from_numpy(planes), PictureFolder(folders=(mixing,)).pictures(256).to(CPU)
     method, normalise = PixMix(beta=4, severity=1), Normalise(MEAN, STD)
     generator = torch_generator(0, "steps")
-    pictures, choices = bank.crops(GROUP, SIDE, generator), method.draw(GROUP, generator)
+    pictures, choices = bank.crops(count, SIDE, generator), method.draw(count, generator)
     mixed = mix(images, pictures, choices, ALL)
     level, is_negative = choices.level[:, 0], choices.is_negative[:, 0]
     parameters = {name: operation_parameter(name, level, is_negative, SIDE) for name in ALL}
 
     def copies() -> None:
         """A copy of each picture, the operations in turn; a mix takes 1.5 of them on average."""
-        for place in range(GROUP):
+        for place in range(count):
             name, row = ALL[place % len(ALL)], slice(place, place + 1)
             OPERATIONS[name](images[row], parameters[name][row])
 
@@ -78,7 +78,7 @@ def steps(folder: Path) -> dict[str, Callable[[], object]]:
         "decoding, down to the crop": lambda: [decoded(content, "") for content in shortened],
         "crop and resize": cut,
         "planes": lay_out,
-        "crops of mixing pictures": lambda: bank.crops(GROUP, SIDE, generator),
+        "crops of mixing pictures": lambda: bank.crops(count, SIDE, generator),
         "PixMix": lambda: mix(images, pictures, choices, ALL),
         "one augmented copy": copies,
         "layout of the batch": lambda: mixed.contiguous(memory_format=torch.channels_last),
@@ -94,7 +94,7 @@ def main() -> None:
     torch.set_num_threads(1)
     keep_freed_memory()
     with tempfile.TemporaryDirectory() as folder:
-        measured = steps(Path(folder))
+        measured = steps(Path(folder), GROUP)
         seconds: dict[str, list[float]] = {name: [] for name in measured}
         for _ in range(asked.repeats):
             for name, step in measured.items():
