@@ -23,7 +23,7 @@ DOCUMENTS = {
 REFERENCE = {
     "api": ("pixmix_ray.api", "pixmix_ray.planning.plan", "pixmix_ray.orchestration.run"),
     "results": ("pixmix_ray.results",),
-    "augmentation": ("pixmix_ray.augmentation", "pixmix_ray.augmentation"),
+    "augmentation": ("pixmix_ray.augmentation", "pixmix_ray.timm"),
     "experiment": ("pixmix_ray.experiment",),
     "methods": ("pixmix_ray.methods",),
     "benchmarks": ("pixmix_ray.benchmarks",),

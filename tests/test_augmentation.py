@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from torchvision import transforms
 from torchvision.transforms import v2
 
-from pixmix_ray.augmentation import Augment, with_method
+from pixmix_ray.augmentation import Augment
 from pixmix_ray.errors import RequestError
 from pixmix_ray.methods import METHODS, Method, PixMix
+from pixmix_ray.timm import with_method
 
 SMALL = {"name": "fractals", "count": 8}
 NEEDS_FILES = {"outlier_exposure", "sin", "edsr"}

@@ -13,7 +13,6 @@ reading are the ones that count.
 """
 
 import argparse
-import io
 import resource
 import statistics
 import tarfile
@@ -181,20 +180,26 @@ def _processor_seconds() -> float:
     return time.process_time() + children.ru_utime + children.ru_stime
 
 
-def pipelines(folder: Path, count: int) -> dict[str, Callable[[], Iterator[object]]]:
-    """What is measured, by name, on pictures that are written to a folder."""
-    files, mixing, archive = folder / "pictures", folder / "mixing", folder / "pictures.tar"
+def write_pictures(folder: Path, count: int) -> tuple[list[Path], Path]:
+    """Write `count` JPEGs of ImageNet's size, and some to mix: the paths of the first, the folder of the others."""
+    files, mixing = folder / "pictures", folder / "mixing"
     files.mkdir()
     mixing.mkdir()
-    with tarfile.open(archive, "w") as tar:
-        for number in range(count):
-            stream = io.BytesIO()
-            picture(WIDTH, HEIGHT, number).save(stream, "JPEG", quality=QUALITY)
-            (files / f"{number:05d}.jpg").write_bytes(stream.getvalue())
-            tar.add(files / f"{number:05d}.jpg", f"{number:05d}.jpg")
+    for number in range(count):
+        picture(WIDTH, HEIGHT, number).save(files / f"{number:05d}.jpg", quality=QUALITY)
     for number in range(MIXING_PICTURES):
         picture(MIXING_SIDE, MIXING_SIDE, 10_000 + number).save(mixing / f"{number}.jpg", quality=QUALITY)
-    listed, mixed = sorted(files.iterdir()) * VISITS, sorted(mixing.iterdir())
+    return sorted(files.iterdir()), mixing
+
+
+def pipelines(folder: Path, count: int) -> dict[str, Callable[[], Iterator[object]]]:
+    """What is measured, by name, on pictures that are written to a folder."""
+    archive = folder / "pictures.tar"
+    files, mixing = write_pictures(folder, count)
+    with tarfile.open(archive, "w") as tar:
+        for file in files:
+            tar.add(file, file.name)
+    listed, mixed = files * VISITS, sorted(mixing.iterdir())
     found: dict[str, Callable[[], Iterator[object]]] = {
         "official, PixMix": lambda: official(listed, mixed),
         "ours, PixMix": lambda: ours(listed, mixing, PixMix(beta=4, severity=1)),

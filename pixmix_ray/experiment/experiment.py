@@ -163,8 +163,8 @@ class Experiment(Settings):
             return self
         if self.checkpoints:
             raise ValueError(
-                f"a search trains its trials: put the checkpoints ({len(self.checkpoints)}) into an experiment file of "
-                "their own"
+                f"a search trains its trials, and the file has {len(self.checkpoints)} under checkpoints: "
+                "put checkpoints into an experiment file of their own"
             )
         single = {name: getattr(self, name) for name in ("dataset", "model", "methods", "mixing_set", "training")}
         wrong = [name for name, axis in single.items() if len(axis) != 1]

@@ -16,6 +16,7 @@ Augmentation methods after AutoAugment use these; the others are bilinear.
 """
 
 import math
+from collections.abc import Callable
 from functools import cache
 
 import torch
@@ -35,9 +36,14 @@ def rotate(images: Tensor, degrees: Tensor, fill: int = 0) -> Tensor:
     left, x_weight = _split(x, width)
     top, y_weight = _split(y, height)
     index, packed = _flat_index(top.mul_(width).add_(left)), _packed(images, width + 1)
-    upper = _blend(packed, packed[1:], index, x_weight)
-    lower = _blend(packed[width:], packed[width + 1 :], index, x_weight)
-    return _filled(lower.sub_(upper).mul_(y_weight).add_(upper), is_inside, fill)
+    pixels = [_picked(packed[start:], index) for start in (0, 1, width, width + 1)]
+
+    def values(channel: int) -> Tensor:
+        first, second, third, fourth = (_channel(pixel, channel) for pixel in pixels)
+        upper, lower = _between(first, second, x_weight), _between(third, fourth, x_weight)
+        return lower.sub_(upper).mul_(y_weight).add_(upper)
+
+    return _filled(images, values, is_inside, fill)
 
 
 def shear_x(images: Tensor, coefficient: Tensor, fill: int = 0) -> Tensor:
@@ -119,7 +125,12 @@ def _resample(images: Tensor, position: Tensor, axis: int, fill: int) -> Tensor:
     before, weight = _split(position, images.shape[axis])
     index = _flat_index(before * width + column if axis == 2 else row * width + before)
     packed = _packed(images, step)
-    return _filled(_blend(packed, packed[step:], index, weight), is_inside, fill)
+    first, second = _picked(packed, index), _picked(packed[step:], index)
+
+    def values(channel: int) -> Tensor:
+        return _between(_channel(first, channel), _channel(second, channel), weight)
+
+    return _filled(images, values, is_inside, fill)
 
 
 def _translate(images: Tensor, pixels: Tensor, axis: int, fill: int) -> Tensor:
@@ -149,32 +160,39 @@ def _packed(images: Tensor, extra: int) -> Tensor:
 def _flat_index(index: Tensor) -> Tensor:
     """From where in its picture, float64 (N, H, W), to where among all packed pixels, int32; overwrites `index`."""
     count, height, width = index.shape
+    if count == 1:
+        return index.int()
     start = torch.arange(count, dtype=torch.float64, device=index.device).mul_(height * width)
     return index.add_(start.view(-1, 1, 1)).int()
 
 
-def _channels(packed: Tensor, index: Tensor) -> Tensor:
-    """The pixels at `index` (N, H, W), unpacked: int32 (3, N, H, W)."""
-    pixels = packed.index_select(0, index.flatten()).view_as(index)
-    channels = pixels.new_empty(3, *index.shape)
-    torch.bitwise_and(pixels, 255, out=channels[0])
-    torch.bitwise_right_shift(pixels, _CHANNEL_BITS, out=channels[1]).bitwise_and_(255)
-    torch.bitwise_right_shift(pixels, 2 * _CHANNEL_BITS, out=channels[2])
-    return channels
+def _picked(packed: Tensor, index: Tensor) -> Tensor:
+    """The packed pixels at `index` (N, H, W)."""
+    return packed.index_select(0, index.flatten()).view_as(index)
 
 
-def _blend(first: Tensor, second: Tensor, index: Tensor, weight: Tensor) -> Tensor:
-    """What lies between `first` and `second` at `index`, float64 (3, N, H, W), the product rounded before the sum."""
-    start = _channels(first, index)
-    difference = _channels(second, index).sub_(start)
-    return difference.double().mul_(weight).add_(start.double())
+def _channel(pixels: Tensor, channel: int) -> Tensor:
+    """One channel of packed pixels: int32 of their shape."""
+    shifted = pixels.bitwise_right_shift(_CHANNEL_BITS * channel) if channel else pixels
+    return shifted.bitwise_and(255) if channel < 2 else shifted
 
 
-def _filled(values: Tensor, is_inside: Tensor, fill: int) -> Tensor:
-    """Pictures uint8 (N, 3, H, W): `values` (3, N, H, W) truncated, or `fill` where `is_inside` is 0."""
-    pixels, mask = values.to(torch.int16).to(torch.uint8), is_inside.to(torch.int16).to(torch.uint8)
-    pixels = pixels.mul_(mask) if fill == 0 else pixels.masked_fill_(mask == 0, fill)
-    return pixels.transpose(0, 1).contiguous()
+def _between(first: Tensor, second: Tensor, weight: Tensor) -> Tensor:
+    """What lies between two int32 (N, H, W), float64, the product rounded before the sum."""
+    return (second - first).double().mul_(weight).add_(first.double())
+
+
+def _filled(images: Tensor, values: Callable[[int], Tensor], is_inside: Tensor, fill: int) -> Tensor:
+    """New pictures as `images`: the values of each channel (N, H, W) truncated, or `fill` where `is_inside` is 0.
+
+    A channel at a time, so that what lies between stays in the caches of a processor.
+    """
+    filled, mask = torch.empty_like(images), is_inside.to(torch.int16).to(torch.uint8)
+    is_outside = None if fill == 0 else mask == 0
+    for channel in range(3):
+        pixels = values(channel).to(torch.int16).to(torch.uint8)
+        filled[:, channel] = pixels.mul_(mask) if is_outside is None else pixels.masked_fill_(is_outside, fill)
+    return filled
 
 
 def rotate_nearest(images: Tensor, degrees: Tensor, fill: int = 0) -> Tensor:

@@ -119,7 +119,7 @@ WRONG: dict[str, tuple[list[object], dict[str, Any], type[RequestError], str]] =
         [{**WRN, "weights": "zoo/a.pth"}],
         {"methods": "pixmix", "search": {"space": {"k": [1, 2]}, "objectives": ["clean.error"]}},
         RequestError,
-        "into an experiment file of their own",
+        "put checkpoints into an experiment file of their own",
     ),
 }
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.speed.loading import SIDE, VISITS, pipelines
+from experiments.speed.loading import HEIGHT, SIDE, VISITS, pipelines
+from experiments.speed.loading_steps import steps
 
 COUNT = 4
 
@@ -24,3 +25,11 @@ def test_every_pipeline_makes_every_picture(tmp_path: Path) -> None:
         for one, other in zip(first, second, strict=True):
             assert isinstance(one, torch.Tensor)
             assert np.array_equal(one.numpy(), np.asarray(other))
+
+
+@pytest.mark.drill
+def test_the_steps_are_those_of_the_pipeline(tmp_path: Path) -> None:
+    found = {name: step() for name, step in steps(tmp_path, 1).items()}
+    ((whole,), (part,)) = (np.asarray(found[f"decoding, {how}"]) for how in ("whole", "down to the crop"))
+    assert len(part) <= len(whole) == HEIGHT and np.array_equal(part[:-16], whole[: len(part) - 16])
+    assert sorted(np.asarray(found["normalisation"]).shape) == [1, 3, SIDE, SIDE]
