@@ -24,7 +24,7 @@ def written_whole(place: str | Path, *, is_new: bool = False) -> Iterator[str]:
     Raises:
         FileExistsError: there is one.
     """
-    beside = f"{place}.{uuid.uuid4().hex}{PART}"  # nobody else's
+    beside, is_left = f"{place}.{uuid.uuid4().hex}{PART}", True  # nobody else's
     try:
         yield beside
         descriptor = os.open(beside, os.O_RDONLY)
@@ -34,13 +34,13 @@ def written_whole(place: str | Path, *, is_new: bool = False) -> Iterator[str]:
             os.close(descriptor)
         if is_new:
             os.link(beside, place)
-            os.unlink(beside)
         else:
             os.rename(beside, place)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(beside)
-        raise
+            is_left = False
+    finally:
+        if is_left:
+            with suppress(OSError):
+                os.unlink(beside)
 
 
 def written_path(text: str) -> str:
