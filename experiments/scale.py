@@ -41,8 +41,6 @@ from pixmix_ray.experiment.trial import Trial
 from pixmix_ray.methods import Method
 from pixmix_ray.metrics import Measurement, Predictions
 from pixmix_ray.models import Model
-from pixmix_ray.orchestration.ray_executor import RayExecutor
-from pixmix_ray.orchestration.run import run_plan
 from pixmix_ray.orchestration.watcher import SilentWatcher
 from pixmix_ray.planning.plan import Cell, make_plan
 from pixmix_ray.storage.index import FILE, read, update
@@ -246,6 +244,9 @@ def command(*arguments: str) -> tuple[float, float]:
 
 def measure(folder: Path, trials: int) -> dict[str, Any]:
     """Run a sweep of that many trials, then plan, run and read it again."""
+    from pixmix_ray.orchestration.ray_executor import RayExecutor  # workers import this module for its parts alone
+    from pixmix_ray.orchestration.run import run_plan
+
     file = experiment(folder, trials)
     plan = make_plan(read_experiment(file))
     watcher = Samples(trials)

@@ -10,7 +10,8 @@ results.select("method=pixmix and k>=3", sort="corruptions.mce").table()
 results.sql("select method, value from measurements where metric = 'mce' and condition = ''")
 results.report("report.html")
 
-Nothing of it imports torch or Ray.
+Nothing of it imports torch or Ray, and what only some questions need is imported when one is asked: to read takes half
+a second.
 """
 
 from collections.abc import Sequence
@@ -26,12 +27,8 @@ from pixmix_ray.analysis.certainty import summary as certainty_summary
 from pixmix_ray.analysis.labels import configuration_labels
 from pixmix_ray.analysis.pareto import default_objectives
 from pixmix_ray.analysis.selection import in_order_of, left_out, matching, of_cells, sorted_by
-from pixmix_ray.analysis.spread import Judged, judge
-from pixmix_ray.analysis.sql import OF_CELL, prediction_rows, query
 from pixmix_ray.analysis.variants import Part, apart
 from pixmix_ray.errors import RequestError, ResultsError, UnknownNameError
-from pixmix_ray.report.grid import Grid
-from pixmix_ray.report.tables import measures_grid
 from pixmix_ray.storage.index import read as read_measurements
 from pixmix_ray.storage.index import read_rows
 from pixmix_ray.storage.kept_plan import read_kept_plan
@@ -39,6 +36,9 @@ from pixmix_ray.storage.store import Store
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from pixmix_ray.analysis.spread import Judged
+    from pixmix_ray.report.grid import Grid
 
 
 class Results:
@@ -138,8 +138,10 @@ class Results:
             raise ResultsError(f"no objective in {self.uri}: it holds no measurement over all conditions")
         return wanted
 
-    def judged(self, objectives: Sequence[str] | None = None, *, variant: str | None = None) -> Judged:
+    def judged(self, objectives: Sequence[str] | None = None, *, variant: str | None = None) -> "Judged":
         """The configurations and how sure their objectives are (`pixmix_ray.analysis.certainty`); computed once."""
+        from pixmix_ray.analysis.spread import judge
+
         part = self.part(variant)
         names = tuple(self.objectives(part, objectives))
         if (part.label, names) not in self._judged:
@@ -148,7 +150,7 @@ class Results:
 
     def table(
         self, objectives: Sequence[str] | None = None, *, paper: int | str | None = None, variant: str | None = None
-    ) -> Grid:
+    ) -> "Grid":
         """Method by safety measure with 95 % intervals; or the paper's table of that number, ours beside theirs.
 
         Args:
@@ -163,6 +165,8 @@ class Results:
             from pixmix_ray.report.paper import paper_grid
 
             return paper_grid(paper, self.store, self.part(variant).frame)
+        from pixmix_ray.report.tables import measures_grid
+
         found = self.judged(objectives, variant=variant)
         return replace(measures_grid(found.wide, found.certainty.objectives, found.certainty), notes=found.notes)
 
@@ -204,6 +208,8 @@ class Results:
         """
         import pyarrow.dataset as ds
 
+        from pixmix_ray.analysis.sql import OF_CELL, prediction_rows
+
         chosen = None
         for name, value in where.items():
             if name not in OF_CELL:
@@ -224,6 +230,8 @@ class Results:
         Raises:
             RequestError: DuckDB does not accept it.
         """
+        from pixmix_ray.analysis.sql import query
+
         return query(self.store, text)
 
     def report(self, file: str | Path, *, variant: str | None = None) -> Path:

@@ -32,6 +32,11 @@ class Located(str):
         return made
 
 
+def base_folder(info: ValidationInfo) -> Path | None:
+    """The folder at which relative paths start, as `Settings.read` was told; none where it is the current one."""
+    return (info.context or {}).get("base")
+
+
 def data_path(value: str | Path, info: ValidationInfo) -> Path:
     """The local path made absolute; relative ones start at `base` of the context, the experiment file's folder.
 
@@ -41,7 +46,7 @@ def data_path(value: str | Path, info: ValidationInfo) -> Path:
     text = written_path(str(value))
     if "://" in text:
         raise ValueError("it is a URI, and data are read from local paths: download it and give its path")
-    base = value.folder if isinstance(value, Located) else (info.context or {}).get("base")
+    base = value.folder if isinstance(value, Located) else base_folder(info)
     try:
         return ((base or Path.cwd()) / text).resolve()
     except RuntimeError:

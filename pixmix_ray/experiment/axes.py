@@ -11,20 +11,24 @@ exclude: [{dataset: cifar100, methods.pixmix.severity: 5}]
 import itertools
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
+
+from pydantic import PlainValidator, ValidationInfo, ValidatorFunctionWrapHandler
 
 from pixmix_ray.datasets import Dataset
-from pixmix_ray.errors import RequestError, UnknownNameError
+from pixmix_ray.errors import ProblemsError, RequestError, UnknownNameError
 from pixmix_ray.experiment.labels import text_of
 from pixmix_ray.experiment.recipe import Recipe
-from pixmix_ray.experiment.resources import Share
+from pixmix_ray.experiment.resources import Resources, Share
 from pixmix_ray.methods import Method
 from pixmix_ray.mixing_sets import MixingSet
 from pixmix_ray.models import Model
-from pixmix_ray.plugins import Part
-from pixmix_ray.settings import Settings
+from pixmix_ray.plugins import Part, Table
+from pixmix_ray.settings import Settings, base_folder
 
+T = TypeVar("T", bound=Settings)
 GRID = "grid"
 
 
@@ -237,3 +241,68 @@ def _differing(where: str, settings: Sequence[Settings]) -> dict[str, list[str]]
     names = type(settings[0]).model_fields if settings else {}
     texts = {name: list(dict.fromkeys(text_of(getattr(one, name)) for one in settings)) for name in names}
     return {f"{where}.{name}": values for name, values in texts.items() if len(values) > 1}
+
+
+def as_list(value: object) -> list[object]:
+    """The items of a list, or one item as a list."""
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def parts_of(table: Table[T]) -> PlainValidator:
+    """Takes a part or a list of them; one with axes among its settings stands for several."""
+
+    def read(value: object, info: ValidationInfo) -> tuple[Part[T], ...]:
+        base, parts, problems = base_folder(info), list[Part[T]](), dict[str, RequestError]()
+        for item in _items(value):
+            try:
+                parts += [table.read(one, base) for one in _spread(table, item, base)]
+            except RequestError as problem:
+                problems.setdefault(str(problem), problem)
+        if len(problems) > 1:
+            raise ProblemsError(table.kind, problems.values())
+        if problems:
+            raise next(iter(problems.values()))
+        return tuple(parts)
+
+    return PlainValidator(read)
+
+
+def _items(value: object) -> list[object]:
+    """The parts that a key names."""
+    if isinstance(value, Mapping) and set(value) == {GRID}:
+        value = value[GRID]
+    return as_list(value)
+
+
+def _spread(table: Table[T], spec: object, base: Path | None) -> list[Any]:
+    """What a part stands for: itself, or one for each point of the axes among its settings."""
+    if not isinstance(spec, Mapping) or not isinstance(spec.get("name"), str | type):
+        return [spec]
+    name = spec["name"]
+    if isinstance(name, str):
+        name = str(table.short.get(name, {}).get("name", name))
+        if table.join is not None and name not in table.names():
+            return [spec]  # a join or a path
+    kind = name if isinstance(name, type) else table.find(str(name), base)
+    return variants(spec, kind)
+
+
+def recipes(value: object) -> list[object]:
+    """The mappings that a mapping with axes, or a list of such, stands for."""
+    items = [variants(item, Recipe) if isinstance(item, Mapping) else [item] for item in _items(value)]
+    return list(itertools.chain.from_iterable(items))
+
+
+def shares(value: object, handler: ValidatorFunctionWrapHandler) -> Resources:
+    """Resources of which the share of a trial may have axes."""
+    trial = value.get("trial") if isinstance(value, Mapping) else None
+    points = variants(trial, Share) if isinstance(trial, Mapping) else []
+    if len(points) < 2:
+        return handler(value)  # type: ignore[no-any-return]
+    return Resources.joined([handler({**value, "trial": point}) for point in points])  # type: ignore[dict-item]
+
+
+def groups(value: object) -> object:
+    """A group of axes, or a list of groups, as a list of groups."""
+    is_one = isinstance(value, list | tuple) and value and all(isinstance(item, str) for item in value)
+    return [value] if is_one else value

@@ -3,15 +3,12 @@
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import (
     BeforeValidator,
     Field,
     PlainValidator,
-    ValidationInfo,
-    ValidatorFunctionWrapHandler,
     WrapValidator,
     field_validator,
     model_validator,
@@ -19,8 +16,17 @@ from pydantic import (
 
 from pixmix_ray.benchmarks import BENCHMARKS, Benchmark
 from pixmix_ray.datasets import DATASETS, Dataset
-from pixmix_ray.errors import ProblemsError, RequestError
-from pixmix_ray.experiment.axes import GRID, GridSelection, Point, differing_shares, variants
+from pixmix_ray.errors import RequestError
+from pixmix_ray.experiment.axes import (
+    GridSelection,
+    Point,
+    as_list,
+    differing_shares,
+    groups,
+    parts_of,
+    recipes,
+    shares,
+)
 from pixmix_ray.experiment.external import CheckpointEntry, External, externals
 from pixmix_ray.experiment.labels import labelled
 from pixmix_ray.experiment.recipe import Recipe
@@ -32,7 +38,7 @@ from pixmix_ray.methods import METHODS, Method
 from pixmix_ray.metrics import direction
 from pixmix_ray.mixing_sets import MIXING_SETS, MixingSet, shorter_side_for
 from pixmix_ray.models import MODELS, Model
-from pixmix_ray.plugins import Part, Table
+from pixmix_ray.plugins import Part
 from pixmix_ray.settings import ResultsUri, Settings
 
 T = TypeVar("T", bound=Settings)
@@ -42,75 +48,6 @@ DEFAULTS = {
     "mixing_set": "fractals",
     "benchmarks": ("clean", "corruptions", "corruptions_bar", "consistency", "adversaries", "anomalies"),
 }
-
-
-def as_list(value: object) -> list[object]:
-    """The items of a list, or one item as a list."""
-    return list(value) if isinstance(value, list | tuple) else [value]
-
-
-def _many(table: Table[T]) -> PlainValidator:
-    """Takes a part or a list of them; one with axes among its settings stands for several."""
-
-    def read(value: object, info: ValidationInfo) -> tuple[Part[T], ...]:
-        base, parts, problems = _base(info), list[Part[T]](), dict[str, RequestError]()
-        for item in _items(value):
-            try:
-                parts += [table.read(one, base) for one in _spread(table, item, base)]
-            except RequestError as problem:
-                problems.setdefault(str(problem), problem)
-        if len(problems) > 1:
-            raise ProblemsError(table.kind, problems.values())
-        if problems:
-            raise next(iter(problems.values()))
-        return tuple(parts)
-
-    return PlainValidator(read)
-
-
-def _items(value: object) -> list[object]:
-    """The parts that a key names."""
-    if isinstance(value, Mapping) and set(value) == {GRID}:
-        value = value[GRID]
-    return as_list(value)
-
-
-def _spread(table: Table[T], spec: object, base: Path | None) -> list[Any]:
-    """What a part stands for: itself, or one for each point of the axes among its settings."""
-    if not isinstance(spec, Mapping) or not isinstance(spec.get("name"), str | type):
-        return [spec]
-    name = spec["name"]
-    if isinstance(name, str):
-        name = str(table.short.get(name, {}).get("name", name))
-        if table.join is not None and name not in table.names():
-            return [spec]  # a join or a path
-    kind = name if isinstance(name, type) else table.find(str(name), base)
-    return variants(spec, kind)
-
-
-def _recipes(value: object) -> list[object]:
-    """The mappings that a mapping with axes, or a list of such, stands for."""
-    items = [variants(item, Recipe) if isinstance(item, Mapping) else [item] for item in _items(value)]
-    return list(itertools.chain.from_iterable(items))
-
-
-def _shares(value: object, handler: ValidatorFunctionWrapHandler) -> Resources:
-    """Resources of which the share of a trial may have axes."""
-    trial = value.get("trial") if isinstance(value, Mapping) else None
-    points = variants(trial, Share) if isinstance(trial, Mapping) else []
-    if len(points) < 2:
-        return handler(value)  # type: ignore[no-any-return]
-    return Resources.joined([handler({**value, "trial": point}) for point in points])  # type: ignore[dict-item]
-
-
-def _groups(value: object) -> object:
-    """A group of axes, or a list of groups, as a list of groups."""
-    is_one = isinstance(value, list | tuple) and value and all(isinstance(item, str) for item in value)
-    return [value] if is_one else value
-
-
-def _base(info: ValidationInfo) -> Path | None:
-    return (info.context or {}).get("base")
 
 
 def _read_search(value: object) -> Search | None:
@@ -145,23 +82,23 @@ class Experiment(Settings):
     """
 
     results: ResultsUri
-    dataset: Annotated[tuple[Part[Dataset], ...], _many(DATASETS)]
-    model: Annotated[tuple[Part[Model], ...], _many(MODELS)] = Field(DEFAULTS["model"], validate_default=True)
-    methods: Annotated[tuple[Part[Method], ...], _many(METHODS)] = ()
+    dataset: Annotated[tuple[Part[Dataset], ...], parts_of(DATASETS)]
+    model: Annotated[tuple[Part[Model], ...], parts_of(MODELS)] = Field(DEFAULTS["model"], validate_default=True)
+    methods: Annotated[tuple[Part[Method], ...], parts_of(METHODS)] = ()
     checkpoints: Annotated[tuple[CheckpointEntry, ...], BeforeValidator(as_list)] = ()
-    mixing_set: Annotated[tuple[Part[MixingSet], ...], _many(MIXING_SETS)] = Field(
+    mixing_set: Annotated[tuple[Part[MixingSet], ...], parts_of(MIXING_SETS)] = Field(
         DEFAULTS["mixing_set"], validate_default=True
     )
     k: Annotated[tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(as_list)] = ()
     beta: Annotated[tuple[Annotated[float, Field(gt=0)], ...], BeforeValidator(as_list)] = ()
     seeds: Annotated[tuple[Seed, ...], BeforeValidator(as_list)] = Field((0,), min_length=1)
-    training: Annotated[tuple[Recipe, ...], BeforeValidator(_recipes)] = (Recipe(),)
-    zip: Annotated[tuple[tuple[str, ...], ...], BeforeValidator(_groups)] = ()
+    training: Annotated[tuple[Recipe, ...], BeforeValidator(recipes)] = (Recipe(),)
+    zip: Annotated[tuple[tuple[str, ...], ...], BeforeValidator(groups)] = ()
     exclude: Annotated[tuple[Mapping[str, Any], ...], BeforeValidator(as_list)] = ()
-    benchmarks: Annotated[tuple[Part[Benchmark], ...], _many(BENCHMARKS)] = Field(
+    benchmarks: Annotated[tuple[Part[Benchmark], ...], parts_of(BENCHMARKS)] = Field(
         DEFAULTS["benchmarks"], validate_default=True
     )
-    resources: Annotated[Resources, WrapValidator(_shares)] = Resources()
+    resources: Annotated[Resources, WrapValidator(shares)] = Resources()
     search: Annotated[Search | None, PlainValidator(_read_search)] = None
     scheduler: Annotated[Asha | None, PlainValidator(read_scheduler)] = None
     tracking: Tracking = Tracking()
@@ -226,8 +163,8 @@ class Experiment(Settings):
             return self
         if self.checkpoints:
             raise ValueError(
-                f"a search trains its trials: put the {len(self.checkpoints)} checkpoints into an experiment file of "
-                "their own"
+                f"a search trains its trials, and the file has {len(self.checkpoints)} under checkpoints: "
+                "put checkpoints into an experiment file of their own"
             )
         single = {name: getattr(self, name) for name in ("dataset", "model", "methods", "mixing_set", "training")}
         wrong = [name for name, axis in single.items() if len(axis) != 1]

@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeAlias
 
-from pydantic import Field, PlainValidator, ValidationInfo, model_validator
+from pydantic import Field, PlainValidator, model_validator
 
 from pixmix_ray.datasets import DATASETS, Dataset, DataVersionWarning
 from pixmix_ray.errors import CheckpointError, RequestError, UnknownNameError, one_line
@@ -33,16 +33,12 @@ from pixmix_ray.experiment.trial import BenchmarkRun, Trial, done_record, hash_o
 from pixmix_ray.identity import hash_of_values
 from pixmix_ray.models import MODELS, Model
 from pixmix_ray.plugins import Part, check_trusted
-from pixmix_ray.settings import DataPath, ResultsUri, Settings
+from pixmix_ray.settings import DataPath, ResultsUri, Settings, base_folder
 from pixmix_ray.storage.store import Store, trial_file
 
 REQUESTS = 32  # at the same time, to object storage
 PREFIX = "external-"  # of the ids of somebody else's weights
 GLOB = frozenset("*?[")
-
-
-def _base(info: ValidationInfo) -> Path | None:
-    return (info.context or {}).get("base")
 
 
 class CheckpointEntry(Settings):
@@ -61,16 +57,16 @@ class CheckpointEntry(Settings):
     """
 
     model: Annotated[
-        Part[Model] | None, PlainValidator(lambda value, info: value and MODELS.read(value, _base(info)))
+        Part[Model] | None, PlainValidator(lambda value, info: value and MODELS.read(value, base_folder(info)))
     ] = None
     weights: DataPath | None = None
     pretrained: bool = False
     classes: Annotated[
-        ClassMap | None, PlainValidator(lambda value, info: value and ClassMap.read(value, _base(info)))
+        ClassMap | None, PlainValidator(lambda value, info: value and ClassMap.read(value, base_folder(info)))
     ] = None
     label: str | None = Field(None, min_length=1)
     dataset: Annotated[
-        Part[Dataset] | None, PlainValidator(lambda value, info: value and DATASETS.read(value, _base(info)))
+        Part[Dataset] | None, PlainValidator(lambda value, info: value and DATASETS.read(value, base_folder(info)))
     ] = None
     trial: ResultsUri | None = None
     trust: bool = False

@@ -20,7 +20,8 @@ from typing import Any
 import yaml
 
 from pixmix_ray.errors import RequestError, UnknownNameError, one_line
-from pixmix_ray.experiment.experiment import DEFAULTS, Experiment, as_list
+from pixmix_ray.experiment.axes import as_list
+from pixmix_ray.experiment.experiment import DEFAULTS, Experiment
 from pixmix_ray.paths import written_path
 from pixmix_ray.settings import Located, Settings
 

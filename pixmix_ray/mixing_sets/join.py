@@ -17,7 +17,7 @@ from pixmix_ray.cache import Arrays, Streamed
 from pixmix_ray.identity import own_name, part_identity, short_hash
 from pixmix_ray.mixing_sets.base import MIXING_SETS, MixingSet, Pictures, cached_pictures
 from pixmix_ray.mixing_sets.sources import PictureReader
-from pixmix_ray.settings import Settings
+from pixmix_ray.settings import Settings, base_folder
 
 _PIXELS_AT_ONCE = 2**24
 
@@ -60,7 +60,7 @@ class Join(MixingSet):
     def _read_sets(cls, value: Any, info: ValidationInfo) -> Any:
         if not isinstance(value, list | tuple):
             return value
-        base = (info.context or {}).get("base")
+        base = base_folder(info)
         return tuple(item if isinstance(item, Member) else cls._member(item, base) for item in value)
 
     @classmethod

@@ -230,7 +230,7 @@ def test_measurements_are_found_without_a_reader_of_parquet_and_are_the_same(
     with monkeypatch.context() as patched:
         patched.setattr(cell, "_found", lambda footer: None)
         by_reader = read_columns(store, name)
-    monkeypatch.delattr(cell.pq, "read_metadata")
+    monkeypatch.delattr(pq, "read_metadata")
     assert read_columns(store, name) == by_reader
 
 

@@ -45,7 +45,7 @@ from pixmix_ray.mixing_sets.generated import GeneratedSet, Images, ShardLayout
 from pixmix_ray.models import MODELS, Model, Weights, fit_weights, read_weights
 from pixmix_ray.plugins import check_trusted
 from pixmix_ray.seeding import rng, uniforms
-from pixmix_ray.settings import DataPath, Settings
+from pixmix_ray.settings import DataPath, Settings, base_folder
 
 PIXELS_A_SHARD, MOST_A_SHARD = 2**19, 64  # of 36 pixels 64 pictures, of 224 ten: minutes on a core
 LONG = 2**24  # pixels times steps: half a minute on a core for a ResNet-20, and longer for others
@@ -110,7 +110,7 @@ class FeatureVisualizations(GeneratedSet):
     def _read_model(cls, value: Any, info: ValidationInfo) -> Any:
         if value is None or isinstance(value, NamedModel):
             return value
-        part = MODELS.read(value, (info.context or {}).get("base"))
+        part = MODELS.read(value, base_folder(info))
         return NamedModel(name=part.name, settings=part.settings)
 
     @field_validator("layers", mode="before")
