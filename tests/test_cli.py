@@ -299,7 +299,7 @@ def test_a_failed_trial_is_named_and_the_exit_code_is_1(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    edited(experiment, "epochs: 1", "epochs: 1\n  lr: 1.0e+30")
+    edited(experiment, "epochs: 1", "epochs: 1\n  lr: 1.0e+30\n  batch_size: 50")
     _, progress = run(code=1)
     assert re.search(r"FAILED baseline seed 0 .*: the training loss became .* in epoch 1", progress)
     status, _ = shown_by(monkeypatch, capsys, "status", experiment.parent / "results", code=1)

@@ -150,7 +150,7 @@ def test_by_default_c_bar_is_the_ten_of_the_size_of_the_pictures() -> None:
 def test_c_bars_other_ten_are_refused_for_small_pictures() -> None:
     with pytest.raises(DataError, match="perlin_noise is not made for pictures of this size"):
         CorruptionsBar(names=("lines", "perlin_noise")).prepare(_test_pictures(2))
-    with pytest.raises(DataError, match=r"exclude = .* leaves no corruption"):
+    with pytest.raises(DataError, match="exclude leaves no corruption of lines"):
         CorruptionsBar(names=("lines",), exclude=("lines",)).prepare(_test_pictures(2))
 
 

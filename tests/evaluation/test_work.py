@@ -208,7 +208,7 @@ def test_another_seed_is_another_network(tiny: Open) -> None:
 
 
 def test_a_training_that_diverges_says_so_and_leaves_no_checkpoint(tiny: Open) -> None:
-    of = tiny("training.lr=1.0e30", "training.epochs=2")
+    of = tiny("training.lr=1.0e30", "training.epochs=2", "training.batch_size=50")
     with pytest.raises(TrainingDivergedError, match="epoch 1"):
         finished(of)
     assert of.store.files(f"trials/{of.trial.id}") == {trial_file(of.trial.id, "trial.json")}

@@ -238,7 +238,7 @@ def test_other_epochs_cost_in_proportion(plan: MakePlan) -> None:
 def test_another_network_or_data_set_is_no_history(plan: MakePlan) -> None:
     finish_all(plan())
     assert estimate(plan("model.depth=16")).training is None
-    assert estimate(plan("dataset.train_limit=100")).training is None
+    assert estimate(plan("dataset.train_limit=150")).training is None
     assert estimate(plan("model.depth=16")).evaluation == pytest.approx(1)
 
 
