@@ -1,6 +1,7 @@
 """What all tests share: a cache folder of their own, one local Ray cluster, and small parts that train in seconds."""
 
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,7 @@ OWN_RAY = (
     "tests/storage/test_s3.py",
     "tests/test_quickstart.py",
 )
+ROOM_IN_MEMORY = 4 << 30  # bytes; the tests take a tenth
 SHARED_RAY = ("tests/orchestration/", "tests/test_cli.py")
 
 
@@ -34,6 +36,13 @@ class RayTogether(LoadScopeScheduling):  # type: ignore[misc]  # pytest-xdist ha
         if nodeid.startswith(OWN_RAY):
             return "own ray"
         return "shared ray" if nodeid.startswith(SHARED_RAY) else nodeid
+
+
+def pytest_configure() -> None:
+    """The files of the tests lie in memory where it has room: there it takes no time until they are safely on disk."""
+    memory = Path("/dev/shm")
+    if memory.is_dir() and shutil.disk_usage(memory).free > ROOM_IN_MEMORY:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(memory))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
