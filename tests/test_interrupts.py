@@ -9,6 +9,7 @@ import pytest
 ENDS = """
 import os, signal, sys, threading
 from pixmix_ray.cli import interrupts
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has its background jobs ignore it
 interrupts.LONGEST_END = {limit}
 with interrupts.ending_cleanly() as ending:
     try:
