@@ -112,7 +112,7 @@ def test_a_loss_that_becomes_nan_fails_its_trial_with_the_epoch(experiment: Path
     experiment.write_text(text)
     failures, notes = run(experiment)
     assert [failure.label.partition(" (")[0] for failure in failures] == ["baseline seed 0"]
-    assert "in epoch 2" in failures[0].reason  # the first has one batch
+    assert "in epoch 1" in failures[0].reason
     assert notes.ended == ["failed baseline seed 0"]
     (record,) = (experiment.parent / "results").glob("trials/*/failed.json")
     assert "TrainingDivergedError" in json.loads(record.read_text())["traceback"]
