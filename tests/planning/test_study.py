@@ -56,7 +56,8 @@ def measure(plan: Plan, value: Callable[[Cell], float] = error_of) -> None:
 def measure_cell(plan: Plan, cell: Cell, value: float) -> None:
     plan.store.write_json(trial_file(cell.trial.id, "done.json"), {"checkpoint_id": CHECKPOINT})
     settings = json.dumps(cell.trial.settings, sort_keys=True)
-    put_of(plan.store, cell.trial, cell.run, replace(ERROR, value=value), settings=settings)
+    other = replace(ERROR, metric="brier_score", value=-value)  # which the search does not ask for
+    put_of(plan.store, cell.trial, cell.run, replace(ERROR, value=value), other, settings=settings)
 
 
 def ids(plan: Plan) -> list[str]:
