@@ -94,7 +94,7 @@ class Edsr(Method):
         result = to_float(images)
         rng = np.random.default_rng(int(torch.randint(2**62, (), generator=generator, device=generator.device)))
         size, factor = (images.shape[2], images.shape[3]), self.reduction or edsr.scale
-        small = (max(1, -(-size[0] // factor)), max(1, -(-size[1] // factor)))
+        small = (-(-size[0] // factor), -(-size[1] // factor))
         for rows in torch.split(augmented_rows(len(images), self.share, images.device), self.pictures_per_network):
             if len(rows):
                 reduced = resized(result.index_select(0, rows), small)

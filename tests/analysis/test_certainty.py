@@ -221,6 +221,14 @@ def test_of_many_configurations_bonferroni_s_bound_takes_the_place_of_drawing_al
     assert [found.real(0, row, slice(None)).tolist() for row in range(3)] == [[False, False, True], *[[False] * 3] * 2]
 
 
+def test_the_errors_of_all_pairs_at_once_are_those_of_each_pair() -> None:
+    found = bootstrap(spread([[0.2, 0.9], [0.23, 0.8], [0.24, 0.7]], se=0.5), OBJECTIVES)
+    for objective in range(len(OBJECTIVES)):
+        by_pair = np.stack([found._errors(objective, row, slice(None)) for row in range(3)])
+        np.testing.assert_allclose(found._all_errors(objective), by_pair, rtol=1e-3)
+        assert (np.diag(by_pair) == 0).all() and (by_pair[~np.eye(3, dtype=np.bool_)] > 0.3).all()
+
+
 def test_a_table_of_too_many_pairs_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pixmix_ray.analysis.certainty.PAIR_ROWS", 5)
     with pytest.raises(ResultsError, match=r"3 configurations have 6 pairs, more than 5: choose with --where"):

@@ -175,6 +175,8 @@ class Audience:
         self.given_up[trial.id] += 1
 
     def cell_done(self, cell: Cell, seconds: float) -> None:
+        if seconds < 0:
+            raise FaultError(f"{key_of(cell.trial, cell.run)} took {seconds} s")
         self.measuring.discard(cell)
         self.heard[key_of(cell.trial, cell.run)] += 1
 

@@ -60,3 +60,4 @@ def test_a_trial_that_is_stopped_is_kept_and_goes_on_without_the_scheduler(
     other = plan_of("scheduler={name: asha, grace_period: 3, reduction_factor: 2}")
     assert [trial.seed for trial in other.trials_to_run()] == [1]
     assert run(plan_of()).epochs == [(late.label, epoch) for epoch in range(3, 9)]
+    assert [*plan_of(asha).trials.values()] == ["done", "done"]

@@ -18,7 +18,7 @@ from pixmix_ray.experiment.trial import BenchmarkRun
 from pixmix_ray.orchestration.run import run_plan
 from pixmix_ray.orchestration.work import Measure, Work
 from pixmix_ray.planning.durations import Durations
-from pixmix_ray.planning.plan import make_plan
+from pixmix_ray.planning.plan import Plan, make_plan
 from pixmix_ray.storage.store import Store
 from tests import stored_cells
 from tests.orchestration.notes import Notes, opened
@@ -47,6 +47,36 @@ def evaluate_with_faults(trial: Source, store: Store, device: torch.device) -> M
     return measure
 
 
+def opened_the_second_time(trial: Source, store: Store, device: torch.device) -> Measure:
+    """A checkpoint that cannot be opened at first."""
+    if not store.files("tried"):
+        store.write("tried", b"")
+        raise KeyError("a slip")
+    return lambda run: put_of(store, trial, run, ERROR)
+
+
+def plan_in_one_task(experiment: Path) -> Plan:
+    """Five cells of one checkpoint that go into one task, since they are known to be short."""
+    benchmarks = ", ".join(f"{{name: clean, limit: {limit}}}" for limit in (50, 40, KILLS, RAISES, 10))
+    overrides = (f"benchmarks=[{benchmarks}]", "resources.evaluation.cpus=2")  # one slot
+    plan = make_plan(read_experiment(experiment, overrides))
+    durations = Durations()
+    for cell in plan.cells:
+        durations.add_cell(cell, 0.01)
+    durations.save(plan.experiment.resources)
+    return plan
+
+
+def test_cells_of_a_checkpoint_that_cannot_be_opened_for_the_first_of_them_are_measured_all_the_same(
+    experiment: Path,
+) -> None:
+    notes = Notes()
+    work = Work(train=train_by_seed, evaluate=opened_the_second_time)
+    (failure,) = run_plan(plan_in_one_task(experiment), executor="local", watch=opened(notes), work=work).failures
+    assert failure.reason.startswith("KeyError: 'a slip'")
+    assert notes.ended.count("measured baseline seed 0 × clean") == 4
+
+
 @pytest.mark.drill
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_cluster")
@@ -55,14 +85,7 @@ def test_what_befalls_one_of_several_cells_in_a_task_befalls_no_other(
     experiment: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The faults: SIGKILL of the worker in the third of five cells, and an exception in the fourth."""
-    benchmarks = ", ".join(f"{{name: clean, limit: {limit}}}" for limit in (50, 40, KILLS, RAISES, 10))
-    overrides = (f"benchmarks=[{benchmarks}]", "resources.evaluation.cpus=2")  # one slot
-    plan = make_plan(read_experiment(experiment, overrides))
-    durations = Durations()
-    for cell in plan.cells:
-        durations.add_cell(cell, 0.01)
-    durations.save(plan.experiment.resources)
-    notes = Notes()
+    plan, notes = plan_in_one_task(experiment), Notes()
     work = Work(train=train_by_seed, evaluate=evaluate_with_faults)
     failures = run_plan(plan, watch=opened(notes), work=work).failures
 

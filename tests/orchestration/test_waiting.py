@@ -27,8 +27,8 @@ class Over(Exception):  # noqa: N818  # it is no error
 class Full:
     """An executor whose trials take all there is: evaluations wait for so many seconds, and then start."""
 
-    def __init__(self, seconds: float, *, trains: bool) -> None:
-        self.clock, self.seconds, self.trains = 0.0, seconds, trains
+    def __init__(self, seconds: float, *, trains: bool, waits_for: str = "") -> None:
+        self.clock, self.seconds, self.trains, self.waits_for = 0.0, seconds, trains, waits_for
         self.trials: list[int] = []
         self.tasks: list[int] = []
 
@@ -36,7 +36,8 @@ class Full:
         raise NotImplementedError
 
     def capacity(self, trials: int, cells: int, *, keeps_share: bool = True) -> Capacity:
-        return Capacity(trials=int(self.trains), trials_alone=int(self.trains), tasks=1)
+        waits_for = self.waits_for if self.clock < self.seconds else ""
+        return Capacity(trials=int(self.trains), trials_alone=int(self.trains), tasks=1, waits_for=waits_for)
 
     def submit_trial(self, ticket: int, trial: Trial, *, avoid: str | None = None) -> None:
         self.trials.append(ticket)
@@ -73,8 +74,8 @@ class Heard(SilentWatcher):
         self.times.append(self.executor.clock)
 
 
-def played(seconds: float, *, trains: bool = True) -> Heard:
-    executor, store = Full(seconds, trains=trains), MemoryStore()
+def played(seconds: float, *, trains: bool = True, waits_for: str = "") -> Heard:
+    executor, store = Full(seconds, trains=trains, waits_for=waits_for), MemoryStore()
     trials, runs = material()
     plan = plan_of(an_experiment(), trials, runs, store)
     resources = plan.experiment.resources
@@ -106,6 +107,11 @@ def test_an_evaluation_that_finds_no_room_beside_trials_is_said_once(
     assert len(lines) == count
     for line in lines:
         assert "(1 CPU) beside the trials in training (1 CPU each): cells wait until a trial ends" in line
+
+
+def test_what_a_run_waits_for_is_said_once_and_nothing_where_there_is_room(caplog: pytest.LogCaptureFixture) -> None:
+    played(20, waits_for="a node with 2 GPUs")
+    assert [record.getMessage() for record in caplog.records] == ["a node with 2 GPUs"]
 
 
 def test_trials_of_the_largest_share_are_submitted_first() -> None:

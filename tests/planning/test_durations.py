@@ -7,7 +7,7 @@ import pytest
 
 from pixmix_ray.experiment.file import read_experiment
 from pixmix_ray.experiment.resources import Resources, Share
-from pixmix_ray.planning.durations import FILE, KEPT, Cost, Durations, cost
+from pixmix_ray.planning.durations import FILE, KEPT, NEWEST, Cost, Durations, cost
 from pixmix_ray.planning.plan import Plan, make_plan
 from pixmix_ray.storage.store import Store
 
@@ -39,6 +39,14 @@ def test_durations_are_kept_apart_by_share_and_the_newest_stay(experiment: Path,
     assert Durations.of(empty, Resources()).trial(trial) == 7.0
     saved(plan, HALF, *(100.0 for _ in range(KEPT)))
     assert Durations.of(empty, HALF).trial(trial) == 100.0
+
+
+def test_a_cell_takes_as_long_as_most_of_the_newest_of_its_benchmark_in_this_run(experiment: Path) -> None:
+    (cell,) = make_plan(read_experiment(experiment)).cells
+    durations = Durations()
+    for seconds in (*(100.0 for _ in range(KEPT - NEWEST)), *(1.0 for _ in range(NEWEST))):
+        durations.add_cell(cell, seconds)
+    assert durations.cell(cell) == 1.0
 
 
 @pytest.mark.parametrize("content", ["{ damaged", "[]", '{"%s": {"epochs": 3}}', '{"%s": 3}', '{"%s": {"a": ["b"]}}'])

@@ -337,7 +337,7 @@ def test_copies_that_other_programs_leave_are_passed_over_and_said(tmp_path: Pat
     copies = ("a/clean-1 (1)", "a/clean-1.sync-conflict-20260101", "a (copy)/clean-1", "clean-1", "a/b/clean-1")
     for name in copies:
         store.write(f"cells/{name}.parquet", content)
-    with pytest.warns(UserWarning, match="^passed over 5 Parquet files in .* that no run wrote"):
+    with pytest.warns(UserWarning, match=r"^passed over 5 Parquet files in .* that no run wrote.*\.\.\.$"):
         assert list(list_cells(store)) == ["a/clean-1"]
     with pytest.warns(UserWarning, match="passed over 5"):
         assert len(read_rows(store)) == 1
@@ -348,8 +348,8 @@ def test_a_copy_under_a_name_that_looks_like_another_is_passed_over_and_said(tmp
     put(store, "a/clean-1", ERROR)
     content = store.read("cells/a/clean-1.parquet")
     assert content is not None
-    for name in ("a-copy/clean-1", "a/clean-1-host-2"):
+    for name in ("a-copy/clean-1", "a/clean-1-host-2", "b-copy/clean-1"):
         store.write(f"cells/{name}.parquet", content)
     for _ in range(2):  # also where there is an index
-        with pytest.warns(UserWarning, match="^passed over 2 Parquet files in .* that no run wrote"):
+        with pytest.warns(UserWarning, match=r"^passed over 3 Parquet files in .* that no run wrote.*\.parquet$"):
             assert len(read_rows(store)) == 1

@@ -77,6 +77,12 @@ def test_rows_that_hold_the_mark_of_a_digest_are_no_digest() -> None:
     assert unseal(seal([table])).table.equals(table)
 
 
+def test_rows_of_a_file_without_digest_may_hold_what_stands_before_one() -> None:
+    table, buffer = pa.table({"text": ["sha256=" + "0" * 64]}), io.BytesIO()
+    pq.write_table(table, buffer, compression=None)
+    assert unseal(buffer.getvalue()).table.equals(table)
+
+
 def test_a_wanted_schema_adds_takes_away_and_converts_columns() -> None:
     wanted = pa.schema([("value", pa.float64()), ("n", pa.int64()), ("metric", pa.dictionary(pa.int32(), pa.string()))])
     assert conform(TABLE, wanted).to_pylist() == [
