@@ -337,10 +337,10 @@ def test_a_column_counts_its_own_seeds() -> None:
     assert wide[f"{AUROC}.seeds"].tolist() == [1, 0]
 
 
-def test_over_seeds_what_is_better_in_one_objective_and_worse_in_another_dominates_nothing() -> None:
+def test_where_a_seed_is_missing_what_is_better_in_one_objective_and_worse_in_another_dominates_nothing() -> None:
     a = {ERROR: {0: 0.1, 1: 0.2}, AUROC: {0: 0.8, 1: 0.8}}
     b = {ERROR: {0: 0.2, 1: 0.3}, AUROC: {0: 0.9, 1: 0.9}}
-    c = {ERROR: {0: 0.3, 1: 0.3}, AUROC: {0: 0.9, 1: 0.8}}
+    c = {ERROR: {0: 0.3}, AUROC: {0: 0.9, 1: 0.8}}
     judged = dominance(_long({"a": a, "b": b, "c": c}), BOTH)
     assert judged["dominated_by"].tolist() == [[], [], [1]]
 
