@@ -6,6 +6,7 @@ place: that of 2.60 makes a placement group of its own beside the trial's and so
 over between two epochs, as early stopping needs, and keeps checkpoints of its own.
 """
 
+import time
 from collections.abc import Generator
 from contextlib import suppress
 from typing import Any
@@ -16,20 +17,27 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from torch.distributed import TCPStore  # type: ignore[attr-defined]  # it is there where torch can distribute
 
 from pixmix_ray.errors import PreemptedError
+from pixmix_ray.experiment.trial import Trial
 from pixmix_ray.hardware import free_memory
 from pixmix_ray.orchestration.retries import Problem
 from pixmix_ray.orchestration.session import place_here, problem_of
 from pixmix_ray.orchestration.work import Job, train_epochs
+from pixmix_ray.planning.durations import epoch_key
 from pixmix_ray.storage.failures import Place
 from pixmix_ray.training.batches import BatchShare
 from pixmix_ray.training.trial import Progress
 from pixmix_ray.training.workers import ConnectedWorkers, is_told_to_end, watch_for_end
 
+SHORT_SECONDS = 1.0  # of a trial: what is told earlier would cost a good part of that
 ANSWER_SECONDS = 20.0  # in which a worker that failed has told why, once the first one cannot go on
 
 
 class Trainer(tune.Trainable):
-    """One actor; each step trains one epoch, but the first of a trial, which only tells where it runs."""
+    """One actor; each step trains one epoch, but the first of a trial, which only tells where it runs.
+
+    Of a kind of trials that turned out to be short here that is told with the first epoch, unless it is trained again:
+    a worker that dies before it has told where it is counts as one that was never reached.
+    """
 
     _epochs: Generator[Progress, None, None] | None = None
     _group: "WorkerGroup | None" = None  # that trains the trial with this actor
@@ -37,6 +45,7 @@ class Trainer(tune.Trainable):
     def setup(self, config: dict[str, Any]) -> None:
         """Take up the trial of the config."""
         watch_for_end()
+        self._short: set[tuple[str, int]] = set()  # kinds of trials
         self._take_up(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -56,15 +65,26 @@ class Trainer(tune.Trainable):
     def _take_up(self, config: dict[str, Any]) -> None:
         self.cleanup()  # of a trial that was stopped early
         self._job: Job = config["job"]
+        self._is_again: bool = config["is_again"]
+        self._begun = time.monotonic()
+
+    def _kind(self) -> tuple[str, int]:
+        """What tells how long a trial takes."""
+        trial = self._job.trial
+        assert isinstance(trial, Trial)
+        return epoch_key(trial.settings, trial.method.name), trial.training.epochs
 
     def step(self) -> dict[str, Any]:
-        """What `_Reporter` reads: `place`, or `progress` with the `trial` of it, `problem` and `is_finished`."""
+        """What `_Reporter` reads: `place` at first; `progress` with the `trial` of it, `problem` and `is_finished`."""
         place, problem, progress = place_here(), None, None
+        reported: dict[str, Any] = {}
         if self._epochs is None:
             if self._job.share.num_workers > 1:
                 self._group = WorkerGroup(self._job)
             self._epochs = train_epochs(self._job, place) if self._group is None else self._group.train(place)
-            return {"place": place, "actor": ray.get_runtime_context().current_actor, "done": False}
+            reported |= {"place": place, "actor": ray.get_runtime_context().current_actor}
+            if self._is_again or self._kind() not in self._short:
+                return {**reported, "done": False}
         try:
             progress = next(self._epochs, None)
             is_last = progress is None or (progress.is_whole and progress.epoch == progress.epochs)
@@ -74,11 +94,15 @@ class Trainer(tune.Trainable):
             raise  # Tune ends the actor then, and does not use it again
         except Exception as error:  # the worker's outermost frame: reported as this attempt's end
             problem = Problem.of(error, place) if self._group is None else self._group.problem(error, place)
-        reported = {} if progress is None else {"progress": progress, "trial": self._job.trial.id}
+        reported |= {} if progress is None else {"progress": progress, "trial": self._job.trial.id}
         if problem is not None:
             free_memory(self._job.device)  # after the error and all that its frames held
             return {**reported, "problem": problem, "done": True}
-        return {**reported, "is_finished": True, "done": True} if is_last else {**reported, "done": False}
+        if not is_last:
+            return {**reported, "done": False}
+        is_short = time.monotonic() - self._begun < SHORT_SECONDS
+        self._short = self._short | {self._kind()} if is_short else self._short - {self._kind()}
+        return {**reported, "is_finished": True, "done": True}
 
     def get_auto_filled_metrics(self, *_: Any, **__: Any) -> dict[str, Any]:
         """Nothing: Tune would send the whole config with each result, and keep statistics of all numbers in it."""

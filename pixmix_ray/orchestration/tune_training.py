@@ -54,6 +54,7 @@ class _Submitted:
         ticket: of the loop.
         job: what it is.
         avoid: a node where it should not run, if there is another.
+        is_again: whether it was begun before.
         actor: that trains it, once it has told.
         place: where that is.
     """
@@ -61,6 +62,7 @@ class _Submitted:
     ticket: int
     job: Job
     avoid: str | None = None
+    is_again: bool = False
     actor: Any = None
     place: Place = field(default_factory=Place)
 
@@ -90,9 +92,10 @@ class Training:
 
     def submit(self, ticket: int, job: Job, *, avoid: str | None = None) -> None:
         """Have a trial trained."""
-        submitted = _Submitted(ticket=ticket, job=job, avoid=avoid)
         with self._lock:
-            if job.trial.id in self._begun:  # what was interrupted goes on before another begins
+            is_again = job.trial.id in self._begun
+            submitted = _Submitted(ticket=ticket, job=job, avoid=avoid, is_again=is_again)
+            if is_again:  # what was interrupted goes on before another begins
                 self._waiting.appendleft(submitted)
             else:
                 self._waiting.append(submitted)
@@ -238,7 +241,7 @@ class _Trials(Searcher):
         submitted = self._training.next_trial() if self.count < TRIALS_A_TUNER else None
         if submitted is not None:
             self.count += 1
-            return {"job": submitted.job, "ticket": submitted.ticket, "avoid": submitted.avoid}
+            return {name: getattr(submitted, name) for name in ("job", "ticket", "avoid", "is_again")}
         if self.count >= TRIALS_A_TUNER:
             self._training.close()
         return None if self._training.is_open else Searcher.FINISHED
