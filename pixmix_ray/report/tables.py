@@ -44,27 +44,28 @@ def measures_grid(wide: pd.DataFrame, objectives: Sequence[str], certainty: Cert
     Raises:
         UnknownNameError: an objective that is no column of the frame, or whose metric has no direction.
     """
-    seeds = _seeds(wide)
+    seeds, sections = _seeds(wide), _sections(wide)
     differ = len(set(seeds.tolist())) > 1
+    parts: list[tuple[Column, list[Cell]]] = []
+    if sections:
+        parts.append((Column(key="dataset", header=("data set",), is_number=False), _texts(sections)))
+    parts.append((Column(key="method", header=("method",), is_number=False), _texts(_labels_in_sections(wide))))
+    if differ:
+        counts = [Cell(text=str(count), value=int(count)) for count in seeds]
+        parts.append((Column(key="seeds", header=("seeds",)), counts))
+    for number, name in enumerate(objectives):
+        parts.append((Column(key=name, header=_header(name)), _cells(wide, name, certainty, number)))
+    if certainty is not None and len(objectives) > 1 and len(wide) > 1:
+        shares = [_share(float(share)) for share in certainty.on_front]
+        parts.append((Column(key="on_front", header=("on the", "front")), shares))
+    columns, cells = zip(*parts, strict=True)
     caption = _caption(objectives, None if differ else seeds, certainty)
-    sections = _sections(wide)
-    columns = [Column(key="dataset", header=("data set",), is_number=False)] if sections else []
-    columns += [Column(key="method", header=("method",), is_number=False)]
-    columns += [Column(key="seeds", header=("seeds",))] if differ else []
-    columns += [Column(key=name, header=_header(name)) for name in objectives]
-    cells = [_cells(wide, name, certainty, column) for column, name in enumerate(objectives)]
-    shows_front = certainty is not None and len(objectives) > 1 and len(wide) > 1
-    columns += [Column(key="on_front", header=("on the", "front"))] if shows_front else []
-    labels = [Cell(text=label, value=label) for label in _labels_in_sections(wide)]
-    filled = [[Cell(text=name, value=name) for name in sections]] if sections else []
-    filled += [labels]
-    filled += [[Cell(text=str(count), value=int(count)) for count in seeds]] if differ else []
-    filled += cells
-    if shows_front and certainty is not None:
-        filled.append([_share(float(share)) for share in certainty.on_front])
-    rows = tuple(zip(*filled, strict=True))
-    grid = Grid(columns=tuple(columns), rows=rows, caption=caption, legend=_legend(certainty))
+    grid = Grid(columns=columns, rows=tuple(zip(*cells, strict=True)), caption=caption, legend=_legend(certainty))
     return in_sections(grid) if sections else grid
+
+
+def _texts(names: Sequence[str]) -> list[Cell]:
+    return [Cell(text=name, value=name) for name in names]
 
 
 def in_sections(grid: Grid) -> Grid:
