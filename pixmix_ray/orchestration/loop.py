@@ -43,7 +43,8 @@ log = logging.getLogger(__name__)
 POLL_SECONDS = 0.2
 NO_ROOM_SECONDS = 60.0  # without room for an evaluation: then it is said
 MOST_TOGETHER = 12  # cells in a task: with more, what a task costs is a small part of what they cost themselves
-AHEAD = 2  # trials and tasks that are submitted before there is room, so that a free slot never waits for the loop
+AHEAD = 2  # tasks that are submitted before there is room, so that a free slot never waits for the loop
+TRIALS_AHEAD = 20  # likewise: Ray Tune 2.60 sleeps for two seconds where none waits, and trials may be short
 
 
 @dataclass(kw_only=True)
@@ -187,7 +188,7 @@ class Loop:
 
     def _submit_trials(self) -> None:
         room = self.capacity.trials if self.keeps_share else self.capacity.trials_alone
-        bound = room + AHEAD if room else 0
+        bound = room + TRIALS_AHEAD if room else 0
         for _ in range(min(len(self.waiting_trials), bound - len(self.trials))):
             trial = self.waiting_trials.popleft()
             if self.tasks_of[trial.id]:  # it is trained again, as its checkpoint was damaged: they may still look at it
