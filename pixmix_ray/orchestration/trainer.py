@@ -76,33 +76,38 @@ class Trainer(tune.Trainable):
 
     def step(self) -> dict[str, Any]:
         """What `_Reporter` reads: `place` at first; `progress` with the `trial` of it, `problem` and `is_finished`."""
-        place, problem, progress = place_here(), None, None
-        reported: dict[str, Any] = {}
-        if self._epochs is None:
-            if self._job.share.num_workers > 1:
-                self._group = WorkerGroup(self._job)
-            self._epochs = train_epochs(self._job, place) if self._group is None else self._group.train(place)
-            reported |= {"place": place, "actor": ray.get_runtime_context().current_actor}
-            if self._is_again or self._kind() not in self._short:
-                return {**reported, "done": False}
+        place = place_here()
+        if self._epochs is not None:
+            return self._train(self._epochs, place)
+        if self._job.share.num_workers > 1:
+            self._group = WorkerGroup(self._job)
+        self._epochs = train_epochs(self._job, place) if self._group is None else self._group.train(place)
+        told = {"place": place, "actor": ray.get_runtime_context().current_actor}
+        if self._is_again or self._kind() not in self._short:
+            return {**told, "done": False}
+        return {**told, **self._train(self._epochs, place)}
+
+    def _train(self, epochs: Generator[Progress, None, None], place: Place) -> dict[str, Any]:
+        """Train one epoch, and keep the checkpoint behind the last one: a step of its own would cost more."""
+        problem, progress = None, None
         try:
-            progress = next(self._epochs, None)
+            progress = next(epochs, None)
             is_last = progress is None or (progress.is_whole and progress.epoch == progress.epochs)
             if progress is not None and is_last:
-                next(self._epochs, None)  # what is left is to keep the checkpoint: a step of its own would cost more
+                next(epochs, None)
         except PreemptedError:
             raise  # Tune ends the actor then, and does not use it again
         except Exception as error:  # the worker's outermost frame: reported as this attempt's end
             problem = Problem.of(error, place) if self._group is None else self._group.problem(error, place)
-        reported |= {} if progress is None else {"progress": progress, "trial": self._job.trial.id}
+        told = {} if progress is None else {"progress": progress, "trial": self._job.trial.id}
         if problem is not None:
             free_memory(self._job.device)  # after the error and all that its frames held
-            return {**reported, "problem": problem, "done": True}
+            return {**told, "problem": problem, "done": True}
         if not is_last:
-            return {**reported, "done": False}
+            return {**told, "done": False}
         is_short = time.monotonic() - self._begun < SHORT_SECONDS
         self._short = self._short | {self._kind()} if is_short else self._short - {self._kind()}
-        return {**reported, "is_finished": True, "done": True}
+        return {**told, "is_finished": True, "done": True}
 
     def get_auto_filled_metrics(self, *_: Any, **__: Any) -> dict[str, Any]:
         """Nothing: Tune would send the whole config with each result, and keep statistics of all numbers in it."""
