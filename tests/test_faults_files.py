@@ -24,8 +24,8 @@ FAULTS = Path(__file__).parent / "faults"
 CPU = torch.device("cpu")
 WRITES = {  # part of a file's name: at which writing of it the process is killed, and how many epochs are safe then
     "progress.safetensors": (2, 1),
-    "model.safetensors": (1, 2),
-    "done.json": (1, 2),
+    "model.safetensors": (1, 3),
+    "done.json": (1, 3),
     "cells": (1, 3),
 }
 

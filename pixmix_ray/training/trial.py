@@ -77,8 +77,7 @@ def train_trial(trial: Trial, store: Store, device: torch.device, workers: Worke
     network = fresh_network(trial, dataset.num_classes).to(device)
     begun = _read_progress(trial, store, workers)
     history, notice = begun.history, begun.notice
-    method, after, epochs = trial.method.settings, begun.after, trial.training.epochs
-    was_trained = len(history) == epochs  # as earlier versions left a trial that was interrupted at its very end
+    method, after = trial.method.settings, begun.after
     for epoch in train(network, method, data, trial.training, seed=trial.seed, after=after, workers=workers):
         if epoch.is_whole:
             history.append(
@@ -89,15 +88,13 @@ def train_trial(trial: Trial, store: Store, device: torch.device, workers: Worke
                     "seconds": epoch.seconds,
                 }
             )
-        if workers.is_first and len(history) == epochs:
-            _finish(trial, store, network, history, device, dataset.class_names)
-        elif workers.is_first:
-            header = {"epoch": str(len(history)), "history": json.dumps(history)}
+        header = {"epoch": str(len(history)), "history": json.dumps(history)}
+        if workers.is_first:
             content = seal_tensors(_on_cpu(epoch.tensors), header)
             store.write(trial_file(trial.id, "progress.safetensors"), content)
         yield Progress(
             epoch=epoch.number,
-            epochs=epochs,
+            epochs=trial.training.epochs,
             loss=epoch.loss,
             seconds=epoch.seconds,
             validation_error=epoch.validation_error,
@@ -105,11 +102,11 @@ def train_trial(trial: Trial, store: Store, device: torch.device, workers: Worke
             is_whole=epoch.is_whole,
         )
         notice = ""
-        if len(history) < epochs and workers.are_ending():
+        if len(history) < trial.training.epochs and workers.are_ending():
             raise PreemptedError(
                 f"this machine will be taken away: saved in epoch {epoch.number}, to continue elsewhere"
             )
-    if was_trained and workers.is_first:
+    if workers.is_first:
         _finish(trial, store, network, history, device, dataset.class_names)
 
 

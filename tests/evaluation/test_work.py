@@ -111,7 +111,7 @@ def test_training_leaves_its_description_weights_and_the_mark_of_completion(tiny
 
 
 def test_the_mark_of_completion_is_written_last(tiny: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-    of = tiny("training.epochs=2")
+    of = tiny()
     written: list[str] = []
     write = Store.write
 
@@ -169,11 +169,11 @@ def test_a_training_goes_on_in_the_middle_of_an_epoch(tiny: Open) -> None:
     assert parts.done()["losses"] == whole.done()["losses"]
 
 
-def test_a_process_killed_before_the_mark_of_completion_trains_the_last_epoch_again(
+def test_a_process_killed_before_the_mark_of_completion_goes_on_from_the_last_epoch(
     tiny: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = finished(tiny("training.epochs=2", results="whole"))
-    killed = tiny("training.epochs=2", results="killed")
+    whole = finished(tiny(results="whole"))
+    killed = tiny(results="killed")
     write = Store.write_json
 
     def dies(store: Store, path: str, values: Mapping[str, Any]) -> None:
@@ -187,17 +187,9 @@ def test_a_process_killed_before_the_mark_of_completion_trains_the_last_epoch_ag
             finished(killed)
     with pytest.raises(DamagedError):
         trained(killed.trial, killed.store)
-    assert [progress.epoch for progress in train_trial(killed.trial, killed.store, CPU)] == [2]
+    assert list(train_trial(killed.trial, killed.store, CPU)) == []  # no epoch was left
     assert killed.file("model.safetensors") == whole.file("model.safetensors")
     assert killed.done()["losses"] == whole.done()["losses"]
-
-
-def test_a_trial_whose_last_epoch_earlier_versions_kept_is_finished_without_another(tiny: Open) -> None:
-    longer, of = tiny("training.epochs=3", results="longer"), tiny("training.epochs=2")
-    told = [stopped_after_an_epoch(longer), stopped_after_an_epoch(longer)]
-    of.store.write(trial_file(of.trial.id, "progress.safetensors"), longer.file("progress.safetensors"))
-    assert list(train_trial(of.trial, of.store, CPU)) == []
-    assert of.done()["losses"] == [progress.loss for progress in told]
 
 
 def test_training_neither_reads_nor_moves_the_global_generator(tiny: Open) -> None:

@@ -149,14 +149,14 @@ def train(trial: Trial, store: Store, device: torch.device) -> Iterator[Progress
     weights = begun["weights"]
     for epoch in range(begun["epoch"] + 1, EPOCHS + 1):
         weights = digest(weights, epoch)
-        if epoch < EPOCHS:
-            store.write_json(path, {"epoch": epoch, "weights": weights})
-        else:
-            store.write(trial_file(trial.id, "model.safetensors"), weights.encode())
-            done = {"checkpoint_id": short_hash(weights.encode()), "settings": trial.settings, "epoch_seconds": [0.0]}
-            store.write_json(trial_file(trial.id, "done.json"), seal_json(done))
-            store.delete(path)
+        store.write_json(path, {"epoch": epoch, "weights": weights})
         yield Progress(epoch=epoch, epochs=EPOCHS, loss=1.0, seconds=0.0)
+    store.write(trial_file(trial.id, "model.safetensors"), weights.encode())
+    done = seal_json(
+        {"checkpoint_id": short_hash(weights.encode()), "settings": trial.settings, "epoch_seconds": [0.0]}
+    )
+    store.write_json(trial_file(trial.id, "done.json"), done)
+    store.delete(path)
     store.delete(trial_file(trial.id, "failed.json"))
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import ray
 import torch
 
+import ray
 from pixmix_ray.experiment.file import read_experiment
 from pixmix_ray.experiment.resources import Share
 from pixmix_ray.experiment.trial import Trial
@@ -16,6 +16,7 @@ from pixmix_ray.orchestration import trainer
 from pixmix_ray.orchestration.trainer import Trainer
 from pixmix_ray.orchestration.work import Job, Work
 from pixmix_ray.planning.plan import make_plan
+from pixmix_ray.storage.failures import Place
 from pixmix_ray.storage.store import Store
 from pixmix_ray.training.trial import Progress
 
@@ -37,6 +38,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr(trainer, "time", clock)
     monkeypatch.setattr(trainer, "watch_for_end", lambda: None)
+    monkeypatch.setattr(trainer, "place_here", Place)
     monkeypatch.setattr(ray, "get_runtime_context", lambda: SimpleNamespace(current_actor="actor"))
     return clock
 
