@@ -6,9 +6,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import ray
 import torch
 
-import ray
 from pixmix_ray.experiment.file import read_experiment
 from pixmix_ray.experiment.resources import Share
 from pixmix_ray.experiment.trial import Trial
