@@ -35,8 +35,9 @@ ANSWER_SECONDS = 20.0  # in which a worker that failed has told why, once the fi
 class Trainer(tune.Trainable):
     """One actor; each step trains one epoch, but the first of a trial, which only tells where it runs.
 
-    Of a kind of trials that turned out to be short here that is told with the first epoch, unless it is trained again:
-    a worker that dies before it has told where it is counts as one that was never reached.
+    Once a trial of some kind took less than `SHORT_SECONDS` here, the next ones of that kind tell it with their first
+    epoch. A trial that is tried again does not: a worker that dies before it has told where it is counts as one that
+    was never reached, and that is not charged.
     """
 
     _epochs: Generator[Progress, None, None] | None = None
@@ -45,7 +46,7 @@ class Trainer(tune.Trainable):
     def setup(self, config: dict[str, Any]) -> None:
         """Take up the trial of the config."""
         watch_for_end()
-        self._short: set[tuple[str, int]] = set()  # kinds of trials
+        self._short: set[tuple[str, int]] = set()  # kinds of trials of which the last one was
         self._take_up(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -105,8 +106,10 @@ class Trainer(tune.Trainable):
             return {**told, "problem": problem, "done": True}
         if not is_last:
             return {**told, "done": False}
-        is_short = time.monotonic() - self._begun < SHORT_SECONDS
-        self._short = self._short | {self._kind()} if is_short else self._short - {self._kind()}
+        if time.monotonic() - self._begun < SHORT_SECONDS:
+            self._short.add(self._kind())
+        else:
+            self._short.discard(self._kind())
         return {**told, "is_finished": True, "done": True}
 
     def get_auto_filled_metrics(self, *_: Any, **__: Any) -> dict[str, Any]:

@@ -241,7 +241,12 @@ class _Trials(Searcher):
         submitted = self._training.next_trial() if self.count < TRIALS_A_TUNER else None
         if submitted is not None:
             self.count += 1
-            return {name: getattr(submitted, name) for name in ("job", "ticket", "avoid", "is_again")}
+            return {
+                "job": submitted.job,
+                "ticket": submitted.ticket,
+                "avoid": submitted.avoid,
+                "is_again": submitted.is_again,
+            }
         if self.count >= TRIALS_A_TUNER:
             self._training.close()
         return None if self._training.is_open else Searcher.FINISHED
